@@ -1,0 +1,242 @@
+"""Every fact a run can tell. Work emits, screens and files subscribe; nobody prints.
+
+The JSON name of an event is its class name in snake case and its JSON fields are its fields: this file is the
+public format of `--json` and of the run's `events.jsonl`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.model import Closure, Derivation, Failure, Goal, HostName, HostResult, Phase, RunId, Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A fact. Plain value, emitted the moment it is true."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostEvent(Event):
+    """A fact about one host."""
+
+    host: HostName
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """A run has its identity; nothing was touched yet."""
+
+    run: RunId
+    verb: str
+    goal: Goal
+    hosts: tuple[HostName, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStarted(HostEvent):
+    """The host entered a phase of the run."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingReported(HostEvent):
+    """Preflight or plan found something: one line, with the remedy."""
+
+    severity: Severity
+    kind: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFinished(Event):
+    """All selected hosts have a derivation."""
+
+    derivations: dict[HostName, Derivation]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildFinished(Event):
+    """All needed closures exist in the local store, rooted."""
+
+    closures: dict[HostName, Closure]
+    derivations: int
+    """How many different derivations that took."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPlanned(HostEvent):
+    """What the run would do to the host."""
+
+    action: str
+    """`switch`, `unchanged`, `commit` (runs already, is not the default), `push`, or `left out`."""
+    closure: Closure
+    running: Closure
+    wave: int
+    """Counted from 1; 0 for a host that nothing will happen to."""
+    missing_paths: int
+    missing_bytes: int
+    """NAR bytes, before any substitution."""
+    reboot: tuple[str, ...]
+    """Parts that only a reboot makes live: `kernel`, `initrd`, `kernel-modules`, `systemd`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveStarted(Event):
+    """Hosts of this wave may begin."""
+
+    wave: int
+    waves: int
+    hosts: tuple[HostName, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushProgressed(HostEvent):
+    """Bytes that crossed the connection so far; at most a few of these each second."""
+
+    sent: int
+    total: int
+    """NAR bytes the host lacked, an upper bound where it substitutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushFinished(HostEvent):
+    """The closure is complete and rooted on the host."""
+
+    paths: int
+    nar_bytes: int
+    wire_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostSwitched(HostEvent):
+    """switch-to-configuration has ended; nothing is proven yet."""
+
+    closure: Closure
+    status: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReported(HostEvent):
+    """A declared check passed for the first time, or changed its answer."""
+
+    check: str
+    passed: bool
+    answer: str
+    stage: str
+    """`before` the switch, `after` it, or `reverted`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostProven(HostEvent):
+    """The new system was healthy for as long as it had to be; the host was told to commit."""
+
+    closure: Closure
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCondemned(HostEvent):
+    """The controller told the host to go back, and why."""
+
+    closure: Closure
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFinished(HostEvent):
+    """The host has its outcome. Emitted once for each selected host."""
+
+    result: HostResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputLine(Event):
+    """A line that Nix or the switch wrote, without control characters."""
+
+    host: HostName | None
+    phase: Phase
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInterrupted(Event):
+    """Ctrl-C: no further host begins; hosts that switched are proven or reverted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """The last event of every run."""
+
+    run: RunId
+    exit_code: int
+    error: Failure | None
+    hosts: tuple[HostResult, ...]
+
+
+Emit = Callable[[Event], None]
+"""Called, never awaited: order is certain and nothing is lost at exit. Subscribers must be quick."""
+
+
+def fan_out(*subscribers: Emit) -> Emit:
+    """One `Emit` that passes each event to every subscriber, in order."""
+
+    def emit(event: Event) -> None:
+        for subscriber in subscribers:
+            subscriber(event)
+
+    return emit
+
+
+def event_name(event: type[Event]) -> str:
+    """`HostSwitched` -> `host_switched`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
+
+
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain_text(text: str) -> str:
+    """The text without escape sequences and control characters: the one door to terminals and files."""
+    return _CONTROL.sub("", text.replace("\t", "    "))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - walks any field value
+    match value:
+        case HostResult():
+            return _host_json(value)
+        case enum.Enum():
+            return value.value
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case Failure():
+            return dataclasses.asdict(value) | {"said": list(value.said)}
+        case float():
+            return round(value, 3)
+    return value
+
+
+def _host_json(result: HostResult) -> dict[str, Any]:
+    fields = {f.name: _plain(getattr(result, f.name)) for f in dataclasses.fields(result)}
+    fields["name"] = fields.pop("host")
+    fields["error"] = fields.pop("failure")
+    return fields
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """The event as JSON data: `{"event": NAME, …its fields}`."""
+    fields = {f.name: _plain(getattr(event, f.name)) for f in dataclasses.fields(event)}
+    return {"event": event_name(type(event)), **fields}

@@ -1,0 +1,81 @@
+"""A machine is a live thing that runs commands. It knows nothing about NixOS.
+
+`local.py` runs them here, `ssh.py` on a host. Both keep the contract of `Machine`, and so does the fake of the
+unit tests (`tests/contract` holds all three to it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import Protocol
+
+OnLine = Callable[[str], None]
+"""Gets each line of a command's stderr as it comes, without the newline and without control characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What to run. Quoted for a shell only at the last moment, by the machine that needs one."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    timeout: float = 60.0
+    """Seconds until the command is given up; its process may live on at the far end."""
+    root: bool = True
+    """Whether it needs root. A machine whose user is not root uses its elevation for that."""
+
+    def __str__(self) -> str:
+        import shlex
+
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a command that ended had to say, decoded as UTF-8 with replacement."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+class Machine(Protocol):
+    """Runs commands, and opens TCP connections from where it stands."""
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        """The command has ended with an exit status, which may be non-zero.
+
+        Raises `CommandFailedError` when it did not end in time or died of a signal, `UnreachableError` when the
+        connection to it was lost, `AuthenticationError` when it could not become root.
+        """
+        ...
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket:
+        """A connected stream socket to `host:port` as seen from the machine. Raises `OSError` if refused or late."""
+        ...
+
+
+class RemoteMachine(Machine, Protocol):
+    """A machine at the other end of a connection."""
+
+    def bridge(self, command: Command) -> AbstractAsyncContextManager[Bridge]:
+        """While open, each connection to the bridge's socket talks to a fresh run of `command` on the machine."""
+        ...
+
+
+@dataclass
+class Bridge:
+    """A local UNIX socket whose far end is a command on the machine."""
+
+    socket: Path
+    sent: int = 0
+    """Bytes that went towards the machine so far."""
+    received: int = 0
+    last_moved: float = 0.0
+    """`time.monotonic()` of the last byte in either direction."""
+    stderr: str = ""
+    """The last lines that the far commands wrote to stderr."""
