@@ -1,0 +1,243 @@
+"""fleet.toml becomes an Inventory, or a ConfigError that names everything that is wrong with it.
+
+`values` knows what single values look like, `schema` the keys, `matching` selectors, `problems` how errors
+read, `edit` writes.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fleet.errors import ConfigError
+from fleet.inventory import values
+from fleet.inventory.matching import Named, matching
+from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
+from fleet.inventory.schema import (
+    PRESETS,
+    BuildOn,
+    Check,
+    Fleet,
+    Host,
+    Inventory,
+    Kind,
+    Link,
+    Offline,
+    Rollout,
+    Sudo,
+    shape_problems,
+)
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = [
+    "BuildOn",
+    "Check",
+    "Host",
+    "Inventory",
+    "Kind",
+    "Link",
+    "Offline",
+    "Rollout",
+    "Sudo",
+    "load",
+    "parse",
+]
+
+_TABLES = ("fleet", "defaults", "hosts", "rollout")
+Raw = dict[str, Any]
+
+
+def load(path: Path) -> Inventory:
+    """The inventory that the file describes, consistent. Raises one ConfigError for all its problems."""
+    return parse(path, read(path))
+
+
+def read(path: Path) -> str:
+    """The text of the file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file", hint="fleet init writes one") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder", hint=f"did you mean {path / 'fleet.toml'}?") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8: the byte at offset {error.start} is 0x{data[error.start]:02x}"
+        ) from None
+
+
+def parse(path: Path, text: str) -> Inventory:
+    """The same from the text of the file; `path` is where it is, or will be."""
+    document = _document(path, text)
+    problems = Problems(path)
+    for key in document:
+        if key not in _TABLES:
+            problems.add("", dotted(key), unknown_key(key, _TABLES).replace("key", "table", 1))
+    raw = {key: _table(problems, document, key) for key in _TABLES}
+    if not raw["hosts"] and isinstance(document.get("hosts", {}), dict):
+        problems.add("[hosts]", "", "there are no hosts; a host is a table such as [hosts.web-1]")
+    context = {"folder": path.resolve().parent}
+    fleet = _fleet(problems, path, raw["fleet"], context)
+    hosts = _hosts(problems, raw, context)
+    _check_jumps(problems, raw["hosts"], raw["defaults"])
+    _check_addresses(problems, hosts)
+    rollout = _rollout(problems, raw)
+    problems.raise_if_any()
+    assert fleet is not None
+    assert rollout is not None
+    return Inventory(path=path.resolve(), name=fleet.name, flake=fleet.flake, hosts=hosts, rollout=rollout)
+
+
+def _document(path: Path, text: str) -> Raw:
+    if not text.strip():
+        raise ConfigError(f"{path}: is empty", hint="fleet init writes one; move the empty file away first")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = str(error)
+        if "end of document" in said:
+            lines = text.splitlines()
+            said = said.replace(
+                "at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
+            )
+        raise ConfigError(f"{path}: is not TOML: {said}") from None
+
+
+def _table(problems: Problems, parent: Raw, key: str, outer: str = "") -> Raw:
+    """The table at this key; empty where there is none or something else."""
+    table = parent.get(key, {})
+    if isinstance(table, dict):
+        return table
+    name = dotted(*([outer] if outer else []), key)
+    problems.add("", name, f"found {values.shown(table)}, expected a table: [{name}]")
+    return {}
+
+
+def _fleet(problems: Problems, path: Path, raw: Raw, context: Raw) -> Fleet | None:
+    folder = path.resolve().parent.name
+    try:
+        return Fleet.model_validate({"name": folder, **raw}, context=context)
+    except ValidationError as error:
+        if "name" not in raw and any(detail["loc"] == ("name",) for detail in error.errors()):
+            problems.add(
+                "[fleet]", "name", f"is missing, and the folder's name {values.shown(folder)} cannot serve"
+            )
+            return _fleet(problems, path, {**raw, "name": "fleet"}, context)
+        problems.add_invalid(error, "[fleet]", Fleet.toml_keys(), raw)
+    return None
+
+
+def _hosts(problems: Problems, raw: Raw, context: Raw) -> dict[HostName, Host]:
+    """The hosts that are valid, in file order; the problems of the others are known."""
+    defaults = raw["defaults"]
+    bad = _validate(problems, "[defaults]", defaults, partial(_host, "defaults", {}, defaults, context))
+    hosts = {}
+    for name in raw["hosts"]:
+        table, own = f"[{dotted('hosts', name)}]", _table(problems, raw["hosts"], name, "hosts")
+        try:
+            values.name(name)
+        except ValueError as error:
+            problems.add(table, "", f"a host's name: {error}")
+            continue
+        # What is wrong in [defaults] was told there, once.
+        good = {key: value for key, value in defaults.items() if bad is not None or key in own}
+        host = _validate(problems, table, own, partial(_host, name, own, good, context))
+        if host is not None and bad is not None:
+            hosts[host.name] = host
+    return hosts
+
+
+def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
+    """One host: its own key comes before [defaults], then the preset of its kind, then what is built in."""
+    kind = own.get("kind", defaults.get("kind"))
+    preset = PRESETS.get(kind, {}) if isinstance(kind, str) else {}
+    inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
+    return Host.model_validate({**preset, **inherited, **own, "name": name}, context=context)
+
+
+def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]) -> Host | None:
+    """What `make` gives, or None and its problems are known."""
+    before = len(problems)
+    if "name" in raw:
+        problems.add(table, "name", "unknown key; the name of a host is the name of its table")
+    for number, check in enumerate(raw["checks"] if isinstance(raw.get("checks"), list) else (), 1):
+        for key, problem in shape_problems(set(check)) if isinstance(check, dict) else ():
+            problems.add(check_table(table, number, check), key, problem)
+    try:
+        host = make()
+    except ValidationError as error:
+        problems.add_invalid(error, table, HOST_KEYS, raw)
+        return None
+    return host if len(problems) == before else None
+
+
+def _check_jumps(problems: Problems, hosts: Raw, defaults: Raw) -> None:
+    """Every jump leads to a host of the file or outside of it, and none in a circle."""
+    jumps = {name: _jump(name, own, defaults) for name, own in hosts.items() if isinstance(own, dict)}
+    for name, jump in jumps.items():
+        table = f"[{dotted('hosts', name)}]" if "jump" in hosts[name] else "[defaults]"
+        if jump and jump not in hosts:
+            near = values.nearest(jump, hosts) or "; expected a host of this file, or user@host:port"
+            problems.add(table, "jump", f"unknown host {values.shown(jump)}{near}")
+        way = [name]
+        while jump and jump not in way:
+            way.append(jump)
+            jump = jumps.get(jump, "")
+        if jump == name:
+            problems.add(table, "jump", f"leads in a circle: {' -> '.join([*way, jump])}")
+
+
+def _jump(name: str, own: Raw, defaults: Raw) -> str:
+    """The name that a host which may have problems jumps to; empty for none, or one outside of the file."""
+    jump = own.get("jump", "" if defaults.get("jump") == name else defaults.get("jump"))
+    return jump if isinstance(jump, str) and "@" not in jump else ""
+
+
+def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
+    """No two hosts are the same computer."""
+    seen: dict[tuple[str, int, str | None], HostName] = {}
+    for name, host in hosts.items():
+        for address in host.address:
+            place = (address.lower().rstrip("."), host.port or 22, host.jump)
+            other = seen.setdefault(place, name)
+            if other != name:
+                where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")
+                problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
+
+
+def _rollout(problems: Problems, raw: Raw) -> Rollout | None:
+    try:
+        rollout = Rollout.model_validate(raw["rollout"])
+    except ValidationError as error:
+        problems.add_invalid(error, "[rollout]", Rollout.toml_keys(), raw["rollout"])
+        return None
+    named = [
+        _named(name, own, raw["defaults"]) for name, own in raw["hosts"].items() if isinstance(own, dict)
+    ]
+    for number, selector in enumerate(rollout.waves, 1):
+        try:
+            matching(named, [selector])
+        except ConfigError as error:
+            problems.add(f"[[rollout.waves]] {number}", "hosts", error.message)
+    return rollout
+
+
+def _named(name: str, own: Raw, defaults: Raw) -> Named:
+    """What selectors see of a host that may have problems."""
+    tags, kind = ({**defaults, **own}.get(key) for key in ("tags", "kind"))
+    return Named(
+        name,
+        kind if isinstance(kind, str) else Kind.SERVER.value,
+        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+    )

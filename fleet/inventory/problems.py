@@ -1,0 +1,109 @@
+"""What is wrong with a fleet.toml, each problem with the table and the key that it is in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import ConfigError
+from fleet.events import plain_text
+from fleet.inventory.schema import SHAPE, Check, Host
+from fleet.inventory.values import nearest, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+_TYPES = {
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "string_type": "a string",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+class Problems:
+    """Problems in the order in which they were found, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: dict[str, None] = {}
+
+    def add(self, table: str, key: str, problem: str) -> None:
+        """One more problem is known."""
+        place = f"{table} {key}".strip()
+        text = f"{self._path}: {place}: {problem}" if place else f"{self._path}: {problem}"
+        self._lines[plain_text(text.replace("\n", " "))] = None
+
+    def raise_if_any(self, *, hint: str = "") -> None:
+        """There was none, or a ConfigError tells all."""
+        if self._lines:
+            raise ConfigError("\n".join(self._lines), hint=hint)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add_invalid(
+        self, error: ValidationError, table: str, keys: Sequence[str], raw: Mapping[str, Any]
+    ) -> None:
+        """The problems that pydantic found in a table are known, in words of the file."""
+        for detail in error.errors(include_url=False):
+            if detail["type"] in (SHAPE, "default_factory_not_called"):
+                continue
+            where, key, known = _place(detail["loc"], table, keys, raw)
+            self.add(where, key, _words(detail, known))
+
+
+def dotted(*parts: str) -> str:
+    """The parts as a TOML key, quoted where TOML wants it."""
+    return ".".join(
+        p if re.fullmatch(r"[A-Za-z0-9_-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts
+    )
+
+
+def check_table(table: str, number: int, raw: Any) -> str:  # noqa: ANN401 - what the file holds, not yet valid
+    """`[[hosts.web.checks]] 2 (name)`."""
+    name = raw.get("name") if isinstance(raw, dict) else None
+    label = f" ({name})" if isinstance(name, str) else ""
+    return f"[{table[:-1]}.checks]] {number}{label}"
+
+
+def _place(
+    loc: tuple[int | str, ...], table: str, keys: Sequence[str], raw: Mapping[str, Any]
+) -> tuple[str, str, Sequence[str]]:
+    """The table and key of an error, and the keys which that table knows."""
+    if len(loc) > 1 and loc[0] == "checks" and isinstance(loc[1], int):
+        check = raw["checks"][loc[1]]
+        return check_table(table, loc[1] + 1, check), " ".join(map(str, loc[2:])), Check.toml_keys()
+    key = dotted(*map(str, loc)) if loc else ""
+    return table, key, [each for each in keys if each != "name" or "kind" not in keys]
+
+
+def _words(detail: ErrorDetails, known: Iterable[str]) -> str:
+    found = shown(detail["input"])
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return unknown_key(str(detail["loc"][-1]), known)
+    if kind == "value_error":
+        return str(detail["ctx"]["error"])
+    if kind == "missing":
+        return "is missing"
+    if kind in ("enum", "literal_error"):
+        choices = detail["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        near = nearest(detail["input"], choices) if isinstance(detail["input"], str) else ""
+        return f"found {found}, expected one of {', '.join(choices)}{near}"
+    return f"found {found}, expected {_TYPES.get(kind, detail['msg'])}"
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """`unknown key; did you mean X?`, or what there is to choose from."""
+    known = list(known)
+    return f"unknown key{nearest(key, known) or '; expected one of ' + ', '.join(known)}"
+
+
+HOST_KEYS = tuple(key for key in Host.toml_keys() if key != "name")

@@ -1,0 +1,274 @@
+"""fleet.toml as types: every key, its default and what it may hold."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fleet.inventory import values
+from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Kind(enum.StrEnum):
+    """What sort of computer a host is. Chooses presets, nothing else."""
+
+    SERVER = "server"
+    LAPTOP = "laptop"
+    GPU = "gpu"
+    PI = "pi"
+
+
+class Sudo(enum.Enum):
+    """How the login user becomes root."""
+
+    NONE = False
+    PASSWORDLESS = True
+    PASSWORD = "password"
+
+
+class BuildOn(enum.StrEnum):
+    """Where a closure is built."""
+
+    CONTROLLER = "controller"
+    TARGET = "target"
+
+
+class Offline(enum.StrEnum):
+    """What it means that a host cannot be reached before the switch."""
+
+    FAIL = "fail"
+    DEFER = "defer"
+
+
+class Link(enum.StrEnum):
+    """What the way to a host is like."""
+
+    FAST = "fast"
+    SLOW = "slow"
+
+
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    Kind.LAPTOP: {"offline": "defer"},
+    Kind.PI: {"link": "slow"},
+}
+
+
+def _sudo(value: object) -> Sudo:
+    for sudo in Sudo:
+        if value is sudo or (type(value) is type(sudo.value) and value == sudo.value):
+            return sudo
+    raise values.expected(value, 'false, true or "password"')
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise values.expected(value, "a whole number")
+    return value
+
+
+def _at_least(least: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if value < least:
+            raise values.expected(value, f"at least {least}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return _each(value, values.name, "a list of tags")
+
+
+def _globs(value: object) -> tuple[str, ...]:
+    return _each(value, values.unit_glob, "a list of unit names")
+
+
+def _each(value: object, read: Any, what: str) -> tuple[str, ...]:  # noqa: ANN401 - one of values' readers
+    if not isinstance(value, list | tuple):
+        raise values.expected(value, what)
+    return tuple(read(item) for item in value)
+
+
+def _file(value: object, info: ValidationInfo) -> Path:
+    return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
+
+
+def _selectors(value: object) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, list) or not all(isinstance(wave, dict) for wave in value):
+        raise values.expected(value, '[[rollout.waves]] tables, each with hosts = "SELECTOR"')
+    for number, wave in enumerate(value, 1):
+        if set(wave) != {"hosts"}:
+            wrong = ", ".join(sorted(set(wave) - {"hosts"})) or "nothing"
+            raise ValueError(f'{number}: found {wrong}, expected hosts = "SELECTOR" alone')
+    return tuple(values.line(wave["hosts"]) for wave in value)
+
+
+def _flake(value: object, info: ValidationInfo) -> str:
+    return values.flake(value, (info.context or {}).get("folder", Path.cwd()))
+
+
+Seconds = Annotated[float, BeforeValidator(values.seconds)]
+PositiveSeconds = Annotated[float, BeforeValidator(values.positive_seconds)]
+CheckKind = Literal["http", "tcp", "unit", "command"]
+CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
+_HTTP_ONLY = frozenset({"method", "status", "body", "headers", "verify_tls"})
+
+
+class Table(BaseModel):
+    """A table of fleet.toml: never changed, and with no key that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def toml_keys(cls) -> tuple[str, ...]:
+        """The keys as people write them."""
+        return tuple(f.alias or name for name, f in cls.model_fields.items())
+
+
+def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
+    """What is wrong about a check with these keys: `(key, problem)`, key empty for the check as a whole."""
+    kinds = [kind for kind in CHECK_KINDS if kind in keys]
+    if len(kinds) != 1:
+        has = " and ".join(kinds) or "none of them"
+        return [("", f"has {has}; exactly one of http, tcp, unit, command is needed")]
+    fitting = _EXTRA_KEYS.get(kinds[0], frozenset())
+    return [
+        (key, f"does not fit a {kinds[0]} check; only {owners} checks have it")
+        for key, owners in _OWNERS.items()
+        if key in keys and key not in fitting
+    ]
+
+
+_HTTP_KEYS = frozenset({"method", "status", "body", "headers", "verify_tls"})
+_EXTRA_KEYS = {"http": _HTTP_KEYS | {"from"}, "tcp": frozenset({"from"})}
+_OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http")
+
+
+def _default_check_name(data: dict[str, Any]) -> str:
+    for kind in CHECK_KINDS:
+        if target := data.get(kind):
+            words = " ".join(str(target).split())
+            return words if kind == "http" else f"{kind} {words}"
+    return "check"
+
+
+class Check(Table):
+    """Something that must be true of a healthy host."""
+
+    http: Annotated[str, BeforeValidator(values.url)] | None = None
+    tcp: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
+    unit: Annotated[str, BeforeValidator(values.unit)] | None = None
+    command: Annotated[str, BeforeValidator(values.script)] | None = None
+    name: Annotated[str, BeforeValidator(values.line)] = Field(default_factory=_default_check_name)
+    within: PositiveSeconds = 60.0
+    interval: PositiveSeconds = 1.0
+    timeout: PositiveSeconds = 5.0
+    tolerate_existing: StrictBool = False
+    from_: Literal["host", "controller"] = Field(default="host", alias="from")
+    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
+    status: Annotated[tuple[int, ...], BeforeValidator(values.statuses)] = (200,)
+    body: Annotated[str, BeforeValidator(values.regex)] | None = None
+    headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
+    verify_tls: StrictBool = True
+
+    @property
+    def kind(self) -> CheckKind:
+        """Which of the four it is."""
+        return next(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Check:
+        keys = {type(self).model_fields[name].alias or name for name in self.model_fields_set}
+        for key, problem in shape_problems(keys):
+            raise PydanticCustomError(SHAPE, "{problem}", {"problem": f"{key} {problem}".strip()})
+        return self
+
+
+SHAPE = "check_shape"
+"""The type of the error that `shape_problems` has already told in full."""
+
+
+class Host(Table):
+    """A computer of the fleet, with defaults and presets already applied."""
+
+    name: Annotated[HostName, BeforeValidator(values.name)]
+    kind: Kind = Kind.SERVER
+    address: Annotated[tuple[str, ...], BeforeValidator(values.addresses)] = Field(
+        default_factory=lambda data: (data.get("name", ""),)
+    )
+    port: Annotated[int, BeforeValidator(values.port)] | None = None
+    user: Annotated[str, BeforeValidator(values.user)] | None = None
+    jump: Annotated[str | None, BeforeValidator(values.jump)] = None
+    sudo: Annotated[Sudo, BeforeValidator(_sudo)] = Sudo.NONE
+    system: Annotated[str, BeforeValidator(values.system)] = "x86_64-linux"
+    attr: Annotated[tuple[str, ...], BeforeValidator(values.attribute)] = Field(
+        default_factory=lambda data: default_attribute(data.get("name", ""))
+    )
+    tags: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    host_key: Annotated[str, BeforeValidator(values.host_key)] | None = None
+    identity_file: Annotated[Path, BeforeValidator(_file)] | None = None
+    build_on: BuildOn = BuildOn.CONTROLLER
+    substitute: StrictBool = True
+    offline: Offline = Offline.FAIL
+    link: Link = Link.FAST
+    settle: Seconds = 5.0
+    confirm_timeout: PositiveSeconds = 60.0
+    activation_timeout: PositiveSeconds = 600.0
+    ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()
+    checks: tuple[Check, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_names_differ(self) -> Host:
+        for name, count in Counter(check.name for check in self.checks).items():
+            if count > 1:
+                raise ValueError(f"two checks are called {values.shown(name)}; give them different names")
+        return self
+
+
+def default_attribute(host: str) -> tuple[str, ...]:
+    """Where a flake keeps the closure of a host."""
+    return ("nixosConfigurations", host, "config", "system", "build", "toplevel")
+
+
+class Rollout(Table):
+    """How a run goes through many hosts."""
+
+    at_once: Annotated[int, BeforeValidator(_whole), _at_least(1)] = 16
+    max_failures: Annotated[int, BeforeValidator(_whole), _at_least(0)] = 0
+    waves: Annotated[tuple[str, ...], BeforeValidator(_selectors)] = ()
+
+
+class Fleet(Table):
+    """The table [fleet]."""
+
+    name: Annotated[str, BeforeValidator(values.name)]
+    flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
+
+
+class Inventory(Table):
+    """A whole fleet.toml, valid."""
+
+    path: Path
+    name: str
+    flake: str
+    hosts: dict[HostName, Host]
+    rollout: Rollout

@@ -1,0 +1,343 @@
+"""What single values of fleet.toml must look like.
+
+Each reader returns the value, or raises a ValueError that says what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LONGEST = 30 * 24 * 3600.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(
+    r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
+_ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_UNIT = re.compile(r"[A-Za-z0-9_:.@\\][A-Za-z0-9_:.@\\-]*")
+_UNIT_GLOB = re.compile(r"[A-Za-z0-9_:.@\\*?\[][A-Za-z0-9_:.@\\*?\[\]!-]*")
+_SYSTEM = re.compile(r"[a-z0-9_]+-linux")
+_SYSTEMS = ("x86_64-linux", "aarch64-linux", "i686-linux", "armv7l-linux", "armv6l-linux", "riscv64-linux")
+_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+_ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)')
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - any TOML value
+    """The value as a short piece of TOML, for messages."""
+    match value:
+        case str():
+            text = json.dumps(value, ensure_ascii=False)
+            return text if len(text) <= 80 else text[:76] + '…"'
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)[:40]
+        case list() | tuple():
+            return "a list" if value else "[]"
+        case dict():
+            return "a table"
+    return str(value)
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing when no known word is near."""
+    words = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(wrong.lower(), words, n=1, cutoff=0.55)
+    return f"; did you mean {words[close[0]]}?" if close else ""
+
+
+def expected(value: Any, what: str) -> ValueError:  # noqa: ANN401 - any TOML value
+    """The error that every reader raises: what was found, and what was expected."""
+    return ValueError(f"found {shown(value)}, expected {what}")
+
+
+def text(value: object, what: str) -> str:
+    """The value, which is a string."""
+    if not isinstance(value, str):
+        raise expected(value, what)
+    return value
+
+
+def seconds(value: object) -> float:
+    """Seconds from `5s`, `500ms`, `10m` or `1h30m`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise expected(value, f'a duration with its unit: write "{value}s"')
+    match = _DURATION.fullmatch(text(value, 'a duration such as "5s"'))
+    if match is None:
+        raise expected(value, 'a duration such as "500ms", "5s", "10m" or "1h30m"')
+    hours, minutes, whole, milli = match.groups(default="0")
+    total = float(hours) * 3600 + float(minutes) * 60 + float(whole) + float(milli) / 1000
+    if total > LONGEST:
+        raise expected(value, "a duration of at most 720h")
+    return total
+
+
+def positive_seconds(value: object) -> float:
+    """The same, and more than nothing."""
+    total = seconds(value)
+    if total <= 0:
+        raise expected(value, "a duration longer than 0s")
+    return total
+
+
+def name(value: object) -> str:
+    """A host name or a tag: a word that is safe in selectors, file names, unit names and shells."""
+    word = text(value, "a name")
+    if _NAME.fullmatch(word) is None or len(word) > 253:
+        raise expected(value, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    return word
+
+
+def is_ip(word: str) -> bool:
+    """Whether this is an IPv4 or IPv6 literal, with or without a zone."""
+    bare, percent, zone = word.partition("%")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return False
+    return not percent or _ZONE.fullmatch(zone) is not None
+
+
+def address(value: object) -> str:
+    """A host name, IPv4 or IPv6 literal."""
+    word = text(value, "an address or a list of addresses")
+    if is_ip(word):
+        return word
+    if "@" in word:
+        raise expected(value, 'an address alone: write user = "…" for the user')
+    if re.fullmatch(r"[^:]+:\d+|\[.*\].*", word):
+        raise expected(value, "an address alone: write port = N for the port, and IPv6 without brackets")
+    if _ADDRESS.fullmatch(word) is None or len(word) > 253:
+        raise expected(value, "a host name or an IP address")
+    return word
+
+
+def addresses(value: object) -> tuple[str, ...]:
+    """One address, or several to be tried in order."""
+    words = tuple(address(each) for each in value) if isinstance(value, list | tuple) else (address(value),)
+    if not words:
+        raise expected([], "at least one address")
+    if len(set(words)) < len(words):
+        raise ValueError("names the same address twice")
+    return words
+
+
+def user(value: object) -> str:
+    """A login name."""
+    word = text(value, "a user name")
+    if _USER.fullmatch(word) is None:
+        raise expected(value, "a user name: letters, digits, '.', '_' and '-'")
+    return word
+
+
+def port(value: object) -> int:
+    """A TCP port."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise expected(value, "a port from 1 to 65535")
+    return value
+
+
+def host_and_port(value: object) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[v6]` or `[v6]:port`, taken apart."""
+    match = re.fullmatch(
+        r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", text(value, '"host:port"'), re.ASCII
+    )
+    if match is None or (match[1] and not is_ip(match[1])):
+        raise expected(value, '"host:port", with IPv6 in brackets')
+    return address(match[1] or match[2]), port(int(match[3])) if match[3] else None
+
+
+def tcp_target(value: object) -> str:
+    """`host:port`, both present."""
+    if host_and_port(value)[1] is None:
+        raise expected(value, '"host:port"')
+    return str(value)
+
+
+def jump(value: object) -> str | None:
+    """A host's name or `user@host[:port]`; empty means no jump. Whether the host exists is checked later."""
+    word = text(value, "a host of this file, or user@host:port")
+    if not word:
+        return None
+    login, at, rest = word.rpartition("@")
+    if at:
+        user(login)
+        host_and_port(rest)
+        return word
+    try:
+        return name(word)
+    except ValueError:
+        raise expected(value, "a host of this file, or user@host:port") from None
+
+
+def system(value: object) -> str:
+    """A Nix system that NixOS exists for."""
+    word = text(value, 'a system such as "x86_64-linux"')
+    if _SYSTEM.fullmatch(word) is None:
+        raise ValueError(f"{expected(value, 'a system such as x86_64-linux')}{nearest(word, _SYSTEMS)}")
+    return word
+
+
+def attribute(value: object) -> tuple[str, ...]:
+    """The parts of a Nix attribute path, split at dots outside of quotes."""
+    if isinstance(value, tuple):
+        return value
+    word = text(value, "an attribute path")
+    parts: list[str] = []
+    at = 0
+    while match := _ATTR_PART.match(word, at):
+        parts.append(re.sub(r"\\(.)", r"\1", match[1]) if match[1] is not None else match[2])
+        at = match.end()
+        if at == len(word):
+            return tuple(parts)
+        if word[at] != ".":
+            break
+        at += 1
+    raise expected(
+        value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel'
+    )
+
+
+def host_key(value: object) -> str:
+    """An SSH public key, complete: its base64 says the same type and is not cut off."""
+    what = 'an SSH public key such as "ssh-ed25519 AAAA…"'
+    word = text(value, what)
+    kind, _, rest = word.partition(" ")
+    encoded, _, comment = rest.partition(" ")
+    if kind not in _KEY_TYPES or not comment.isprintable():
+        raise expected(value, what)
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise expected(value, what) from None
+    fields = []
+    while len(blob) >= 4:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        fields.append(blob[4:end])
+        blob = blob[end:] if end <= len(blob) else b"cut"
+    if blob or len(fields) < 2 or fields[0] != kind.encode():
+        raise expected(value, f"a whole {kind} key; this one is cut off or of another type")
+    return word
+
+
+def unit(value: object) -> str:
+    """The name of a systemd unit."""
+    word = text(value, "the name of a unit")
+    if _UNIT.fullmatch(word) is None:
+        raise expected(value, 'the name of a unit such as "nginx.service"')
+    return word
+
+
+def unit_glob(value: object) -> str:
+    """The name of a systemd unit, or a glob for some."""
+    word = text(value, "the name of a unit")
+    if _UNIT_GLOB.fullmatch(word) is None:
+        raise expected(value, 'the name of a unit or a glob such as "backup-*"')
+    return word
+
+
+def url(value: object) -> str:
+    """An http or https address without login or fragment."""
+    what = 'an address such as "http://127.0.0.1:8000/health"'
+    word = text(value, what)
+    if re.fullmatch(r"https?://[!-~]+", word) is None or "#" in word:
+        raise expected(value, what)
+    try:
+        parts = urlsplit(word)
+        number = parts.port
+    except ValueError:
+        raise expected(value, what) from None
+    if "@" in parts.netloc:
+        raise ValueError('has a login in it; write headers = { Authorization = "…" }')
+    if not parts.hostname or number == 0:
+        raise expected(value, what)
+    address(parts.hostname)
+    return word
+
+
+def line(value: object) -> str:
+    """Some text on one line."""
+    word = text(value, "a line of text")
+    if not word.strip() or not word.isprintable():
+        raise expected(value, "one line of text")
+    return word
+
+
+def script(value: object) -> str:
+    """Something for `sh -c`."""
+    word = text(value, "a shell command")
+    if not word.strip() or "\0" in word:
+        raise expected(value, "a shell command")
+    return word
+
+
+def regex(value: object) -> str:
+    """A regular expression that Python can compile."""
+    word = text(value, "a regular expression")
+    try:
+        re.compile(word)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"found {shown(word)}, which is no regular expression: {error}") from None
+    return word
+
+
+def statuses(value: object) -> tuple[int, ...]:
+    """One HTTP status, or several that are all fine."""
+    many = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not many or any(type(each) is not int or not 100 <= each <= 599 for each in many):
+        raise expected(value, "an HTTP status from 100 to 599, or a list of them")
+    return many
+
+
+def headers(value: object) -> dict[str, str]:
+    """HTTP header fields that cannot end the header early."""
+    if not isinstance(value, dict):
+        raise expected(value, "a table of headers")
+    for key, content in value.items():
+        if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key) is None:
+            raise expected(key, "the name of a header")
+        if not isinstance(content, str) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]", content):
+            raise ValueError(f"{key}: {expected(content, 'the text of a header, on one line')}")
+    return value
+
+
+def file_path(value: object, folder: Path) -> Path:
+    """An absolute path: `~` is the home folder, anything relative is relative to fleet.toml's folder."""
+    word = text(value, "the path of a file")
+    try:
+        path = Path(word).expanduser()
+    except RuntimeError:
+        raise expected(value, "a path whose ~ can be resolved") from None
+    if not word or "\0" in word:
+        raise expected(value, "the path of a file")
+    return folder / path
+
+
+def flake(value: object, folder: Path) -> str:
+    """A flake reference that means the same from every folder."""
+    word = text(value, 'a flake reference such as "." or "github:owner/repo"')
+    if "#" in word:
+        raise expected(value, "a flake without '#': the attribute belongs to attr of a host")
+    if not line(word).startswith("path:") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", word):
+        return word
+    place, question, query = word.removeprefix("path:").partition("?")
+    scheme = "path:" if word.startswith("path:") else ""
+    whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
+    if "#" in whole or "?" in whole:
+        raise ValueError(
+            f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name"
+        )
+    return f"{scheme}{whole}{question}{query}"
