@@ -23,7 +23,7 @@ def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
 
 
 def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[tuple[Host, ...], ...]:
-    """The hosts in the order of `[[rollout.waves]]`, each in the first that names it; the others come last."""
+    """The hosts in the order of `[[rollout.waves]]`, each in the first that names it, the rest last."""
     left = list(hosts)
     result = []
     for selector in inventory.rollout.waves:

@@ -1,7 +1,7 @@
 """fleet.toml becomes an Inventory, or a ConfigError that names everything that is wrong with it.
 
-`values` knows what single values look like, `schema` the keys, `matching` selectors, `problems` how errors
-read, `edit` writes.
+`values` knows what single values look like, `schema` the keys, `matching` selectors, `problems` and `words`
+how errors read, `edit` writes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from fleet.inventory.schema import (
     Sudo,
     shape_problems,
 )
-from fleet.model import HostName
+from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from fleet.model import HostName
 
 __all__ = [
     "BuildOn",
@@ -120,7 +122,7 @@ def _table(problems: Problems, parent: Raw, key: str, outer: str = "") -> Raw:
     if isinstance(table, dict):
         return table
     name = dotted(*([outer] if outer else []), key)
-    problems.add("", name, f"found {values.shown(table)}, expected a table: [{name}]")
+    problems.add("", name, f"found {shown(table)}, expected a table: [{name}]")
     return {}
 
 
@@ -130,9 +132,7 @@ def _fleet(problems: Problems, path: Path, raw: Raw, context: Raw) -> Fleet | No
         return Fleet.model_validate({"name": folder, **raw}, context=context)
     except ValidationError as error:
         if "name" not in raw and any(detail["loc"] == ("name",) for detail in error.errors()):
-            problems.add(
-                "[fleet]", "name", f"is missing, and the folder's name {values.shown(folder)} cannot serve"
-            )
+            problems.add("[fleet]", "name", f"is missing, and the folder's name {shown(folder)} cannot serve")
             return _fleet(problems, path, {**raw, "name": "fleet"}, context)
         problems.add_invalid(error, "[fleet]", Fleet.toml_keys(), raw)
     return None
@@ -188,8 +188,8 @@ def _check_jumps(problems: Problems, hosts: Raw, defaults: Raw) -> None:
     for name, jump in jumps.items():
         table = f"[{dotted('hosts', name)}]" if "jump" in hosts[name] else "[defaults]"
         if jump and jump not in hosts:
-            near = values.nearest(jump, hosts) or "; expected a host of this file, or user@host:port"
-            problems.add(table, "jump", f"unknown host {values.shown(jump)}{near}")
+            near = nearest(jump, hosts) or "; expected a host of this file, or user@host:port"
+            problems.add(table, "jump", f"unknown host {shown(jump)}{near}")
         way = [name]
         while jump and jump not in way:
             way.append(jump)
@@ -206,7 +206,7 @@ def _jump(name: str, own: Raw, defaults: Raw) -> str:
 
 def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
     """No two hosts are the same computer."""
-    seen: dict[tuple[str, int, str | None], HostName] = {}
+    seen: dict[tuple[str, int, str | None], str] = {}
     for name, host in hosts.items():
         for address in host.address:
             place = (address.lower().rstrip("."), host.port or 22, host.jump)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import ConfigError
 from fleet.inventory.schema import Kind
-from fleet.inventory.values import nearest, shown
+from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

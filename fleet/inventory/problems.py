@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.errors import ConfigError
 from fleet.events import plain_text
 from fleet.inventory.schema import SHAPE, Check, Host
-from fleet.inventory.values import nearest, shown
+from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fleet.inventory import values
+from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
 if TYPE_CHECKING:
@@ -74,19 +75,19 @@ def _sudo(value: object) -> Sudo:
     for sudo in Sudo:
         if value is sudo or (type(value) is type(sudo.value) and value == sudo.value):
             return sudo
-    raise values.expected(value, 'false, true or "password"')
+    raise expected(value, 'false, true or "password"')
 
 
 def _whole(value: object) -> int:
     if type(value) is not int:
-        raise values.expected(value, "a whole number")
+        raise expected(value, "a whole number")
     return value
 
 
 def _at_least(least: int) -> AfterValidator:
     def check(value: int) -> int:
         if value < least:
-            raise values.expected(value, f"at least {least}")
+            raise expected(value, f"at least {least}")
         return value
 
     return AfterValidator(check)
@@ -102,7 +103,7 @@ def _globs(value: object) -> tuple[str, ...]:
 
 def _each(value: object, read: Any, what: str) -> tuple[str, ...]:  # noqa: ANN401 - one of values' readers
     if not isinstance(value, list | tuple):
-        raise values.expected(value, what)
+        raise expected(value, what)
     return tuple(read(item) for item in value)
 
 
@@ -114,7 +115,7 @@ def _selectors(value: object) -> tuple[str, ...]:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, list) or not all(isinstance(wave, dict) for wave in value):
-        raise values.expected(value, '[[rollout.waves]] tables, each with hosts = "SELECTOR"')
+        raise expected(value, '[[rollout.waves]] tables, each with hosts = "SELECTOR"')
     for number, wave in enumerate(value, 1):
         if set(wave) != {"hosts"}:
             wrong = ", ".join(sorted(set(wave) - {"hosts"})) or "nothing"
@@ -240,7 +241,7 @@ class Host(Table):
     def _check_names_differ(self) -> Host:
         for name, count in Counter(check.name for check in self.checks).items():
             if count > 1:
-                raise ValueError(f"two checks are called {values.shown(name)}; give them different names")
+                raise ValueError(f"two checks are called {shown(name)}; give them different names")
         return self
 
 

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import ipaddress
-import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from fleet.inventory.words import expected, nearest, shown
 
 LONGEST = 30 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -33,35 +29,6 @@ _SYSTEM = re.compile(r"[a-z0-9_]+-linux")
 _SYSTEMS = ("x86_64-linux", "aarch64-linux", "i686-linux", "armv7l-linux", "armv6l-linux", "riscv64-linux")
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 _ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)')
-
-
-def shown(value: Any) -> str:  # noqa: ANN401 - any TOML value
-    """The value as a short piece of TOML, for messages."""
-    match value:
-        case str():
-            text = json.dumps(value, ensure_ascii=False)
-            return text if len(text) <= 80 else text[:76] + '…"'
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return repr(value)[:40]
-        case list() | tuple():
-            return "a list" if value else "[]"
-        case dict():
-            return "a table"
-    return str(value)
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing when no known word is near."""
-    words = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(wrong.lower(), words, n=1, cutoff=0.55)
-    return f"; did you mean {words[close[0]]}?" if close else ""
-
-
-def expected(value: Any, what: str) -> ValueError:  # noqa: ANN401 - any TOML value
-    """The error that every reader raises: what was found, and what was expected."""
-    return ValueError(f"found {shown(value)}, expected {what}")
 
 
 def text(value: object, what: str) -> str:

@@ -1,0 +1,128 @@
+"""Writing fleet.toml: a first one, and a host key into one that people wrote."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import os
+import re
+import tempfile
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from fleet.errors import ConfigError
+from fleet.inventory import parse, read, values
+from fleet.inventory.problems import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fleet.model import HostName
+
+
+def template(hosts: Sequence[tuple[str, str | None]], *, name: str, flake: str = ".") -> str:
+    """The text of a first fleet.toml with these hosts and, where it is known, their systems."""
+    tables = {host: {"system": system} if system else {} for host, system in hosts}
+    return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables})
+
+
+def set_host_key(path: Path, host: HostName, key: str) -> None:
+    """`host_key` in `[hosts.NAME]` of the file is this key, and every other byte is as before."""
+    line = f'host_key = "{_checked(path, key)}"'
+    real = path.resolve()
+    with _alone_in(real.parent):
+        before = read(path)
+        document = parse_document(path, before)
+        if host not in document.get("hosts", {}):
+            raise ConfigError(f"{path}: there is no [{dotted('hosts', host)}]")
+        wanted = copy.deepcopy(document)
+        table = wanted["hosts"][host]
+        after = None
+        if isinstance(table, dict):
+            table["host_key"] = key
+            after = next((text for text in _edits(before, host, line) if _reads_as(text, wanted)), None)
+        if after is None:
+            raise ConfigError(
+                f"{path}: cannot write host_key into [{dotted('hosts', host)}] without touching other lines",
+                hint=f"add it by hand: {line}",
+            )
+        _replace(path, real, after)
+
+
+def parse_document(path: Path, text: str) -> dict[str, Any]:
+    """The tables of a file that is a valid inventory."""
+    parse(path, text)
+    return tomllib.loads(text, parse_float=str)
+
+
+def _checked(path: Path, key: str) -> str:
+    try:
+        return values.host_key(key)
+    except ValueError as error:
+        raise ConfigError(f"{path}: host_key: {error}") from None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other fleet edits a file of this folder meanwhile: two keys trusted at once are both kept."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _edits(text: str, host: str, line: str) -> Iterator[str]:
+    """Texts that may be right, the most natural first. Whoever takes one proves it: this only knows lines."""
+    lines = text.splitlines(keepends=True)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    for number, old in enumerate(lines):
+        if match := re.match(r"""(\s*(?:[^\s=]+\s*\.\s*)?["']?host_key["']?\s*=\s*)("[^"]*"|'[^']*')""", old):
+            new = f"{match[1]}{line.partition(' = ')[2]}{old[match.end() :]}"
+            yield "".join([*lines[:number], new, *lines[number + 1 :]])
+    for number, old in enumerate(lines, 1):
+        if _is_header(old, host):
+            ended = old if old.endswith("\n") else old + newline
+            yield "".join([*lines[: number - 1], ended, line + newline, *lines[number:]])
+    gap = "" if text.endswith("\n") else newline
+    yield f"{text}{gap}{newline}[{dotted('hosts', host)}]{newline}{line}{newline}"
+
+
+def _is_header(line: str, host: str) -> bool:
+    if not line.lstrip().startswith("["):
+        return False
+    try:
+        return tomllib.loads(line) == {"hosts": {host: {}}}
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text, parse_float=str) == wanted
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _replace(path: Path, real: Path, text: str) -> None:
+    """The file has this text and the same mode, or is as before."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                os.fchmod(handle, real.stat().st_mode & 0o7777)
+                file.flush()
+                os.fsync(handle)
+            draft.replace(real)
+        except BaseException:
+            draft.unlink()
+            raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
