@@ -7,6 +7,7 @@ how errors read, `edit` writes.
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,7 @@ def _document(path: Path, text: str) -> Raw:
         said = str(error)
         if "end of document" in said:
             lines = text.splitlines()
-            said = said.replace(
-                "at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
-            )
+            said = said.replace("at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end")
         raise ConfigError(f"{path}: is not TOML: {said}") from None
 
 
@@ -201,7 +200,9 @@ def _check_jumps(problems: Problems, hosts: Raw, defaults: Raw) -> None:
 def _jump(name: str, own: Raw, defaults: Raw) -> str:
     """The name that a host which may have problems jumps to; empty for none, or one outside of the file."""
     jump = own.get("jump", "" if defaults.get("jump") == name else defaults.get("jump"))
-    return jump if isinstance(jump, str) and "@" not in jump else ""
+    with suppress(ValueError):
+        return values.name(jump)
+    return ""
 
 
 def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
@@ -222,9 +223,7 @@ def _rollout(problems: Problems, raw: Raw) -> Rollout | None:
     except ValidationError as error:
         problems.add_invalid(error, "[rollout]", Rollout.toml_keys(), raw["rollout"])
         return None
-    named = [
-        _named(name, own, raw["defaults"]) for name, own in raw["hosts"].items() if isinstance(own, dict)
-    ]
+    named = [_named(name, own, raw["defaults"]) for name, own in raw["hosts"].items() if isinstance(own, dict)]
     for number, selector in enumerate(rollout.waves, 1):
         try:
             matching(named, [selector])

@@ -48,9 +48,7 @@ class Problems:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add_invalid(
-        self, error: ValidationError, table: str, keys: Sequence[str], raw: Mapping[str, Any]
-    ) -> None:
+    def add_invalid(self, error: ValidationError, table: str, keys: Sequence[str], raw: Mapping[str, Any]) -> None:
         """The problems that pydantic found in a table are known, in words of the file."""
         for detail in error.errors(include_url=False):
             if detail["type"] in (SHAPE, "default_factory_not_called"):
@@ -61,12 +59,10 @@ class Problems:
 
 def dotted(*parts: str) -> str:
     """The parts as a TOML key, quoted where TOML wants it."""
-    return ".".join(
-        p if re.fullmatch(r"[A-Za-z0-9_-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts
-    )
+    return ".".join(p if re.fullmatch(r"[A-Za-z0-9_-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts)
 
 
-def check_table(table: str, number: int, raw: Any) -> str:  # noqa: ANN401 - what the file holds, not yet valid
+def check_table(table: str, number: int, raw: Any) -> str:
     """`[[hosts.web.checks]] 2 (name)`."""
     name = raw.get("name") if isinstance(raw, dict) else None
     label = f" ({name})" if isinstance(name, str) else ""

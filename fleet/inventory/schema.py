@@ -101,7 +101,7 @@ def _globs(value: object) -> tuple[str, ...]:
     return _each(value, values.unit_glob, "a list of unit names")
 
 
-def _each(value: object, read: Any, what: str) -> tuple[str, ...]:  # noqa: ANN401 - one of values' readers
+def _each(value: object, read: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise expected(value, what)
     return tuple(read(item) for item in value)

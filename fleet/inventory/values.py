@@ -16,9 +16,7 @@ from fleet.inventory.words import expected, nearest, shown
 
 LONGEST = 30 * 24 * 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(
-    r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII
-)
+_DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -119,9 +117,7 @@ def port(value: object) -> int:
 
 def host_and_port(value: object) -> tuple[str, int | None]:
     """`host`, `host:port`, `[v6]` or `[v6]:port`, taken apart."""
-    match = re.fullmatch(
-        r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", text(value, '"host:port"'), re.ASCII
-    )
+    match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", text(value, '"host:port"'), re.ASCII)
     if match is None or (match[1] and not is_ip(match[1])):
         raise expected(value, '"host:port", with IPv6 in brackets')
     return address(match[1] or match[2]), port(int(match[3])) if match[3] else None
@@ -173,9 +169,7 @@ def attribute(value: object) -> tuple[str, ...]:
         if word[at] != ".":
             break
         at += 1
-    raise expected(
-        value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel'
-    )
+    raise expected(value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel')
 
 
 def host_key(value: object) -> str:
@@ -304,7 +298,5 @@ def flake(value: object, folder: Path) -> str:
     scheme = "path:" if word.startswith("path:") else ""
     whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
     if "#" in whole or "?" in whole:
-        raise ValueError(
-            f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name"
-        )
+        raise ValueError(f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name")
     return f"{scheme}{whole}{question}{query}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def shown(value: Any) -> str:  # noqa: ANN401 - any TOML value
+def shown(value: Any) -> str:
     """The value as a short piece of TOML, for messages."""
     match value:
         case str():
@@ -34,6 +34,6 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     return f"; did you mean {words[close[0]]}?" if close else ""
 
 
-def expected(value: Any, what: str) -> ValueError:  # noqa: ANN401 - any TOML value
+def expected(value: Any, what: str) -> ValueError:
     """The error that every reader raises: what was found, and what was expected."""
     return ValueError(f"found {shown(value)}, expected {what}")

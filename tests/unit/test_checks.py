@@ -1,0 +1,280 @@
+"""What one attempt at a check finds, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.checks import Answer, ask
+from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
+from fleet.inventory import Check
+from fleet.machine import Command, OnLine, Output
+from fleet.model import HostName
+
+CERTIFICATE = Path(__file__).parent.parent / "data" / "localhost.pem"
+"""Self-signed for localhost, with its key, valid until 2126."""
+
+
+class Here:
+    """A machine that dials from here, and has one answer for every command."""
+
+    def __init__(self, output: Output | Exception | None = None) -> None:
+        self.output = output
+        self.ran: list[Command] = []
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:  # noqa: ARG002
+        self.ran.append(command)
+        if isinstance(self.output, Exception):
+            raise self.output
+        assert self.output is not None
+        return self.output
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109
+        if isinstance(self.output, Exception):
+            raise self.output
+        return socket.create_connection((host, port), timeout)
+
+
+class Nowhere(Here):
+    """A machine that nobody may ask."""
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002, ASYNC109
+        raise AssertionError
+
+
+def check(**keys: Any) -> Check:
+    return Check.model_validate({"timeout": "2s", **{key.rstrip("_"): value for key, value in keys.items()}})
+
+
+async def answer(machine: Here, **keys: Any) -> tuple[bool, str]:
+    found = await ask(check(**keys), host=machine, controller=Nowhere())
+    return found.passed, found.said
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A server on this port of 127.0.0.1; each connection is closed when `serve` returns."""
+    open_connections: set[asyncio.Task[Any] | None] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_connections.add(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await serve(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    try:
+        async with server:
+            yield server.sockets[0].getsockname()[1]
+    finally:
+        await asyncio.gather(*filter(None, open_connections))
+
+
+def saying(text: str, requests: list[str] | None = None) -> Serve:
+    """Answers a request with this."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        if requests is not None:
+            requests.append(request.decode())
+        writer.write(text.encode())
+        await writer.drain()
+
+    return serve
+
+
+def http(status: str, body: str = "") -> str:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}"
+
+
+async def asked(text: str, **keys: Any) -> tuple[bool, str]:
+    async with serving(saying(text)) as port:
+        return await answer(Here(), http=f"http://127.0.0.1:{port}/", **keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "expected"),
+    [
+        (http("200 OK"), {}, (True, "200 OK")),
+        (http("503 Service Unavailable"), {}, (False, "503 Service Unavailable, wanted 200")),
+        (http("302 Found"), {"status": [200, 204]}, (False, "302 Found, wanted 200 or 204")),
+        (http("204 No Content"), {"status": [200, 204]}, (True, "204 No Content")),
+        (http("200 OK", "all ready"), {"body": "^all r"}, (True, "200 OK, its body matches")),
+        (http("200 OK", "no"), {"body": "yes"}, (False, "200 OK, but its body does not match 'yes'")),
+        (http("200 OK", "x" * 1_100_000 + "y"), {"body": "y"}, (False, "200 OK, but its body does not match 'y'")),
+        ("SSH-2.0-OpenSSH\r\n", {}, (False, "no proper HTTP answer: SSH-2.0-OpenSSH")),
+        ("", {}, (False, "the connection was closed without an answer")),
+        (http("500 \x1b[31mred\x07"), {}, (False, "500 red, wanted 200")),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", {"body": "a"}, None),
+    ],
+)
+async def test_an_http_check_says_what_came(text: str, keys: dict[str, Any], expected: tuple[bool, str] | None) -> None:
+    found = await asked(text, **keys)
+    assert found == expected if expected else found[1].startswith("no proper HTTP answer")
+
+
+async def test_the_request_is_the_one_that_was_declared() -> None:
+    requests: list[str] = []
+    async with serving(saying(http("200 OK"), requests)) as port:
+        url = f"http://localhost:{port}/a%20b?c=d"
+        assert (await answer(Here(), http=url, method="HEAD", headers={"X-Key": "1", "User-Agent": "me"}))[0]
+    lines = requests[0].split("\r\n")
+    assert lines[0] == "HEAD /a%20b?c=d HTTP/1.1"
+    assert {f"Host: localhost:{port}", "X-Key: 1", "User-Agent: me"} < set(lines)
+
+
+async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"H")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("serve", [silence, dripping])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_silent_or_slow_service_ends_with_the_timeout_and_leaves_no_thread(serve: Serve, scheme: str) -> None:
+    before = threading.active_count()
+    async with serving(serve) as port:
+        found = await ask(
+            check(http=f"{scheme}://127.0.0.1:{port}/", timeout="100ms"), host=Here(), controller=Nowhere()
+        )
+    assert not found.passed
+    assert found.said == "no answer within 0.1s" or (scheme == "https" and found.said.startswith("TLS: "))
+    assert found.seconds < 1
+    assert threading.active_count() == before
+
+
+async def test_a_cancelled_check_leaves_no_thread() -> None:
+    before = threading.active_count()
+    async with serving(silence) as port:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await answer(Here(), http=f"http://127.0.0.1:{port}/", timeout="9s")
+    assert threading.active_count() == before
+
+
+async def test_forty_silent_services_do_not_use_up_the_time_of_a_healthy_one() -> None:
+    async with serving(silence) as silent, serving(saying(http("200 OK"))) as healthy, asyncio.TaskGroup() as tasks:
+        for _ in range(40):
+            tasks.create_task(answer(Here(), http=f"http://127.0.0.1:{silent}/", timeout="300ms"))
+        await asyncio.sleep(0.02)
+        found = await ask(check(http=f"http://127.0.0.1:{healthy}/", timeout="200ms"), host=Here(), controller=Here())
+        assert found.passed
+
+
+def tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused_unless_told_otherwise() -> None:
+    async with serving(saying(http("200 OK")), tls()) as port:
+        url = f"https://localhost:{port}/"
+        passed, said = await answer(Here(), http=url)
+        assert not passed
+        assert said.startswith("TLS: self")
+        assert await answer(Here(), http=url, verify_tls=False) == (True, "200 OK")
+
+
+async def test_a_port_where_nobody_listens_refuses() -> None:
+    async with serving(silence) as port:
+        pass
+    refused = (False, "connection refused")
+    assert await answer(Here(), tcp=f"127.0.0.1:{port}") == refused
+    assert await answer(Here(), http=f"http://127.0.0.1:{port}/") == refused
+
+
+async def test_a_port_where_somebody_listens_passes() -> None:
+    async with serving(silence) as port:
+        assert await answer(Here(), tcp=f"127.0.0.1:{port}") == (True, "connected")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TimeoutError(), "no answer within 2s"),
+        (OSError("administratively prohibited"), "administratively prohibited"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+    ],
+)
+async def test_a_connection_that_cannot_be_made_is_a_failed_check(error: OSError, said: str) -> None:
+    assert await answer(Here(error), tcp="web.lan:80") == (False, said)
+
+
+@pytest.mark.parametrize("keys", [{"tcp": "127.0.0.1:{port}"}, {"http": "http://127.0.0.1:{port}/"}])
+async def test_the_controller_asks_when_it_should(keys: dict[str, str]) -> None:
+    async with serving(saying(http("200 OK"))) as port:
+        mine = {key: value.format(port=port) for key, value in keys.items()}
+        found = await ask(check(**mine, from_="controller"), host=Nowhere(), controller=Here())
+    assert found.passed
+
+
+def unit_state(load: str, active: str, sub: str) -> Output:
+    return Output(status=0, stdout=f"LoadState={load}\nActiveState={active}\nSubState={sub}\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (unit_state("loaded", "active", "running"), (True, "active (running)")),
+        (unit_state("loaded", "reloading", "reload"), (True, "reloading (reload)")),
+        (unit_state("loaded", "activating", "auto-restart"), (False, "activating (auto-restart)")),
+        (unit_state("loaded", "failed", "failed"), (False, "failed (failed)")),
+        (unit_state("not-found", "inactive", "dead"), (False, "there is no such unit")),
+        (Output(status=1, stderr="Failed to connect to bus"), (False, "Failed to connect to bus")),
+        (Output(status=0), (False, "systemctl: exit status 0")),
+    ],
+)
+async def test_a_unit_check_says_the_state_it_saw(output: Output, expected: tuple[bool, str]) -> None:
+    assert await answer(Here(output), unit="nginx.service") == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (Output(status=0, stdout="one\ntwo\n\n"), (True, "two")),
+        (Output(status=0), (True, "exit status 0")),
+        (Output(status=3), (False, "exit status 3")),
+        (Output(status=1, stdout="out\n", stderr="why\n"), (False, "exit status 1: why")),
+        (Output(status=1, stdout="\x1b[31mred\x1b[0m\n"), (False, "exit status 1: red")),
+    ],
+)
+async def test_a_command_check_says_the_last_line(output: Output, expected: tuple[bool, str]) -> None:
+    machine = Here(output)
+    assert await answer(machine, command="curl -f x | grep y") == expected
+    assert machine.ran == [Command(argv=("sh", "-c", "curl -f x | grep y"), timeout=2.0, root=True)]
+
+
+async def test_a_command_that_does_not_end_is_a_failed_check() -> None:
+    late = CommandFailedError(HostName("web"), "did not end within 2s")
+    assert await answer(Here(late), command="sleep 9") == (False, "did not end within 2s")
+
+
+@pytest.mark.parametrize("kind", [UnreachableError, AuthenticationError])
+async def test_a_machine_that_cannot_be_asked_is_no_answer(kind: type[UnreachableError | AuthenticationError]) -> None:
+    with pytest.raises(kind):
+        await answer(Here(kind(HostName("web"), "gone")), unit="nginx.service")
+
+
+async def test_an_answer_is_one_short_line_with_its_time() -> None:
+    found = await ask(check(command="x"), host=Here(Output(status=0, stdout="y" * 999)), controller=Nowhere())
+    assert found == Answer(check="command x", passed=True, said="y" * 200, seconds=found.seconds)
+    assert 0 <= found.seconds < 1
