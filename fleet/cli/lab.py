@@ -1,0 +1,89 @@
+"""`fleet lab`: a disposable fleet to try and to rehearse on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_folder = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("lab"),
+    show_default=True,
+    help="The folder of the lab.",
+)
+
+
+@click.group()
+def lab() -> None:
+    """Disposable hosts in containers, to try things and to rehearse on.
+
+    \b
+    fleet lab up && cd lab && fleet deploy --all
+    fleet lab power gpu-01 off
+    fleet lab down
+    """
+
+
+@lab.command()
+@_folder
+@click.option("--hosts", metavar="NAME,NAME…", default="", help="Default: laptop,gpu-01,pi-edge.")
+def up(folder: Path, hosts: str) -> None:
+    """Boot the hosts, and write a fleet.toml and a flake for them."""
+    from fleet.lab import Lab
+
+    Lab.up(folder, [name.strip() for name in hosts.split(",") if name.strip()], say=_say)
+    _say(f"the lab is up; cd {folder} && fleet deploy --all")
+
+
+@lab.command()
+@_folder
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def status(folder: Path, *, as_json: bool) -> None:
+    """List the hosts of the lab."""
+    from fleet.lab import Lab
+
+    hosts = Lab.find(folder).hosts
+    if as_json:
+        rows = [{"name": host.name, "container": host.container.name, "port": host.port} for host in hosts]
+        click.echo(json.dumps({"hosts": rows}))
+        return
+    for host in hosts:
+        click.echo(f"{host.name:16} {'on' if host.is_on else 'off':4} 127.0.0.1:{host.port}  {host.container.name}")
+    if not hosts:
+        _say(f"no lab in {folder}; fleet lab up --dir {folder} makes one")
+
+
+@lab.command()
+@_folder
+def down(folder: Path) -> None:
+    """Remove the hosts, and all that `up` wrote. Files that you edited stay."""
+    from fleet.lab import Lab
+
+    kept = Lab.find(folder).down()
+    _say(f"the lab in {folder} is gone")
+    if kept:
+        _say(f"kept, since you wrote or edited them: {', '.join(kept)}")
+
+
+@lab.command()
+@_folder
+@click.argument("host")
+@click.argument("state", type=click.Choice(["on", "off"]))
+def power(folder: Path, host: str, state: str) -> None:
+    """Cut the power of HOST, or switch it on and wait until it answers."""
+    from fleet.lab import Lab
+
+    target = Lab.find(folder).host(host)
+    if state == "off":
+        target.power_off()
+        _say(f"{host}: off")
+    else:
+        _say(f"{host}: {target.power_on()}, 127.0.0.1:{target.port}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

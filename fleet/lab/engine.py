@@ -1,0 +1,126 @@
+"""The one place that speaks to Docker. Containers are started by testcontainers, and found by their labels."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from fleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FOLDER, _HOST = "fleet.lab.folder", "fleet.lab.host"
+_TMPFS = {"/run": "rw,exec,nosuid,nodev,mode=755", "/tmp": "rw,exec,nosuid,nodev,mode=1777"}
+_PORTS = range(20000, 32000)
+"""Below the ports that the kernel gives to outgoing connections: a host that is off keeps its port free."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that answers."""
+
+    client: Any
+
+    @property
+    def system(self) -> str:
+        """What Nix calls the machines that the engine runs."""
+        return f"{self.client.info()['Architecture']}-linux"
+
+    def containers(self, folder: Path) -> dict[str, Any]:
+        """The containers of the lab in this folder by host, running or not."""
+        found = self.client.containers.list(all=True, filters={"label": f"{_FOLDER}={folder.resolve()}"})
+        return {container.labels[_HOST]: container for container in found}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boot:
+    """What a host's container is made from."""
+
+    image: str
+    folder: Path
+    host: str
+    name: str
+    host_key: str
+    client_key: str
+
+
+def connect() -> Engine:
+    """The engine of this machine. Raises `ConfigError`, with the remedy, when there is none."""
+    # Ryuk would remove the lab as soon as `fleet lab up` ends, and comes from a registry.
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+    try:
+        import docker
+        from testcontainers.core.docker_client import DockerClient
+    except ImportError as error:
+        raise ConfigError(
+            "the lab needs testcontainers, which is not installed", hint="pip install 'fleet[lab]'"
+        ) from error
+    try:
+        client = DockerClient().client
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise ConfigError(
+            f"no Docker engine answers: {error}",
+            hint="start one (systemctl start docker; on NixOS virtualisation.docker.enable = true), "
+            "and be in the group docker or root",
+        ) from error
+    return Engine(client)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    for port in random.sample(_PORTS, 200):
+        if port_is_free(port):
+            return port
+    raise ConfigError(f"found no free port between {_PORTS.start} and {_PORTS.stop}")
+
+
+def port_is_free(port: int) -> bool:
+    """Whether 127.0.0.1 accepts a listener on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def start(boot: Boot, port: int | None) -> int:
+    """The host's container runs, its sshd published on the port that this returns: the given one if it is free."""
+    from docker.errors import APIError
+
+    for _ in range(10):
+        chosen = port if port is not None and port_is_free(port) else free_port()
+        container = _container(boot, chosen)
+        try:
+            container.start()
+        except APIError as error:
+            container.stop()
+            if "port" not in str(error.explanation):
+                raise ConfigError(f"{boot.host}: Docker cannot start its container: {error.explanation}") from error
+            port = None  # taken since we looked
+        else:
+            return chosen
+    raise ConfigError(f"{boot.host}: every port tried for it was taken at once")
+
+
+def _container(boot: Boot, port: int) -> Any:
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer(boot.image).with_name(boot.name)
+    container.ports = cast("Any", {"22/tcp": ("127.0.0.1", port)})
+    container.tmpfs = dict(_TMPFS)
+    container.with_envs(LAB_HOST_KEY=boot.host_key, LAB_CLIENT_KEY=boot.client_key)
+    return container.with_kwargs(
+        hostname=boot.host,
+        labels={_FOLDER: str(boot.folder.resolve()), _HOST: boot.host},
+        cgroupns="private",
+        cap_add=["SYS_ADMIN", "NET_ADMIN"],
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        stop_signal="SIGRTMIN+3",
+    )

@@ -1,0 +1,231 @@
+"""The files of a lab: what `up` writes, what people edited since, and what `down` may remove."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tomllib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_KINDS = {"laptop": "laptop", "gpu": "gpu", "pi": "pi"}
+_HEAD = """\
+# A disposable fleet. `fleet lab up` wrote this and keeps the ports right; all else is yours to edit.
+
+[fleet]
+name  = "{name}"
+flake = "path:."
+
+[defaults]
+system  = "{system}"
+address = "127.0.0.1"
+user    = "root"             # deploy has passwordless sudo; operator has sudo with the password "operator"
+identity_file = "keys/id_ed25519"
+substitute = false
+settle     = "1s"
+"""
+_HOST = """
+[hosts.{host}]
+kind = "{kind}"
+port = {port}
+host_key = "{host_key}"
+
+[[hosts.{host}.checks]]
+name = "web"
+http = "http://127.0.0.1:8080/"
+from = "host"
+within = "10s"
+"""
+_CLOSURE = """\
+# What runs on {host}. Change it and deploy; system.nix says all that can be said here.
+{{
+  version = "2";
+  services.web.http = {{ port = 8080; body = "{host}, version 2"; }};
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a lab."""
+
+    path: Path
+
+    @property
+    def inventory(self) -> Path:
+        """Its fleet.toml."""
+        return self.path / "fleet.toml"
+
+    @property
+    def name(self) -> str:
+        """The name of the lab: no other folder of this machine has it."""
+        return f"lab-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]}"
+
+    @property
+    def state(self) -> Path:
+        """Where `fleet` keeps its runs on the lab."""
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(home) / "fleet" / self.name
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process changes this lab meanwhile."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be the lab's folder: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """The host tables of fleet.toml; none where there is no such file."""
+        try:
+            document = tomllib.loads(self.inventory.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.inventory}: cannot be read: {error}") from error
+        hosts = document.get("hosts", {})
+        if not isinstance(hosts, dict) or not all(isinstance(table, dict) for table in hosts.values()):
+            raise ConfigError(f"{self.inventory}: hosts is not a table of tables")
+        return hosts
+
+    def key(self, name: str) -> tuple[str, str]:
+        """The private and the public half of the key with this name, made if there was none."""
+        private = self.path / "keys" / name
+        public = private.with_name(f"{name}.pub")
+        if not private.exists():
+            secret, known = _new_key()
+            self._write(f"keys/{name}", secret, mode=0o600)
+            self._write(f"keys/{name}.pub", f"{known} {self.name}\n")
+        return private.read_text(), " ".join(public.read_text().split()[:2])
+
+    def write_flake(self) -> None:
+        """The flake stands beside fleet.toml. Files that exist are left as they are."""
+        with as_file(files("fleet.lab") / "template") as template:
+            for source in sorted(path for path in template.rglob("*") if path.is_file()):
+                self._write_new(str(source.relative_to(template)), source.read_text())
+        self._write_new(".gitignore", "*\n")  # a lab inside a repository is no part of it
+
+    def write_busybox(self, program: bytes) -> None:
+        """The builder of the closures stands in bin/."""
+        if not (self.path / "bin" / "busybox").exists():
+            self._write("bin/busybox", program, mode=0o755)
+
+    def write_hosts(self, ports: dict[str, int], system: str) -> None:
+        """fleet.toml has every host with its port, and hosts/NAME.nix its closure. Nothing else changed in them."""
+        known = self.hosts()
+        text = self.inventory.read_text() if known else _HEAD.format(name=self.name, system=system)
+        for host, port in ports.items():
+            if host not in known:
+                kind = _KINDS.get(re.split(r"[-.\d]", host)[0], "server")
+                text += _HOST.format(host=host, kind=kind, port=port, host_key=self.key(host)[1])
+            elif known[host].get("port") != port:
+                text = self._with_port(text, host, port)
+            self._write_new(f"hosts/{host}.nix", _CLOSURE.format(host=host))
+        if not known or text != self.inventory.read_text():
+            ours = not known or not self._edited("fleet.toml")
+            self._write("fleet.toml", text, ours=ours)
+
+    def write_closure(self, host: str, text: str) -> None:
+        """hosts/NAME.nix is this text."""
+        self._write(f"hosts/{host}.nix", text)
+
+    def remove(self) -> list[str]:
+        """What `up` wrote is gone, with the runs of this lab. Returns the files that stay: people edited them."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        for path in self._record():
+            if not self._edited(path):
+                (self.path / path).unlink(missing_ok=True)
+        for path in (".lab.json", "flake.lock"):
+            (self.path / path).unlink(missing_ok=True)
+        for folder in sorted(self.path.rglob("*"), reverse=True):
+            if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+                folder.rmdir()
+        stay = sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
+        if not stay and self.path.resolve() != Path.cwd():
+            self.path.rmdir()
+        return stay
+
+    def _with_port(self, text: str, host: str, port: int) -> str:
+        """The text with this port in the host's table, every other byte as before."""
+        table = rf'(?ms)^(\s*\[\s*hosts\s*\.\s*"?{re.escape(host)}"?\s*\](?:(?!^\s*\[).)*?^\s*port\s*=\s*)\d+'
+        after = re.sub(table, rf"\g<1>{port}", text, count=1)
+        if tomllib.loads(after)["hosts"][host].get("port") == port:
+            return after
+        raise ConfigError(
+            f"{self.inventory}: cannot write the new port of {host} without touching other lines",
+            hint=f"write port = {port} into [hosts.{host}]",
+        )
+
+    def _write_new(self, path: str, text: str) -> None:
+        if not (self.path / path).exists():
+            self._write(path, text)
+
+    def _write(self, path: str, content: str | bytes, *, mode: int = 0o644, ours: bool = True) -> None:
+        file = self.path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        draft = file.with_name(f".{file.name}.draft")
+        draft.touch(mode=mode)
+        draft.write_bytes(data)
+        draft.chmod(mode)
+        draft.replace(file)
+        if ours:
+            record = self._record() | {path: hashlib.sha256(data).hexdigest()}
+            (self.path / ".lab.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+    def _record(self) -> dict[str, str]:
+        """The files that `up` wrote, with the hash of what it wrote."""
+        try:
+            record = json.loads((self.path / ".lab.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def _edited(self, path: str) -> bool:
+        try:
+            return hashlib.sha256((self.path / path).read_bytes()).hexdigest() != self._record().get(path)
+        except OSError:
+            return False
+
+
+def _new_key() -> tuple[str, str]:
+    """A new ed25519 key as OpenSSH writes it, private and public."""
+    # asyncssh, which only machine/ssh.py may import, brings it; no ssh-keygen is needed.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private.decode(), public.decode()
+
+
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each once. Raises `ConfigError` unless each can be the name of a host, a file and a container."""
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+            raise ConfigError(
+                f"{name!r} cannot be the name of a lab host",
+                hint="lower-case letters, digits and hyphens, at most 63, such as gpu-01",
+            )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,97 @@
+"""One host of a lab: its power switch, and a way in that needs no network."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import CommandFailedError, UnreachableError
+from fleet.machine import Output
+
+if TYPE_CHECKING:
+    from fleet.model import HostName
+
+_PATIENCE = 60.0
+"""Seconds that a host has to boot; on an idle machine it takes less than one."""
+_BOOTED = ("running", "degraded", "maintenance")
+
+
+@dataclass(frozen=True)
+class LabHost:
+    """A container that stands for a host."""
+
+    name: HostName
+    container: Any
+
+    @property
+    def port(self) -> int:
+        """Where its sshd is published on 127.0.0.1, whether it runs or not."""
+        return int(self.container.attrs["HostConfig"]["PortBindings"]["22/tcp"][0]["HostPort"])
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        self.container.reload()
+        return bool(self.container.status == "running")
+
+    def exec(self, *argv: str, check: bool = True) -> Output:
+        """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
+        from docker.errors import APIError
+
+        try:
+            done = self.container.exec_run(list(argv), demux=True)
+        except APIError as error:
+            raise UnreachableError(self.name, f"is off: {error.explanation}") from error
+        stdout, stderr = ((stream or b"").decode(errors="replace").replace("\r\n", "\n") for stream in done.output)
+        if check and done.exit_code:
+            raise CommandFailedError(
+                self.name,
+                f"exit status {done.exit_code}",
+                ran=" ".join(argv),
+                said=(stdout + stderr).splitlines()[-10:],
+            )
+        return Output(status=done.exit_code, stdout=stdout, stderr=stderr)
+
+    def power_off(self) -> None:
+        """Every process on it is gone, as in a power cut. The disk stays as it was."""
+        if self.is_on:
+            self.container.kill("SIGKILL")
+            self.container.wait()
+
+    def power_on(self) -> str:
+        """It has booted what its boot loader's files say, and answers. Returns systemd's word for its state."""
+        if not self.is_on:
+            self.container.start()
+        return self.wait()
+
+    def wait(self) -> str:
+        """It has finished booting and its sshd answers. Returns systemd's word for its state, such as `running`."""
+        deadline = time.monotonic() + _PATIENCE
+        state = ""
+        while time.monotonic() < deadline and self.is_on:
+            state = self._state()
+            if state in _BOOTED and self._greets():
+                return state
+            time.sleep(0.05)
+        raise UnreachableError(
+            self.name,
+            f"does not come up, its state is {state or 'unknown'}" if self.is_on else "went off while booting",
+            said=self.container.logs(tail=10).decode(errors="replace").splitlines(),
+            hint=f"docker logs {self.container.name}",
+        )
+
+    def _state(self) -> str:
+        try:
+            done = self.exec("timeout", "10", "systemctl", "is-system-running", "--wait", check=False)
+        except UnreachableError:
+            return ""  # it died since we looked; the next look says so
+        return done.stdout.strip()
+
+    def _greets(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False

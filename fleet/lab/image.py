@@ -1,0 +1,118 @@
+"""The root of every lab host, as a Docker image named after the hash of its recipe."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fleet.lab.engine import Engine
+
+_REPOSITORY = "fleet-lab"
+_SUITE = "trixie"
+_CHANGES = ["ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", 'CMD ["/usr/sbin/lab-boot-stage"]']
+
+
+def ensure(engine: Engine, say: Callable[[str], None]) -> str:
+    """The image of this recipe exists; built only if it did not. Returns its name."""
+    with _recipe() as recipe:
+        name = f"{_REPOSITORY}:{digest(recipe)}"
+        if _exists(engine, name):
+            return name
+        with _alone():
+            if not _exists(engine, name):
+                say(f"building the image {name}, once: about half a minute")
+                _build(engine, recipe, name)
+    return name
+
+
+def digest(recipe: Path) -> str:
+    """A word that changes with any file of the recipe."""
+    total = hashlib.sha256(_SUITE.encode())
+    for path in sorted(path for path in recipe.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        total.update(f"\0{path.relative_to(recipe)}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()[:12]
+
+
+@contextmanager
+def _recipe() -> Iterator[Path]:
+    """A folder with everything that the image is made from."""
+    with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
+        recipe = Path(temporary) / "lab"
+        with as_file(files("fleet.lab")) as package:
+            shutil.copytree(package / "image", recipe)
+            shutil.copytree(package / "template" / "system", recipe / "system")
+            shutil.copy(package / "template" / "system.nix", recipe)
+        for script in ("setup", "boot-stage"):
+            (recipe / script).chmod(0o755)  # a wheel may have lost the bit
+        yield recipe
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process of this user builds an image meanwhile."""
+    with (Path(tempfile.gettempdir()) / f"fleet-lab-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _exists(engine: Engine, name: str) -> bool:
+    return bool(engine.client.images.list(name))
+
+
+def _build(engine: Engine, recipe: Path, name: str) -> None:
+    if shutil.which("mmdebstrap"):
+        _bootstrap(engine, recipe, name)
+    else:
+        _docker_build(engine, recipe, name)
+
+
+def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
+    """The image, from Debian's packages: no registry is asked."""
+    packages = ",".join((recipe / "packages").read_text().split())
+    with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
+        root = Path(temporary) / "root.tar"
+        argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
+        argv += [f"--customize-hook=sync-in {recipe.parent} /", '--customize-hook=chroot "$1" /lab/setup']
+        done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise ConfigError(
+                "mmdebstrap could not make the lab's image",
+                said=(done.stdout + done.stderr).splitlines()[-10:],
+                hint="it needs root or user namespaces, Debian's archive key (debian-archive-keyring), "
+                "and to reach deb.debian.org",
+            )
+        repository, _, tag = name.partition(":")
+        engine.client.api.import_image(src=str(root), repository=repository, tag=tag, changes=_CHANGES)
+
+
+def _docker_build(engine: Engine, recipe: Path, name: str) -> None:
+    """The image, from a registry's Debian: for machines without mmdebstrap, such as NixOS.
+
+    Never run where `fleet` is developed, since no registry answers there.
+    """
+    from docker.errors import APIError, BuildError
+
+    try:
+        engine.client.images.build(path=str(recipe), tag=name, rm=True, forcerm=True)
+    except BuildError as error:
+        log = "".join(str(part.get("stream", "")) for part in error.build_log)
+        raise ConfigError("docker build of the lab's image failed", said=log.splitlines()[-10:]) from error
+    except APIError as error:
+        raise ConfigError(
+            f"docker cannot build the lab's image: {error.explanation}",
+            hint="it pulls debian:trixie-slim; where no registry answers, install mmdebstrap and be root",
+        ) from error

@@ -1,0 +1,148 @@
+"""A lab as a whole: up, down, and the hosts that stand in it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import ConfigError, HostError
+from fleet.lab import engine as docker
+from fleet.lab import image
+from fleet.lab.folder import Folder, checked_names
+from fleet.lab.hosts import LabHost
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+DEFAULT_HOSTS = ("laptop", "gpu-01", "pi-edge")
+_AT_ONCE = 8
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody wants to hear."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The hosts of one folder. Containers are found by their labels, so any process can take a lab over."""
+
+    folder: Folder
+    engine: docker.Engine
+
+    @classmethod
+    def up(cls, path: Path, hosts: Sequence[str] = (), *, say: Callable[[str], None] = _silent) -> Lab:
+        """Every host answers over SSH, and the folder has a fleet.toml, a flake and keys for them.
+
+        Hosts that run are left alone, powered-off ones are started, missing ones made. Without `hosts`, those of
+        the folder's fleet.toml, or the default ones.
+        """
+        lab = cls(Folder(path.absolute()), docker.connect())
+        name = image.ensure(lab.engine, say)
+        with lab.folder.alone():
+            known = lab.folder.hosts()
+            names = checked_names([*known, *hosts] if hosts else tuple(known) or DEFAULT_HOSTS)
+            lab._start(names, known, name, say)
+        lab._wait(names, say)
+        return lab
+
+    @classmethod
+    def find(cls, path: Path) -> Lab:
+        """The lab of the folder, which may have no hosts."""
+        return cls(Folder(path.absolute()), docker.connect())
+
+    @property
+    def hosts(self) -> tuple[LabHost, ...]:
+        """All hosts that have a container, by name."""
+        found = self.engine.containers(self.folder.path)
+        return tuple(LabHost(HostName(name), found[name]) for name in sorted(found))
+
+    def host(self, name: str) -> LabHost:
+        """The host with this name."""
+        hosts = {str(host.name): host for host in self.hosts}
+        if name not in hosts:
+            raise ConfigError(
+                f"the lab in {self.folder.path} has no host {name!r}",
+                hint=f"its hosts: {', '.join(hosts)}" if hosts else f"fleet lab up --dir {self.folder.path}",
+            )
+        return hosts[name]
+
+    def write_host(self, name: str, nix: str) -> None:
+        """hosts/NAME.nix is this text: what the next deployment puts there."""
+        self.folder.write_closure(name, nix)
+
+    def down(self) -> list[str]:
+        """No container and no file of `up` is left. Returns the files that stay, since people edited them."""
+        if not self.folder.path.is_dir():
+            self._remove_containers()
+            return []
+        with self.folder.alone():
+            self._remove_containers()
+            return self.folder.remove()
+
+    def _remove_containers(self) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda host: host.container.remove(force=True, v=True), self.hosts))
+
+    def _start(
+        self, names: Sequence[str], known: dict[str, dict[str, Any]], image_name: str, say: Callable[[str], None]
+    ) -> None:
+        """Every host has a running container, and the folder describes them all, also if a later step fails."""
+        found = self.engine.containers(self.folder.path)
+        client_key = self.folder.key("id_ed25519")[1]
+
+        def start(name: str) -> int:
+            if name in found:
+                host = LabHost(HostName(name), found[name])
+                if not host.is_on:
+                    say(f"{name}: powering on")
+                    host.container.start()
+                return host.port
+            say(f"{name}: making the host")
+            boot = docker.Boot(
+                image=image_name,
+                folder=self.folder.path,
+                host=name,
+                name=f"fleet-{self.folder.name}-{name}",
+                host_key=self.folder.key(name)[0],
+                client_key=client_key,
+            )
+            return docker.start(boot, known.get(name, {}).get("port"))
+
+        for name in names:
+            self.folder.key(name)  # before the threads: they write no files
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            ports = dict(zip(names, pool.map(start, names), strict=True))
+        self.folder.write_busybox(_busybox(self.engine.containers(self.folder.path)[names[0]]))
+        self.folder.write_flake()
+        self.folder.write_hosts(ports, self.engine.system)
+
+    def _wait(self, names: Sequence[str], say: Callable[[str], None]) -> None:
+        hosts = [self.host(name) for name in names]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            states = pool.map(_state_or_error, hosts)
+        for host, state in zip(hosts, states, strict=True):
+            if isinstance(state, HostError):
+                state.hint += f"; fleet lab up --dir {self.folder.path} tries again, fleet lab down removes all"
+                raise state
+            say(f"{host.name}: {state}, 127.0.0.1:{host.port}")
+
+
+def _state_or_error(host: LabHost) -> str | HostError:
+    try:
+        return host.wait()
+    except HostError as error:
+        return error
+
+
+def _busybox(container: Any) -> bytes:
+    """The static busybox of the image, so that the controller needs none."""
+    chunks, _ = container.get_archive("/usr/bin/busybox")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        member = archive.extractfile("busybox")
+        assert member is not None
+        return member.read()

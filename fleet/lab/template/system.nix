@@ -1,0 +1,184 @@
+# One lab closure, in the shape of a NixOS system, built by a static busybox: no nixpkgs, any sandbox.
+#
+# `config` is an attrset, or a function of { busybox }. What it may say, all of it optional:
+#
+#   version = "1"                       part of the closure's name, and its nixos-version
+#   services.NAME = { exec | http | text; unit; service; wantedBy; }
+#     exec = "COMMAND"                  absolute, e.g. "${busybox} sleep inf"
+#     http = { port; status; body; }    answers every request on the port
+#     unit, service = { KEY = VALUE; }  further lines of [Unit] and [Service]; a list repeats the key
+#   units."NAME.timer" = "TEXT" | { text; wantedBy; }       any other unit, or NAME.service.d/x.conf
+#   files."etc/PATH" = "TEXT"
+#   packages.NAME = "VERSION"           a command NAME in sw/bin that prints its version
+#   kernel, initrd, systemd = "VERSION"; kernelParams = [ … ]; initInterfaceVersion; switchInhibitors = { }
+#
+# And to break things on purpose, each a shell text run with -e:
+#
+#   activationScript, dryActivationScript    fails: activation has failed, and goes on
+#   switchScript                             in `switch` and `test`, before anything is stopped
+#   bootLoaderScript                         instead of installing the boot loader
+#   preSwitchChecks.NAME                     fails: the switch is refused
+#   switchExit = 4                           what `switch` and `test` exit with, whatever happened
+{ name, system, config ? { } }:
+let
+  inherit (builtins) attrNames attrValues concatLists concatStringsSep elem filter hasAttr isAttrs isBool
+    isFunction isList listToAttrs mapAttrs placeholder readFile replaceStrings stringLength toJSON toString;
+
+  busybox = builtins.path { path = ./bin; name = "busybox"; } + "/busybox";
+
+  defaults = {
+    version = "1";
+    services = { };
+    units = { };
+    files = { };
+    packages = { };
+    kernel = "6.12.1";
+    initrd = "1";
+    systemd = "257";
+    kernelParams = [ "loglevel=4" ];
+    initInterfaceVersion = "systemd 2";
+    switchInhibitors = { };
+    activationScript = null;
+    dryActivationScript = null;
+    switchScript = null;
+    bootLoaderScript = null;
+    preSwitchChecks = { };
+    switchExit = null;
+  };
+  given = if isFunction config then config { inherit busybox; } else config;
+  unknown = filter (key: !(hasAttr key defaults)) (attrNames given);
+  cfg =
+    if unknown == [ ] then defaults // given
+    else throw "hosts/${name}.nix: unknown: ${concatStringsSep ", " unknown}; system.nix says what there is";
+
+  # A store path NAME made of `texts` (path -> text), `scripts` (the same, executable) and `links` (path -> target).
+  tree = treeName: { texts ? { }, scripts ? { }, links ? { } }:
+    let
+      contents = listToAttrs (concatLists [
+        (map (path: { name = "text ${path}"; value = texts.${path}; }) (attrNames texts))
+        (map (path: { name = "script ${path}"; value = scripts.${path}; }) (attrNames scripts))
+        (map (path: { name = "link ${path}"; value = links.${path}; }) (attrNames links))
+      ]);
+      keys = attrNames contents;
+      numbers = builtins.genList (n: "item${toString n}") (builtins.length keys);
+    in
+    derivation (listToAttrs
+      (builtins.genList
+        (n: { name = "item${toString n}"; value = "${contents.${builtins.elemAt keys n}}"; })
+        (builtins.length keys)) // {
+      name = treeName;
+      inherit system;
+      builder = busybox;
+      args = [ "sh" "-eu" (builtins.path { path = ./system/build.sh; name = "build.sh"; }) ];
+      inherit busybox;
+      layout = concatStringsSep "" (map (key: key + "\n") keys);
+      passAsFile = [ "layout" ] ++ numbers;
+      # Local and tiny: asking a cache for it would cost more, and fail where there is none.
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    });
+
+  line = key: value:
+    if isList value then concatStringsSep "" (map (line key) value)
+    else if isBool value then "${key}=${if value then "true" else "false"}\n"
+    else "${key}=${toString value}\n";
+  section = title: keys: "[${title}]\n" + concatStringsSep "" (attrValues (mapAttrs line keys));
+
+  http = { port, status ? 200, body ? "version ${cfg.version}" }:
+    let
+      text = body + "\n";
+      handler = builtins.toFile "http-${toString port}" ''
+        while read -r header && [ "''${header%?}" ]; do :; done
+        printf 'HTTP/1.0 %s Lab\r\nContent-Type: text/plain\r\nContent-Length: %s\r\n\r\n' \
+            ${toString status} ${toString (stringLength text)}
+        ${busybox} cat <<'BODY'
+        ${text}BODY
+      '';
+    in
+    "${busybox} nc -ll -p ${toString port} -e ${busybox} sh ${handler}";
+
+  service = service: {
+    wantedBy = service.wantedBy or [ "multi-user.target" ];
+    text = service.text or (section "Unit" (service.unit or { }) + "\n" + section "Service"
+      ({ ExecStart = service.exec or (http service.http); } // (service.service or { })));
+  };
+  services = listToAttrs (map
+    (key: { name = "${key}.service"; value = service cfg.services.${key}; })
+    (attrNames cfg.services));
+  unit = value: if isAttrs value then { wantedBy = [ ]; } // value else { text = value; wantedBy = [ ]; };
+  allUnits = services // mapAttrs (_: unit) cfg.units;
+
+  units = tree "system-units" {
+    texts = mapAttrs (_: unit: unit.text) allUnits;
+    links = listToAttrs (concatLists (attrValues (mapAttrs
+      (key: unit: map (target: { name = "${target}.wants/${key}"; value = "../${key}"; }) unit.wantedBy)
+      allUnits)));
+  };
+  etc = tree "etc" {
+    texts = mapAttrs
+      (path: text: if builtins.match "etc/.+" path != null then text else throw "files: ${path} is not in etc/")
+      cfg.files;
+    links."etc/systemd/system" = "${units}";
+  };
+
+  package = key: version: tree "${key}-${version}" {
+    scripts."bin/${key}" = "#!/bin/sh\necho ${key} ${version}\n";
+  };
+  sw = tree "system-path" {
+    texts."share/lab" = "Debian's tools serve this host\n";
+    links = listToAttrs (attrValues (mapAttrs
+      (key: version: { name = "bin/${key}"; value = "${package key version}/bin/${key}"; })
+      cfg.packages)) // { "bin/lab-host" = "${tree "lab-host" { scripts."bin/lab-host" = "#!/bin/sh\nhostname\n"; }}/bin/lab-host"; };
+  };
+  linux = tree "linux-${cfg.kernel}" { texts.bzImage = "Linux ${cfg.kernel}\n"; };
+  modules = tree "linux-${cfg.kernel}-modules" { texts."lib/modules/${cfg.kernel}/modules.dep" = "\n"; };
+  initrd = tree "initrd-linux-${cfg.kernel}" { texts.initrd = "initrd ${cfg.initrd} of ${cfg.kernel}\n"; };
+  systemd = tree "systemd-${cfg.systemd}" { texts."share/lab" = "Debian's systemd serves this host\n"; };
+
+  toplevel = placeholder "out";
+  script = file: replaceStrings [ "@toplevel@" ] [ toplevel ] (readFile file);
+  given-texts = listToAttrs (filter (item: item.value != null) [
+    { name = "lab/activation-script"; value = cfg.activationScript; }
+    { name = "lab/dry-activation-script"; value = cfg.dryActivationScript; }
+    { name = "lab/switch-script"; value = cfg.switchScript; }
+    { name = "lab/boot-loader-script"; value = cfg.bootLoaderScript; }
+    { name = "lab/switch-exit"; value = if cfg.switchExit == null then null else toString cfg.switchExit; }
+  ]);
+in
+tree "nixos-system-${name}-${cfg.version}" {
+  texts = given-texts // listToAttrs (map
+    (key: { name = "lab/pre-switch-checks/${key}"; value = cfg.preSwitchChecks.${key}; })
+    (attrNames cfg.preSwitchChecks)) // {
+    nixos-version = "lab.${cfg.version}";
+    inherit system;
+    init-interface-version = cfg.initInterfaceVersion;
+    kernel-params = concatStringsSep " " cfg.kernelParams;
+    switch-inhibitors = toJSON cfg.switchInhibitors;
+    extra-dependencies = "";
+    "boot.json" = toJSON {
+      "org.nixos.bootspec.v1" = {
+        inherit system toplevel;
+        init = "${toplevel}/init";
+        kernel = "${linux}/bzImage";
+        kernelParams = cfg.kernelParams;
+        initrd = "${initrd}/initrd";
+        label = "NixOS lab ${cfg.version} (Linux ${cfg.kernel})";
+      };
+      "org.nixos.specialisation.v1" = { };
+    };
+  };
+  scripts = {
+    activate = script ./system/activate.sh;
+    dry-activate = script ./system/dry-activate.sh;
+    "bin/switch-to-configuration" = script ./system/switch-to-configuration.sh;
+    init = "#!/bin/sh\n# Stage 2 of the boot; in a container the image's boot stage does this.\nexec ${toplevel}/activate ${toplevel}\n";
+  };
+  links = {
+    etc = "${etc}/etc";
+    sw = "${sw}";
+    systemd = "${systemd}";
+    kernel = "${linux}/bzImage";
+    kernel-modules = "${modules}";
+    initrd = "${initrd}/initrd";
+  };
+}
