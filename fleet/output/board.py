@@ -1,0 +1,162 @@
+"""What the terminal shows, without a terminal: a row per host, and which of them fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.events import (
+    BuildFinished,
+    EvaluationFinished,
+    Event,
+    HostCondemned,
+    HostFinished,
+    HostProven,
+    HostSwitched,
+    OutputLine,
+    PhaseStarted,
+    PushFinished,
+    PushProgressed,
+    RunStarted,
+    WaveStarted,
+)
+from fleet.model import HostName, Outcome, Phase
+from fleet.output.facts import SHARED_PHASES, outcome_words
+from fleet.output.format import counted, human_bytes, human_seconds, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class Row:
+    """One host as it stands now."""
+
+    host: HostName
+    phase: Phase = Phase.WAITING
+    sent: int = 0
+    total: int = 0
+    began: float | None = None
+    """Clock seconds when something happened to this host alone for the first time."""
+    ended: float | None = None
+    last: str = ""
+    outcome: Outcome | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether something happens to the host now."""
+        return self.began is not None and self.outcome is None
+
+    def state(self) -> str:
+        """The phase, and the outcome once there is one."""
+        return self.phase.value if self.outcome is None else outcome_words(self.outcome)
+
+    def pushed(self) -> str:
+        """`27% of 45.6 MiB` while pushing, else nothing."""
+        if self.phase is not Phase.PUSH or not self.total:
+            return ""
+        return f"{min(100 * self.sent // self.total, 100)}% of {human_bytes(self.total)}"
+
+
+class Board:
+    """Follows events. `clock` counts seconds. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._rows: dict[HostName, Row] = {}
+        self._shared: tuple[Phase, float] | None = None
+        self._last = ""
+
+    def see(self, event: Event) -> None:
+        """The board shows the event."""
+        match event:
+            case RunStarted(hosts=hosts):
+                self._rows = {host: Row(host) for host in hosts}
+            case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
+                self._enter_shared(phase)
+            case EvaluationFinished() | BuildFinished() | WaveStarted():
+                self._last = ""
+            case OutputLine(host=None) | OutputLine(phase=Phase.EVALUATE | Phase.BUILD):
+                self._last = one_line(event.text)
+            case _:
+                self._see_host(event)
+
+    def _enter_shared(self, phase: Phase) -> None:
+        if self._shared is None or self._shared[0] is not phase:
+            self._shared = (phase, self._clock())
+            self._last = ""
+
+    def _see_host(self, event: Event) -> None:
+        match event:
+            case PhaseStarted(host=host, phase=phase):
+                self._enter(self._row(host), phase)
+            case PushProgressed(host=host, sent=sent, total=total):
+                row = self._row(host)
+                row.sent, row.total = sent, total
+            case PushFinished(host=host):
+                self._row(host).last = "pushed"
+            case HostSwitched(host=host):
+                self._row(host).last = "switched, not proven yet"
+            case HostProven(host=host):
+                self._row(host).last = "proven"
+            case HostCondemned(host=host, reason=reason):
+                self._row(host).last = one_line(reason)
+            case OutputLine(host=str(host), text=text):
+                self._row(host).last = one_line(text)
+            case HostFinished(host=host, result=result):
+                self._finish(
+                    self._row(host), result.outcome, result.failure.message if result.failure else ""
+                )
+
+    def _has_begun(self) -> bool:
+        return any(row.began is not None for row in self._rows.values())
+
+    def _row(self, host: HostName) -> Row:
+        return self._rows.setdefault(host, Row(host))
+
+    def _enter(self, row: Row, phase: Phase) -> None:
+        row.phase = phase
+        if row.began is None and phase not in (Phase.WAITING, Phase.DONE):
+            row.began = self._clock()
+
+    def _finish(self, row: Row, outcome: Outcome, why: str) -> None:
+        row.outcome, row.ended, row.last = outcome, self._clock(), one_line(why)
+
+    def elapsed(self, row: Row) -> str:
+        """How long the host has been worked on, until it ended."""
+        if row.began is None:
+            return ""
+        return human_seconds((self._clock() if row.ended is None else row.ended) - row.began)
+
+    def status(self) -> str:
+        """One line until a host is worked on alone: the phase, its seconds, the last output."""
+        if self._shared is None or self._has_begun():
+            return ""
+        phase, since = self._shared
+        hosts = counted(len(self._rows), "host")
+        return f"{phase.value} {hosts}, {human_seconds(self._clock() - since)}  {self._last}".rstrip()
+
+    def visible(self, most: int) -> tuple[list[Row], str]:
+        """At most `most` rows, those at work first, then bad ends, then good ones; and words for the rest.
+
+        No rows before the first host begins.
+        """
+        if not self._has_begun():
+            return [], ""
+        ordered = sorted(self._rows.values(), key=_rank)
+        shown, hidden = ordered[:most], ordered[most:]
+        return shown, _hidden_words(hidden)
+
+
+def _rank(row: Row) -> tuple[int, float]:
+    if row.outcome is None:
+        return (0, row.began) if row.began is not None else (3, 0)
+    if not row.outcome.is_good:
+        return (1, 0)
+    return (2, -(row.ended or 0))
+
+
+def _hidden_words(rows: list[Row]) -> str:
+    counts = Counter("active" if row.is_active else row.state() for row in rows)
+    return f"… and {', '.join(f'{count} more {state}' for state, count in counts.items())}" if rows else ""

@@ -1,0 +1,91 @@
+"""Each fact in a line or two, for every screen."""
+
+from __future__ import annotations
+
+from fleet.events import (
+    BuildFinished,
+    CheckReported,
+    EvaluationFinished,
+    Event,
+    FindingReported,
+    HostCondemned,
+    HostFinished,
+    HostPlanned,
+    HostProven,
+    HostSwitched,
+    PushFinished,
+    RunInterrupted,
+    RunStarted,
+    WaveStarted,
+)
+from fleet.model import HostResult, Outcome, Phase
+from fleet.output.format import change, counted, human_bytes, human_seconds, listed
+
+SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD, Phase.PLAN})
+"""All selected hosts are in these together, so they are told once and not per host."""
+
+
+def fact_lines(event: Event) -> list[str]:
+    """What the event says to a person; nothing for those that only move a progress display."""
+    return _run_lines(event) or _host_lines(event)
+
+
+def _run_lines(event: Event) -> list[str]:
+    match event:
+        case RunStarted(run=run, verb=verb, hosts=hosts):
+            return [f"fleet: run {run}: {verb} {counted(len(hosts), 'host')}"]
+        case EvaluationFinished(derivations=derivations, seconds=seconds):
+            return [f"fleet: evaluated {counted(len(derivations), 'host')} in {human_seconds(seconds)}"]
+        case BuildFinished(derivations=count, seconds=seconds):
+            return [f"fleet: built {counted(count, 'system')} in {human_seconds(seconds)}"]
+        case WaveStarted(wave=wave, waves=waves, hosts=hosts):
+            return [f"fleet: wave {wave} of {waves}: {listed(hosts)}"]
+        case RunInterrupted():
+            return ["fleet: interrupted: no further host begins; hosts that switched are proven or reverted"]
+    return []
+
+
+def _host_lines(event: Event) -> list[str]:
+    match event:
+        case FindingReported(host=host, severity=severity, message=message, hint=hint):
+            return [f"{host}: {severity.value}: {message}", *([f"{host}: hint: {hint}"] if hint else [])]
+        case HostPlanned():
+            return [_planned(event)]
+        case PushFinished(host=host, paths=0):
+            return [f"{host}: nothing to push"]
+        case PushFinished(host=host, paths=paths, nar_bytes=size, wire_bytes=wire, seconds=seconds):
+            amount = f"{counted(paths, 'path')}, {human_bytes(size)}"
+            return [f"{host}: pushed {amount} ({human_bytes(wire)} sent) in {human_seconds(seconds)}"]
+        case HostSwitched(host=host, status=status, seconds=seconds):
+            return [f"{host}: switched in {human_seconds(seconds)} (exit status {status}), not proven yet"]
+        case CheckReported(host=host, check=check, passed=passed, answer=answer, stage=stage):
+            said = f": {answer}" if answer else ""
+            return [f"{host}: check {check} {'passed' if passed else 'failed'} ({stage}){said}"]
+        case HostProven(host=host, seconds=seconds):
+            return [f"{host}: proven after {human_seconds(seconds)}"]
+        case HostCondemned(host=host, reason=reason):
+            return [f"{host}: goes back: {reason}"]
+        case HostFinished(host=host, result=result):
+            return [f"{host}: {_ended(result)}"]
+    return []
+
+
+def outcome_words(outcome: Outcome) -> str:
+    """`rolled_back` as people read it."""
+    return outcome.value.replace("_", " ")
+
+
+def _planned(event: HostPlanned) -> str:
+    parts = [f"{event.host}: plan: {event.action} {change(event.running, event.closure, event.host)}"]
+    if event.missing_paths:
+        parts.append(f"push {counted(event.missing_paths, 'path')}, {human_bytes(event.missing_bytes)}")
+    if event.reboot:
+        parts.append(f"a reboot is needed for {listed(event.reboot)}")
+    return "; ".join(parts)
+
+
+def _ended(result: HostResult) -> str:
+    words = f"{outcome_words(result.outcome)} in {human_seconds(result.seconds)}"
+    if result.failure is not None:
+        return f"{words}: {result.failure.message.removeprefix(f'{result.host}: ')}"
+    return words

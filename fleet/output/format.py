@@ -1,0 +1,92 @@
+"""How amounts and names read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fleet.events import plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.model import Closure, Failure, HostName
+
+_STORE_PATH = re.compile(r"^/.*/(?P<hash>[0-9a-z]{32})-(?P<name>[^/]+)$")
+
+
+def human_bytes(count: int) -> str:
+    """`0 B`, `812 B`, `1.3 KiB`, `45.6 MiB`, with a minus where it shrinks."""
+    size = float(abs(count))
+    sign = "-" if count < 0 else ""
+    if size < 1024:
+        return f"{count} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if round(size, 1) < 1024:
+            return f"{sign}{size:.1f} {unit}"
+    return f"{sign}{size / 1024:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """`0.4 s`, `12 s`, `2m 05s`, `1h 02m`."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+
+
+def one_line(text: str) -> str:
+    """The text without control characters, line breaks as spaces."""
+    return plain_text(text).replace("\n", " ")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 host`, `3 hosts`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Sequence[str], *, most: int = 12) -> str:
+    """`a, b, c`, and beyond `most` names `a, b and 10 more`."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def short_name(closure: str, host: str = "") -> str:
+    """What a person calls the closure: `25.05.1234` for `/nix/store/…-nixos-system-HOST-25.05.1234`."""
+    found = _STORE_PATH.match(closure)
+    name = found["name"] if found else closure
+    return name.removeprefix(f"nixos-system-{host}-").removeprefix("nixos-system-") or name
+
+
+def change(old: Closure | None, new: Closure | None, host: HostName) -> str:
+    """`25.05.1 → 25.05.2`; the start of the hash is added where only that tells them apart."""
+    if old is None or new is None or old == new:
+        return short_name(new or old or "", host)
+    names = short_name(old, host), short_name(new, host)
+    if names[0] == names[1]:
+        names = f"{names[0]} {_short_hash(old)}", f"{names[1]} {_short_hash(new)}"
+    return " → ".join(names)
+
+
+def _short_hash(closure: str) -> str:
+    found = _STORE_PATH.match(closure)
+    return found["hash"][:7] if found else ""
+
+
+def failure_lines(hosts: Sequence[str], failure: Failure) -> list[str]:
+    """The five parts that people see of every failure, shortest first; empty parts are left out."""
+    subject = f"{listed(hosts)}: " if hosts else ""
+    message = failure.message.removeprefix(f"{hosts[0]}: ") if hosts else failure.message
+    lines = [f"error: {subject}{message}"]
+    parts = (("ran", [failure.ran]), ("said", failure.said), ("now", [failure.now]), ("hint", [failure.hint]))
+    for label, texts in parts:
+        rows = [row for text in texts for row in text.splitlines() if row.strip()]
+        heads = [f"{label}:", *[""] * (len(rows) - 1)]
+        lines += [f"  {head:<6} {row}" for head, row in zip(heads, rows, strict=False)]
+    return [plain_text(line) for line in lines]

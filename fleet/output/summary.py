@@ -1,0 +1,135 @@
+"""The results of a run and of a plan, as text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from fleet.model import Failure, HostName, HostResult, Outcome
+from fleet.output.facts import outcome_words
+from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, listed, one_line
+from fleet.output.table import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.events import FindingReported, HostPlanned, RunFinished
+
+
+def summary_lines(finished: RunFinished, *, is_terminal: bool = False, width: int | None = None) -> list[str]:
+    """What became of each host, why the failed ones failed, and the totals last."""
+    lines: list[str] = []
+    if finished.hosts:
+        rows = [_result_row(result) for result in finished.hosts]
+        headers: tuple[str, ...] = ("host", "outcome", "system", "time", "notes")
+        if not any(row[-1] for row in rows):
+            headers, rows = headers[:-1], [row[:-1] for row in rows]
+        lines += table(headers, rows, is_terminal=is_terminal, width=width).splitlines()
+    for hosts, failure in grouped_failures(finished.hosts):
+        lines += ["", *failure_lines(hosts, failure)]
+    if finished.error is not None:
+        lines += ["", *failure_lines((), finished.error)]
+    if finished.hosts:
+        lines += ["", totals(finished.hosts)]
+    return lines[1:] if lines and not lines[0] else lines
+
+
+def totals(results: Sequence[HostResult]) -> str:
+    """`2 kept, 1 rolled back`, in the order of `Outcome`."""
+    counts = Counter(result.outcome for result in results)
+    return ", ".join(f"{counts[outcome]} {outcome_words(outcome)}" for outcome in Outcome if counts[outcome])
+
+
+def grouped_failures(results: Sequence[HostResult]) -> list[tuple[tuple[HostName, ...], Failure]]:
+    """Each different failure once, as its first host met it, with all hosts that share it."""
+    groups: dict[Failure, list[HostResult]] = {}
+    for result in results:
+        if result.failure is not None:
+            groups.setdefault(_anonymous(result.failure, result.host), []).append(result)
+    return [
+        (tuple(result.host for result in group), group[0].failure)
+        for group in groups.values()
+        if group[0].failure is not None
+    ]
+
+
+def plan_lines(
+    planned: Sequence[HostPlanned],
+    waves: Sequence[Sequence[HostName]] = (),
+    findings: Sequence[FindingReported] = (),
+    *,
+    is_terminal: bool = False,
+    width: int | None = None,
+) -> list[str]:
+    """What a run would do to each host, in which order, and what was found on the way."""
+    lines: list[str] = []
+    if planned:
+        headers = ("host", "action", "running → wanted", "push", "reboot")
+        lines += table(
+            headers, list(map(_plan_row, planned)), is_terminal=is_terminal, width=width
+        ).splitlines()
+    if len(waves) > 1:
+        lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
+    if findings:
+        lines += ["", *(line for finding in findings for line in _finding_lines(finding))]
+    return [*lines, "", plan_totals(planned)] if planned else lines
+
+
+def plan_totals(planned: Sequence[HostPlanned]) -> str:
+    """`2 switch, 1 unchanged; 34 paths to push, 1.2 GiB`."""
+    actions = Counter(host.action for host in planned)
+    words = ", ".join(f"{count} {action}" for action, count in actions.items())
+    paths, size = sum(host.missing_paths for host in planned), sum(host.missing_bytes for host in planned)
+    return f"{words}; {counted(paths, 'path')} to push, {human_bytes(size)}" if paths else words
+
+
+def _result_row(result: HostResult) -> tuple[str, ...]:
+    return (
+        result.host,
+        outcome_words(result.outcome),
+        change(result.previous, result.closure, result.host),
+        human_seconds(result.seconds),
+        "; ".join(_notes(result)),
+    )
+
+
+def _notes(result: HostResult) -> list[str]:
+    notes = list(result.notes)
+    if result.reboot_pending and not any(note.startswith("reboot pending") for note in notes):
+        notes.append(
+            "reboot pending" if result.boot_proven else "reboot pending: the new kernel is not proven"
+        )
+    if result.outcome is Outcome.KEPT and not result.boot_default:
+        notes.append("not the boot default")
+    return notes
+
+
+def _plan_row(host: HostPlanned) -> tuple[str, ...]:
+    push = f"{counted(host.missing_paths, 'path')}, {human_bytes(host.missing_bytes)}"
+    return (
+        host.host,
+        host.action,
+        change(host.running, host.closure, host.host),
+        push if host.missing_paths else "-",
+        ", ".join(host.reboot) or "-",
+    )
+
+
+def _finding_lines(finding: FindingReported) -> list[str]:
+    lines = [f"{finding.severity.value}: {finding.host}: {finding.message}"]
+    if finding.hint:
+        lines.append(f"  hint:  {finding.hint}")
+    return list(map(one_line, lines))
+
+
+def _anonymous(failure: Failure, host: HostName) -> Failure:
+    """The failure without the host's name, so that the same one on two hosts is equal."""
+    name = re.compile(rf"(?<![\w-]){re.escape(host)}(?![\w-])")
+    return Failure(
+        kind=failure.kind,
+        message=name.sub("HOST", failure.message),
+        said=tuple(name.sub("HOST", line) for line in failure.said),
+        now=name.sub("HOST", failure.now),
+        hint=name.sub("HOST", failure.hint),
+    )

@@ -1,0 +1,66 @@
+"""Tables for people, and for pipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.output.format import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    is_terminal: bool = False,
+    width: int | None = None,
+) -> str:
+    """The rows under their headers, without a final newline.
+
+    Without a terminal: columns aligned by spaces, one line per row, nothing cut off. On a terminal the cells
+    wrap at `width` columns, by default the terminal's own.
+    """
+    clean = [[one_line(cell) for cell in row] for row in rows]
+    return _drawn(headers, clean, width) if is_terminal else _aligned([list(headers), *clean])
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None) -> str:
+    import io
+
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*headers, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, overflow="fold", style=_STYLES.get(cell, "")) for cell in row))
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width)
+    console.print(drawn)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").splitlines())
+
+
+_STYLES = {
+    "kept": "green",
+    "staged": "green",
+    "unchanged": "dim",
+    "deferred": "yellow",
+    "skipped": "yellow",
+    "rolled back": "red",
+    "failed": "red",
+    "needs human": "bold red",
+}

@@ -1,0 +1,192 @@
+"""The live table: what it shows, what fits, and that the terminal is given back."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+
+import pytest
+from rich.console import Console as RichConsole
+
+from fleet import events
+from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
+from fleet.output.board import Board
+from fleet.output.console import Console
+
+HOSTS = tuple(HostName(f"web-{number:02}") for number in range(100))
+CLOSURE = Closure("/nix/store/" + "b" * 32 + "-nixos-system-web-2")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Stage:
+    """A console on a terminal of text, drawn only when asked."""
+
+    def __init__(self, width: int = 100, height: int = 24) -> None:
+        self.file = io.StringIO()
+        self.clock = Clock()
+        self.rich = RichConsole(file=self.file, force_terminal=True, width=width, height=height, _environ={})
+        self.console = Console(self.file, clock=self.clock, rich_console=self.rich, refresh_per_second=0)
+
+    def picture(self) -> list[str]:
+        with self.rich.capture() as captured:
+            self.rich.print(self.console)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get())
+        return [line.rstrip() for line in text.splitlines()]
+
+
+def started(*hosts: HostName) -> events.RunStarted:
+    return events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=hosts)
+
+
+def phase(host: HostName, name: Phase) -> events.PhaseStarted:
+    return events.PhaseStarted(host=host, phase=name)
+
+
+def ended(host: HostName, outcome: Outcome, message: str = "") -> events.HostFinished:
+    failure = Failure(kind="x", message=message) if message else None
+    return events.HostFinished(host=host, result=HostResult(host=host, outcome=outcome, failure=failure))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_building_is_one_status_line() -> None:
+    stage = Stage()
+    stage.console(started(*HOSTS[:3]))
+    for host in HOSTS[:3]:
+        stage.console(phase(host, Phase.BUILD))
+    stage.clock.now = 12
+    stage.console(events.OutputLine(host=None, phase=Phase.BUILD, text="building \x1b[1mnginx"))
+    assert stage.picture() == ["build 3 hosts, 12 s  building nginx"]
+
+
+def test_a_row_shows_phase_bytes_elapsed_and_the_last_line() -> None:
+    stage = Stage()
+    stage.console(started(*HOSTS[:2]))
+    stage.console(phase(HOSTS[0], Phase.PUSH))
+    stage.console(events.PushProgressed(host=HOSTS[0], sent=512, total=2048))
+    stage.console(events.OutputLine(host=HOSTS[0], phase=Phase.PUSH, text="copying [bold]x[/bold]"))
+    stage.clock.now = 3
+    first, second = stage.picture()
+    assert re.split(r"\s{2,}", first) == ["web-00", "push", "25% of 2.0 KiB", "3.0 s", "copying [bold]x[/bold]"]
+    assert second.split() == ["web-01", "waiting"]
+
+
+def test_elapsed_stops_when_the_host_has_its_outcome() -> None:
+    stage = Stage()
+    stage.console(started(HOSTS[0]))
+    stage.console(phase(HOSTS[0], Phase.SWITCH))
+    stage.clock.now = 5
+    stage.console(ended(HOSTS[0], Outcome.ROLLED_BACK, "unhealthy"))
+    stage.clock.now = 50
+    assert re.split(r"\s{2,}", stage.picture()[0]) == ["web-00", "rolled back", "5.0 s", "unhealthy"]
+
+
+def test_rows_fit_the_height_and_active_hosts_come_first() -> None:
+    stage = Stage(height=14)
+    stage.console(started(*HOSTS))
+    for host in HOSTS[90:]:
+        stage.console(phase(host, Phase.PUSH))
+    picture = stage.picture()
+    assert [line.split()[0] for line in picture[:10]] == [str(host) for host in HOSTS[90:]]
+    assert picture[10:] == ["… and 90 more waiting"]
+
+
+def test_active_then_bad_then_good_then_waiting() -> None:
+    board = Board(Clock())
+    board.see(started(*HOSTS[:4]))
+    board.see(phase(HOSTS[3], Phase.PUSH))
+    board.see(ended(HOSTS[2], Outcome.KEPT))
+    board.see(ended(HOSTS[1], Outcome.FAILED))
+    shown, hidden = board.visible(2)
+    assert [row.host for row in shown] == [HOSTS[3], HOSTS[1]]
+    assert hidden == "… and 1 more kept, 1 more waiting"
+
+
+@pytest.mark.parametrize("width", [20, 60, 79, 80, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    stage = Stage(width=width)
+    stage.console(started(*HOSTS[:5], HostName("a-very-long-host-name." * 5)))
+    for host in HOSTS[:5]:
+        stage.console(phase(host, Phase.PUSH))
+        stage.console(events.PushProgressed(host=host, sent=5, total=10**10))
+        stage.console(events.OutputLine(host=host, phase=Phase.PUSH, text="word " * 100))
+    picture = stage.picture()
+    assert len(picture) == 6
+    assert max(map(len, picture)) <= width
+
+
+def test_lasting_facts_scroll_above() -> None:
+    stage = Stage()
+    with stage.console:
+        stage.console(started(HOSTS[0]))
+        stage.console(
+            events.FindingReported(host=HOSTS[0], severity=Severity.ERROR, kind="disk", message="full", hint="gc")
+        )
+        stage.console(events.HostCondemned(host=HOSTS[0], closure=CLOSURE, reason="check http failed"))
+    text = stage.file.getvalue()
+    for line in ("web-00: error: full", "web-00: hint: gc", "web-00: goes back: check http failed"):
+        assert line in text
+
+
+def test_no_color_is_honoured() -> None:
+    file = io.StringIO()
+    rich = RichConsole(file=file, force_terminal=True, width=80, _environ={"NO_COLOR": "1"})
+    console = Console(file, rich_console=rich, refresh_per_second=0)
+    console(ended(HOSTS[0], Outcome.FAILED, "bad"))
+    assert "\x1b[3" not in file.getvalue()
+
+
+def test_the_cursor_comes_back_after_an_exception() -> None:
+    stage = Stage()
+    with pytest.raises(KeyboardInterrupt), stage.console:
+        interrupt()
+    text = stage.file.getvalue()
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_the_table_is_gone_when_the_run_is_finished() -> None:
+    stage = Stage()
+    with stage.console:
+        stage.console(events.RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=()))
+        after = len(stage.file.getvalue())
+        assert stage.file.getvalue().count("\x1b[?25h") == 1
+    assert len(stage.file.getvalue()) == after
+
+
+def test_a_prompt_has_the_terminal_for_itself() -> None:
+    stage = Stage()
+    with stage.console:
+        stage.console(started(HOSTS[0]))
+        stage.console(phase(HOSTS[0], Phase.PUSH))
+        with stage.console.paused():
+            assert stage.file.getvalue().endswith(("\x1b[?25h", "\x1b[2K"))
+            prompt_at = len(stage.file.getvalue())
+        assert stage.file.getvalue()[prompt_at:] == "\x1b[?25l"
+
+
+def test_events_and_drawing_do_not_wait_for_each_other() -> None:
+    stage = Stage()
+
+    def emit() -> None:
+        for number in range(50):
+            stage.console(ended(HOSTS[number], Outcome.FAILED, "bad"))
+
+    with stage.console:
+        threads = [threading.Thread(target=emit, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            stage.rich.print(stage.console)
+        for thread in threads:
+            thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,158 @@
+"""JSON lines, plain lines, and streams that fail under them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import events
+from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
+from fleet.output import open_output
+from fleet.output.jsonl import JsonLines
+from fleet.output.plain import Plain
+from fleet.output.stream import Sturdy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEB = HostName("web-1")
+DB = HostName("db")
+NEW = Closure("/nix/store/" + "b" * 32 + "-nixos-system-web-1-2")
+OLD = Closure("/nix/store/" + "a" * 32 + "-nixos-system-web-1-1")
+RESULT = HostResult(host=WEB, outcome=Outcome.KEPT, closure=NEW, previous=OLD, boot_default=True, seconds=20)
+FINISHED = events.RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=(RESULT,))
+RUN = [
+    events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=(WEB, DB)),
+    events.PhaseStarted(host=WEB, phase=Phase.EVALUATE),
+    events.PhaseStarted(host=DB, phase=Phase.EVALUATE),
+    events.OutputLine(host=None, phase=Phase.BUILD, text="building \x1b[1mfoo\x1b[0m"),
+    events.FindingReported(
+        host=DB, severity=Severity.NOTE, kind="disk", message="disk\nis nearly full", hint="collect garbage"
+    ),
+    events.WaveStarted(wave=1, waves=1, hosts=(WEB,)),
+    events.PhaseStarted(host=WEB, phase=Phase.PUSH),
+    events.PushProgressed(host=WEB, sent=1, total=2048),
+    events.PushFinished(host=WEB, paths=3, nar_bytes=2048, wire_bytes=1024, seconds=2),
+    events.OutputLine(host=WEB, phase=Phase.SWITCH, text="restarting nginx.service"),
+    events.HostSwitched(host=WEB, closure=NEW, status=0, seconds=1.5),
+    events.CheckReported(host=WEB, check="http", passed=True, answer="200", stage="after"),
+    events.HostProven(host=WEB, closure=NEW, seconds=5),
+    events.HostFinished(host=WEB, result=RESULT),
+    FINISHED,
+]
+
+
+class Failing(io.StringIO):
+    """A stream whose reader has left, or whose disk is full, after some writes."""
+
+    def __init__(self, good_writes: int, error: OSError) -> None:
+        super().__init__()
+        self.left, self.error = good_writes, error
+
+    def write(self, text: str) -> int:
+        if self.left == 0:
+            raise self.error
+        self.left -= 1
+        return super().write(text)
+
+
+def test_json_lines_are_one_ascii_object_each() -> None:
+    stream = io.StringIO()
+    emit = JsonLines(stream)
+    for event in [*RUN, events.OutputLine(host=WEB, phase=Phase.BUILD, text="grün\u2028")]:
+        emit(event)
+    lines = stream.getvalue().splitlines()
+    assert stream.getvalue().isascii()
+    assert [json.loads(line)["event"] for line in lines[:2]] == ["run_started", "phase_started"]
+    assert len(lines) == len(RUN) + 1
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_a_stream_that_fails_goes_silent_and_the_run_goes_on(error: OSError) -> None:
+    stream = Failing(1, error)
+    emit = JsonLines(stream)
+    for event in RUN:
+        emit(event)
+    assert emit.error is error
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_nothing_is_left_to_fail_at_exit_after_the_reader_left() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        emit = JsonLines(stream)
+        emit(RUN[0])
+        assert isinstance(emit.error, BrokenPipeError)
+
+
+def test_characters_that_the_stream_lacks_are_spelled_out(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w", encoding="ascii") as stream:
+        Sturdy(stream).write("1 → 2… ü\n")
+    assert path.read_text() == "1 -> 2... ?\n"
+
+
+def test_plain_output_is_a_line_per_fact() -> None:
+    stream = io.StringIO()
+    plain = Plain(stream)
+    for event in RUN:
+        plain(event)
+    assert stream.getvalue().splitlines() == [
+        "fleet: run r: deploy 2 hosts",
+        "fleet: evaluate",
+        "build: building foo",
+        "db: note: disk is nearly full",
+        "db: hint: collect garbage",
+        "fleet: wave 1 of 1: web-1",
+        "web-1: push",
+        "web-1: pushed 3 paths, 2.0 KiB (1.0 KiB sent) in 2.0 s",
+        "web-1: restarting nginx.service",
+        "web-1: switched in 1.5 s (exit status 0), not proven yet",
+        "web-1: check http passed (after): 200",
+        "web-1: proven after 5.0 s",
+        "web-1: kept in 20 s",
+    ]
+
+
+def test_plain_output_tells_why_a_host_went_back() -> None:
+    stream = io.StringIO()
+    plain = Plain(stream)
+    failure = Failure(kind="switch", message="web-1: unhealthy")
+    plain(events.HostCondemned(host=WEB, closure=NEW, reason="check http failed"))
+    result = HostResult(host=WEB, outcome=Outcome.ROLLED_BACK, failure=failure, seconds=1)
+    plain(events.HostFinished(host=WEB, result=result))
+    assert stream.getvalue().splitlines() == [
+        "web-1: goes back: check http failed",
+        "web-1: rolled back in 1.0 s: unhealthy",
+    ]
+
+
+def test_json_output_keeps_stderr_free() -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with open_output(json=True, stdout=stdout, stderr=stderr, is_terminal=True) as emit:
+        for event in RUN:
+            emit(event)
+    assert json.loads(stdout.getvalue().splitlines()[-1])["event"] == "run_finished"
+    assert stderr.getvalue() == ""
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_talk_goes_to_stderr_and_the_summary_to_stdout(*, is_terminal: bool) -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with open_output(json=False, stdout=stdout, stderr=stderr, is_terminal=is_terminal) as output:
+        for event in RUN:
+            output(event)
+        with output.paused():
+            pass
+    assert stdout.getvalue().splitlines() == [
+        "host   outcome  system  time",
+        "web-1  kept     1 → 2   20 s",
+        "",
+        "1 kept",
+    ]
+    assert "wave 1 of 1: web-1" in stderr.getvalue()

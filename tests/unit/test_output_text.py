@@ -1,0 +1,202 @@
+"""Amounts, tables, summaries and plans, as text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleet.events import FindingReported, HostPlanned, RunFinished
+from fleet.model import Closure, Failure, HostName, HostResult, Outcome, RunId, Severity
+from fleet.output.format import change, failure_lines, human_bytes, human_seconds, listed, short_name
+from fleet.output.patch import patch_lines
+from fleet.output.summary import grouped_failures, plan_lines, summary_lines
+from fleet.output.table import table
+
+WEB = HostName("web-1")
+
+
+def system(host: str, version: str, letter: str = "a") -> Closure:
+    return Closure(f"/nix/store/{letter * 32}-nixos-system-{host}-{version}")
+
+
+def kept(host: str, **fields: object) -> HostResult:
+    given_fields = {"closure": system(host, "25.05.2"), "previous": system(host, "25.05.1"), "boot_default": True}
+    return HostResult(host=HostName(host), outcome=Outcome.KEPT, **(given_fields | fields))  # type: ignore[arg-type]
+
+
+def broken(host: str, message: str = "switch failed (exit status 4)") -> HostResult:
+    failure = Failure(
+        kind="switch",
+        message=f"{host}: {message}",
+        ran=f"ssh {host} -- stc test",
+        said=("Failed to start nginx.service", "bind: address in use"),
+        now="runs the old system, healthy",
+        hint=f"journalctl -u nginx on {host}",
+    )
+    return HostResult(host=HostName(host), outcome=Outcome.ROLLED_BACK, seconds=3.0, failure=failure)
+
+
+def finished(*hosts: HostResult, error: Failure | None = None) -> RunFinished:
+    return RunFinished(run=RunId("r"), exit_code=1, error=error, hosts=hosts)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1024**2 - 1, "1.0 MiB"),
+        (-2048, "-2.0 KiB"),
+        (47815000, "45.6 MiB"),
+        (5 * 1024**4, "5.0 TiB"),
+    ],
+)
+def test_bytes_read_well(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (0.44, "0.4 s"), (9.96, "10 s"), (59.6, "1m 00s"), (125, "2m 05s"), (3720, "1h 02m")],
+)
+def test_seconds_read_well(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
+
+
+@given(st.integers(-(2**59), 2**59))
+def test_bytes_are_always_short(count: int) -> None:
+    assert len(human_bytes(count)) <= 13
+
+
+def test_names_lose_their_hash_and_host() -> None:
+    assert short_name(system("web-1", "25.05.2"), "web-1") == "25.05.2"
+    assert short_name("/nix/store/" + "a" * 32 + "-other") == "other"
+    assert short_name("no path") == "no path"
+
+
+def test_equal_names_are_told_apart_by_hash() -> None:
+    assert change(system("web-1", "25.05", "a"), system("web-1", "25.05", "b"), WEB) == "25.05 aaaaaaa → 25.05 bbbbbbb"
+    assert change(system("web-1", "1"), system("web-1", "2"), WEB) == "1 → 2"
+    assert change(None, system("web-1", "2"), WEB) == "2"
+
+
+def test_long_lists_are_cut() -> None:
+    assert listed([str(n) for n in range(20)], most=3) == "0, 1 and 18 more"
+
+
+def test_failure_has_its_five_parts() -> None:
+    result = broken("web-1")
+    assert result.failure is not None
+    assert failure_lines(["web-1"], result.failure) == [
+        "error: web-1: switch failed (exit status 4)",
+        "  ran:   ssh web-1 -- stc test",
+        "  said:  Failed to start nginx.service",
+        "         bind: address in use",
+        "  now:   runs the old system, healthy",
+        "  hint:  journalctl -u nginx on web-1",
+    ]
+
+
+def test_empty_parts_of_a_failure_are_left_out() -> None:
+    assert failure_lines([], Failure(kind="config", message="no hosts")) == ["error: no hosts"]
+
+
+def test_escape_sequences_of_a_host_do_not_reach_the_terminal() -> None:
+    failure = Failure(kind="x", message="bad", said=("\x1b]0;owned\x07\x1b[31mred\x1b[0m",))
+    assert failure_lines([], failure) == ["error: bad", "  said:  red"]
+
+
+def test_table_is_aligned_and_never_cut_without_a_terminal() -> None:
+    long = "x" * 300
+    assert table(("a", "b"), [("1", long), ("日本", "\x1b[31m2")]).splitlines() == [
+        "a     b",
+        f"1     {long}",
+        "日本  2",
+    ]
+
+
+def test_table_fits_a_terminal() -> None:
+    drawn = table(("host", "text"), [("web-1", "word " * 40)], is_terminal=True, width=60)
+    assert "web-1" in drawn
+    assert "─" in drawn
+
+
+def test_summary_tells_each_host_each_failure_and_the_totals() -> None:
+    results = (kept("web-1", seconds=12.0, reboot_pending=True), broken("web-2"))
+    assert summary_lines(finished(*results)) == [
+        "host   outcome      system             time   notes",
+        "web-1  kept         25.05.1 → 25.05.2  12 s   reboot pending: the new kernel is not proven",
+        "web-2  rolled back                     3.0 s",
+        "",
+        "error: web-2: switch failed (exit status 4)",
+        "  ran:   ssh web-2 -- stc test",
+        "  said:  Failed to start nginx.service",
+        "         bind: address in use",
+        "  now:   runs the old system, healthy",
+        "  hint:  journalctl -u nginx on web-2",
+        "",
+        "1 kept, 1 rolled back",
+    ]
+
+
+def test_tested_system_is_not_called_the_boot_default() -> None:
+    assert "not the boot default" in "\n".join(summary_lines(finished(kept("web-1", boot_default=False))))
+
+
+def test_same_failure_on_many_hosts_is_shown_once() -> None:
+    groups = grouped_failures([broken("web-1"), broken("web-2"), broken("web-3", "disk is full")])
+    assert [hosts for hosts, _ in groups] == [("web-1", "web-2"), ("web-3",)]
+    text = "\n".join(summary_lines(finished(broken("web-1"), broken("web-2"))))
+    assert text.count("error:") == 1
+    assert "error: web-1, web-2: switch failed" in text
+
+
+def test_failure_of_the_run_is_shown_without_hosts() -> None:
+    error = Failure(kind="evaluation", message="attribute missing", hint="fleet check")
+    assert summary_lines(finished(error=error)) == ["error: attribute missing", "  hint:  fleet check"]
+
+
+def planned(host: str, action: str, **fields: object) -> HostPlanned:
+    given_fields: dict[str, object] = {
+        "closure": system(host, "2"),
+        "running": system(host, "1"),
+        "wave": 1,
+        "missing_paths": 0,
+        "missing_bytes": 0,
+        "reboot": (),
+    }
+    return HostPlanned(host=HostName(host), action=action, **(given_fields | fields))  # type: ignore[arg-type]
+
+
+def test_plan_shows_action_bytes_reboot_waves_and_findings() -> None:
+    hosts = [
+        planned("web-1", "switch", missing_paths=12, missing_bytes=34 * 1024**2, reboot=("kernel", "initrd")),
+        planned("web-2", "unchanged", running=system("web-2", "2")),
+    ]
+    finding = FindingReported(
+        host=HostName("web-3"), severity=Severity.ERROR, kind="unreachable", message="no route", hint="is it on?"
+    )
+    waves = [[HostName("web-1")], [HostName("web-2")]]
+    assert plan_lines(hosts, waves, [finding]) == [
+        "host   action     running → wanted  push                reboot",
+        "web-1  switch     1 → 2             12 paths, 34.0 MiB  kernel, initrd",
+        "web-2  unchanged  2                 -                   -",
+        "",
+        "wave 1: web-1",
+        "wave 2: web-2",
+        "",
+        "error: web-3: no route",
+        "  hint:  is it on?",
+        "",
+        "1 switch, 1 unchanged; 12 paths to push, 34.0 MiB",
+    ]
+
+
+def test_patch_is_coloured_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    patch = ["@@ -1 +1 @@", "-old", "+new\x1b[31m", " same"]
+    assert patch_lines(patch) == ["@@ -1 +1 @@", "-old", "+new", " same"]
+    assert patch_lines(patch, is_terminal=True)[2] == "\x1b[32m+new\x1b[0m"
