@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -271,7 +274,7 @@ def test_a_byte_that_is_not_utf8_is_found(tmp_path: Path) -> None:
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal() -> None:
-    assert "\x1b" not in "".join(problems('[hosts.web]\n"\\u001b[31mred\\n" = 1\nuser = "\\u009b31m"'))
+    assert all(line.isprintable() for line in problems('[hosts.web]\n"\\u001b[31mred\\n" = 1\nuser = "\\u009b31m"'))
 
 
 def test_deeply_nested_toml_is_an_error_and_not_a_crash() -> None:
@@ -318,6 +321,20 @@ def test_a_table_that_cannot_take_a_line_is_left_alone(tmp_path: Path, text: str
         set_host_key(file, HostName("web"), KEY)
     assert caught.value.hint == f'add it by hand: host_key = "{KEY}"'
     assert file.read_text() == text
+
+
+def test_two_keys_written_at_once_are_both_kept(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text("[hosts.web]\n[hosts.db]\n")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    writer = threading.Thread(target=set_host_key, args=(file, HostName("web"), KEY))
+    writer.start()
+    writer.join(0.05)
+    file.write_text(f'[hosts.web]\n[hosts.db]\nhost_key = "{OTHER_KEY}"\n')
+    os.close(folder)
+    writer.join()
+    assert [host.host_key for host in load(file).hosts.values()] == [KEY, OTHER_KEY]
 
 
 def test_a_host_key_is_written_through_a_link(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""The fleet.toml examples in the documentation are true."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fleet.inventory import Check, Host, Rollout, parse
+from fleet.inventory.schema import Fleet
+from fleet.model import HostName
+
+ROOT = Path(__file__).parent.parent.parent
+REFERENCE = ROOT / "docs" / "fleet-toml.md"
+BLOCK = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(block, id=f"{file.name}-{number}")
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if file.exists()
+    for number, block in enumerate(BLOCK.findall(file.read_text()), 1)
+    if not block.startswith("# excerpt")
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_toml_block_is_a_valid_inventory(block: str) -> None:
+    parse(Path("/etc/home/fleet.toml"), block)
+
+
+def reference_tables() -> dict[str, set[str]]:
+    (block,) = BLOCK.findall(REFERENCE.read_text())
+    document = tomllib.loads(block)
+    checks = [key for check in document["hosts"]["gpu-01"]["checks"] for key in check]
+    return {
+        "fleet": set(document["fleet"]),
+        "host": set(document["hosts"]["gpu-01"]),
+        "check": set(checks),
+        "rollout": set(document["rollout"]),
+    }
+
+
+def test_the_reference_has_every_key() -> None:
+    assert reference_tables() == {
+        "fleet": set(Fleet.toml_keys()),
+        "host": set(Host.toml_keys()) - {"name"},
+        "check": set(Check.toml_keys()),
+        "rollout": set(Rollout.toml_keys()),
+    }
+
+
+def test_the_reference_shows_the_defaults() -> None:
+    (block,) = BLOCK.findall(REFERENCE.read_text())
+    shown = parse(Path("/etc/home/fleet.toml"), block)
+    bare = parse(Path("/etc/home/fleet.toml"), "[hosts.gpu-01]\nchecks = [{ http = 'http://x/' }]")
+    host, default = (fleet.hosts[HostName("gpu-01")] for fleet in (shown, bare))
+    check, default_check = (each.checks[0] for each in (host, default))
+    examples = {
+        "kind",
+        "address",
+        "port",
+        "user",
+        "jump",
+        "tags",
+        "host_key",
+        "identity_file",
+        "ignore_units",
+        "checks",
+    }
+    assert host.model_dump(exclude=examples) == default.model_dump(exclude=examples)
+    examples = {"http", "name", "body", "headers"}
+    assert check.model_dump(exclude=examples) == default_check.model_dump(exclude=examples)
+    assert shown.rollout.model_dump(exclude={"waves"}) == bare.rollout.model_dump(exclude={"waves"})
