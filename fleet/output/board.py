@@ -105,9 +105,7 @@ class Board:
             case OutputLine(host=str(host), text=text):
                 self._row(host).last = one_line(text)
             case HostFinished(host=host, result=result):
-                self._finish(
-                    self._row(host), result.outcome, result.failure.message if result.failure else ""
-                )
+                self._finish(self._row(host), result.outcome, result.failure.message if result.failure else "")
 
     def _has_begun(self) -> bool:
         return any(row.began is not None for row in self._rows.values())

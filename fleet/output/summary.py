@@ -66,9 +66,7 @@ def plan_lines(
     lines: list[str] = []
     if planned:
         headers = ("host", "action", "running → wanted", "push", "reboot")
-        lines += table(
-            headers, list(map(_plan_row, planned)), is_terminal=is_terminal, width=width
-        ).splitlines()
+        lines += table(headers, list(map(_plan_row, planned)), is_terminal=is_terminal, width=width).splitlines()
     if len(waves) > 1:
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
     if findings:
@@ -97,9 +95,7 @@ def _result_row(result: HostResult) -> tuple[str, ...]:
 def _notes(result: HostResult) -> list[str]:
     notes = list(result.notes)
     if result.reboot_pending and not any(note.startswith("reboot pending") for note in notes):
-        notes.append(
-            "reboot pending" if result.boot_proven else "reboot pending: the new kernel is not proven"
-        )
+        notes.append("reboot pending" if result.boot_proven else "reboot pending: the new kernel is not proven")
     if result.outcome is Outcome.KEPT and not result.boot_default:
         notes.append("not the boot default")
     return notes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import events
-from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
+from fleet.model import Closure, Derivation, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
 from fleet.output import open_output
 from fleet.output.jsonl import JsonLines
 from fleet.output.plain import Plain
@@ -129,6 +129,37 @@ def test_plain_output_tells_why_a_host_went_back() -> None:
     assert stream.getvalue().splitlines() == [
         "web-1: goes back: check http failed",
         "web-1: rolled back in 1.0 s: unhealthy",
+    ]
+
+
+def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
+    stream = io.StringIO()
+    plain = Plain(stream)
+    plain(events.EvaluationFinished(derivations={WEB: Derivation("/nix/store/x.drv")}, seconds=2))
+    plain(events.BuildFinished(closures={WEB: NEW}, derivations=2, seconds=70))
+    for paths, reboot in ((2, ("kernel",)), (0, ())):
+        plain(
+            events.HostPlanned(
+                host=WEB,
+                action="switch",
+                closure=NEW,
+                running=OLD,
+                wave=1,
+                missing_paths=paths,
+                missing_bytes=1024 * paths,
+                reboot=reboot,
+            )
+        )
+    plain(events.PushFinished(host=WEB, paths=0, nar_bytes=0, wire_bytes=0, seconds=0))
+    plain(events.PhaseStarted(host=WEB, phase=Phase.DONE))
+    plain(events.RunInterrupted())
+    assert stream.getvalue().splitlines() == [
+        "fleet: evaluated 1 host in 2.0 s",
+        "fleet: built 2 systems in 1m 10s",
+        "web-1: plan: switch 1 → 2; push 2 paths, 2.0 KiB; a reboot is needed for kernel",
+        "web-1: plan: switch 1 → 2",
+        "web-1: nothing to push",
+        "fleet: interrupted: no further host begins; hosts that switched are proven or reverted",
     ]
 
 

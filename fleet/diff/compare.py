@@ -1,0 +1,92 @@
+"""Two systems compared. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.diff.packages import PackageChange, changed_packages
+from fleet.diff.units import UnitsDiff, changed_unit_files, compare_units
+
+if TYPE_CHECKING:
+    from fleet.diff.system import SystemFacts
+    from fleet.model import Closure
+
+_PARTS = ("kernel", "initrd", "kernel-modules", "kernel-params", "systemd")
+
+
+@dataclass(frozen=True)
+class EtcChange:
+    """A file below `/etc` that differs, units excepted."""
+
+    path: str
+    kind: str
+    """`added`, `removed` or `changed`."""
+    patch: tuple[str, ...] | None = None
+    """Unified diff of a changed file; None where it was not read, is no text, or is too long."""
+
+
+@dataclass(frozen=True)
+class SystemDiff:
+    """Everything that differs."""
+
+    old: Closure
+    new: Closure
+    packages: tuple[PackageChange, ...] = ()
+    size: int = 0
+    """NAR bytes that the closure grows by."""
+    units: UnitsDiff = field(default_factory=UnitsDiff)
+    etc: tuple[EtcChange, ...] = ()
+    reboot: tuple[str, ...] = ()
+    """Parts that differ and become live only at a reboot."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both are the same closure."""
+        return self.old == self.new
+
+
+def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
+    """What differs between the two. Texts that were read (`needed_texts`) make it exact."""
+    return SystemDiff(
+        old=old.closure,
+        new=new.closure,
+        packages=changed_packages(_without_itself(old), _without_itself(new)),
+        size=sum(new.paths.values()) - sum(old.paths.values()),
+        units=compare_units(old, new),
+        etc=_changed_files(old, new),
+        reboot=tuple(part for part in _PARTS if old.parts.get(part) != new.parts.get(part)),
+    )
+
+
+def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
+    """Files below `etc` whose text `compare` can use: of changed units first, then the other changed ones."""
+    before, after = old.etc, new.etc
+    changed = [path for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
+    return (*sorted(changed_unit_files(old, new)), *changed)
+
+
+def _without_itself(system: SystemFacts) -> dict[str, int]:
+    return {path: size for path, size in system.paths.items() if path != system.closure}
+
+
+def _changed_files(old: SystemFacts, new: SystemFacts) -> tuple[EtcChange, ...]:
+    before, after = old.etc, new.etc
+    changes = []
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after:
+            changes.append(EtcChange(path, "removed"))
+        elif path not in before:
+            changes.append(EtcChange(path, "added"))
+        elif before[path] != after[path]:
+            patch = _patch(path, old.texts.get(path), new.texts.get(path))
+            changes.append(EtcChange(path, "changed", patch))
+    return tuple(changes)
+
+
+def _patch(path: str, old: str | None, new: str | None) -> tuple[str, ...] | None:
+    if old is None or new is None:
+        return None
+    names = f"a/etc/{path}", f"b/etc/{path}"
+    return tuple(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm=""))

@@ -1,0 +1,124 @@
+"""Comparisons for people, and as JSON. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleet.output.format import change, counted, human_bytes, one_line
+from fleet.output.patch import patch_lines
+from fleet.output.table import table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.diff.compare import EtcChange, SystemDiff
+    from fleet.diff.packages import PackageChange
+    from fleet.diff.units import UnitsDiff
+    from fleet.model import HostName
+
+_FATES = ("start", "stop", "restart", "reload", "left_alone")
+
+
+def diff_json(diffs: Mapping[HostName, SystemDiff]) -> dict[str, Any]:
+    """The document of `fleet diff --json`. Sizes are NAR bytes; `patch` is null if there is no text diff."""
+    return {"hosts": [_host_json(host, diff) for host, diff in diffs.items()]}
+
+
+def diff_lines(host: HostName, diff: SystemDiff, *, is_terminal: bool = False) -> list[str]:
+    """Everything that differs on one host."""
+    title = f"{host}: {change(diff.old, diff.new, host)}"
+    if diff.is_empty:
+        return [f"{title} (no difference)"]
+    packages = [f"    {line}" for line in _package_table(diff.packages)]
+    return [
+        one_line(title),
+        *(["  packages", *packages] if packages else []),
+        *_parts(diff, is_terminal=is_terminal),
+    ]
+
+
+def fold(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool = False) -> list[str]:
+    """Each package change once with the hosts it comes to, then what is different on each host."""
+    hosts: dict[tuple[str, str], list[HostName]] = {}
+    for host, diff in diffs.items():
+        for package in diff.packages:
+            hosts.setdefault((package.name, _versions(package)), []).append(host)
+    rows = [(*package, _where(names)) for package, names in sorted(hosts.items())]
+    lines = table(("package", "version", "hosts"), rows).splitlines() if rows else []
+    for host, diff in diffs.items():
+        title = f"{host}: {change(diff.old, diff.new, host)}"
+        parts = _parts(diff, is_terminal=is_terminal)
+        lines += [*([""] if lines else []), one_line(title if parts else f"{title} (no difference)"), *parts]
+    return lines
+
+
+def _where(hosts: list[HostName]) -> str:
+    return ", ".join(hosts) if len(hosts) <= 3 else counted(len(hosts), "host")
+
+
+def _parts(diff: SystemDiff, *, is_terminal: bool) -> list[str]:
+    """What differs besides packages."""
+    lines = [f"  size {_signed(diff.size)}"] if diff.size else []
+    lines += _unit_lines(diff.units)
+    if diff.etc:
+        lines.append("  etc")
+        lines += [line for entry in diff.etc for line in _etc_lines(entry, is_terminal=is_terminal)]
+    if diff.reboot:
+        lines.append(f"  needs reboot: {', '.join(diff.reboot)}")
+    return lines
+
+
+def _package_table(packages: tuple[PackageChange, ...]) -> list[str]:
+    rows = [(package.name, _versions(package), _signed(package.size)) for package in packages]
+    return table(("name", "version", "size"), rows).splitlines()[1:] if rows else []
+
+
+def _versions(package: PackageChange) -> str:
+    old, new = (", ".join(version or "-" for version in versions) for versions in (package.old, package.new))
+    if not package.old:
+        return f"added {new}"
+    if not package.new:
+        return f"removed {old}"
+    return f"{old} → {new}" if old != new else old
+
+
+def _unit_lines(units: UnitsDiff) -> list[str]:
+    lists = [(fate.replace("_", " "), getattr(units, fate)) for fate in _FATES]
+    lines = [f"    {fate:<11}{one_line(', '.join(names))}" for fate, names in lists if names]
+    return ["  units", *lines] if lines else []
+
+
+def _etc_lines(entry: EtcChange, *, is_terminal: bool) -> list[str]:
+    line = f"    {entry.kind:<8} {one_line(entry.path)}"
+    if entry.kind != "changed":
+        return [line]
+    if entry.patch is None:
+        return [f"{line} (binary or large, not shown)"]
+    return [line, *(f"      {text}" for text in patch_lines(entry.patch, is_terminal=is_terminal))]
+
+
+def _signed(size: int) -> str:
+    return f"+{human_bytes(size)}" if size >= 0 else human_bytes(size)
+
+
+def _host_json(host: HostName, diff: SystemDiff) -> dict[str, Any]:
+    return {
+        "name": host,
+        "from": diff.old,
+        "to": diff.new,
+        "packages": [
+            {"name": package.name, "old": list(package.old), "new": list(package.new), "size": package.size}
+            for package in diff.packages
+        ],
+        "size": diff.size,
+        "units": {fate: list(getattr(diff.units, fate)) for fate in _FATES},
+        "etc": [
+            {
+                "path": entry.path,
+                "kind": entry.kind,
+                "patch": None if entry.patch is None else "\n".join(entry.patch),
+            }
+            for entry in diff.etc
+        ],
+        "reboot": list(diff.reboot),
+    }
