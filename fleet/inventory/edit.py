@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def template(hosts: Sequence[tuple[str, str | None]], *, name: str, flake: str = ".") -> str:
     """The text of a first fleet.toml with these hosts and, where it is known, their systems."""
     tables = {host: {"system": system} if system else {} for host, system in hosts}
-    return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables})
+    return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables}).rstrip() + "\n"
 
 
 def set_host_key(path: Path, host: HostName, key: str) -> None:

@@ -358,6 +358,7 @@ def test_nothing_but_a_host_key_is_written(tmp_path: Path) -> None:
 
 def test_the_template_is_a_valid_inventory() -> None:
     text = template([("web", "aarch64-linux"), ("a.b", None)], name="home")
+    assert text.endswith('[hosts."a.b"]\n')
     assert [(each.name, each.system) for each in inventory(text).hosts.values()] == [
         ("web", "aarch64-linux"),
         ("a.b", "x86_64-linux"),

@@ -1,0 +1,116 @@
+"""`fleet init`: a first fleet.toml, from the hosts that a flake configures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+Discover = Callable[[Path], Mapping[str, str | None]]
+"""The names of a flake's hosts, and the system of each where it can be told."""
+
+_SYSTEMS = """builtins.mapAttrs (_: c:
+  let it = builtins.tryEval (c.pkgs.stdenv.hostPlatform.system or c.config.system.build.toplevel.system or null);
+  in if it.success then it.value else null)"""
+_NAMES = "builtins.mapAttrs (_: c: null)"
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    default=Path(),
+    help="The folder of the flake. Default: this one.",
+)
+@click.option("--name", help="The name of the fleet. Default: the folder's name.")
+def init(folder: Path, name: str | None) -> None:
+    """Write a fleet.toml next to a flake.nix, with all hosts of its nixosConfigurations.
+
+    \b
+    cd my-flake && fleet init
+    """
+    path, left_out = write_first(folder, name=name, discover=ask_nix)
+    for host in left_out:
+        click.echo(f"left out: {host!r} cannot be the name of a host", err=True)
+    click.echo(f"wrote {path}; read it, then: git add {path.name} && fleet check", err=True)
+
+
+def write_first(folder: Path, *, name: str | None, discover: Discover) -> tuple[Path, tuple[str, ...]]:
+    """The folder has a fleet.toml that `load` accepts. Gives it, and the names that no host can have."""
+    from fleet.errors import ConfigError
+    from fleet.inventory import parse
+    from fleet.inventory.edit import template
+
+    path = folder / "fleet.toml"
+    if path.exists() or path.is_symlink():
+        raise ConfigError(f"{path}: is there already", hint="edit it; fleet check tells what is wrong with it")
+    if not (folder / "flake.nix").is_file():
+        raise ConfigError(f"{folder.resolve()}: has no flake.nix", hint="fleet init --dir FOLDER, or fleet lab up")
+    found = discover(folder)
+    hosts = [(host, _usable_system(system)) for host, system in found.items() if _is_host_name(host)]
+    if not hosts:
+        raise ConfigError(f"{folder / 'flake.nix'}: configures no hosts: its nixosConfigurations are empty")
+    text = template(hosts, name=name or _fleet_name(folder))
+    parse(path, text)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    return path, tuple(host for host in found if not _is_host_name(host))
+
+
+def ask_nix(folder: Path) -> Mapping[str, str | None]:
+    """What Nix says about the flake; names alone when one of its hosts cannot be evaluated."""
+    import json
+    import subprocess
+
+    from fleet.errors import EvaluationError
+
+    nix = ("nix", "--extra-experimental-features", "nix-command flakes", "eval", "--json", "--no-write-lock-file")
+    said = ""
+    for apply in (_SYSTEMS, _NAMES):
+        argv = [*nix, f"{folder.resolve()}#nixosConfigurations", "--apply", apply]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            raise EvaluationError(f"cannot run nix: {error.strerror}", hint="is Nix installed?") from error
+        if done.returncode == 0:
+            found: dict[str, str | None] = json.loads(done.stdout)
+            return found
+        said = said or done.stderr
+    raise EvaluationError("cannot evaluate nixosConfigurations of the flake", said=_tail(said))
+
+
+def _tail(text: str) -> list[str]:
+    from fleet.events import plain_text
+
+    return plain_text(text).splitlines()[-12:]
+
+
+def _is_host_name(host: str) -> bool:
+    from fleet.inventory import values
+
+    try:
+        values.name(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _usable_system(system: str | None) -> str | None:
+    from fleet.inventory import values
+
+    try:
+        return values.system(system)
+    except ValueError:
+        return None
+
+
+def _fleet_name(folder: Path) -> str:
+    """The folder's name, in letters that a fleet's name may have."""
+    import re
+
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:60] or "fleet"
