@@ -37,7 +37,7 @@ class Here:
         assert self.output is not None
         return self.output
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         if isinstance(self.output, Exception):
             raise self.output
         return socket.create_connection((host, port), timeout)
@@ -46,7 +46,7 @@ class Here:
 class Nowhere(Here):
     """A machine that nobody may ask."""
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002, ASYNC109
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002
         raise AssertionError
 
 

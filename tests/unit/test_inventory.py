@@ -240,6 +240,34 @@ def test_a_check_is_called_after_what_it_asks() -> None:
     assert [check.name for check in found] == ["tcp [::1]:22", "unit nginx.service", "command test -e /x"]
 
 
+@pytest.mark.parametrize(
+    "check",
+    [
+        "{ http = 'http://' }",
+        "{ http = 'http://:80/' }",
+        "{ http = 'http://x:0/' }",
+        "{ http = 'http://x:99999/' }",
+        "{ http = 'http://x/#top' }",
+        "{ http = 'http://x/a b' }",
+        "{ http = 'http://a_b;c/' }",
+        "{ http = 'http://x/', headers = { 'a b' = '1' } }",
+        "{ http = 'http://x/', headers = 'a' }",
+        "{ tcp = '::1:80' }",
+        "{ tcp = '[x]:80' }",
+        "{ tcp = 'x:0' }",
+        "{ unit = '--all' }",
+        "{ unit = 'a b' }",
+        "{ command = ' ' }",
+        "{ command = 1 }",
+        "{ unit = 'a', name = '' }",
+        "{ unit = 'a', within = '0s' }",
+    ],
+)
+def test_a_check_that_cannot_be_asked_is_refused(check: str) -> None:
+    (problem,) = problems(f"[hosts.web]\nchecks = [{check}]")
+    assert problem.startswith("[[hosts.web.checks]] 1")
+
+
 def test_several_statuses_can_be_fine() -> None:
     assert checks('{ http = "http://x/", status = [200, 204] }')[0].status == (200, 204)
 
