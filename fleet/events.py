@@ -204,7 +204,9 @@ def event_name(event: type[Event]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
 
 
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 def plain_text(text: str) -> str:
@@ -212,7 +214,7 @@ def plain_text(text: str) -> str:
     return _CONTROL.sub("", text.replace("\t", "    "))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - walks any field value
+def _plain(value: Any) -> Any:
     match value:
         case HostResult():
             return _host_json(value)

@@ -7,11 +7,13 @@ unit tests (`tests/contract` holds all three to it).
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from socket import socket
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+    from pathlib import Path
+    from contextlib import AbstractAsyncContextManager
 
 OnLine = Callable[[str], None]
 """Gets each line of a command's stderr as it comes, without the newline and without control characters."""

@@ -1,0 +1,175 @@
+"""One host: push, switch, prove, and let the host keep the new system or take back the old one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import time
+from typing import TYPE_CHECKING
+
+from fleet.deploy import result
+from fleet.errors import HostError, UnreachableError
+from fleet.events import HostCondemned, HostProven, HostSwitched, PhaseStarted, plain_text
+from fleet.host.program import HostProgram, Order, ask
+from fleet.machine import Command
+from fleet.model import Goal, HostResult, Outcome, Phase
+from fleet.steps import prove, push, switch
+from fleet.steps.plan import Action
+
+if TYPE_CHECKING:
+    from fleet.checks import Answer
+    from fleet.deploy.request import Run
+    from fleet.host.answers import View
+    from fleet.inventory import Check
+    from fleet.machine.link import Link
+    from fleet.steps.plan import HostPlan
+    from fleet.steps.prove import Verdict
+
+
+class HostRun:
+    """The run of one host. `begun` says whether its keeper may be at work: from then on the host decides."""
+
+    def __init__(self, run: Run, plan: HostPlan, link: Link, program: HostProgram) -> None:
+        self.begun = False
+        self._run = run
+        self._plan = plan
+        self._link = link
+        self._program = program
+        self._emit = run.emit
+
+    async def deploy(self) -> HostResult:
+        """How the host ended. Expected failures are results; only bugs raise."""
+        started = time.monotonic()
+        try:
+            ended = await self._deploy()
+        except HostError as error:
+            if self.begun:
+                ended = result.in_doubt(self._plan, f"not seen to the end: {error.message}")
+            else:
+                ended = result.left_out(self._plan.host, error, self._plan.facts)
+                with contextlib.suppress(HostError):
+                    await push.unroot(self._link, self._plan, self._run.id)
+        return dataclasses.replace(ended, seconds=time.monotonic() - started)
+
+    async def _deploy(self) -> HostResult:
+        plan = self._plan
+        self._phase(Phase.PUSH)
+        await push.push(self._run.here, self._link, plan, self._run.id, self._program, emit=self._emit)
+        if self._run.request.verb == "push" or not self._run.request.goal.switches:
+            return await self._stage()
+        before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)
+        self._phase(Phase.SWITCH)
+        follower = await self._begin()
+        view = await follower.follow_activation()
+        verdict = await self._prove(view, before)
+        end = view if not view.is_open else await follower.follow_to_end()
+        return await self._conclude(end, verdict, before, follower.tail)
+
+    async def _stage(self) -> HostResult:
+        plan = self._plan
+        if not self._run.request.goal.switches:
+            await push.dry_activate(self._link, plan, self._emit)
+        await ask(self._link, plan.host, self._program.call("stage", self._run.id, plan.closure))
+        return HostResult(
+            host=plan.host.name, outcome=Outcome.STAGED, closure=plan.closure, previous=plan.facts.running
+        )
+
+    async def _begin(self) -> switch.Follower:
+        order = Order(
+            run=self._run.id,
+            closure=self._plan.closure,
+            goal=self._run.request.goal,
+            who=self._run.who,
+            origin=self._run.origin,
+            retry_quarantined=self._run.request.retry_quarantined,
+            host=self._plan.host,
+        )
+        # An answer that is lost leaves it open whether the host began: then it is followed as if it had.
+        self.begun = True
+        try:
+            await switch.begin(self._link, self._program, order)
+        except UnreachableError:
+            pass
+        except HostError:
+            self.begun = False
+            raise
+        return switch.Follower(machine=self._link, program=self._program, order=order, emit=self._emit)
+
+    async def _prove(self, view: View, before: dict[str, Answer]) -> Verdict:
+        plan = self._plan
+        if view.state == "unknown":
+            self.begun = False
+            raise UnreachableError(plan.host.name, "connection lost before the switch began")
+        if view.state != "switched":
+            return prove.Decided(view)
+        self._emit(HostSwitched(host=plan.host.name, closure=plan.closure, status=view.status or 0, seconds=0.0))
+        board = prove.Board(
+            host=plan.host, checks=self._deciding(before), here=self._run.here, emit=self._emit, stage="after"
+        )
+        prover = prove.Prover(self._link, self._program, self._run.id, plan.closure, board)
+        verdict = await prover.prove()
+        match verdict:
+            case prove.Proven(seconds):
+                self._emit(HostProven(host=plan.host.name, closure=plan.closure, seconds=seconds))
+            case prove.Condemned(reason):
+                self._emit(HostCondemned(host=plan.host.name, closure=plan.closure, reason=reason))
+        return verdict
+
+    def _deciding(self, before: dict[str, Answer]) -> list[Check]:
+        """The declared checks that count."""
+        if not self._run.request.proves_checks:
+            return []
+        return [check for check in self._plan.host.checks if before[check.name].passed or not check.tolerate_existing]
+
+    async def _conclude(self, end: View, verdict: Verdict, before: dict[str, Answer], tail: list[str]) -> HostResult:
+        plan = self._plan
+        said = tail[-5:]
+        match end.state:
+            case "committed" | "tested":
+                return result.kept(plan, end, await self._notes(before))
+            case "reverted":
+                said = await self._evidence(end, verdict) or said
+                return result.gone_back(plan, end, said, old_is_unwell=await self._old_is_unwell(before))
+            case "superseded":
+                return result.not_ours(plan, end, said)
+            case "stuck":
+                return result.stuck(plan, end, await self._evidence(end, verdict) or said)
+        return result.in_doubt(plan, f"the host knows nothing of run {self._run.id} any more")
+
+    async def _notes(self, before: dict[str, Answer]) -> list[str]:
+        notes = [
+            f"check {name} was failing before: {answer.said}" for name, answer in before.items() if not answer.passed
+        ]
+        if not self._run.request.proves_checks:
+            after = await prove.ask_once(self._plan.host, self._link, self._run.here, emit=self._emit)
+            failing = [f"check {name} fails now: {answer.said}" for name, answer in after.items() if not answer.passed]
+            notes = failing
+        if self._plan.action is Action.COMMIT:
+            notes.append(
+                "ran already; is now the boot default too" if self._run.request.goal is Goal.SWITCH else "ran already"
+            )
+        return notes
+
+    async def _old_is_unwell(self, before: dict[str, Answer]) -> str | None:
+        passed = [name for name, answer in before.items() if answer.passed]
+        try:
+            return await prove.prove_old(self._plan.host, self._link, self._run.here, passed, emit=self._emit)
+        except HostError as error:
+            return f"its checks could not be asked: {error.message}"
+
+    async def _evidence(self, end: View, verdict: Verdict) -> list[str]:
+        """The last journal lines of the units that the failure names."""
+        reason = verdict.reason if isinstance(verdict, prove.Condemned) else end.reason
+        units = re.findall(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|target)", reason)
+        if not units:
+            return []
+        matches = [flag for unit in dict.fromkeys(units) for flag in ("-u", unit)]
+        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=8", *matches)
+        with contextlib.suppress(HostError):
+            output = await self._link.run(Command(argv=argv, timeout=10.0))
+            return [plain_text(line) for line in output.stdout.splitlines()]
+        return []
+
+    def _phase(self, phase: Phase) -> None:
+        self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))

@@ -1,0 +1,202 @@
+"""From selected hosts to a plan. Nothing on any host changes here, and nothing is built before all were looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet import selector
+from fleet.deploy import result
+from fleet.deploy.target import Wanted, choose_targets
+from fleet.errors import BuildError, FleetError, HostError
+from fleet.events import (
+    BuildFinished,
+    FindingReported,
+    HostFinished,
+    HostPlanned,
+    PhaseStarted,
+)
+from fleet.inventory import BuildOn
+from fleet.model import Goal, HostResult, Phase, Severity
+from fleet.steps import preflight
+from fleet.steps.build import build
+from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host, require_deployable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from fleet.deploy.request import Run
+    from fleet.host.answers import HostFacts
+    from fleet.inventory import Host
+    from fleet.machine.link import Link
+    from fleet.model import Closure, HostName
+
+CONTACTS = 64
+"""Hosts that are asked at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is left to do, and what is already decided."""
+
+    waves: tuple[tuple[HostPlan, ...], ...] = ()
+    results: dict[HostName, HostResult] = field(default_factory=dict)
+
+    @property
+    def plans(self) -> tuple[HostPlan, ...]:
+        """All hosts that something will happen to, in order."""
+        return tuple(plan for wave in self.waves for plan in wave)
+
+
+class Preparation:
+    """Looks at hosts, and decides for each what would be done. `results` fills with those already decided."""
+
+    def __init__(self, run: Run, hosts: Sequence[Host], links: Mapping[HostName, Link]) -> None:
+        self._run = run
+        self._hosts = hosts
+        self._links = links
+        self._facts: dict[HostName, HostFacts] = {}
+        self.results: dict[HostName, HostResult] = {}
+
+    async def prepare(self) -> Prepared:
+        """The plan. Raises EvaluationError or BuildError, which stop everything unless the run keeps going."""
+        await self._each(self._hosts, self._look)
+        if self._run.request.all_or_nothing and self.results:
+            bad = ", ".join(self.results)
+            self._end(*(result.skipped(host, f"all or nothing, and {bad} cannot take part") for host in self._left()))
+            return Prepared(results=self.results)
+        wanted = await choose_targets(self._run, self._left(), self._facts, self._links, self._leave_out)
+        for host in self._left():
+            if self._is_there(self._facts[host.name], wanted[host.name].closure):
+                self._report_plan(host, wanted[host.name].closure, Action.UNCHANGED.value)
+                self._end(result.unchanged(host, self._facts[host.name], wanted[host.name].closure))
+        await self._build(wanted)
+        return await self._plan(wanted)
+
+    def _left(self) -> list[Host]:
+        return [host for host in self._hosts if host.name not in self.results]
+
+    def _is_there(self, facts: HostFacts, closure: Closure) -> bool:
+        return facts.stands_on(closure) and self._run.request.goal is not Goal.DRY_ACTIVATE
+
+    async def _look(self, host: Host) -> None:
+        self._run.emit(PhaseStarted(host=host.name, phase=Phase.PREFLIGHT))
+        facts = await preflight.preflight(self._links[host.name], host)
+        self._facts[host.name] = facts
+        for finding in preflight.notes(facts):
+            self._report(host, finding.severity, finding.kind, finding.message, finding.hint)
+        preflight.require_fit(host, facts)
+
+    async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
+        started = time.monotonic()
+        here = {
+            host.name: wanted[host.name].evaluated
+            for host in self._left()
+            if host.build_on is BuildOn.CONTROLLER and wanted[host.name].evaluated is not None
+        }
+        todo = {name: one for name, one in here.items() if one is not None}
+        if not todo:
+            return
+        failed = await build(self._run.here, todo, root=self._run.folder / "closure", emit=self._run.emit)
+        if failed and not self._run.request.keep_going:
+            raise _together(failed)
+        for host in self._left():
+            if host.name in failed:
+                self._leave_out(host, failed[host.name])
+        built = {name: one.closure for name, one in todo.items() if name not in failed}
+        count = len({one.derivation for one in todo.values()})
+        self._run.emit(BuildFinished(closures=built, derivations=count, seconds=time.monotonic() - started))
+
+    async def _plan(self, wanted: Mapping[HostName, Wanted]) -> Prepared:
+        made_of: dict[Closure, Contents] = {}
+        for closure in dict.fromkeys(wanted[host.name].closure for host in self._left() if wanted[host.name].is_local):
+            made_of[closure] = await contents(self._run.here, closure)
+        plans: dict[HostName, HostPlan] = {}
+
+        async def one(host: Host) -> None:
+            want, facts = wanted[host.name], self._facts[host.name]
+            if want.is_local:
+                require_deployable(host, facts, want.closure, retry_quarantined=self._run.request.retry_quarantined)
+            plans[host.name] = await plan_host(
+                self._links[host.name],
+                host,
+                facts,
+                want.closure,
+                made_of=made_of.get(want.closure) if want.is_local else None,
+                derivation=want.derivation_to_send,
+            )
+
+        await self._each(self._left(), one)
+        waves = selector.waves(self._run.inventory, [host for host in self._hosts if host.name in plans])
+        for number, wave in enumerate(waves, 1):
+            for host in wave:
+                self._tell(plans[host.name], number)
+        return Prepared(waves=tuple(tuple(plans[host.name] for host in wave) for wave in waves), results=self.results)
+
+    async def _each(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
+        """`act` has been done for every host; one that fails is left out, the others go on."""
+        places = asyncio.Semaphore(CONTACTS)
+
+        async def one(host: Host) -> None:
+            async with places:
+                try:
+                    await act(host)
+                except HostError as error:
+                    self._leave_out(host, error)
+
+        async with asyncio.TaskGroup() as group:
+            for host in hosts:
+                group.create_task(one(host))
+
+    def _leave_out(self, host: Host, error: FleetError) -> None:
+        self._report(host, Severity.ERROR, error.kind, error.message, error.hint)
+        self._end(result.left_out(host, error, self._facts.get(host.name)))
+
+    def _end(self, *ended: HostResult) -> None:
+        for one in ended:
+            self.results[one.host] = one
+            self._run.emit(HostFinished(host=one.host, result=one))
+
+    def _report(self, host: Host, severity: Severity, kind: str, message: str, hint: str) -> None:
+        self._run.emit(FindingReported(host=host.name, severity=severity, kind=kind, message=message, hint=hint))
+
+    def _report_plan(self, host: Host, closure: Closure, action: str) -> None:
+        facts = self._facts[host.name]
+        self._run.emit(
+            HostPlanned(
+                host=host.name,
+                action=action,
+                closure=closure,
+                running=facts.running,
+                wave=0,
+                missing_paths=0,
+                missing_bytes=0,
+                reboot=facts.reboot_pending,
+            )
+        )
+
+    def _tell(self, plan: HostPlan, wave: int) -> None:
+        self._run.emit(
+            HostPlanned(
+                host=plan.host.name,
+                action=plan.action.value,
+                closure=plan.closure,
+                running=plan.facts.running,
+                wave=wave,
+                missing_paths=len(plan.missing),
+                missing_bytes=plan.missing_bytes,
+                reboot=plan.reboot,
+            )
+        )
+        if plan.reboot:
+            parts = ", ".join(plan.reboot)
+            message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
+            self._report(plan.host, Severity.NOTE, "needs_reboot", message, "")
+
+
+def _together(failed: Mapping[HostName, BuildError]) -> BuildError:
+    """One error for all: their logs are one log."""
+    first = next(iter(failed.values()))
+    return BuildError(f"{', '.join(failed)}: Nix could not build", said=first.said, hint=first.hint)

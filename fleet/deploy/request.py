@@ -1,0 +1,80 @@
+"""What was asked for, and what every part of a run shares."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.model import Goal, RunId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.events import Emit
+    from fleet.inventory import Inventory
+    from fleet.machine import Machine
+    from fleet.machine.login import Logins
+    from fleet.model import Closure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One command of a person, as far as the run cares."""
+
+    verb: str
+    """`deploy`, `push`, `rollback` or `plan`."""
+    goal: Goal = Goal.SWITCH
+    closure: Closure | None = None
+    """A closure built elsewhere, for all selected hosts: nothing is evaluated."""
+    back_to: str | None = None
+    """With `rollback`: a generation number or a closure; None is the host's `previous`."""
+    keep_going: bool = False
+    all_or_nothing: bool = False
+    retry_quarantined: bool = False
+    strict: bool = False
+    """With `rollback`: whether failing declared checks stop it."""
+
+    @property
+    def proves_checks(self) -> bool:
+        """Whether declared checks decide. On the way back they do not: what they miss may be why people go back."""
+        return self.verb != "rollback" or self.strict
+
+
+@dataclass
+class Interrupt:
+    """Whether a person has asked the run to begin nothing new."""
+
+    asked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every part of one run shares."""
+
+    id: RunId
+    request: Request
+    inventory: Inventory
+    logins: Logins
+    here: Machine
+    emit: Emit
+    folder: Path
+    """The run's own folder, which exists."""
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    who: str = field(default_factory=lambda: _user())
+    origin: str = field(default_factory=socket.gethostname)
+
+
+def new_run_id() -> RunId:
+    """A run id that sorts by time and that nobody else has."""
+    return RunId(f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, in a container say
+        return "unknown"

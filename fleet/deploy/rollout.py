@@ -1,0 +1,101 @@
+"""All hosts: in waves, so many at once, and no further one after too many bad outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.deploy import result
+from fleet.deploy.host import HostRun
+from fleet.events import HostFinished, WaveStarted
+from fleet.model import Failure, HostResult, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.deploy.request import Run
+    from fleet.host.program import HostProgram
+    from fleet.machine.link import Link
+    from fleet.model import HostName
+    from fleet.steps.plan import HostPlan
+
+
+@dataclass
+class Rollout:
+    """Goes through the waves. `results` fills as hosts end; every planned host is in it afterwards."""
+
+    run: Run
+    waves: Sequence[Sequence[HostPlan]]
+    links: dict[HostName, Link]
+    program: HostProgram
+    results: dict[HostName, HostResult] = field(default_factory=dict)
+    _at_work: dict[HostName, HostRun] = field(default_factory=dict)
+
+    async def roll_out(self) -> dict[HostName, HostResult]:
+        """Every host has ended, or was not begun. When cancelled, hosts at work are in doubt and said to be."""
+        try:
+            for number, wave in enumerate(self.waves, 1):
+                names = tuple(plan.host.name for plan in wave)
+                if self._stop_reason() is None:
+                    self.run.emit(WaveStarted(wave=number, waves=len(self.waves), hosts=names))
+                await self._wave(wave)
+        finally:
+            self._account_for_the_rest()
+        return self.results
+
+    async def _wave(self, wave: Sequence[HostPlan]) -> None:
+        places = asyncio.Semaphore(self.run.inventory.rollout.at_once)
+        async with asyncio.TaskGroup() as group:
+            for plan in wave:
+                group.create_task(self._host(plan, places))
+
+    async def _host(self, plan: HostPlan, places: asyncio.Semaphore) -> None:
+        async with places:
+            reason = self._stop_reason()
+            if reason is not None:
+                self._finish(result.skipped(plan.host, reason))
+                return
+            host_run = HostRun(self.run, plan, self.links[plan.host.name], self.program)
+            self._at_work[plan.host.name] = host_run
+            try:
+                self._finish(await host_run.deploy())
+            except Exception:  # a bug on one host must not cancel its neighbours in mid-switch
+                self._finish(_bug(plan, host_run))
+
+    def _stop_reason(self) -> str | None:
+        """Why no further host may begin."""
+        if self.run.interrupt.asked:
+            return "interrupted before it began"
+        bad = sum(one.outcome.counts_against_run for one in self.results.values())
+        if bad > self.run.inventory.rollout.max_failures:
+            return f"not begun: {bad} of the hosts before it ended badly (max_failures)"
+        return None
+
+    def _finish(self, ended: HostResult) -> None:
+        self.results[ended.host] = ended
+        self.run.emit(HostFinished(host=ended.host, result=ended))
+
+    def _account_for_the_rest(self) -> None:
+        for wave in self.waves:
+            for plan in wave:
+                if plan.host.name in self.results:
+                    continue
+                host_run = self._at_work.get(plan.host.name)
+                if host_run is not None and host_run.begun:
+                    self._finish(result.in_doubt(plan, "interrupted during the switch"))
+                else:
+                    self._finish(result.skipped(plan.host, "interrupted before it began"))
+
+
+def _bug(plan: HostPlan, host_run: HostRun) -> HostResult:
+    failure = Failure(
+        kind="bug",
+        message="fleet itself failed; this is a bug in fleet",
+        said=tuple(traceback.format_exc().splitlines()),
+        now="in doubt; the host goes back by itself unless it committed" if host_run.begun else "nothing was changed",
+        hint=f"fleet status {plan.host.name}; please report this",
+    )
+    outcome = Outcome.NEEDS_HUMAN if host_run.begun else Outcome.FAILED
+    return HostResult(host=plan.host.name, outcome=outcome, closure=plan.closure, failure=failure)

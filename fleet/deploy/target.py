@@ -1,0 +1,142 @@
+"""Which closure each host should get: evaluated, given, or one that ran before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import ConfigError, EvaluationError, FleetError, HostError, UnfitError
+from fleet.events import EvaluationFinished, FindingReported
+from fleet.host import answers
+from fleet.host.program import HostProgram, ask
+from fleet.inventory import BuildOn
+from fleet.model import Closure, Severity
+from fleet.steps.evaluate import Evaluated, evaluate, hidden_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from fleet.deploy.request import Run
+    from fleet.host.answers import HostFacts
+    from fleet.inventory import Host
+    from fleet.machine import Machine
+    from fleet.machine.link import Link
+    from fleet.model import Derivation, HostName
+
+    LeaveOut = Callable[[Host, FleetError], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The closure that a host should get, and where it comes from."""
+
+    closure: Closure
+    evaluated: Evaluated | None = None
+    """None where it is built already."""
+    is_local: bool = True
+    """Whether it is, or will be, in the local store."""
+
+    @property
+    def derivation_to_send(self) -> Derivation | None:
+        """What the host itself builds."""
+        return self.evaluated.derivation if self.evaluated and not self.is_local else None
+
+
+async def choose_targets(
+    run: Run,
+    hosts: Sequence[Host],
+    facts: Mapping[HostName, HostFacts],
+    links: Mapping[HostName, Link],
+    leave: LeaveOut,
+) -> dict[HostName, Wanted]:
+    """A closure for every host that is not left out."""
+    if not hosts:
+        return {}
+    if run.request.verb == "rollback":
+        return await _former(run, hosts, facts, links, leave)
+    if run.request.closure is not None:
+        closure = await _given(run.here, run.request.closure)
+        return {host.name: Wanted(closure=closure) for host in hosts}
+    return await _evaluated(run, hosts, leave)
+
+
+async def _given(here: Machine, closure: Closure) -> Closure:
+    """The closure, if it is complete in the local store."""
+    if not closure.startswith("/nix/store/"):
+        raise ConfigError(f"--closure {closure}: is not a store path", hint="nix build prints one; give its real path")
+    answer = await here.run(nix.missing([closure]))
+    if answer.status != 0 or answer.stdout.strip():
+        raise ConfigError(f"--closure {closure}: is not in this machine's store", hint="nix copy --from fetches it")
+    return closure
+
+
+async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[HostName, Wanted]:
+    started = time.monotonic()
+    flake = run.inventory.flake
+    for file in await hidden_files(run.here, flake):
+        message = f"git hides {file} from the flake: it is not tracked"
+        run.emit(
+            FindingReported(
+                host=hosts[0].name, severity=Severity.NOTE, kind="untracked", message=message, hint=f"git add {file}"
+            )
+        )
+    evaluation = await evaluate(run.here, flake, hosts, emit=run.emit)
+    if evaluation.failed and not run.request.keep_going:
+        raise together(evaluation.failed)
+    for host in hosts:
+        if host.name in evaluation.failed:
+            leave(host, evaluation.failed[host.name])
+    derivations = {name: one.derivation for name, one in evaluation.found.items()}
+    run.emit(EvaluationFinished(derivations=derivations, seconds=time.monotonic() - started))
+    return {
+        host.name: Wanted(
+            closure=evaluation.found[host.name].closure,
+            evaluated=evaluation.found[host.name],
+            is_local=host.build_on is BuildOn.CONTROLLER,
+        )
+        for host in hosts
+        if host.name in evaluation.found
+    }
+
+
+def together(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
+    """One error that names all the guilty, each with what Nix said of it."""
+    if len(failed) == 1:
+        return next(iter(failed.values()))
+    said = [line for name, error in failed.items() for line in (f"{name}:", *(f"  {text}" for text in error.said))]
+    return EvaluationError(f"Nix could not evaluate {', '.join(failed)}", said=said)
+
+
+async def _former(
+    run: Run,
+    hosts: Sequence[Host],
+    facts: Mapping[HostName, HostFacts],
+    links: Mapping[HostName, Link],
+    leave: LeaveOut,
+) -> dict[HostName, Wanted]:
+    found = {}
+    for host in hosts:
+        try:
+            closure = await _former_of(host, facts[host.name], links[host.name], run.request.back_to)
+            found[host.name] = Wanted(closure=closure, is_local=False)
+        except HostError as error:
+            leave(host, error)
+    return found
+
+
+async def _former_of(host: Host, facts: HostFacts, link: Link, back_to: str | None) -> Closure:
+    if back_to is None:
+        if facts.previous is None:
+            hint = f"fleet generations {host.name} lists what is there; go to one with --to"
+            raise UnfitError(host.name, "nothing is recorded to go back to", hint=hint)
+        return facts.previous
+    if not back_to.isdigit():
+        return Closure(back_to)
+    there = answers.generations(await ask(link, host, HostProgram().call("generations")))
+    for generation in there:
+        if generation.number == int(back_to):
+            return generation.closure
+    known = ", ".join(str(generation.number) for generation in there)
+    raise UnfitError(host.name, f"there is no generation {back_to}", hint=f"there are: {known}")

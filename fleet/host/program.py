@@ -1,0 +1,113 @@
+"""The host program's verbs as commands, and its refusals as errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from fleet.errors import (
+    AuthenticationError,
+    CommandFailedError,
+    HostError,
+    LockedError,
+    PushError,
+    QuarantinedError,
+    SwitchError,
+    UnfitError,
+)
+from fleet.host import answers
+from fleet.machine import Command
+
+if TYPE_CHECKING:
+    from fleet.inventory import Host
+    from fleet.machine import Machine
+    from fleet.model import Closure, Goal, RunId
+
+ANSWER_TIMEOUT = 60.0
+"""Seconds for one answer. PID 1 alone may take 10 (it refuses calls while it re-executes)."""
+
+
+def source() -> str:
+    """The text of the host program."""
+    return resources.files("fleet.host").joinpath("fleet-host").read_text()
+
+
+@dataclass(frozen=True)
+class HostProgram:
+    """The host program, called by its store path where it has been pushed, else sent along on stdin."""
+
+    path: str | None = None
+
+    def call(self, verb: str, *args: str, stdin: str = "") -> Command:
+        """The command that asks one thing."""
+        if self.path is None:
+            return Command(argv=("sh", "-s", "--", verb, *args), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
+        return Command(argv=(self.path, verb, *args), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
+
+    def begin(self, order: Order) -> Command:
+        """Opens a transaction. Twice with one run id is once. Needs the program's store path: the keeper runs it."""
+        return self.call("begin", stdin=order.text())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a host is asked to do, in full: it can finish it alone."""
+
+    run: RunId
+    closure: Closure
+    goal: Goal
+    who: str
+    origin: str
+    retry_quarantined: bool = False
+
+    host: Host
+
+    def text(self) -> str:
+        """As the host program reads it."""
+        lines = {
+            "run": self.run,
+            "new": self.closure,
+            "goal": self.goal.value,
+            "who": self.who,
+            "from": self.origin,
+            "activation": f"{max(1, round(self.host.activation_timeout))}",
+            "confirm": f"{max(1, round(self.host.confirm_timeout))}",
+            "retry": "yes" if self.retry_quarantined else "",
+        }
+        text = "".join(f"{key}={' '.join(value.split())}\n" for key, value in lines.items())
+        return text + "".join(f"ignore={pattern}\n" for pattern in self.host.ignore_units)
+
+
+async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
+    """The host program's answer. Raises the error that its refusal means, or `CommandFailedError`."""
+    output = await machine.run(command)
+    lines = answers.parse(output.stdout)
+    if "refused" in lines:
+        raise refusal(host, lines)
+    if output.status != 0:
+        message = f"the host program failed with exit status {output.status}"
+        said = output.stderr.splitlines()[-5:]
+        raise CommandFailedError(host.name, message, ran=str(command), said=said)
+    return lines
+
+
+def refusal(host: Host, lines: answers.Lines) -> HostError:
+    """The error that a refusal means."""
+    kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
+    match kind:
+        case "locked":
+            held = answers.open_transaction(lines)
+            closes = f"closes by itself in {held.closes_in} s at the latest" if held else ""
+            return LockedError(host.name, f"a transaction is open: {held or message}", hint=closes)
+        case "quarantined":
+            hint = "deploy a different closure, or --retry-quarantined"
+            return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)
+        case "incomplete":
+            return PushError(host.name, message, hint="deploy again; what has arrived is not sent twice")
+        case "unfit" | "full" | "broken":
+            return UnfitError(host.name, message)
+        case "root":
+            hint = 'set user = "root", or sudo = true, for this host'
+            return AuthenticationError(host.name, message, hint=hint)
+    return SwitchError(host.name, message or f"refused: {kind}")

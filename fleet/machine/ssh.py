@@ -1,0 +1,260 @@
+"""A host over SSH: commands, bridges and TCP connections. The only file that quotes for a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+
+from fleet.errors import AuthenticationError, CommandFailedError, HostError, UnreachableError
+from fleet.events import plain_text
+from fleet.inventory import Sudo
+from fleet.machine import Bridge, Command, Output
+from fleet.machine.translate import translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fleet.inventory import Host
+    from fleet.machine import OnLine
+
+CHANNELS = 6
+"""Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
+PROMPT = "fleet: sudo password:"
+ELEVATED = "fleet: elevated"
+BLOCK = 1 << 18
+
+
+class Secret:
+    """A password. It is never part of an argv, an event or a repr; it travels on stdin."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+class SshMachine:
+    """A host at the other end of one SSH connection."""
+
+    def __init__(
+        self, host: Host, connection: asyncssh.SSHClientConnection, address: str, password: Secret | None
+    ) -> None:
+        self.name = host.name
+        self.address = address
+        self._host = host
+        self.connection = connection
+        self._password = password
+        self._channels = asyncio.Semaphore(CHANNELS)
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        """The command has ended with an exit status. See `Machine.run`."""
+        try:
+            async with self._channels, asyncio.timeout(command.timeout):
+                with translated(self.name):
+                    return await self._run(command, on_line)
+        except TimeoutError as error:
+            message = f"{command.argv[0]} did not end within {command.timeout:g} s"
+            raise CommandFailedError(self.name, message, ran=str(command)) from error
+
+    async def _run(self, command: Command, on_line: OnLine | None) -> Output:
+        async with self._started(command) as process:
+            async with asyncio.TaskGroup() as group:
+                stdout = group.create_task(process.stdout.read())
+                stderr = group.create_task(_lines(process.stderr, on_line))
+                group.create_task(_feed(process.stdin, command.stdin))
+            await process.wait()
+            output = stdout.result().decode(errors="replace"), stderr.result()
+            return Output(status=self._status(process, command), stdout=output[0], stderr=output[1])
+
+    def _status(self, process: asyncssh.SSHClientProcess[bytes], command: Command) -> int:
+        # A connection that drops ends a command without an error: no status, and its output cut short.
+        if process.returncode is None:
+            raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
+        if process.returncode < 0:
+            died = f"{command.argv[0]} died of signal {-process.returncode}"
+            raise CommandFailedError(self.name, died, ran=str(command))
+        return process.returncode
+
+    @contextlib.asynccontextmanager
+    async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        elevate = command.root and self._host.sudo is not Sudo.NONE
+        argv = self._elevated(command.argv) if elevate else command.argv
+        async with self.connection.create_process(shlex.join(argv), encoding=None) as process:
+            if elevate:
+                await self._pass_sudo(process)
+            yield process
+
+    def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)
+        return ("sudo", *ask, "--", "sh", "-c", f'echo "{ELEVATED}" >&2; exec "$@"', "sh", *argv)
+
+    async def _pass_sudo(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        """The command is about to start as root: nothing but the password has gone to stdin."""
+        said = b""
+        asked = 0
+        while not said.endswith(ELEVATED.encode() + b"\n"):
+            byte = await process.stderr.read(1)
+            if not byte:
+                await process.wait()
+                self._connection_is_alive(process)
+                lines = plain_text(said.decode(errors="replace")).strip().splitlines()
+                hint = 'set sudo = "password" for this host, or allow the user passwordless sudo'
+                raise AuthenticationError(self.name, "sudo refused", said=lines[-3:], hint=hint)
+            said += byte
+            if said.endswith(PROMPT.encode()):
+                asked += 1
+                if asked > 1 or self._password is None:
+                    raise AuthenticationError(self.name, "sudo password refused", hint="type it again")
+                process.stdin.write(self._password.reveal().encode() + b"\n")
+
+    def _connection_is_alive(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        if process.returncode is None:
+            raise UnreachableError(self.name, "connection lost while becoming root")
+
+    @contextlib.asynccontextmanager
+    async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
+        """While open, each connection to the socket talks to a fresh run of `command` on the host."""
+        # A UNIX socket's path may have at most 107 bytes: the folder must be short, and nobody else's.
+        with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as folder:
+            bridge = Bridge(Path(folder) / "s", last_moved=time.monotonic())
+            tasks: set[asyncio.Task[None]] = set()
+
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                tasks.add(task)
+                try:
+                    await self._serve(bridge, command, reader, writer)
+                finally:
+                    tasks.discard(task)
+
+            server = await asyncio.start_unix_server(serve, bridge.socket)
+            try:
+                yield bridge
+            finally:
+                server.close()
+                await _cancelled(tasks)
+
+    async def _serve(
+        self, bridge: Bridge, command: Command, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            with translated(self.name):
+                async with self._channels, self._started(command) as process, asyncio.TaskGroup() as group:
+                    group.create_task(_pump_up(bridge, reader, process.stdin))
+                    group.create_task(_pump_down(bridge, process.stdout, writer))
+                    stderr = group.create_task(_lines(process.stderr, None))
+                bridge.stderr += stderr.result()
+        except HostError as error:
+            bridge.stderr += error.message
+        finally:
+            writer.close()
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
+        """A connected socket whose far end is `host:port` as the host sees it."""
+        try:
+            async with asyncio.timeout(timeout):
+                reader, writer = await self.connection.open_connection(host, port, encoding=None)
+        except TimeoutError as error:
+            raise OSError(f"no answer within {timeout:g} s") from error
+        except asyncssh.ChannelOpenError as error:
+            raise OSError(_refusal(error)) from error
+        except (asyncssh.Error, OSError) as error:
+            raise UnreachableError(self.name, "connection lost while dialling") from error
+        ours, theirs = socket.socketpair()
+        near_reader, near_writer = await asyncio.open_connection(sock=ours)
+        task = asyncio.create_task(_join(near_reader, near_writer, reader, writer))
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+        return theirs
+
+    async def close(self) -> None:
+        """The connection and everything that went through it have ended."""
+        await _cancelled(self._pumps)
+        self.connection.close()
+        with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
+            async with asyncio.timeout(2):
+                await self.connection.wait_closed()
+
+
+def _refusal(error: asyncssh.ChannelOpenError) -> str:
+    reason = plain_text(error.reason).lower()
+    return "connection refused" if reason in ("", "connect failed") else reason
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def _lines(stream: asyncssh.SSHReader[bytes], on_line: OnLine | None) -> str:
+    seen: list[str] = []
+    async for raw in stream:
+        line = raw.decode(errors="replace").rstrip("\r\n")
+        seen.append(line)
+        if on_line:
+            on_line(plain_text(line))
+    return "\n".join(seen)
+
+
+async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:
+    # A command that does not read its input to the end is not an error.
+    with contextlib.suppress(BrokenPipeError, asyncssh.ConnectionLost):
+        for start in range(0, len(data), BLOCK):
+            stdin.write(data[start : start + BLOCK])
+            await stdin.drain()
+        stdin.write_eof()
+
+
+async def _pump_up(bridge: Bridge, reader: asyncio.StreamReader, stdin: asyncssh.SSHWriter[bytes]) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.ConnectionLost):
+        while block := await reader.read(BLOCK):
+            stdin.write(block)
+            await stdin.drain()
+            bridge.sent += len(block)
+            bridge.last_moved = time.monotonic()
+        stdin.write_eof()
+
+
+async def _pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while block := await stdout.read(BLOCK):
+            writer.write(block)
+            await writer.drain()
+            bridge.received += len(block)
+            bridge.last_moved = time.monotonic()
+        writer.close()
+
+
+async def _join(
+    near_reader: asyncio.StreamReader, near_writer: asyncio.StreamWriter, far_reader: Any, far_writer: Any
+) -> None:
+    async def copy(reader: Any, writer: Any) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            while block := await reader.read(BLOCK):
+                writer.write(block)
+                await writer.drain()
+            writer.write_eof()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(copy(near_reader, far_writer))
+            group.create_task(copy(far_reader, near_writer))
+    finally:
+        far_writer.close()
+        near_writer.close()

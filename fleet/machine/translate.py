@@ -1,0 +1,72 @@
+"""What goes wrong in asyncssh, in our words."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
+from fleet.events import plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.model import HostName
+
+FOREIGN: tuple[tuple[type[Exception], type[HostError], str], ...] = (
+    (asyncssh.HostKeyNotVerifiable, HostKeyError, "host key not accepted"),
+    (asyncssh.PermissionDenied, AuthenticationError, "login refused"),
+    (asyncssh.IllegalUserName, AuthenticationError, "login refused"),
+    # These three are ValueErrors, outside asyncssh.Error.
+    (asyncssh.KeyEncryptionError, AuthenticationError, "the key file cannot be used"),
+    (asyncssh.KeyImportError, AuthenticationError, "the key file cannot be used"),
+    (asyncssh.KeyExportError, AuthenticationError, "the key file cannot be used"),
+    (asyncssh.KeyGenerationError, AuthenticationError, "the key file cannot be used"),
+    (asyncssh.ConfigParseError, AuthenticationError, "the SSH configuration file cannot be read"),
+    (asyncssh.ChannelOpenError, UnreachableError, "the host opens no further session"),
+    (asyncssh.ChannelListenError, UnreachableError, "the host cannot forward"),
+    (asyncssh.ConnectionLost, UnreachableError, "connection lost"),
+    (asyncssh.DisconnectError, UnreachableError, "connection refused by the SSH server"),
+    (asyncssh.Error, UnreachableError, "SSH failed"),
+    # asyncssh.TimeoutError has an empty message; the built-in one is an OSError too.
+    (TimeoutError, UnreachableError, "no answer in time"),
+    (OSError, UnreachableError, "no connection"),
+)
+"""The first row that fits counts. A test walks asyncssh's exceptions and fails if one has no row."""
+
+HINTS: dict[type[HostError], str] = {
+    HostKeyError: "fleet trust {host} shows the key, asks, and writes it to fleet.toml",
+    AuthenticationError: "try: fleet ssh {host}; an encrypted key must be in the agent (ssh-add)",
+    UnreachableError: "is the host on, and is its address right? try: fleet ssh {host}",
+}
+
+
+@contextlib.contextmanager
+def translated(host: HostName) -> Iterator[None]:
+    """Whatever asyncssh or the network raises inside comes out as a HostError of ours."""
+    try:
+        yield
+    except ExceptionGroup as group:  # a TaskGroup wraps what its tasks raise
+        error = first(group)
+        raise (error if isinstance(error, HostError) else in_our_words(host, error)) from group
+    except tuple(foreign for foreign, _, _ in FOREIGN) as error:
+        raise in_our_words(host, error) from error
+
+
+def first(error: BaseException) -> BaseException:
+    """The first plain exception in nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def in_our_words(host: HostName, error: BaseException) -> HostError:
+    """The HostError that says the same."""
+    for foreign, ours, what in FOREIGN:
+        if isinstance(error, foreign):
+            detail = plain_text(getattr(error, "strerror", None) or str(error)).strip()
+            message = f"{what}: {detail}" if detail else what
+            return ours(host, message, hint=HINTS[ours].format(host=host))
+    raise error

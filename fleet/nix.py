@@ -1,0 +1,124 @@
+"""Pure: the argv of every nix command, and how its output reads.
+
+Holds for Nix 2.8 and newer and for Lix: where the new command line changed its words between versions, the old
+`nix-store` is used, which did not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from fleet.machine import Command
+from fleet.model import Closure, Derivation, HostName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
+PATIENTLY = float("inf")
+"""Evaluations and builds take as long as they take; people watch them and can interrupt."""
+
+
+def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
+    return Command(argv=argv, timeout=timeout, stdin=stdin, root=False)
+
+
+def quoted(text: str) -> str:
+    """The text as a Nix string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
+    """Evaluates the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
+
+    A lock file that does not fit is an error: what is deployed is what is locked.
+    """
+    picks = []
+    for host, path in attributes.items():
+        value = ".".join(["o", *(quoted(word) for word in path)])
+        picks.append(f"{quoted(host)} = {{ drv = {value}.drvPath; out = {value}.outPath; }};")
+    flags = ("--json", "--no-update-lock-file", "--apply", f"o: {{ {' '.join(picks)} }}")
+    return _local(*NIX, "eval", f"{flake}#{output}", *flags, timeout=PATIENTLY)
+
+
+def read_evaluation(stdout: str) -> dict[HostName, tuple[Derivation, Closure]]:
+    """What `evaluate` printed."""
+    found = json.loads(stdout)
+    return {HostName(host): (Derivation(both["drv"]), Closure(both["out"])) for host, both in found.items()}
+
+
+def host_names(flake: str) -> Command:
+    """Names the hosts that a flake configures, and the system of each that can be told cheaply."""
+    return _local(
+        *NIX, "eval", f"{flake}#nixosConfigurations", "--json", "--no-update-lock-file",
+        "--apply", "builtins.mapAttrs (_: c: c.pkgs.stdenv.hostPlatform.system or null)", timeout=PATIENTLY,
+    )  # fmt: skip
+
+
+def build(derivations: Iterable[Derivation], *, root: Path) -> Command:
+    """Builds all, going on after a failure; `root`, `root-2`, … keep the results from the garbage collector."""
+    argv = ("nix-store", "--realise", "--keep-going", "--add-root", str(root), "--indirect", *derivations)
+    return _local(*argv, timeout=PATIENTLY)
+
+
+def build_on_host(derivation: Derivation) -> Command:
+    """Builds one derivation on the machine where it runs, as root."""
+    return Command(argv=("nix-store", "--realise", derivation), timeout=PATIENTLY)
+
+
+_BUILDER_FAILED = re.compile(r"(/nix/store/[0-9a-z]{32}-[^'\s]+\.drv)")
+
+
+def failed_derivations(stderr: str) -> tuple[Derivation, ...]:
+    """The derivations that the error lines of a build name, without repeats."""
+    errors = (line for line in stderr.splitlines() if line.lstrip().startswith("error"))
+    return tuple(dict.fromkeys(Derivation(path) for line in errors for path in _BUILDER_FAILED.findall(line)))
+
+
+def requisites(*paths: str) -> Command:
+    """Prints the closure of the paths, dependencies first."""
+    return _local("nix-store", "--query", "--requisites", *paths)
+
+
+def sizes(paths: Iterable[str]) -> Command:
+    """Prints the NAR size in bytes of each path, one a line."""
+    return _local("xargs", "-r", "nix-store", "--query", "--size", stdin=_lines(paths))
+
+
+def missing(paths: Iterable[str]) -> Command:
+    """Prints those of the paths that are not in the store."""
+    argv = ("xargs", "-r", "nix-store", "--check-validity", "--print-invalid")
+    return Command(argv=argv, stdin=_lines(paths), timeout=120.0)
+
+
+def _lines(paths: Iterable[str]) -> bytes:
+    return "".join(f"{path}\n" for path in paths).encode()
+
+
+def add_file(path: Path) -> Command:
+    """Adds a file to the local store, content-addressed, and prints its store path."""
+    return _local("nix-store", "--add", str(path))
+
+
+def copy(socket: Path, paths: Iterable[str], *, substitute: bool, derivation: bool = False) -> Command:
+    """Copies the closures of the paths into the store whose daemon answers at the socket.
+
+    Signatures do not count: the far daemon serves root, whose login is the proof.
+    """
+    flags = ["--no-check-sigs"]
+    flags += ["--substitute-on-destination"] if substitute else []
+    flags += ["--derivation"] if derivation else []
+    return _local(*NIX, "copy", *flags, "--to", f"unix://{socket}", *paths, timeout=PATIENTLY)
+
+
+DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
+"""Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
+
+
+def untracked_nix_files(folder: Path) -> Command:
+    """Prints the `.nix` files that git does not track, and that a flake in git therefore does not see."""
+    return _local("git", "-C", str(folder), "ls-files", "--others", "--exclude-standard", "--", "*.nix")

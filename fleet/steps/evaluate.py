@@ -1,0 +1,117 @@
+"""One evaluation for all hosts; after a failure, one for each, to name the guilty."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import EvaluationError, FleetError, HostError
+from fleet.events import OutputLine
+from fleet.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet.events import Emit
+    from fleet.inventory import Host
+    from fleet.machine import Machine
+    from fleet.model import Closure, Derivation, HostName
+
+WORKERS = 2
+"""Evaluations at once when the guilty are looked for: each may take gigabytes."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a host's attribute evaluates to, before it is built."""
+
+    derivation: Derivation
+    closure: Closure
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every host is in exactly one of the two."""
+
+    found: Mapping[HostName, Evaluated]
+    failed: Mapping[HostName, EvaluationError]
+
+
+async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Emit) -> Evaluation:
+    """Every host has its derivation, or the error that Nix gave for it. The output of a failed evaluation is not read."""
+    found: dict[HostName, Evaluated] = {}
+    failed: dict[HostName, EvaluationError] = {}
+    for output in dict.fromkeys(host.attr[0] for host in hosts):
+        group = [host for host in hosts if host.attr[0] == output]
+        try:
+            found |= await _together(here, flake, output, group, emit)
+        except EvaluationError as error:
+            if len(group) == 1:
+                failed[group[0].name] = error
+                continue
+            one_by_one = await _one_by_one(here, flake, output, group, emit)
+            found |= one_by_one.found
+            failed |= one_by_one.failed
+            if not one_by_one.failed:  # each alone can be evaluated: the failure is of no host in particular
+                raise
+    return Evaluation(found, failed)
+
+
+async def _one_by_one(here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit) -> Evaluation:
+    found: dict[HostName, Evaluated] = {}
+    failed: dict[HostName, EvaluationError] = {}
+    workers = asyncio.Semaphore(WORKERS)
+
+    async def alone(host: Host) -> None:
+        async with workers:
+            try:
+                found.update(await _together(here, flake, output, [host], emit))
+            except EvaluationError as error:
+                failed[host.name] = error
+
+    async with asyncio.TaskGroup() as group:
+        for host in hosts:
+            group.create_task(alone(host))
+    return Evaluation(found, failed)
+
+
+async def _together(
+    here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit
+) -> dict[HostName, Evaluated]:
+    command = nix.evaluate(flake, output, {host.name: host.attr[1:] for host in hosts})
+
+    def show(line: str) -> None:
+        if not line.startswith("error"):
+            emit(OutputLine(host=None, phase=Phase.EVALUATE, text=line))
+
+    try:
+        result = await here.run(command, on_line=show)
+    except HostError as error:
+        raise EvaluationError(error.message, said=error.said, hint="is nix on your PATH?") from error
+    if result.status != 0:
+        names = ", ".join(host.name for host in hosts)
+        raise EvaluationError(f"{names}: Nix could not evaluate {flake}#{output}", said=_error_of(result.stderr))
+    pairs = nix.read_evaluation(result.stdout)
+    return {name: Evaluated(derivation, closure) for name, (derivation, closure) in pairs.items()}
+
+
+def _error_of(stderr: str) -> tuple[str, ...]:
+    """Nix's own message: from the first line that says error, without the lines before it."""
+    lines = stderr.splitlines()
+    start = next((index for index, line in enumerate(lines) if line.lstrip().startswith("error")), 0)
+    return tuple(lines[start:][-20:])
+
+
+async def hidden_files(here: Machine, flake: str) -> tuple[str, ...]:
+    """The `.nix` files below the flake that git hides from it because they are not tracked."""
+    folder = Path(flake.removeprefix("path:").partition("?")[0])
+    if flake.startswith("path:") or not folder.is_dir():  # noqa: ASYNC240 - one stat of a local folder
+        return ()
+    try:
+        listed = await here.run(nix.untracked_nix_files(folder))
+    except FleetError:  # no git here: then the flake is not in git either
+        return ()
+    return tuple(listed.stdout.splitlines()) if listed.status == 0 else ()

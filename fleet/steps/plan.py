@@ -1,0 +1,167 @@
+"""What a run would do to each host. Pure but for two questions: what is the closure made of, what lacks the host?"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import ConfigError, PushError, QuarantinedError, UnfitError
+from fleet.host import answers
+from fleet.host.answers import PARTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fleet.host.answers import HostFacts
+    from fleet.inventory import Host
+    from fleet.machine import Machine
+    from fleet.model import Closure, Derivation
+
+SPARE = 32 << 20
+"""Bytes that must stay free on /nix beside what is pushed: the profile, the record, the host's own life."""
+
+
+class Action(enum.StrEnum):
+    """What the run would do to a host."""
+
+    UNCHANGED = "unchanged"
+    COMMIT = "commit"
+    """The closure runs already, but is not what the profile or the boot loader names: it is proven and committed."""
+    SWITCH = "switch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPlan:
+    """What the run would do to one host."""
+
+    host: Host
+    facts: HostFacts
+    closure: Closure
+    derivation: Derivation | None = None
+    """What to build on the host itself; None where the closure is in the local store."""
+    action: Action
+    missing: tuple[str, ...] = ()
+    """Store paths that the host lacks."""
+    missing_bytes: int = 0
+    """Their NAR bytes."""
+    reboot: tuple[str, ...] = ()
+    """The parts of the closure that only a reboot makes live."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The store paths of a closure, each with its NAR size in bytes."""
+
+    sizes: Mapping[str, int]
+
+
+async def contents(here: Machine, closure: Closure) -> Contents:
+    """What the closure is made of, by the local store."""
+    listed = await here.run(nix.requisites(closure))
+    paths = listed.stdout.split()
+    sized = await here.run(nix.sizes(paths))
+    if listed.status or sized.status:
+        said = (listed.stderr or sized.stderr).splitlines()[-5:]
+        raise ConfigError(f"{closure} is not in this machine's store", said=said, hint="nix copy it here first")
+    return Contents(dict(zip(paths, map(int, sized.stdout.split()), strict=True)))
+
+
+def choose_action(facts: HostFacts, closure: Closure) -> Action:
+    """What has to happen so that the host stands on the closure."""
+    if facts.stands_on(closure):
+        return Action.UNCHANGED
+    return Action.COMMIT if facts.runs(closure) else Action.SWITCH
+
+
+async def lacking(machine: Machine, host: Host, contents: Contents) -> tuple[tuple[str, ...], int]:
+    """Which paths the host lacks, and their NAR bytes."""
+    answer = await machine.run(nix.missing(contents.sizes))
+    if answer.status != 0:
+        raise PushError(host.name, "the host's store does not answer", said=answer.stderr.splitlines()[-5:])
+    paths = tuple(path for path in answer.stdout.split() if path in contents.sizes)
+    return paths, sum(contents.sizes[path] for path in paths)
+
+
+def reboot_parts(facts: HostFacts, closure: Closure) -> tuple[str, ...]:
+    """The parts of a closure in the local store that differ from what the host has booted."""
+    tree = Path(closure)
+    new = {part: str((tree / part).resolve()) if (tree / part).exists() else "" for part in PARTS}
+    return tuple(part for part in PARTS if new[part] != _resolved(facts.booted_parts.get(part, "")))
+
+
+def _resolved(path: str) -> str:
+    return path if path.startswith("/nix/store/") else ""
+
+
+def require_deployable(host: Host, facts: HostFacts, closure: Closure, *, retry_quarantined: bool) -> None:
+    """Raises what makes this closure unfit for this host: its architecture, its quarantine, an inhibitor."""
+    tree = Path(closure)
+    if closure in facts.quarantined and not retry_quarantined:
+        hint = "deploy a different closure, or --retry-quarantined"
+        raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
+    if not (tree / "nixos-version").exists() or not (tree / "bin/switch-to-configuration").exists():
+        hint = "a closure has nixos-version and bin/switch-to-configuration; is system.switch.enable off?"
+        raise UnfitError(host.name, f"{closure} is not a NixOS system that can be switched to", hint=hint)
+    system = _text(tree / "system")
+    if system and system != host.system:
+        hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
+        raise UnfitError(host.name, f"the closure is for {system}, the host is {host.system}", hint=hint)
+    _require_uninhibited(host, facts, tree)
+
+
+def _require_uninhibited(host: Host, facts: HostFacts, tree: Path) -> None:
+    """switch-to-configuration refuses when a key that both systems have differs (nixpkgs, pre-switch checks)."""
+    wanted = answers.inhibitors(_text(tree / "switch-inhibitors"))
+    differing = [key for key, value in wanted.items() if facts.inhibitors.get(key, value) != value]
+    if differing:
+        changes = ", ".join(f"{key}: {facts.inhibitors[key]} -> {wanted[key]}" for key in differing)
+        hint = "these change only with a reboot: nixos-rebuild boot and a reboot do that today"
+        raise UnfitError(host.name, f"a live switch is inhibited ({changes})", hint=hint)
+
+
+def require_space(plan: HostPlan) -> None:
+    """Raises when what is pushed would not fit."""
+    free = plan.facts.nix_free
+    if plan.missing_bytes + SPARE > free:
+        need, have = (plan.missing_bytes + SPARE) >> 20, free >> 20
+        hint = "nix-collect-garbage on the host frees what no generation needs"
+        raise UnfitError(plan.host.name, f"needs {need} MiB on /nix, {have} MiB are free", hint=hint)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+async def plan_host(
+    machine: Machine,
+    host: Host,
+    facts: HostFacts,
+    closure: Closure,
+    *,
+    made_of: Contents | None,
+    derivation: Derivation | None = None,
+) -> HostPlan:
+    """The plan of one host. `made_of` is None where nothing will be pushed: rollback, or a build on the host."""
+    action = choose_action(facts, closure)
+    missing: tuple[str, ...] = ()
+    size = 0
+    if made_of is not None and action is Action.SWITCH:
+        missing, size = await lacking(machine, host, made_of)
+    plan = HostPlan(
+        host=host,
+        facts=facts,
+        closure=closure,
+        derivation=derivation,
+        action=action,
+        missing=missing,
+        missing_bytes=size,
+        reboot=reboot_parts(facts, closure) if made_of is not None else (),
+    )
+    require_space(plan)
+    return plan

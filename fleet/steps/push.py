@@ -1,0 +1,144 @@
+"""The closure and the host program arrive on the host, rooted before their first byte."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import CommandFailedError, PushError
+from fleet.events import OutputLine, PushFinished, PushProgressed
+from fleet.host.program import HostProgram, ask
+from fleet.machine import Command
+from fleet.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fleet.events import Emit
+    from fleet.machine import Bridge, Machine, RemoteMachine
+    from fleet.model import RunId
+    from fleet.steps.plan import HostPlan
+
+PROGRESS_INTERVAL = 0.25
+STALLED = 600.0
+"""Seconds without one byte in either direction after which a push is given up. Long, because a host that fetches
+from its own caches is silent towards us for as long as that takes."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push moved."""
+
+    paths: int
+    nar_bytes: int
+    wire_bytes: int
+    seconds: float
+
+
+async def push(
+    here: Machine, machine: RemoteMachine, plan: HostPlan, run: RunId, program: HostProgram, *, emit: Emit
+) -> Pushed:
+    """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
+
+    Where the closure is built on the host, its derivations are pushed and built there instead.
+    """
+    started = time.monotonic()
+    assert program.path is not None
+    host = plan.host
+    await ask(machine, host, HostProgram().call("root", run, plan.closure, program.path))
+    async with _following(machine, plan, emit) as bridge:
+        if plan.derivation is not None:
+            await _copy(here, plan, bridge, [plan.derivation], derivation=True)
+        await _copy(here, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
+    if plan.derivation is not None:
+        await _build_there(machine, plan, emit)
+    pushed = Pushed(len(plan.missing), plan.missing_bytes, bridge.sent, time.monotonic() - started)
+    emit(
+        PushFinished(
+            host=host.name,
+            paths=pushed.paths,
+            nar_bytes=pushed.nar_bytes,
+            wire_bytes=pushed.wire_bytes,
+            seconds=pushed.seconds,
+        )
+    )
+    return pushed
+
+
+async def _copy(here: Machine, plan: HostPlan, bridge: Bridge, paths: list[str], *, derivation: bool = False) -> None:
+    command = nix.copy(bridge.socket, paths, substitute=plan.host.substitute, derivation=derivation)
+    bridge.last_moved = time.monotonic()
+    copying = asyncio.create_task(here.run(command))
+    try:
+        while not (await asyncio.wait({copying}, timeout=PROGRESS_INTERVAL))[0]:
+            if time.monotonic() - bridge.last_moved > STALLED:
+                message = f"the push stalled: no byte moved for {STALLED:g} s"
+                raise PushError(plan.host.name, message, hint="deploy again; what has arrived is not sent twice")
+    finally:
+        if not copying.done():
+            copying.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await copying
+    output = copying.result()
+    if output.status != 0:
+        said = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
+        hint = "deploy again; what has arrived is not sent twice"
+        message = f"nix copy failed with exit status {output.status}"
+        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=hint)
+
+
+@contextlib.asynccontextmanager
+async def _following(machine: RemoteMachine, plan: HostPlan, emit: Emit) -> AsyncIterator[Bridge]:
+    """A bridge to the host's Nix daemon whose progress is told while it moves."""
+
+    async def tell(bridge: Bridge) -> None:
+        told = -1
+        while True:
+            if bridge.sent != told:
+                told = bridge.sent
+                emit(PushProgressed(host=plan.host.name, sent=told, total=max(plan.missing_bytes, told)))
+            await asyncio.sleep(PROGRESS_INTERVAL)
+
+    async with machine.bridge(nix.DAEMON) as bridge:
+        telling = asyncio.create_task(tell(bridge))
+        try:
+            yield bridge
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+
+async def _build_there(machine: Machine, plan: HostPlan, emit: Emit) -> None:
+    assert plan.derivation is not None
+
+    def show(line: str) -> None:
+        emit(OutputLine(host=plan.host.name, phase=Phase.BUILD, text=line))
+
+    command = nix.build_on_host(plan.derivation)
+    built = await machine.run(command, on_line=show)
+    if built.status != 0:
+        said = built.stderr.splitlines()[-10:]
+        raise PushError(plan.host.name, "the build on the host failed", ran=str(command), said=said)
+
+
+async def unroot(machine: Machine, plan: HostPlan, run: RunId) -> None:
+    """The roots of a run that will not begin are gone, where the host can still be reached."""
+    with contextlib.suppress(CommandFailedError):
+        await ask(machine, plan.host, HostProgram().call("unroot", run))
+
+
+async def dry_activate(machine: Machine, plan: HostPlan, emit: Emit) -> None:
+    """What the switch would do has been told; nothing was done."""
+    argv = (f"{plan.closure}/bin/switch-to-configuration", "dry-activate")
+
+    def show(line: str) -> None:
+        emit(OutputLine(host=plan.host.name, phase=Phase.SWITCH, text=line))
+
+    output = await machine.run(Command(argv=argv, timeout=plan.host.activation_timeout), on_line=show)
+    if output.status != 0:
+        message = f"dry-activate failed with exit status {output.status}"
+        raise CommandFailedError(plan.host.name, message, said=output.stderr.splitlines()[-5:])

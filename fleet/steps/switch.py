@@ -1,0 +1,110 @@
+"""Asking the host to switch, and following what it does. The host acts; this only watches and leaves words."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.errors import UnreachableError
+from fleet.events import OutputLine, PhaseStarted, plain_text
+from fleet.host import answers
+from fleet.host.program import ask
+from fleet.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fleet.events import Emit
+    from fleet.host.answers import View
+    from fleet.host.program import HostProgram, Order
+    from fleet.machine import Machine
+
+RETRY = 0.5
+"""Seconds between attempts to reach a host that went silent."""
+REVERT_ALLOWANCE = 180.0
+"""Seconds that a host gets to go back after its deadline, before a silent one is a person's business."""
+
+PHASES = {
+    "switching": Phase.SWITCH,
+    "switched": Phase.PROVE,
+    "committing": Phase.COMMIT,
+    "reverting": Phase.REVERT,
+}
+
+
+async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
+    """The host has opened the transaction and is switching. Raises `LockedError`, `QuarantinedError`, `UnfitError`.
+
+    The order is told again when its answer was lost: one run begins once on a host, however often it is asked.
+    """
+    command = program.begin(order)
+    try:
+        await ask(machine, order.host, command)
+    except UnreachableError:
+        await asyncio.sleep(RETRY)
+        await ask(machine, order.host, command)
+
+
+@dataclass
+class Follower:
+    """Reads one transaction on one host, over connections that may come and go."""
+
+    machine: Machine
+    program: HostProgram
+    order: Order
+    emit: Emit
+    cursor: str = ""
+    tail: list[str] = field(default_factory=list)
+    """The last lines that the switch wrote."""
+    _told: str = ""
+
+    async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
+        """The first view that is `done`. Raises `UnreachableError` after `patience` seconds without one answer."""
+        state = "switching"
+        heard = time.monotonic()
+        while True:
+            try:
+                view = await self._watch(state)
+                heard = time.monotonic()
+            except UnreachableError:
+                if time.monotonic() - heard > patience:
+                    raise
+                await asyncio.sleep(RETRY)
+                continue
+            state = view.state
+            self._tell(view)
+            if done(view):
+                return view
+
+    async def _watch(self, state: str) -> View:
+        call = self.program.call("watch", self.order.run, state, self.cursor)
+        return answers.view(await ask(self.machine, self.order.host, call))
+
+    def _tell(self, view: View) -> None:
+        self.cursor = view.cursor or self.cursor
+        phase = PHASES.get(view.state, Phase.SWITCH)
+        if view.is_open and view.state != self._told:
+            self._told = view.state
+            self.emit(PhaseStarted(host=self.order.host.name, phase=phase))
+        for line in view.lines:
+            text = plain_text(line)
+            self.tail = [*self.tail[-19:], text]
+            self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
+
+    async def follow_activation(self) -> View:
+        """switch-to-configuration has ended, and the host says what comes of it."""
+        patience = self.order.host.activation_timeout + self.order.host.confirm_timeout + REVERT_ALLOWANCE
+        return await self.until(lambda view: view.state != "switching", patience=patience)
+
+    async def follow_to_end(self) -> View:
+        """The transaction is closed."""
+        patience = self.order.host.confirm_timeout + REVERT_ALLOWANCE
+        return await self.until(lambda view: not view.is_open, patience=patience)
+
+    async def leave_word(self, word: str, ask_by: Callable[[], Awaitable[Machine]] | None = None) -> View:
+        """The word is with the host, or too late: the view says which. A lost answer is asked again."""
+        call = self.program.call("word", self.order.run, " ".join(word.split()))
+        machine = await ask_by() if ask_by else self.machine
+        return answers.view(await ask(machine, self.order.host, call))
