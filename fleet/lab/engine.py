@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from fleet.errors import ConfigError
@@ -48,8 +49,12 @@ class Boot:
     client_key: str
 
 
+@cache
 def connect() -> Engine:
-    """The engine of this machine. Raises `ConfigError`, with the remedy, when there is none."""
+    """The engine of this machine, one connection for the whole process.
+
+    Raises `ConfigError`, with the remedy, when there is none.
+    """
     # Ryuk would remove the lab as soon as `fleet lab up` ends, and comes from a registry.
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     try:
@@ -105,6 +110,7 @@ def start(boot: Boot, port: int | None) -> int:
                 raise ConfigError(f"{boot.host}: Docker cannot start its container: {error.explanation}") from error
             port = None  # taken since we looked
         else:
+            container.get_docker_client().client.close()
             return chosen
     raise ConfigError(f"{boot.host}: every port tried for it was taken at once")
 

@@ -1,0 +1,46 @@
+"""Real hosts for tests: the lab that people get from `fleet lab up`, gone when the tests are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import ConfigError
+from fleet.lab import Lab, engine, image
+
+MakeLab = Callable[..., Lab]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.container)
+
+
+@pytest.fixture(scope="session")
+def lab_image() -> str:
+    """The image of all hosts. Without Docker, tests that need it are skipped, but fail in CI."""
+    try:
+        return image.ensure(engine.connect(), print)
+    except ConfigError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{error}: {error.hint}")
+
+
+@pytest.fixture(scope="module")
+def make_lab(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeLab]:
+    """`make_lab("one", "two")` is a lab with these hosts; all of them are gone after the module's last test."""
+    labs: list[Lab] = []
+
+    def make(*hosts: str) -> Lab:
+        lab = Lab.find(tmp_path_factory.mktemp("lab"))
+        labs.append(lab)  # before up: a lab that came up in part is removed too
+        return Lab.up(lab.folder.path, hosts)
+
+    yield make
+    for lab in labs:
+        lab.down()
