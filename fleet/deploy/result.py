@@ -9,9 +9,9 @@ from fleet.inventory import Offline
 from fleet.model import Failure, HostResult, Outcome
 
 if TYPE_CHECKING:
-    from fleet.errors import FleetError
     from collections.abc import Iterable, Sequence
 
+    from fleet.errors import FleetError
     from fleet.host.answers import HostFacts, View
     from fleet.inventory import Host
     from fleet.model import Closure

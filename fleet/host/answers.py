@@ -207,6 +207,8 @@ class View:
     boot_entry: str = ""
     """The closure that the boot default names, `unverified` where that cannot be read."""
     rebooted: bool = False
+    since: int = 0
+    """When the transaction began: seconds since 1970, by the host's clock."""
     lines: tuple[str, ...] = ()
     """What the switch wrote since the last look."""
     cursor: str = ""
@@ -235,6 +237,7 @@ def view(lines: Lines) -> View:
         reason=one(lines, "reason"),
         boot_entry=one(lines, "boot_entry"),
         rebooted="rebooted" in lines,
+        since=_number(one(lines, "since")),
         lines=tuple(lines.get("line", ())),
         cursor=one(lines, "cursor"),
         bad=tuple(lines.get("bad", ())),

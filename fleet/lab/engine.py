@@ -48,6 +48,11 @@ class Boot:
     host_key: str
     client_key: str
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the boot stage reads."""
+        return {"LAB_HOST_KEY": self.host_key, "LAB_CLIENT_KEY": self.client_key}
+
 
 @cache
 def connect() -> Engine:
@@ -59,12 +64,13 @@ def connect() -> Engine:
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     try:
         import docker
-        from testcontainers.core.docker_client import DockerClient
+        from testcontainers.core.docker_client import DockerClient, get_docker_host
     except ImportError as error:
         raise ConfigError(
             "the lab needs testcontainers, which is not installed", hint="pip install 'fleet[lab]'"
         ) from error
     try:
+        _reach(get_docker_host() or "unix:///var/run/docker.sock")
         client = DockerClient().client
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
@@ -74,6 +80,20 @@ def connect() -> Engine:
             "and be in the group docker or root",
         ) from error
     return Engine(client)
+
+
+def _reach(url: str) -> None:
+    """Raises `OSError` when nothing listens there: docker-py would say it at length, and leak its socket."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(url.removeprefix("unix://"))
+
+
+def has_keys(container: Any, boot: Boot) -> bool:
+    """Whether the container was made with these keys."""
+    return set(boot.environment.items()) <= {
+        tuple(item.split("=", 1)) for item in container.attrs["Config"]["Env"] if "=" in item
+    }
 
 
 def free_port() -> int:
@@ -121,7 +141,7 @@ def _container(boot: Boot, port: int) -> Any:
     container = DockerContainer(boot.image).with_name(boot.name)
     container.ports = cast("Any", {"22/tcp": ("127.0.0.1", port)})
     container.tmpfs = dict(_TMPFS)
-    container.with_envs(LAB_HOST_KEY=boot.host_key, LAB_CLIENT_KEY=boot.client_key)
+    container.with_envs(**boot.environment)
     return container.with_kwargs(
         hostname=boot.host,
         labels={_FOLDER: str(boot.folder.resolve()), _HOST: boot.host},

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,6 +20,7 @@ from fleet.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_RECORD = ".lab.json"
 _KINDS = {"laptop": "laptop", "gpu": "gpu", "pi": "pi"}
 _HEAD = """\
 # A disposable fleet. `fleet lab up` wrote this and keeps the ports right; all else is yours to edit.
@@ -131,7 +132,8 @@ class Folder:
     def write_hosts(self, ports: dict[str, int], system: str) -> None:
         """fleet.toml has every host with its port, and hosts/NAME.nix its closure. Nothing else changed in them."""
         known = self.hosts()
-        text = self.inventory.read_text() if known else _HEAD.format(name=self.name, system=system)
+        before = self.inventory.read_text() if self.inventory.exists() else ""
+        text = before or _HEAD.format(name=self.name, system=system)
         for host, port in ports.items():
             if host not in known:
                 kind = _KINDS.get(re.split(r"[-.\d]", host)[0], "server")
@@ -139,28 +141,37 @@ class Folder:
             elif known[host].get("port") != port:
                 text = self._with_port(text, host, port)
             self._write_new(f"hosts/{host}.nix", _CLOSURE.format(host=host))
-        if not known or text != self.inventory.read_text():
-            ours = not known or not self._edited("fleet.toml")
-            self._write("fleet.toml", text, ours=ours)
+        if text != before:
+            self._write("fleet.toml", text, ours=not before or not self._edited("fleet.toml"))
 
     def write_closure(self, host: str, text: str) -> None:
         """hosts/NAME.nix is this text."""
         self._write(f"hosts/{host}.nix", text)
 
+    def check_ours(self) -> None:
+        """Raises `ConfigError` when the folder is a fleet of somebody, and no lab."""
+        if self.inventory.exists() and "fleet.toml" not in self._record():
+            raise ConfigError(
+                f"{self.inventory} was not written by fleet lab up",
+                hint="--dir names another folder for the lab",
+            )
+
     def remove(self) -> list[str]:
         """What `up` wrote is gone, with the runs of this lab. Returns the files that stay: people edited them."""
+        record = self._record()
+        if not record:
+            return []
         shutil.rmtree(self.state, ignore_errors=True)
-        for path in self._record():
+        for path in record:
             if not self._edited(path):
                 (self.path / path).unlink(missing_ok=True)
-        for path in (".lab.json", "flake.lock"):
+        for path in ("flake.lock", _RECORD):
             (self.path / path).unlink(missing_ok=True)
-        for folder in sorted(self.path.rglob("*"), reverse=True):
-            if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-                folder.rmdir()
+        for folder in {(self.path / path).parent for path in record} - {self.path}:
+            _remove_empty(folder)
         stay = sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
-        if not stay and self.path.resolve() != Path.cwd():
-            self.path.rmdir()
+        if not stay:
+            _remove_empty(self.path)
         return stay
 
     def _with_port(self, text: str, host: str, port: int) -> str:
@@ -189,12 +200,12 @@ class Folder:
         draft.replace(file)
         if ours:
             record = self._record() | {path: hashlib.sha256(data).hexdigest()}
-            (self.path / ".lab.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+            (self.path / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def _record(self) -> dict[str, str]:
         """The files that `up` wrote, with the hash of what it wrote."""
         try:
-            record = json.loads((self.path / ".lab.json").read_text())
+            record = json.loads((self.path / _RECORD).read_text())
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
@@ -204,6 +215,12 @@ class Folder:
             return hashlib.sha256((self.path / path).read_bytes()).hexdigest() != self._record().get(path)
         except OSError:
             return False
+
+
+def _remove_empty(folder: Path) -> None:
+    """The folder is gone, unless it has something in it or somebody stands in it."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _new_key() -> tuple[str, str]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fleet.errors import ConfigError, HostError
+from fleet.errors import ConfigError, FleetError, HostError
 from fleet.lab import engine as docker
 from fleet.lab import image
 from fleet.lab.folder import Folder, checked_names
@@ -42,12 +42,18 @@ class Lab:
         the folder's fleet.toml, or the default ones.
         """
         lab = cls(Folder(path.absolute()), docker.connect())
+        lab.folder.check_ours()
         name = image.ensure(lab.engine, say)
-        with lab.folder.alone():
-            known = lab.folder.hosts()
-            names = checked_names([*known, *hosts] if hosts else tuple(known) or DEFAULT_HOSTS)
-            lab._start(names, known, name, say)
-        lab._wait(names, say)
+        try:
+            with lab.folder.alone():
+                known = lab.folder.hosts()
+                names = checked_names([*known, *hosts] if hosts else tuple(known) or DEFAULT_HOSTS)
+                lab._start(names, known, name, say)
+            lab._wait(names, say)
+        except FleetError as error:
+            again = f"fleet lab up --dir {path} goes on from here, fleet lab down --dir {path} removes all"
+            error.hint = f"{error.hint}; {again}" if error.hint else again
+            raise
         return lab
 
     @classmethod
@@ -93,33 +99,36 @@ class Lab:
     ) -> None:
         """Every host has a running container, and the folder describes them all, also if a later step fails."""
         found = self.engine.containers(self.folder.path)
-        client_key = self.folder.key("id_ed25519")[1]
+        boots = {name: self._boot(name, image_name) for name in names}  # before the threads: it writes keys
 
         def start(name: str) -> int:
-            if name in found:
+            boot = boots[name]
+            if name in found and docker.has_keys(found[name], boot):
                 host = LabHost(HostName(name), found[name])
                 if not host.is_on:
                     say(f"{name}: powering on")
                     host.container.start()
                 return host.port
+            if name in found:  # its keys were deleted: nobody can log in any more
+                found[name].remove(force=True, v=True)
             say(f"{name}: making the host")
-            boot = docker.Boot(
-                image=image_name,
-                folder=self.folder.path,
-                host=name,
-                name=f"fleet-{self.folder.name}-{name}",
-                host_key=self.folder.key(name)[0],
-                client_key=client_key,
-            )
             return docker.start(boot, known.get(name, {}).get("port"))
 
-        for name in names:
-            self.folder.key(name)  # before the threads: they write no files
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             ports = dict(zip(names, pool.map(start, names), strict=True))
         self.folder.write_busybox(_busybox(self.engine.containers(self.folder.path)[names[0]]))
         self.folder.write_flake()
         self.folder.write_hosts(ports, self.engine.system)
+
+    def _boot(self, name: str, image_name: str) -> docker.Boot:
+        return docker.Boot(
+            image=image_name,
+            folder=self.folder.path,
+            host=name,
+            name=f"fleet-{self.folder.name}-{name}",
+            host_key=self.folder.key(name)[0],
+            client_key=self.folder.key("id_ed25519")[1],
+        )
 
     def _wait(self, names: Sequence[str], say: Callable[[str], None]) -> None:
         hosts = [self.host(name) for name in names]
@@ -127,7 +136,6 @@ class Lab:
             states = pool.map(_state_or_error, hosts)
         for host, state in zip(hosts, states, strict=True):
             if isinstance(state, HostError):
-                state.hint += f"; fleet lab up --dir {self.folder.path} tries again, fleet lab down removes all"
                 raise state
             say(f"{host.name}: {state}, 127.0.0.1:{host.port}")
 

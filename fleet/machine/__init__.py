@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from socket import socket
-    from pathlib import Path
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+    from socket import socket
 
 OnLine = Callable[[str], None]
 """Gets each line of a command's stderr as it comes, without the newline and without control characters."""

@@ -63,7 +63,7 @@ class LocalMachine:
     async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         """A connected socket to `host:port`."""
         connection = await asyncio.to_thread(socket.create_connection, (host, port), timeout)
-        connection.setblocking(True)
+        connection.settimeout(None)
         return connection
 
 
@@ -72,7 +72,9 @@ def _tail(stderr: str) -> tuple[str, ...]:
 
 
 async def _talk(process: asyncio.subprocess.Process, data: bytes, on_line: OnLine | None) -> tuple[str, str]:
-    assert process.stdin and process.stdout and process.stderr
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     async with asyncio.TaskGroup() as group:
         stdout = group.create_task(process.stdout.read())
         stderr = group.create_task(_lines(process.stderr, on_line))

@@ -132,14 +132,10 @@ class SshMachine:
             bridge = Bridge(Path(folder) / "s", last_moved=time.monotonic())
             tasks: set[asyncio.Task[None]] = set()
 
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                task = asyncio.current_task()
-                assert task is not None
+            def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                task = asyncio.create_task(self._serve(bridge, command, reader, writer))
                 tasks.add(task)
-                try:
-                    await self._serve(bridge, command, reader, writer)
-                finally:
-                    tasks.discard(task)
+                task.add_done_callback(tasks.discard)
 
             server = await asyncio.start_unix_server(serve, bridge.socket)
             try:

@@ -41,7 +41,10 @@ class Evaluation:
 
 
 async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Emit) -> Evaluation:
-    """Every host has its derivation, or the error that Nix gave for it. The output of a failed evaluation is not read."""
+    """Every host has its derivation, or the error that Nix gave for it.
+
+    The output of a failed evaluation is never read.
+    """
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
     for output in dict.fromkeys(host.attr[0] for host in hosts):

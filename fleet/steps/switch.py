@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from fleet.host.program import ask
 from fleet.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from fleet.events import Emit
     from fleet.host.answers import View
@@ -27,7 +28,6 @@ REVERT_ALLOWANCE = 180.0
 """Seconds that a host gets to go back after its deadline, before a silent one is a person's business."""
 
 PHASES = {
-    "switching": Phase.SWITCH,
     "switched": Phase.PROVE,
     "committing": Phase.COMMIT,
     "reverting": Phase.REVERT,
@@ -56,9 +56,9 @@ class Follower:
     order: Order
     emit: Emit
     cursor: str = ""
-    tail: list[str] = field(default_factory=list)
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     """The last lines that the switch wrote."""
-    _told: str = ""
+    _told: str = "switching"
 
     async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
         """The first view that is `done`. Raises `UnreachableError` after `patience` seconds without one answer."""
@@ -84,14 +84,13 @@ class Follower:
 
     def _tell(self, view: View) -> None:
         self.cursor = view.cursor or self.cursor
-        phase = PHASES.get(view.state, Phase.SWITCH)
-        if view.is_open and view.state != self._told:
-            self._told = view.state
-            self.emit(PhaseStarted(host=self.order.host.name, phase=phase))
         for line in view.lines:
             text = plain_text(line)
-            self.tail = [*self.tail[-19:], text]
+            self.said.append(text)
             self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
+        if view.state in PHASES and view.state != self._told:
+            self._told = view.state
+            self.emit(PhaseStarted(host=self.order.host.name, phase=PHASES[view.state]))
 
     async def follow_activation(self) -> View:
         """switch-to-configuration has ended, and the host says what comes of it."""
@@ -102,9 +101,3 @@ class Follower:
         """The transaction is closed."""
         patience = self.order.host.confirm_timeout + REVERT_ALLOWANCE
         return await self.until(lambda view: not view.is_open, patience=patience)
-
-    async def leave_word(self, word: str, ask_by: Callable[[], Awaitable[Machine]] | None = None) -> View:
-        """The word is with the host, or too late: the view says which. A lost answer is asked again."""
-        call = self.program.call("word", self.order.run, " ".join(word.split()))
-        machine = await ask_by() if ask_by else self.machine
-        return answers.view(await ask(machine, self.order.host, call))

@@ -1,0 +1,110 @@
+"""`fleet trust` and `fleet ssh`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.cli import options, session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.inventory import Host, Inventory
+
+
+@click.command()
+@click.argument("name", metavar="HOST")
+@options.file
+@click.option("--yes", "-y", is_flag=True, help="Do not ask: the fingerprint was compared some other way.")
+def trust(name: str, file: Path | None, *, yes: bool) -> int:
+    """Show the key that HOST answers with, ask, and write it to fleet.toml.
+
+    \b
+    fleet trust gpu-01
+    """
+    from fleet.errors import ConfigError
+    from fleet.inventory.edit import set_host_key
+    from fleet.machine.login import Logins
+
+    inventory = session.open_inventory(file)
+    host = _one(inventory, name)
+    key, fingerprint = asyncio.run(Logins(inventory.hosts).host_key(host))
+    click.echo(f"{host.name} ({', '.join(host.address)}) answers with\n  {key}\n  {fingerprint}", err=True)
+    if host.host_key == key:
+        click.echo("it is the key that fleet.toml has", err=True)
+        return 0
+    if host.host_key is not None:
+        click.echo(f"fleet.toml has another one:\n  {host.host_key}", err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("there is no terminal to ask on", hint="compare the fingerprint, then say --yes")
+        if not click.confirm("Is this the fingerprint that the host itself shows?", err=True):
+            return 1
+    set_host_key(inventory.path, host.name, key)
+    click.echo(f"wrote host_key to {inventory.path}", err=True)
+    return 0
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name", metavar="HOST")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@options.file
+def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
+    """Open a shell on HOST, or run COMMAND there, logging in as a deployment would.
+
+    \b
+    fleet ssh gpu-01
+    fleet ssh gpu-01 -- journalctl -f
+    """
+    import subprocess
+
+    inventory = session.open_inventory(file)
+    host = _one(inventory, name)
+    try:
+        return subprocess.run([*ssh_argv(inventory, host), "--", *command], check=False).returncode
+    except FileNotFoundError:
+        from fleet.errors import ConfigError
+
+        raise ConfigError("there is no ssh on PATH", hint="install an OpenSSH client") from None
+
+
+def _one(inventory: Inventory, name: str) -> Host:
+    from fleet import selector
+    from fleet.errors import ConfigError
+
+    hosts = selector.select(inventory, [name])
+    if len(hosts) != 1:
+        raise ConfigError(f"{name}: names {len(hosts)} hosts, and this is for one")
+    return hosts[0]
+
+
+def ssh_argv(inventory: Inventory, host: Host) -> list[str]:
+    """OpenSSH's words for what fleet.toml says of the host, ending with its address."""
+    argv = ["ssh"]
+    if host.port is not None:
+        argv += ["-p", str(host.port)]
+    if host.user is not None:
+        argv += ["-l", host.user]
+    if host.identity_file is not None:
+        argv += ["-i", str(host.identity_file), "-o", "IdentitiesOnly=yes"]
+    if host.host_key is not None:
+        # %H is the name that ssh looks up, with the port where that is not 22.
+        known = f"/bin/sh -c 'echo \"$0 {host.host_key}\"' %H"
+        argv += ["-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=/dev/null"]
+        argv += ["-o", f"KnownHostsCommand={known}"]
+    if host.jump is not None:
+        argv += ["-J", _jump(inventory, host.jump)]
+    return [*argv, host.address[0]]
+
+
+def _jump(inventory: Inventory, jump: str) -> str:
+    known = next((host for host in inventory.hosts.values() if host.name == jump), None)
+    if known is None:
+        return jump
+    user = f"{known.user}@" if known.user else ""
+    port = f":{known.port}" if known.port else ""
+    return f"{user}{known.address[0]}{port}"

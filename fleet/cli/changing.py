@@ -1,0 +1,118 @@
+"""Running what changes hosts: output, the run's folder, the question, and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.cli import session
+from fleet.events import FindingReported, HostPlanned, RunFinished, fan_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.deploy.prepare import Prepared
+    from fleet.deploy.request import Request
+    from fleet.errors import FleetError
+    from fleet.events import Emit, Event
+    from fleet.inventory import Host, Inventory
+    from fleet.machine.login import Logins
+    from fleet.output import Output
+
+
+@dataclass
+class Planned:
+    """Subscriber that remembers the plan, to show it before the question."""
+
+    hosts: list[HostPlanned] = field(default_factory=list)
+    findings: list[FindingReported] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, HostPlanned):
+            self.hosts.append(event)
+        elif isinstance(event, FindingReported):
+            self.findings.append(event)
+
+    def lines(self, *, is_terminal: bool) -> list[str]:
+        """The plan as people read it."""
+        from fleet.output.summary import plan_lines
+
+        numbers = sorted({host.wave for host in self.hosts} - {0})
+        waves = [[host.host for host in self.hosts if host.wave == number] for number in numbers]
+        return plan_lines(self.hosts, waves, self.findings, is_terminal=is_terminal)
+
+
+def change(
+    request: Request, *, selectors: Sequence[str], everything: bool, file: Path | None, as_json: bool, yes: bool
+) -> int:
+    """The request has been carried out as far as it could be. Returns the exit code; errors are told, not raised."""
+    from fleet.errors import FleetError
+    from fleet.output import open_output
+
+    terminal = sys.stderr.isatty()
+    with open_output(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
+        try:
+            inventory = session.open_inventory(file)
+            hosts = session.choose(inventory, selectors, everything=everything)
+            if request.verb in ("deploy", "rollback") and request.goal.switches:
+                session.require_consent(hosts, yes=yes)
+            with output.paused():
+                logins = session.logins(inventory, hosts)
+        except FleetError as error:
+            return _refused(output, error)
+        asks = request.verb in ("deploy", "rollback") and len(hosts) > 1 and not yes and request.goal.switches
+        return _carry_out(request, inventory, hosts, logins, output, asks=asks)
+
+
+def _refused(output: Output, error: FleetError) -> int:
+    """The run that never was still has its last event."""
+    from fleet.deploy.request import new_run_id
+
+    output(RunFinished(run=new_run_id(), exit_code=error.exit_code, error=error.failure(), hosts=()))
+    return error.exit_code
+
+
+def _carry_out(
+    request: Request, inventory: Inventory, hosts: Sequence[Host], logins: Logins, output: Output, *, asks: bool
+) -> int:
+    from fleet import runs
+    from fleet.deploy.request import Run, new_run_id
+    from fleet.deploy.run import execute
+    from fleet.errors import FleetError
+    from fleet.machine.local import LocalMachine
+    from fleet.output.jsonl import JsonLines
+
+    run_id = new_run_id()
+    try:
+        folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id)
+    except FleetError as error:
+        return _refused(output, error)
+    planned = Planned()
+
+    async def agree(prepared: Prepared) -> bool:
+        return not asks or await asyncio.to_thread(_ask, output, planned, len(prepared.plans))
+
+    with contextlib.closing((folder / "events.jsonl").open("w")) as file:
+        emit: Emit = fan_out(JsonLines(file), planned, output)
+        run = Run(
+            id=run_id,
+            request=request,
+            inventory=inventory,
+            logins=logins,
+            here=LocalMachine(),
+            emit=emit,
+            folder=folder,
+        )
+        return asyncio.run(execute(run, hosts, agree=agree))
+
+
+def _ask(output: Output, planned: Planned, count: int) -> bool:
+    import click
+
+    with output.paused():
+        click.echo("\n".join(planned.lines(is_terminal=sys.stderr.isatty())), err=True)
+        return click.confirm(f"\nChange {count} hosts?", err=True)

@@ -1,0 +1,79 @@
+"""`fleet deploy` and `fleet push`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleet.cli import options
+
+if TYPE_CHECKING:
+    from fleet.model import Closure
+
+
+@click.command()
+@options.changes
+@click.option(
+    "--goal",
+    type=click.Choice(["switch", "test", "dry-activate"]),
+    default="switch",
+    show_default=True,
+    help="test: keep it until the next boot only. dry-activate: push, and tell what a switch would do.",
+)
+@options.closure
+@options.keep_going
+@options.retry_quarantined
+def deploy(goal: str, closure: Closure | None, *, keep_going: bool, retry_quarantined: bool, **common: Any) -> int:
+    """Build, push, switch and prove; a host that is not proven healthy is back on its old system.
+
+    \b
+    fleet deploy --all
+    fleet deploy '@prod,!gpu-*'
+    fleet deploy gpu-01 --closure /nix/store/…-nixos-system-gpu-01
+    """
+    from fleet.model import Goal
+
+    return _change(
+        "deploy",
+        common,
+        goal=Goal(goal),
+        closure=closure,
+        keep_going=keep_going,
+        retry_quarantined=retry_quarantined,
+    )
+
+
+@click.command()
+@options.changes
+@options.closure
+@options.keep_going
+def push(closure: Closure | None, *, keep_going: bool, **common: Any) -> int:
+    """Build, and copy the closures to the hosts, where they wait; nothing is switched.
+
+    \b
+    fleet push --all
+    """
+    return _change("push", common, closure=closure, keep_going=keep_going)
+
+
+@click.command()
+@options.changes
+@click.option("--to", "back_to", metavar="GENERATION|PATH", help="Default: what ran before the last deployment.")
+@click.option("--strict", is_flag=True, help="Declared checks that fail stop it; without this they are only told.")
+def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
+    """Go back to the system that ran before, as carefully as forward.
+
+    \b
+    fleet rollback pi-edge
+    fleet rollback pi-edge --to 41
+    """
+    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True)
+
+
+def _change(verb: str, common: dict[str, Any], **asked: Any) -> int:
+    from fleet.cli.changing import change
+    from fleet.deploy.request import Request
+
+    request = Request(verb=verb, all_or_nothing=common.pop("all_or_nothing"), **asked)
+    return change(request, **common)
