@@ -60,11 +60,14 @@ class HostRun:
             return await self._stage()
         before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)
         self._phase(Phase.SWITCH)
+        started = time.monotonic()
         follower = await self._begin()
         view = await follower.follow_activation()
+        if view.state == "switched":
+            self._emit(_switched(plan, view, time.monotonic() - started))
         verdict = await self._prove(view, before)
         end = view if not view.is_open else await follower.follow_to_end()
-        return await self._conclude(end, verdict, before, follower.tail)
+        return await self._conclude(end, verdict, before, list(follower.said))
 
     async def _stage(self) -> HostResult:
         plan = self._plan
@@ -103,7 +106,6 @@ class HostRun:
             raise UnreachableError(plan.host.name, "connection lost before the switch began")
         if view.state != "switched":
             return prove.Decided(view)
-        self._emit(HostSwitched(host=plan.host.name, closure=plan.closure, status=view.status or 0, seconds=0.0))
         board = prove.Board(
             host=plan.host, checks=self._deciding(before), here=self._run.here, emit=self._emit, stage="after"
         )
@@ -122,19 +124,18 @@ class HostRun:
             return []
         return [check for check in self._plan.host.checks if before[check.name].passed or not check.tolerate_existing]
 
-    async def _conclude(self, end: View, verdict: Verdict, before: dict[str, Answer], tail: list[str]) -> HostResult:
+    async def _conclude(self, end: View, verdict: Verdict, before: dict[str, Answer], said: list[str]) -> HostResult:
         plan = self._plan
-        said = tail[-5:]
         match end.state:
             case "committed" | "tested":
                 return result.kept(plan, end, await self._notes(before))
             case "reverted":
-                said = await self._evidence(end, verdict) or said
-                return result.gone_back(plan, end, said, old_is_unwell=await self._old_is_unwell(before))
+                evidence = await self._evidence(end, verdict, said)
+                return result.gone_back(plan, end, evidence, old_is_unwell=await self._old_is_unwell(before))
             case "superseded":
-                return result.not_ours(plan, end, said)
+                return result.not_ours(plan, end, said[-5:])
             case "stuck":
-                return result.stuck(plan, end, await self._evidence(end, verdict) or said)
+                return result.stuck(plan, end, await self._evidence(end, verdict, said))
         return result.in_doubt(plan, f"the host knows nothing of run {self._run.id} any more")
 
     async def _notes(self, before: dict[str, Answer]) -> list[str]:
@@ -158,18 +159,28 @@ class HostRun:
         except HostError as error:
             return f"its checks could not be asked: {error.message}"
 
-    async def _evidence(self, end: View, verdict: Verdict) -> list[str]:
-        """The last journal lines of the units that the failure names."""
+    async def _evidence(self, end: View, verdict: Verdict, said: list[str]) -> list[str]:
+        """The lines that matter: what the units wrote that the failure names, or else those that were touched."""
         reason = verdict.reason if isinstance(verdict, prove.Condemned) else end.reason
-        units = re.findall(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|target)", reason)
+        units = _units(reason) or (_units("\n".join(said)) if end.status in (0, 4) else [])
         if not units:
-            return []
-        matches = [flag for unit in dict.fromkeys(units) for flag in ("-u", unit)]
-        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=8", *matches)
+            return said[-5:]
+        matches = [flag for unit in units for flag in ("-u", unit)]
+        since = f"--since=@{end.since}"
+        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=8", since, *matches)
         with contextlib.suppress(HostError):
             output = await self._link.run(Command(argv=argv, timeout=10.0))
-            return [plain_text(line) for line in output.stdout.splitlines()]
-        return []
+            return [plain_text(line) for line in output.stdout.splitlines()] or said[-5:]
+        return said[-5:]
 
     def _phase(self, phase: Phase) -> None:
         self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))
+
+
+def _switched(plan: HostPlan, view: View, seconds: float) -> HostSwitched:
+    return HostSwitched(host=plan.host.name, closure=plan.closure, status=view.status or 0, seconds=seconds)
+
+
+def _units(text: str) -> list[str]:
+    """The units that a text names, without repeats."""
+    return list(dict.fromkeys(re.findall(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|path)\b", text)))
