@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FOLDER, _HOST = "fleet.lab.folder", "fleet.lab.host"
 _TMPFS = {"/run": "rw,exec,nosuid,nodev,mode=755", "/tmp": "rw,exec,nosuid,nodev,mode=1777"}
+_PORT_TAKEN = ("port is already allocated", "address already in use")
 _PORTS = range(20000, 32000)
 """Below the ports that the kernel gives to outgoing connections: a host that is off keeps its port free."""
 
@@ -69,13 +70,14 @@ def connect() -> Engine:
         raise ConfigError(
             "the lab needs testcontainers, which is not installed", hint="pip install 'fleet[lab]'"
         ) from error
+    url = get_docker_host() or "unix:///var/run/docker.sock"
     try:
-        _reach(get_docker_host() or "unix:///var/run/docker.sock")
+        _reach(url)
         client = DockerClient().client
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
         raise ConfigError(
-            f"no Docker engine answers: {error}",
+            f"no Docker engine answers at {url}: {error}",
             hint="start one (systemctl start docker; on NixOS virtualisation.docker.enable = true), "
             "and be in the group docker or root",
         ) from error
@@ -126,7 +128,7 @@ def start(boot: Boot, port: int | None) -> int:
             container.start()
         except APIError as error:
             container.stop()
-            if "port" not in str(error.explanation):
+            if not any(words in str(error.explanation) for words in _PORT_TAKEN):
                 raise ConfigError(f"{boot.host}: Docker cannot start its container: {error.explanation}") from error
             port = None  # taken since we looked
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ class LabHost:
         if check and done.exit_code:
             raise CommandFailedError(
                 self.name,
-                f"exit status {done.exit_code}",
-                ran=" ".join(argv),
+                f"{argv[0]} ended with exit status {done.exit_code}",
+                ran=shlex.join(argv),
                 said=(stdout + stderr).splitlines()[-10:],
             )
         return Output(status=done.exit_code, stdout=stdout, stderr=stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tomllib
 from typing import TYPE_CHECKING
@@ -330,12 +331,31 @@ def test_second_up_starts_what_is_off_remakes_what_is_lost_and_keeps_the_rest(ma
     assert (lab.folder.path / "hosts" / "stays.nix").read_text() == "{ }"
 
 
-def test_down_leaves_nothing_but_what_people_edited(make_lab: MakeLab) -> None:
+def test_hosts_whose_keys_were_deleted_are_remade(make_lab: MakeLab) -> None:
     lab = make_lab("one")
-    path = lab.folder.path
-    (path / "hosts" / "one.nix").write_text("{ }")
-    assert lab.down() == ["hosts/one.nix"]
-    assert lab.hosts == ()
-    (path / "hosts" / "one.nix").unlink()
+    path, before = lab.folder.path, lab.host("one").container.id
+    shutil.rmtree(path)
+    Lab.up(path, ["one"])
+    assert lab.host("one").container.id != before
+    assert len(lab.hosts) == 1
+
+
+def test_ports_are_published_on_this_machine_alone(lab: Lab) -> None:
+    for host in lab.hosts:
+        (binding,) = host.container.attrs["HostConfig"]["PortBindings"]["22/tcp"]
+        assert binding["HostIp"] == "127.0.0.1"
+
+
+def test_down_leaves_nothing(make_lab: MakeLab) -> None:
+    lab = make_lab("one")
     assert lab.down() == []
-    assert not path.exists()
+    assert lab.hosts == ()
+    assert not lab.folder.path.exists()
+
+
+def test_down_keeps_what_people_edited(make_lab: MakeLab) -> None:
+    lab = make_lab("one")
+    closure = lab.folder.path / "hosts" / "one.nix"
+    closure.write_text("{ }")
+    assert lab.down() == ["hosts/one.nix"]
+    assert [path for path in lab.folder.path.rglob("*") if path.is_file()] == [closure]

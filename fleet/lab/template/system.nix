@@ -21,10 +21,12 @@
 #   switchExit = 4                           what `switch` and `test` exit with, whatever happened
 { name, system, config ? { } }:
 let
-  inherit (builtins) attrNames attrValues concatLists concatStringsSep elem filter hasAttr isAttrs isBool
+  inherit (builtins) attrNames attrValues concatLists concatStringsSep filter hasAttr isAttrs isBool
     isFunction isList listToAttrs mapAttrs placeholder readFile replaceStrings stringLength toJSON toString;
 
   busybox = builtins.path { path = ./bin; name = "busybox"; } + "/busybox";
+
+  build = builtins.path { path = ./system/build.sh; name = "build.sh"; };
 
   defaults = {
     version = "1";
@@ -69,7 +71,7 @@ let
       name = treeName;
       inherit system;
       builder = busybox;
-      args = [ "sh" "-eu" (builtins.path { path = ./system/build.sh; name = "build.sh"; }) ];
+      args = [ "sh" "-eu" build ];
       inherit busybox;
       layout = concatStringsSep "" (map (key: key + "\n") keys);
       passAsFile = [ "layout" ] ++ numbers;
@@ -124,12 +126,13 @@ let
   package = key: version: tree "${key}-${version}" {
     scripts."bin/${key}" = "#!/bin/sh\necho ${key} ${version}\n";
   };
+  # Debian's own tools serve the host, so sw/bin, first in many a PATH, must hide none of them.
   sw = tree "system-path" {
-    texts."share/lab" = "Debian's tools serve this host\n";
-    links = listToAttrs (attrValues (mapAttrs
-      (key: version: { name = "bin/${key}"; value = "${package key version}/bin/${key}"; })
-      cfg.packages)) // { "bin/lab-host" = "${tree "lab-host" { scripts."bin/lab-host" = "#!/bin/sh\nhostname\n"; }}/bin/lab-host"; };
+    links = listToAttrs (map
+      (key: { name = "bin/${key}"; value = "${package key commands.${key}}/bin/${key}"; })
+      (attrNames commands));
   };
+  commands = { lab-host = "1"; } // cfg.packages;
   linux = tree "linux-${cfg.kernel}" { texts.bzImage = "Linux ${cfg.kernel}\n"; };
   modules = tree "linux-${cfg.kernel}-modules" { texts."lib/modules/${cfg.kernel}/modules.dep" = "\n"; };
   initrd = tree "initrd-linux-${cfg.kernel}" { texts.initrd = "initrd ${cfg.initrd} of ${cfg.kernel}\n"; };
@@ -137,7 +140,7 @@ let
 
   toplevel = placeholder "out";
   script = file: replaceStrings [ "@toplevel@" ] [ toplevel ] (readFile file);
-  given-texts = listToAttrs (filter (item: item.value != null) [
+  givenTexts = listToAttrs (filter (item: item.value != null) [
     { name = "lab/activation-script"; value = cfg.activationScript; }
     { name = "lab/dry-activation-script"; value = cfg.dryActivationScript; }
     { name = "lab/switch-script"; value = cfg.switchScript; }
@@ -146,7 +149,7 @@ let
   ]);
 in
 tree "nixos-system-${name}-${cfg.version}" {
-  texts = given-texts // listToAttrs (map
+  texts = givenTexts // listToAttrs (map
     (key: { name = "lab/pre-switch-checks/${key}"; value = cfg.preSwitchChecks.${key}; })
     (attrNames cfg.preSwitchChecks)) // {
     nixos-version = "lab.${cfg.version}";
@@ -171,7 +174,8 @@ tree "nixos-system-${name}-${cfg.version}" {
     activate = script ./system/activate.sh;
     dry-activate = script ./system/dry-activate.sh;
     "bin/switch-to-configuration" = script ./system/switch-to-configuration.sh;
-    init = "#!/bin/sh\n# Stage 2 of the boot; in a container the image's boot stage does this.\nexec ${toplevel}/activate ${toplevel}\n";
+    # In a container the image's boot stage is stage 2, and runs activate itself.
+    init = "#!/bin/sh\nexec ${toplevel}/activate ${toplevel}\n";
   };
   links = {
     etc = "${etc}/etc";
