@@ -1,0 +1,31 @@
+# The commands of this project. Each does its own set-up; all are quick the second time.
+
+.PHONY: help setup demo test unit lint bench clean
+
+help:            ## list these
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+
+setup:           ## system packages, Docker engine, virtual environment
+	@.ci/setup
+
+demo: setup      ## the main job on three lab hosts, start to finish
+	@.ci/demo
+
+test: lint       ## everything: types, style, unit tests, and the tests on real hosts
+	.venv/bin/python -m pytest --cov --cov-report=term
+
+unit: setup      ## the tests that need nothing but Python
+	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract
+
+lint: setup      ## style and types of Python and shell
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	shellcheck fleet/host/fleet-host .ci/setup .ci/demo .ci/run .ci/bench
+
+bench: setup     ## how long things take, beside OpenSSH with nix copy
+	@.ci/bench
+
+clean:           ## remove the virtual environment, the demo's lab and caches
+	-@.venv/bin/fleet lab down --dir .demo 2>/dev/null
+	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
