@@ -9,28 +9,33 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet import __version__
-from fleet.errors import FleetError
+from fleet.errors import ConfigError, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
-    "init": "init",
-    "check": "look",
-    "plan": "plan",
-    "build": "build",
-    "push": "deploy",
-    "deploy": "deploy",
-    "diff": "diff",
-    "rollback": "deploy",
-    "status": "look",
-    "health": "look",
-    "generations": "look",
-    "trust": "access",
-    "ssh": "access",
-    "lab": "lab",
+    "init": ("init", "Write a fleet.toml next to a flake.nix."),
+    "check": ("look", "Check fleet.toml, and that each configuration evaluates."),
+    "plan": ("plan", "Tell what a deployment would do to each host."),
+    "build": ("build", "Build the closures; no host is contacted."),
+    "push": ("deploy", "Build, and copy the closures to the hosts."),
+    "deploy": ("deploy", "Build, push, switch and prove."),
+    "diff": ("diff", "Compare what runs with what would be deployed."),
+    "rollback": ("deploy", "Go back to the system that ran before."),
+    "status": ("look", "Tell what each host runs, keeps and boots."),
+    "health": ("look", "Ask the checks of each host once."),
+    "generations": ("look", "List the generations of each host."),
+    "trust": ("access", "Write the key that a host answers with to fleet.toml."),
+    "ssh": ("access", "Open a shell on a host."),
+    "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
-"""Each command, and the module below this one that has it: in the order of a day's work."""
+"""Each command, the module below this one that has it, and its line in `fleet --help`, which loads none of them.
+
+In the order of a day's work.
+"""
+REPORTING = ("deploy", "push", "rollback")
+"""Commands whose `--json` ends with `run_finished` whatever happens."""
 
 
 class _Commands(click.Group):
@@ -42,8 +47,13 @@ class _Commands(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"fleet.cli.{COMMANDS[name]}"), name)
+        module = importlib.import_module(f"fleet.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
         return command
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         import difflib
@@ -71,23 +81,32 @@ def fleet(*, debug: bool) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of the command line. What went wrong has been told on stderr."""
+    """The exit code of the command line. What went wrong has been told on stderr, and as JSON where that was asked."""
     try:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        return 130
+        return _ended(arguments, FleetError("interrupted"), 130)
     except click.ClickException as error:
         error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        return _ended(arguments, ConfigError(error.format_message()), error.exit_code)
     except FleetError as error:
         if "--debug" in arguments:
             raise
         _tell(error)
-        return error.exit_code
+        return _ended(arguments, error, error.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
+    """The exit code. A script that reads events has its last one, though the run never was."""
+    if "--json" in arguments and any(verb in arguments for verb in REPORTING):
+        from fleet.events import RunFinished
+        from fleet.model import RunId
+        from fleet.output.jsonl import JsonLines
+
+        JsonLines(sys.stdout)(RunFinished(run=RunId(""), exit_code=code, error=error.failure(), hosts=()))
+    return code
 
 
 def _tell(error: FleetError) -> None:
