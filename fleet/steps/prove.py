@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import checks
-from fleet.errors import HostError, UnreachableError
+from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.events import CheckReported
 from fleet.host import answers
 from fleet.host.program import ask
@@ -169,14 +169,13 @@ class Prover:
                 async with self.link.fresh() as machine, self.board.asking(machine):
                     heard = time.monotonic()
                     verdict = await self._look_until_certain(machine, started)
+                return await self._say(verdict)
             except UnreachableError as error:
                 if time.monotonic() - heard > host.confirm_timeout:
                     return Condemned(f"no new connection: {error.message}", found=False)
                 await asyncio.sleep(RECONNECT_INTERVAL)
-                continue
-            except HostError as error:  # a login or a host key that is refused now, and was not before
-                return await self._say(Condemned(f"no new connection: {error.message}", found=True))
-            return await self._say(verdict)
+            except (AuthenticationError, HostKeyError) as error:  # they were accepted before the switch
+                return await self._say(Condemned(f"no new login: {error.message}", found=True))
 
     async def _look_until_certain(self, machine: Machine, started: float) -> Verdict:
         host = self.link.host
