@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from fleet.inventory.words import expected, nearest, shown
 
 LONGEST = 30 * 24 * 3600.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -125,9 +124,9 @@ def host_and_port(value: object) -> tuple[str, int | None]:
 
 def tcp_target(value: object) -> str:
     """`host:port`, both present."""
-    if host_and_port(value)[1] is None:
-        raise expected(value, '"host:port"')
-    return str(value)
+    if host_and_port(value)[1] is not None:
+        return str(value)
+    raise expected(value, '"host:port"')
 
 
 def jump(value: object) -> str | None:
@@ -278,13 +277,12 @@ def headers(value: object) -> dict[str, str]:
 def file_path(value: object, folder: Path) -> Path:
     """An absolute path: `~` is the home folder, anything relative is relative to fleet.toml's folder."""
     word = text(value, "the path of a file")
-    try:
-        path = Path(word).expanduser()
-    except RuntimeError:
-        raise expected(value, "a path whose ~ can be resolved") from None
     if not word or "\0" in word:
         raise expected(value, "the path of a file")
-    return folder / path
+    try:
+        return folder / Path(word).expanduser()
+    except RuntimeError:
+        raise expected(value, "a path whose ~ can be resolved") from None
 
 
 def flake(value: object, folder: Path) -> str:

@@ -1,0 +1,185 @@
+"""The shape of the code: who may import whom, where foreign libraries live, how long things get, what errors are."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fleet
+from fleet import errors
+from fleet.errors import FleetError, HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent / "fleet"
+LAYERS = (
+    "model",
+    "errors events",
+    "inventory output runs",
+    "machine selector",
+    "nix host checks",
+    "steps diff lab",
+    "deploy",
+    "cli",
+    "__main__",
+)
+"""From the ground up. A name may import names of the layers before its own, and itself."""
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()} | {"__init__": 0}
+HOMES = {
+    "asyncssh": "machine",
+    "pydantic": "inventory",
+    "pydantic_core": "inventory",
+    "tomli_w": "inventory",
+    "rich": "output",
+    "click": "cli",
+    "testcontainers": "lab",
+    "docker": "lab",
+    "cryptography": "lab",
+}
+"""The one place that each foreign library may be imported from."""
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 60
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The name in `LAYERS` that a file belongs to."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported anywhere in the tree, in full: `from fleet import nix` is `fleet.nix`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def misplaced_imports(path: Path, source: str) -> list[str]:
+    """The imports of a file that its place does not allow."""
+    return [module for module in imports(ast.parse(source)) if not allowed(part_of(path), module)]
+
+
+def allowed(here: str, module: str) -> bool:
+    """Whether a part of the program may import a module."""
+    top, _, rest = module.partition(".")
+    there = rest.partition(".")[0]
+    if top == "fleet":
+        return there == here or LEVEL.get(there, -1) < LEVEL[here]
+    return top in sys.stdlib_module_names or HOMES.get(top) == here
+
+
+def too_long(source: str) -> list[str]:
+    """What is longer in a file than a reader should have to bear."""
+    lines = len(source.splitlines())
+    long = [f"the file: {lines} lines"] if lines > LONGEST_FILE else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            long += [f"{node.name}: {length} lines"] if length > LONGEST_FUNCTION else []
+    return long
+
+
+def prints(source: str) -> bool:
+    """Whether something is printed without asking who listens."""
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
+
+
+def subclasses(kind: type[FleetError]) -> Iterator[type[FleetError]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from subclasses(sub)
+
+
+def all_errors() -> list[type[FleetError]]:
+    """Every error that the code can name, wherever it is defined."""
+    for module in pkgutil.walk_packages([str(ROOT)], "fleet."):
+        if module.name != "fleet.__main__":
+            importlib.import_module(module.name)
+    return [FleetError, *(kind for kind in subclasses(FleetError) if kind.__module__.startswith("fleet."))]
+
+
+def undocumented(kind: type[FleetError], tree: str) -> list[str]:
+    """What is missing about an error: its docstring, its kind, its exact line in the tree."""
+    missing = [] if kind.__doc__ else ["a docstring"]
+    missing += [] if "kind" in vars(kind) else ["a kind"]
+    code = str(kind.exit_code) if "exit_code" in vars(kind) and kind is not FleetError else ""
+    line = re.search(rf"^[│├└─ ]*{kind.__name__}(?:\(host\))?\s+(?:(\d)(?: |$)|\S)", tree, re.MULTILINE)
+    missing += [] if line and (line[1] or "") in (code, str(kind.exit_code)) else ["its line in the tree"]
+    return missing
+
+
+def test_every_part_has_its_layer() -> None:
+    assert {part_of(path) for path in SOURCES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_source_keeps_the_rules(path: Path) -> None:
+    source = path.read_text()
+    assert misplaced_imports(path, source) == []
+    assert too_long(source) == []
+    assert part_of(path) in ("cli", "output") or not prints(source)
+
+
+def test_every_error_is_documented_and_has_a_kind() -> None:
+    tree = errors.__doc__ or ""
+    assert {kind.__name__: undocumented(kind, tree) for kind in all_errors() if undocumented(kind, tree)} == {}
+
+
+def test_kinds_are_different() -> None:
+    kinds = [kind.kind for kind in all_errors()]
+    assert sorted(kinds) == sorted(set(kinds))
+
+
+def test_version_is_the_package_s() -> None:
+    assert f'version = "{fleet.__version__}"' in (ROOT.parent / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("model.py", "from fleet import errors"),
+        ("nix.py", "from fleet.steps.plan import plan"),
+        ("steps/push.py", "def f():\n    from fleet.deploy import run"),
+        ("steps/push.py", "if TYPE_CHECKING:\n    from fleet.diff import fold"),
+        ("output/plain.py", "import fleet.runs"),
+        ("steps/push.py", "import asyncssh"),
+        ("deploy/run.py", "from pydantic import BaseModel"),
+        ("lab/lab.py", "from rich.console import Console"),
+        ("output/plain.py", "import click"),
+        ("cli/lab.py", "from testcontainers.core import container"),
+        ("nix.py", "import requests"),
+    ],
+)
+def test_misplaced_import_is_seen(place: str, source: str) -> None:
+    assert misplaced_imports(ROOT / place, source)
+
+
+def test_long_file_and_long_function_are_seen() -> None:
+    assert too_long("\n" * (LONGEST_FILE + 1))
+    assert too_long("async def f():\n" + "    pass\n" * LONGEST_FUNCTION)
+    assert not too_long("def f():\n" + "    pass\n" * (LONGEST_FUNCTION - 1))
+
+
+def test_print_is_seen() -> None:
+    assert prints("def f():\n    print('x')")
+
+
+def test_undocumented_error_is_seen() -> None:
+    class LostError(HostError):
+        exit_code = 4
+
+    assert undocumented(LostError, errors.__doc__ or "") == ["a docstring", "a kind", "its line in the tree"]
+    wrong_code = (errors.__doc__ or "").replace("NeedsHumanError       4", "NeedsHumanError       1")
+    assert undocumented(errors.NeedsHumanError, wrong_code) == ["its line in the tree"]
