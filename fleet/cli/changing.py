@@ -94,7 +94,7 @@ def _carry_out(
     planned = Planned()
 
     async def agree(prepared: Prepared) -> bool:
-        return not asks or await asyncio.to_thread(_ask, output, planned, len(prepared.plans))
+        return not asks or await _ask(output, planned, len(prepared.plans))
 
     with contextlib.closing((folder / "events.jsonl").open("w")) as file:
         emit: Emit = fan_out(JsonLines(file), planned, output)
@@ -110,9 +110,31 @@ def _carry_out(
         return asyncio.run(execute(run, hosts, agree=agree))
 
 
-def _ask(output: Output, planned: Planned, count: int) -> bool:
+async def _ask(output: Output, planned: Planned, count: int) -> bool:
     import click
+
+    from fleet.output.format import counted
 
     with output.paused():
         click.echo("\n".join(planned.lines(is_terminal=sys.stderr.isatty())), err=True)
-        return click.confirm(f"\nChange {count} hosts?", err=True)
+        while True:
+            click.echo(f"\nChange {counted(count, 'host')}? [y/N]: ", err=True, nl=False)
+            answer = (await _line()).strip().lower()
+            if answer in ("", "y", "yes", "n", "no"):
+                return answer.startswith("y")
+
+
+async def _line() -> str:
+    """What a person types, empty at the end of input. Not in a thread: Ctrl-C could not end that."""
+    loop = asyncio.get_running_loop()
+    typed: asyncio.Future[str] = loop.create_future()
+
+    def read() -> None:
+        if not typed.done():
+            typed.set_result(sys.stdin.readline())
+
+    loop.add_reader(sys.stdin, read)
+    try:
+        return await typed
+    finally:
+        loop.remove_reader(sys.stdin)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
-import re
 import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.errors import HostError, UnreachableError
-from fleet.events import HostCondemned, HostProven, HostSwitched, PhaseStarted, plain_text
+from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram, Order, ask
-from fleet.machine import Command
 from fleet.model import Goal, HostResult, Outcome, Phase
-from fleet.steps import prove, push, switch
+from fleet.steps import evidence, preflight, prove, push, switch
 from fleet.steps.plan import Action
 
 if TYPE_CHECKING:
@@ -27,11 +26,17 @@ if TYPE_CHECKING:
     from fleet.steps.prove import Verdict
 
 
+UNROOT_PATIENCE = 5.0
+"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days."""
+
+
 class HostRun:
     """The run of one host. `begun` says whether its keeper may be at work: from then on the host decides."""
 
     def __init__(self, run: Run, plan: HostPlan, link: Link, program: HostProgram) -> None:
         self.begun = False
+        self._lost: HostError | None = None
+        """Why it is not known whether the host has begun."""
         self._run = run
         self._plan = plan
         self._link = link
@@ -48,8 +53,11 @@ class HostRun:
                 ended = result.in_doubt(self._plan, f"not seen to the end: {error.message}")
             else:
                 ended = result.left_out(self._plan.host, error, self._plan.facts)
-                with contextlib.suppress(HostError):
-                    await push.unroot(self._link, self._plan, self._run.id)
+                await self._unroot()
+        except asyncio.CancelledError:  # by Ctrl-C; what it has pushed may go
+            if not self.begun:
+                await self._unroot()
+            raise
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
     async def _deploy(self) -> HostResult:
@@ -60,14 +68,16 @@ class HostRun:
             return await self._stage()
         before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)
         self._phase(Phase.SWITCH)
-        started = time.monotonic()
         follower = await self._begin()
         view = await follower.follow_activation()
-        if view.state == "switched":
-            self._emit(_switched(plan, view, time.monotonic() - started))
         verdict = await self._prove(view, before)
         end = view if not view.is_open else await follower.follow_to_end()
         return await self._conclude(end, verdict, before, list(follower.said))
+
+    async def _unroot(self) -> None:
+        with contextlib.suppress(HostError, TimeoutError):
+            async with asyncio.timeout(UNROOT_PATIENCE):
+                await push.unroot(self._link, self._plan, self._run.id)
 
     async def _stage(self) -> HostResult:
         plan = self._plan
@@ -92,8 +102,8 @@ class HostRun:
         self.begun = True
         try:
             await switch.begin(self._link, self._program, order)
-        except UnreachableError:
-            pass
+        except switch.LOST as error:
+            self._lost = error
         except HostError:
             self.begun = False
             raise
@@ -103,7 +113,7 @@ class HostRun:
         plan = self._plan
         if view.state == "unknown":
             self.begun = False
-            raise UnreachableError(plan.host.name, "connection lost before the switch began")
+            raise self._lost or UnreachableError(plan.host.name, "connection lost before the switch began")
         if view.state != "switched":
             return prove.Decided(view)
         board = prove.Board(
@@ -128,10 +138,10 @@ class HostRun:
         plan = self._plan
         match end.state:
             case "committed" | "tested":
-                return result.kept(plan, end, await self._notes(before))
+                return result.kept(plan, end, await self._notes(before), reboot=await self._reboot())
             case "reverted":
-                evidence = await self._evidence(end, verdict, said)
-                return result.gone_back(plan, end, evidence, old_is_unwell=await self._old_is_unwell(before))
+                lines = await self._evidence(end, verdict, said)
+                return result.gone_back(plan, end, lines, old_is_unwell=await self._old_is_unwell(before))
             case "superseded":
                 return result.not_ours(plan, end, said[-5:])
             case "stuck":
@@ -139,18 +149,30 @@ class HostRun:
         return result.in_doubt(plan, f"the host knows nothing of run {self._run.id} any more")
 
     async def _notes(self, before: dict[str, Answer]) -> list[str]:
-        notes = [
-            f"check {name} was failing before: {answer.said}" for name, answer in before.items() if not answer.passed
-        ]
-        if not self._run.request.proves_checks:
-            after = await prove.ask_once(self._plan.host, self._link, self._run.here, emit=self._emit)
-            failing = [f"check {name} fails now: {answer.said}" for name, answer in after.items() if not answer.passed]
-            notes = failing
+        if self._run.request.proves_checks:
+            failing = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
+        else:
+            failing = await self._failing_now()
         if self._plan.action is Action.COMMIT:
-            notes.append(
-                "ran already; is now the boot default too" if self._run.request.goal is Goal.SWITCH else "ran already"
-            )
-        return notes
+            is_default = self._run.request.goal is Goal.SWITCH
+            failing.append("ran already; is now the boot default too" if is_default else "ran already")
+        return failing
+
+    async def _failing_now(self) -> list[str]:
+        """What people who went back should know: their checks did not stop them."""
+        try:
+            after = await prove.ask_once(self._plan.host, self._link, self._run.here, emit=self._emit, stage="after")
+        except HostError as error:
+            return [f"its checks could not be asked: {error.message}"]
+        return [f"check {one.check} fails now: {one.said}" for one in after.values() if not one.passed]
+
+    async def _reboot(self) -> tuple[str, ...]:
+        """The parts of the new system that only a reboot makes live. What the host has built itself, only it knows."""
+        if self._plan.derivation is None:
+            return self._plan.reboot
+        with contextlib.suppress(HostError):
+            return (await preflight.preflight(self._link, self._plan.host)).reboot_pending
+        return ()
 
     async def _old_is_unwell(self, before: dict[str, Answer]) -> str | None:
         passed = [name for name, answer in before.items() if answer.passed]
@@ -160,27 +182,9 @@ class HostRun:
             return f"its checks could not be asked: {error.message}"
 
     async def _evidence(self, end: View, verdict: Verdict, said: list[str]) -> list[str]:
-        """The lines that matter: what the units wrote that the failure names, or else those that were touched."""
+        """The lines that matter."""
         reason = verdict.reason if isinstance(verdict, prove.Condemned) else end.reason
-        units = _units(reason) or (_units("\n".join(said)) if end.status in (0, 4) else [])
-        if not units:
-            return said[-5:]
-        matches = [flag for unit in units for flag in ("-u", unit)]
-        since = f"--since=@{end.since}"
-        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=8", since, *matches)
-        with contextlib.suppress(HostError):
-            output = await self._link.run(Command(argv=argv, timeout=10.0))
-            return [plain_text(line) for line in output.stdout.splitlines()] or said[-5:]
-        return said[-5:]
+        return await evidence.lines(self._link, self._run.id, end, reason, said)
 
     def _phase(self, phase: Phase) -> None:
         self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))
-
-
-def _switched(plan: HostPlan, view: View, seconds: float) -> HostSwitched:
-    return HostSwitched(host=plan.host.name, closure=plan.closure, status=view.status or 0, seconds=seconds)
-
-
-def _units(text: str) -> list[str]:
-    """The units that a text names, without repeats."""
-    return list(dict.fromkeys(re.findall(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|path)\b", text)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fleet.errors import UnreachableError
+from fleet.errors import BuildError, EvaluationError, UnreachableError
 from fleet.inventory import Offline
 from fleet.model import Failure, HostResult, Outcome
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fleet.model import Closure
     from fleet.steps.plan import HostPlan
 
+NIX_FAILED = (EvaluationError.kind, BuildError.kind)
+
 
 def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None, interrupted: bool = False) -> int:
     """The command's exit code: the first rule that applies (design: 4, 130, 5, 3, 2, 1, 0)."""
@@ -28,6 +30,8 @@ def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None,
         return 5
     if error is not None:
         return error.exit_code
+    if results and all(result.failure is not None and result.failure.kind in NIX_FAILED for result in results):
+        return EvaluationError.exit_code
     return 0 if all(result.outcome.is_good for result in results) else 1
 
 
@@ -73,7 +77,7 @@ def with_now(failure: Failure, now: str) -> Failure:
     )
 
 
-def kept(plan: HostPlan, end: View, notes: Iterable[str]) -> HostResult:
+def kept(plan: HostPlan, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:
     """The result of a host that committed the new system, or keeps it until the next boot (goal `test`)."""
     told = list(notes)
     if end.boot_entry == "unverified":
@@ -88,8 +92,8 @@ def kept(plan: HostPlan, end: View, notes: Iterable[str]) -> HostResult:
         closure=plan.closure,
         previous=plan.facts.running,
         boot_default=end.state == "committed",
-        boot_proven=not plan.reboot,
-        reboot_pending=bool(plan.reboot),
+        boot_proven=not reboot,
+        reboot_pending=bool(reboot),
         notes=tuple(told),
     )
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Rollout:
-    """Goes through the waves. `results` fills as hosts end; every planned host is in it afterwards."""
+    """Goes through the waves. `results` fills as hosts end; every planned host is in it afterwards.
+
+    It may have hosts already that were left out before; those do not count.
+    """
 
     run: Run
     waves: Sequence[Sequence[HostPlan]]
@@ -32,8 +35,15 @@ class Rollout:
     program: HostProgram
     results: dict[HostName, HostResult] = field(default_factory=dict)
     _at_work: dict[HostName, HostRun] = field(default_factory=dict)
+    _tasks: dict[HostName, asyncio.Task[None]] = field(default_factory=dict)
 
-    async def roll_out(self) -> dict[HostName, HostResult]:
+    def end_early(self) -> None:
+        """No further host begins, and no push goes on; hosts that began to switch are proven or go back."""
+        for name, task in self._tasks.items():
+            if name in self._at_work and not self._at_work[name].begun:
+                task.cancel()
+
+    async def roll_out(self) -> None:
         """Every host has ended, or was not begun. When cancelled, hosts at work are in doubt and said to be."""
         try:
             for number, wave in enumerate(self.waves, 1):
@@ -43,13 +53,12 @@ class Rollout:
                 await self._wave(wave)
         finally:
             self._account_for_the_rest()
-        return self.results
 
     async def _wave(self, wave: Sequence[HostPlan]) -> None:
         places = asyncio.Semaphore(self.run.inventory.rollout.at_once)
         async with asyncio.TaskGroup() as group:
             for plan in wave:
-                group.create_task(self._host(plan, places))
+                self._tasks[plan.host.name] = group.create_task(self._host(plan, places))
 
     async def _host(self, plan: HostPlan, places: asyncio.Semaphore) -> None:
         async with places:
@@ -68,7 +77,8 @@ class Rollout:
         """Why no further host may begin."""
         if self.run.interrupt.asked:
             return "interrupted before it began"
-        bad = sum(one.outcome.counts_against_run for one in self.results.values())
+        ended = [self.results[name] for name in self._at_work if name in self.results]
+        bad = sum(one.outcome.counts_against_run for one in ended)
         if bad > self.run.inventory.rollout.max_failures:
             return f"not begun: {bad} of the hosts before it ended badly (max_failures)"
         return None

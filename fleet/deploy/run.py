@@ -7,6 +7,8 @@ import contextlib
 import shutil
 import signal
 import tempfile
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,21 +42,45 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
     results: dict[HostName, HostResult] = {}
     error: FleetError | None = None
     try:
-        async with _links(run, hosts) as links:
-            preparation = Preparation(run, hosts, links)
-            results = preparation.results
-            prepared = await _interruptible(preparation.prepare())
-            if run.request.verb != "plan" and prepared.plans and await agree(prepared):
-                results |= await _roll_out(run, prepared, links)
+        with _interrupts() as interrupts:
+            async with _links(run, hosts) as links:
+                preparation = Preparation(run, hosts, links)
+                results = preparation.results
+                prepared = await preparation.prepare()
+                await _change(run, prepared, links, results, interrupts, agree=agree)
     except FleetError as caught:
         error = caught
     except asyncio.CancelledError:
         run.interrupt.asked = True
-    _skip_the_rest(run, hosts, results, error)
+    except Exception:  # scripts wait for the last event, also when there is a bug
+        said = traceback.format_exc().splitlines()
+        error = FleetError("fleet itself failed; this is a bug in fleet", said=said, hint="please report this")
+    if error is not None:
+        _skip_rest(run, hosts, results, f"not begun: {error.message}")
+    elif run.interrupt.asked:
+        _skip_rest(run, hosts, results, "interrupted before it began")
     ended = tuple(results[host.name] for host in hosts if host.name in results)
     code = result.exit_code(ended, error=error, interrupted=run.interrupt.asked)
     run.emit(RunFinished(run=run.id, exit_code=code, error=error.failure() if error else None, hosts=ended))
     return code
+
+
+async def _change(
+    run: Run,
+    prepared: Prepared,
+    links: dict[HostName, Link],
+    results: dict[HostName, HostResult],
+    interrupts: Interrupts,
+    *,
+    agree: Agree,
+) -> None:
+    """`results` has every host that something was to happen to, unless this was only a plan."""
+    if run.request.verb == "plan" or not prepared.plans:
+        return
+    if await agree(prepared):
+        await _roll_out(run, prepared, links, results, interrupts)
+    else:
+        _skip_rest(run, [plan.host for plan in prepared.plans], results, "not begun: the answer was no")
 
 
 @contextlib.asynccontextmanager
@@ -66,17 +92,16 @@ async def _links(run: Run, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName
         await asyncio.gather(*(link.close() for link in links.values()))
 
 
-async def _interruptible(work: Awaitable[Prepared]) -> Prepared:
-    """The work's result. Ctrl-C ends the work at once: nothing has been changed yet."""
-    task = asyncio.ensure_future(work)
-    with _on_interrupt(task.cancel):
-        return await task
-
-
-async def _roll_out(run: Run, prepared: Prepared, links: dict[HostName, Link]) -> dict[HostName, HostResult]:
+async def _roll_out(
+    run: Run,
+    prepared: Prepared,
+    links: dict[HostName, Link],
+    results: dict[HostName, HostResult],
+    interrupts: Interrupts,
+) -> None:
     """All hosts have ended. Ctrl-C once: no further host begins. Twice: hosts at work are left to themselves."""
     program = HostProgram(await store_program(run.here))
-    rollout = Rollout(run, prepared.waves, links, program)
+    rollout = Rollout(run, prepared.waves, links, program, results=results)
     task = asyncio.ensure_future(rollout.roll_out())
 
     def interrupt() -> None:
@@ -85,20 +110,31 @@ async def _roll_out(run: Run, prepared: Prepared, links: dict[HostName, Link]) -
         else:
             run.interrupt.asked = True
             run.emit(RunInterrupted())
+            rollout.end_early()
 
-    with _on_interrupt(interrupt), contextlib.suppress(asyncio.CancelledError):
+    interrupts.act = interrupt
+    with contextlib.suppress(asyncio.CancelledError):
         await task
-    return rollout.results
+
+
+@dataclass
+class Interrupts:
+    """What Ctrl-C and SIGTERM do just now."""
+
+    act: Callable[[], object]
 
 
 @contextlib.contextmanager
-def _on_interrupt(act: Callable[[], object]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
+def _interrupts() -> Iterator[Interrupts]:
+    """Until something else is chosen, an interrupt cancels the caller: nothing has been changed yet."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop, interrupts = asyncio.get_running_loop(), Interrupts(task.cancel)
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
-        loop.add_signal_handler(number, act)
+        loop.add_signal_handler(number, lambda: interrupts.act())
     try:
-        yield
+        yield interrupts
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -119,14 +155,9 @@ async def store_program(here: Machine) -> str:
     return added.stdout.strip()
 
 
-def _skip_the_rest(
-    run: Run, hosts: Sequence[Host], results: dict[HostName, HostResult], error: FleetError | None
-) -> None:
-    """Every selected host has a result, unless nothing was ever going to happen to it."""
-    if error is None and not run.interrupt.asked:
-        return
+def _skip_rest(run: Run, hosts: Sequence[Host], results: dict[HostName, HostResult], why: str) -> None:
+    """Every host has a result."""
     for host in hosts:
         if host.name not in results:
-            why = "interrupted before it began" if error is None else f"not begun: {error.message}"
             results[host.name] = result.skipped(host, why)
             run.emit(HostFinished(host=host.name, result=results[host.name]))

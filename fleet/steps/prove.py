@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import checks
-from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
+from fleet.errors import AuthenticationError, HostError, HostKeyError
 from fleet.events import CheckReported
 from fleet.host import answers
 from fleet.host.program import ask
@@ -131,21 +131,28 @@ class Board:
         return None
 
 
-async def ask_once(host: Host, machine: Machine, here: Machine, *, emit: Emit) -> dict[str, Answer]:
-    """One attempt of each declared check, all at once, before the switch."""
+async def ask_once(
+    host: Host, machine: Machine, here: Machine, *, emit: Emit, stage: str = "before"
+) -> dict[str, Answer]:
+    """One attempt of each declared check, all at once. Raises `HostError` when the host cannot be asked.
 
-    async def one(check: Check) -> Answer:
+    A connection that is lost is no answer: a check that "fails" so would be tolerated by mistake.
+    """
+
+    async def one(check: Check) -> Answer | HostError:
         try:
             return await checks.ask(check, host=machine, controller=here)
-        except UnreachableError as error:
-            return checks.Answer(check=check.name, passed=False, said=error.message, seconds=0.0)
+        except HostError as error:
+            return error
 
-    found = await asyncio.gather(*(one(check) for check in host.checks))
-    for answer in found:
-        emit(
-            CheckReported(host=host.name, check=answer.check, passed=answer.passed, answer=answer.said, stage="before")
-        )
-    return {answer.check: answer for answer in found}
+    answers_or_errors = await asyncio.gather(*(one(check) for check in host.checks))
+    found = {}
+    for answer in answers_or_errors:
+        if isinstance(answer, HostError):
+            raise answer
+        emit(CheckReported(host=host.name, check=answer.check, passed=answer.passed, answer=answer.said, stage=stage))
+        found[answer.check] = answer
+    return found
 
 
 @dataclass
@@ -158,24 +165,22 @@ class Prover:
     closure: Closure
     board: Board
     _calm_since: float = 0.0
+    _heard: float = 0.0
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = self._calm_since = time.monotonic()
-        host = self.link.host
-        heard = started
+        started = self._calm_since = self._heard = time.monotonic()
         while True:
             try:
                 async with self.link.fresh() as machine, self.board.asking(machine):
-                    heard = time.monotonic()
                     verdict = await self._look_until_certain(machine, started)
                 return await self._say(verdict)
-            except UnreachableError as error:
-                if time.monotonic() - heard > host.confirm_timeout:
-                    return Condemned(f"no new connection: {error.message}", found=False)
-                await asyncio.sleep(RECONNECT_INTERVAL)
             except (AuthenticationError, HostKeyError) as error:  # they were accepted before the switch
                 return await self._say(Condemned(f"no new login: {error.message}", found=True))
+            except HostError as error:
+                if time.monotonic() - self._heard > self.link.host.confirm_timeout:
+                    return await self._say(Condemned(f"no new connection: {error.message}", found=False))
+                await asyncio.sleep(RECONNECT_INTERVAL)
 
     async def _look_until_certain(self, machine: Machine, started: float) -> Verdict:
         host = self.link.host
@@ -190,6 +195,7 @@ class Prover:
     async def _look(self, machine: Machine) -> View:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
+        self._heard = time.monotonic()
         if view.unsettled or view.running != self.closure:
             self._calm_since = time.monotonic()
         return view
@@ -223,7 +229,7 @@ class Prover:
                     return self._accepted(await self._leave(machine, "confirm"), verdict)
             case Condemned(reason, found):
                 word = f"abandon {'found' if found else 'silent'} {reason}"
-                with contextlib.suppress(UnreachableError):
+                with contextlib.suppress(HostError):  # then its deadline says it
                     await self._leave(self.link, word)
                 return verdict
 

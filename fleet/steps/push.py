@@ -28,6 +28,8 @@ STALLED = 600.0
 """Seconds without one byte in either direction after which a push is given up. Long, because a host that fetches
 from its own caches is silent towards us for as long as that takes."""
 
+STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
+
 
 @dataclass(frozen=True)
 class Pushed:
@@ -52,8 +54,8 @@ async def push(
     await ask(machine, host, HostProgram().call("root", run, plan.closure, program.path))
     async with _following(machine, plan, emit) as bridge:
         if plan.derivation is not None:
-            await _copy(here, plan, bridge, [plan.derivation], derivation=True)
-        await _copy(here, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
+            await _copy(here, machine, plan, bridge, [plan.derivation], derivation=True)
+        await _copy(here, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
     if plan.derivation is not None:
         await _build_there(machine, plan, emit)
     pushed = Pushed(len(plan.missing), plan.missing_bytes, bridge.sent, time.monotonic() - started)
@@ -69,7 +71,10 @@ async def push(
     return pushed
 
 
-async def _copy(here: Machine, plan: HostPlan, bridge: Bridge, paths: list[str], *, derivation: bool = False) -> None:
+async def _copy(
+    here: Machine, machine: Machine, plan: HostPlan, bridge: Bridge, paths: list[str], *, derivation: bool = False
+) -> None:
+    """The paths have arrived. Raises `UnreachableError` when the host has gone meanwhile, else `PushError`."""
     command = nix.copy(bridge.socket, paths, substitute=plan.host.substitute, derivation=derivation)
     bridge.last_moved = time.monotonic()
     copying = asyncio.create_task(here.run(command))
@@ -85,6 +90,7 @@ async def _copy(here: Machine, plan: HostPlan, bridge: Bridge, paths: list[str],
                 await copying
     output = copying.result()
     if output.status != 0:
+        await machine.run(STILL_THERE)
         said = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
         hint = "deploy again; what has arrived is not sent twice"
         message = f"nix copy failed with exit status {output.status}"

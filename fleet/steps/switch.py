@@ -8,8 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.errors import UnreachableError
-from fleet.events import OutputLine, PhaseStarted, plain_text
+from fleet.errors import CommandFailedError, HostError, UnreachableError
+from fleet.events import HostSwitched, OutputLine, PhaseStarted, plain_text
 from fleet.host import answers
 from fleet.host.program import ask
 from fleet.model import Phase
@@ -27,6 +27,9 @@ RETRY = 0.5
 REVERT_ALLOWANCE = 180.0
 """Seconds that a host gets to go back after its deadline, before a silent one is a person's business."""
 
+LOST = (UnreachableError, CommandFailedError)
+"""After these nobody knows whether the host has done what it was asked."""
+
 PHASES = {
     "switched": Phase.PROVE,
     "committing": Phase.COMMIT,
@@ -42,7 +45,7 @@ async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
     command = program.begin(order)
     try:
         await ask(machine, order.host, command)
-    except UnreachableError:
+    except LOST:
         await asyncio.sleep(RETRY)
         await ask(machine, order.host, command)
 
@@ -59,16 +62,21 @@ class Follower:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     """The last lines that the switch wrote."""
     _told: str = "switching"
+    _begun: float = field(default_factory=time.monotonic)
+    _activated: bool = False
 
     async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
-        """The first view that is `done`. Raises `UnreachableError` after `patience` seconds without one answer."""
+        """The first view that is `done`. Raises the last `HostError` after `patience` seconds without one answer.
+
+        Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
+        """
         state = "switching"
         heard = time.monotonic()
         while True:
             try:
                 view = await self._watch(state)
                 heard = time.monotonic()
-            except UnreachableError:
+            except HostError:
                 if time.monotonic() - heard > patience:
                     raise
                 await asyncio.sleep(RETRY)
@@ -88,6 +96,10 @@ class Follower:
             text = plain_text(line)
             self.said.append(text)
             self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
+        if view.status is not None and not self._activated:
+            self._activated = True
+            name, seconds = self.order.host.name, time.monotonic() - self._begun
+            self.emit(HostSwitched(host=name, closure=self.order.closure, status=view.status, seconds=seconds))
         if view.state in PHASES and view.state != self._told:
             self._told = view.state
             self.emit(PhaseStarted(host=self.order.host.name, phase=PHASES[view.state]))
