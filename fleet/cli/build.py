@@ -60,6 +60,6 @@ async def closures_of(
     if evaluation.failed:
         raise together(evaluation.failed)
     failed = await step.build(here, evaluation.found, root=folder / "closure", emit=emit)
-    for error in failed.values():
-        raise error
+    if failed:
+        raise step.build_failure(failed)
     return {host.name: evaluation.found[host.name].closure for host in hosts}

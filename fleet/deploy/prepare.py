@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fleet import selector
 from fleet.deploy import result
 from fleet.deploy.target import Wanted, choose_targets
-from fleet.errors import BuildError, FleetError, HostError
+from fleet.errors import FleetError, HostError
 from fleet.events import (
     BuildFinished,
     FindingReported,
@@ -21,7 +21,7 @@ from fleet.events import (
 from fleet.inventory import BuildOn
 from fleet.model import Goal, HostResult, Phase, Severity
 from fleet.steps import preflight
-from fleet.steps.build import build
+from fleet.steps.build import build, build_failure
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host, require_deployable
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Preparation:
             return
         failed = await build(self._run.here, todo, root=self._run.folder / "closure", emit=self._run.emit)
         if failed and not self._run.request.keep_going:
-            raise _together(failed)
+            raise build_failure(failed)
         for host in self._left():
             if host.name in failed:
                 self._leave_out(host, failed[host.name])
@@ -194,9 +194,3 @@ class Preparation:
             parts = ", ".join(plan.reboot)
             message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
             self._report(plan.host, Severity.NOTE, "needs_reboot", message, "")
-
-
-def _together(failed: Mapping[HostName, BuildError]) -> BuildError:
-    """One error for all: their logs are one log."""
-    first = next(iter(failed.values()))
-    return BuildError(f"{', '.join(failed)}: Nix could not build", said=first.said, hint=first.hint)

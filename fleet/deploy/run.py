@@ -56,7 +56,7 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
         said = traceback.format_exc().splitlines()
         error = FleetError("fleet itself failed; this is a bug in fleet", said=said, hint="please report this")
     if error is not None:
-        _skip_rest(run, hosts, results, f"not begun: {error.message}")
+        _skip_rest(run, hosts, results, "not begun")
     elif run.interrupt.asked:
         _skip_rest(run, hosts, results, "interrupted before it began")
     ended = tuple(results[host.name] for host in hosts if host.name in results)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,9 +65,11 @@ async def choose_targets(
 
 
 async def _given(here: Machine, closure: Closure) -> Closure:
-    """The closure, if it is complete in the local store."""
+    """The closure, if it is complete in the local store. A link to it, such as `result`, is followed."""
     if not closure.startswith("/nix/store/"):
-        raise ConfigError(f"--closure {closure}: is not a store path", hint="nix build prints one; give its real path")
+        closure = Closure(os.path.realpath(closure))  # noqa: ASYNC240 - one readlink
+    if not is_store_path(closure := Closure(closure.rstrip("/"))):
+        raise ConfigError(f"--closure {closure}: is not a store path", hint="nix build prints one, and links to it")
     answer = await here.run(nix.missing([closure]))
     if answer.status != 0 or answer.stdout.strip():
         raise ConfigError(f"--closure {closure}: is not in this machine's store", hint="nix copy --from fetches it")
@@ -109,6 +113,11 @@ def together(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
     return EvaluationError(f"Nix could not evaluate {', '.join(failed)}", said=said)
 
 
+def is_store_path(text: str) -> bool:
+    """Whether this names something in the store, and nothing below it."""
+    return re.fullmatch(r"/nix/store/[0-9a-z]{32}-[^/\s]+", text) is not None
+
+
 async def _former(
     run: Run,
     hosts: Sequence[Host],
@@ -116,10 +125,13 @@ async def _former(
     links: Mapping[HostName, Link],
     leave: LeaveOut,
 ) -> dict[HostName, Wanted]:
+    back_to = run.request.back_to
+    if back_to is not None and not back_to.isdigit() and not is_store_path(back_to):
+        raise ConfigError(f"--to {back_to}: is neither the number of a generation nor a store path")
     found = {}
     for host in hosts:
         try:
-            closure = await _former_of(host, facts[host.name], links[host.name], run.request.back_to)
+            closure = await _former_of(host, facts[host.name], links[host.name], back_to)
             found[host.name] = Wanted(closure=closure, is_local=False)
         except HostError as error:
             leave(host, error)
@@ -133,6 +145,10 @@ async def _former_of(host: Host, facts: HostFacts, link: Link, back_to: str | No
             raise UnfitError(host.name, "nothing is recorded to go back to", hint=hint)
         return facts.previous
     if not back_to.isdigit():
+        absent = await link.run(nix.missing([back_to]))
+        if absent.status != 0 or absent.stdout.strip():
+            hint = f"fleet generations {host.name} lists what is there; fleet deploy --closure brings what is not"
+            raise UnfitError(host.name, f"{back_to} is not in this host's store", hint=hint)
         return Closure(back_to)
     there = answers.generations(await ask(link, host, HostProgram().call("generations")))
     for generation in there:

@@ -48,7 +48,16 @@ async def build(
     }
     if not failed:  # everything is there, and yet it failed: the roots could not be written, say
         raise BuildError(f"nix-store failed with exit status {result.status}", said=said)
+    good = list(dict.fromkeys(one.derivation for name, one in wanted.items() if name not in failed))
+    if good:  # they are built, and the failure has left them without roots
+        await here.run(nix.build(good, root=root))
     return failed
+
+
+def build_failure(failed: Mapping[HostName, BuildError]) -> BuildError:
+    """One error for all: their logs are one log."""
+    first = next(iter(failed.values()))
+    return BuildError(f"{', '.join(failed)}: Nix could not build", said=first.said, hint=first.hint)
 
 
 async def _is_valid(here: Machine, path: str) -> bool:

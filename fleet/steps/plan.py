@@ -11,6 +11,7 @@ from fleet import nix
 from fleet.errors import ConfigError, PushError, QuarantinedError, UnfitError
 from fleet.host import answers
 from fleet.host.answers import PARTS
+from fleet.machine import Command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +93,15 @@ def reboot_parts(facts: HostFacts, closure: Closure) -> tuple[str, ...]:
     return tuple(part for part in PARTS if new[part] != _resolved(facts.booted_parts.get(part, "")))
 
 
+async def reboot_parts_there(machine: Machine, facts: HostFacts, closure: Closure) -> tuple[str, ...]:
+    """The same for a closure that the host has."""
+    script = 'for path; do readlink -e "$path" || echo; done'
+    argv = ("sh", "-c", script, "sh", *(f"{closure}/{part}" for part in PARTS))
+    output = await machine.run(Command(argv=argv))
+    new = dict(zip(PARTS, output.stdout.splitlines(), strict=False))
+    return tuple(part for part in PARTS if _resolved(new.get(part, "")) != _resolved(facts.booted_parts.get(part, "")))
+
+
 def _resolved(path: str) -> str:
     return path if path.startswith("/nix/store/") else ""
 
@@ -153,6 +163,12 @@ async def plan_host(
     size = 0
     if made_of is not None and action is Action.SWITCH:
         missing, size = await lacking(machine, host, made_of)
+    if made_of is not None:
+        reboot = reboot_parts(facts, closure)
+    elif derivation is None:
+        reboot = await reboot_parts_there(machine, facts, closure)
+    else:
+        reboot = ()  # nobody knows before it is built
     plan = HostPlan(
         host=host,
         facts=facts,
@@ -161,7 +177,7 @@ async def plan_host(
         action=action,
         missing=missing,
         missing_bytes=size,
-        reboot=reboot_parts(facts, closure) if made_of is not None else (),
+        reboot=reboot,
     )
     require_space(plan)
     return plan
