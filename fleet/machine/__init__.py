@@ -68,6 +68,32 @@ class RemoteMachine(Machine, Protocol):
         """While open, each connection to the bridge's socket talks to a fresh run of `command` on the machine."""
         ...
 
+    def stream(self, command: Command) -> AbstractAsyncContextManager[Stream]:
+        """While open, `command` runs on the machine and its stdin and stdout are bytes for both sides.
+
+        It has no time limit: `command.timeout` and `command.stdin` do not count.
+        """
+        ...
+
+
+class Stream(Protocol):
+    """A running command on a machine, as a stream of bytes in both directions."""
+
+    async def read(self, count: int) -> bytes:
+        """Up to `count` bytes of its stdout, at least one; none at all when that has ended."""
+        ...
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """The bytes are on their way to its stdin; waits while much is unsent.
+
+        Raises `BrokenPipeError` when it reads no more: `ended` says why.
+        """
+        ...
+
+    async def ended(self) -> Output:
+        """Its exit status, and the last lines of its stderr. Raises `UnreachableError` when the connection was lost."""
+        ...
+
 
 @dataclass
 class Bridge:

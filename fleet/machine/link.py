@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from fleet.inventory import Host
-    from fleet.machine import Bridge, Command, OnLine, Output
+    from fleet.machine import Bridge, Command, OnLine, Output, Stream
     from fleet.machine.login import Logins
     from fleet.machine.ssh import SshMachine
 
@@ -49,6 +49,14 @@ class Link:
         machine = await self._connected()
         async with machine.bridge(command) as bridge:
             yield bridge
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[Stream]:
+        """See `RemoteMachine.stream`."""
+        machine = await self._connected()
+        with self._watched(machine):
+            async with machine.stream(command) as stream:
+                yield stream
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[SshMachine]:

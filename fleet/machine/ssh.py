@@ -17,6 +17,7 @@ from fleet.errors import AuthenticationError, CommandFailedError, HostError, Unr
 from fleet.events import plain_text
 from fleet.inventory import Sudo
 from fleet.machine import Bridge, Command, Output
+from fleet.machine.stream import SshStream
 from fleet.machine.translate import translated
 
 if TYPE_CHECKING:
@@ -92,10 +93,14 @@ class SshMachine:
     async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         elevate = command.root and self._host.sudo is not Sudo.NONE
         argv = self._elevated(command.argv) if elevate else command.argv
-        async with self.connection.create_process(shlex.join(argv), encoding=None) as process:
+        process = await self.connection.create_process(shlex.join(argv), encoding=None)
+        try:
             if elevate:
                 await self._pass_sudo(process)
             yield process
+        finally:
+            # Not `async with process`: that waits for the far end, and sshd keeps a channel until its command ends.
+            process.channel.abort()
 
     def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)
@@ -143,6 +148,16 @@ class SshMachine:
             finally:
                 server.close()
                 await _cancelled(tasks)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[SshStream]:
+        """While open, the command runs and its stdin and stdout carry bytes. See `RemoteMachine.stream`."""
+        async with self._channels:
+            started = contextlib.AsyncExitStack()
+            with translated(self.name):
+                process = await started.enter_async_context(self._started(command))
+            async with started, contextlib.aclosing(SshStream(self.name, command, process)) as stream:
+                yield stream
 
     async def _serve(
         self, bridge: Bridge, command: Command, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

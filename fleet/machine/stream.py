@@ -1,0 +1,67 @@
+"""A command on a host as a stream of bytes, for protocols that fleet itself speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from fleet.errors import UnreachableError
+from fleet.events import plain_text
+from fleet.machine import Output
+
+if TYPE_CHECKING:
+    from fleet.machine import Command
+    from fleet.model import HostName
+
+LAST_LINES = 20
+"""Lines of stderr that are kept: a server that fails says why at the end."""
+
+
+class SshStream:
+    """See `Stream`."""
+
+    def __init__(self, name: HostName, command: Command, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._name = name
+        self._command = command
+        self._process = process
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._listening = asyncio.create_task(self._listen())
+
+    async def read(self, count: int) -> bytes:
+        """Up to `count` bytes of its stdout; none when that has ended, or the connection has."""
+        try:
+            return await self._process.stdout.read(count)
+        except (OSError, asyncssh.Error):
+            return b""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """The bytes are on their way to its stdin. Raises `BrokenPipeError` when it reads no more."""
+        try:
+            self._process.stdin.write(data)  # type: ignore[arg-type]  # it copies any buffer
+            await self._process.stdin.drain()
+        except (OSError, asyncssh.Error) as error:
+            raise BrokenPipeError("the command reads no more") from error
+
+    async def ended(self) -> Output:
+        """Its exit status and last lines. Raises `UnreachableError` when the connection was lost."""
+        await self._process.wait_closed()
+        await self._listening
+        # A connection that drops ends a command without an error: no status, and its output cut short.
+        if self._process.returncode is None:
+            ran = str(self._command)
+            raise UnreachableError(self._name, "connection lost while talking to a command", ran=ran)
+        return Output(status=self._process.returncode, stderr="\n".join(self._lines))
+
+    async def aclose(self) -> None:
+        """Nobody listens to its stderr any more."""
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            while raw := await self._process.stderr.readline():
+                self._lines.append(plain_text(raw.decode(errors="replace").rstrip("\r\n")))
