@@ -1,0 +1,60 @@
+# `fleet` as a Python application. Nix itself is the user's; ssh and git are used where there are none.
+{
+  lib,
+  gitMinimal,
+  openssh,
+  python3Packages,
+}:
+let
+  project = (lib.importTOML ./pyproject.toml).project;
+in
+python3Packages.buildPythonApplication {
+  pname = project.name;
+  inherit (project) version;
+  pyproject = true;
+
+  src = lib.fileset.toSource {
+    root = ./.;
+    fileset = lib.fileset.unions [
+      ./LICENSE
+      ./README.md
+      ./fleet
+      ./pyproject.toml
+    ];
+  };
+
+  build-system = [ python3Packages.hatchling ];
+
+  dependencies = with python3Packages; [
+    asyncssh
+    click
+    pydantic
+    rich
+    tomli-w
+  ];
+
+  optional-dependencies.lab = [ python3Packages.testcontainers ];
+
+  makeWrapperArgs = [
+    "--suffix"
+    "PATH"
+    ":"
+    (lib.makeBinPath [
+      gitMinimal
+      openssh
+    ])
+  ];
+
+  pythonImportsCheck = [
+    "fleet"
+    "fleet.cli"
+    "fleet.deploy.run"
+  ];
+
+  meta = {
+    inherit (project) description;
+    license = lib.licenses.mit;
+    mainProgram = "fleet";
+    platforms = lib.platforms.linux;
+  };
+}
