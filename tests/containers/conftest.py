@@ -10,6 +10,7 @@ import pytest
 
 from fleet.errors import ConfigError
 from fleet.lab import Lab, engine, image
+from tests.containers.driver import stage as stage
 
 MakeLab = Callable[..., Lab]
 

@@ -1,0 +1,298 @@
+"""Drives the `fleet` program on lab hosts, and asks the hosts themselves what became of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+import tomli_w
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from fleet.lab import Lab, LabHost
+
+FLEET = str(Path(sys.executable).with_name("fleet"))
+PATIENCE = 60.0
+_numbers = itertools.count(100)
+
+
+def new_version() -> str:
+    """A version that no closure of this test run has yet."""
+    return str(next(_numbers))
+
+
+def web(version: str, *, status: int = 200, more: str = "") -> str:
+    """A lab system whose service on port 8080 answers its version."""
+    http = f'{{ port = 8080; status = {status}; body = "version {version}"; }}'
+    return f'{{ busybox }}: {{ version = "{version}"; services.web.http = {http}; {more} }}'
+
+
+WEB = {"name": "web", "http": "http://127.0.0.1:8080/", "within": "3s", "interval": "200ms"}
+
+
+def wait_until(is_so: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """What `is_so` gave when it was first true."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if found := is_so():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"never so: {what}")
+
+
+@dataclass(repr=False)
+class Run:
+    """A `fleet` that runs, or ran."""
+
+    process: subprocess.Popen[bytes]
+    as_json: bool
+    _out: list[bytes] = field(default_factory=list)
+    _err: list[bytes] = field(default_factory=list)
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for pipe, lines in ((self.process.stdout, self._out), (self.process.stderr, self._err)):
+            assert pipe is not None
+            thread = threading.Thread(target=_drain, args=(pipe, lines), daemon=True)
+            thread.start()
+            self._readers.append(thread)
+
+    def __repr__(self) -> str:
+        """What a failed assertion shows."""
+        return f"<{self.process.args!r}: {self.process.returncode}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}>"
+
+    def end(self) -> Run:
+        """It has ended."""
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"does not end:\n{self.stdout}\n{self.stderr}") from None
+        for thread in self._readers:
+            thread.join()
+        if self.as_json:
+            assert self.events[-1]["event"] == "run_finished", self.stdout
+            assert self.events[-1]["exit_code"] == self.code, self.events[-1]
+        return self
+
+    @property
+    def code(self) -> int:
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    @property
+    def stdout(self) -> str:
+        return b"".join(self._out).decode()
+
+    @property
+    def stderr(self) -> str:
+        return b"".join(self._err).decode()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What it has told so far: nothing but JSON is on its stdout."""
+        return [json.loads(line) for line in list(self._out) if line.endswith(b"\n")]
+
+    def told(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """The events of that name with these fields."""
+        return [one for one in self.events if one["event"] == event and fields.items() <= one.items()]
+
+    def wait_for(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The first such event."""
+        ended = self.process.poll
+        found = wait_until(lambda: self.told(event, **fields) or ended() is not None, f"{event} {fields}")
+        assert found is not True, f"ended before {event}:\n{self.stdout}\n{self.stderr}"
+        return dict(found[0])
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """What ended the run as a whole."""
+        error = self.events[-1]["error"]
+        assert error is not None
+        return dict(error)
+
+    @property
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """The result of each host."""
+        return {host["name"]: host for host in self.events[-1]["hosts"]}
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {name: host["outcome"] for name, host in self.hosts.items()}
+
+    def failure(self, host: str) -> dict[str, Any]:
+        """Why the host did not end well."""
+        error = self.hosts[host]["error"]
+        assert error is not None, self.hosts[host]
+        return dict(error)
+
+
+def _drain(pipe: IO[bytes], lines: list[bytes]) -> None:
+    with pipe:
+        lines.extend(iter(pipe.readline, b""))
+
+
+@dataclass(repr=False)
+class Stage:
+    """A fleet.toml of one test for the hosts of a lab, and the `fleet` that is run beside it."""
+
+    lab: Lab
+    folder: Path
+    home: Path
+    flake: str = ""
+    _started: list[Run] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return [str(host.name) for host in self.lab.hosts]
+
+    def host(self, name: str) -> LabHost:
+        return self.lab.host(name)
+
+    def write(self, name: str, nix: str) -> None:
+        """What the next deployment puts on the host."""
+        self.lab.write_host(name, nix)
+
+    def toml(
+        self, hosts: Mapping[str, Mapping[str, Any]], *, rollout: Mapping[str, Any] | None = None, **defaults: Any
+    ) -> Path:
+        """fleet.toml has these hosts, each with what it needs to be reached."""
+        known = tomllib.loads(self.lab.folder.inventory.read_text())["hosts"]
+        reach = {
+            name: {"port": known[name]["port"], "host_key": known[name]["host_key"]} for name in hosts if name in known
+        }
+        document = {
+            "fleet": {"name": "test", "flake": self.flake or f"path:{self.lab.folder.path}"},
+            "defaults": {
+                "address": "127.0.0.1",
+                "identity_file": str(self.lab.folder.path / "keys/id_ed25519"),
+                "substitute": False,
+                "settle": "300ms",
+                "confirm_timeout": "10s",
+                **defaults,
+            },
+            "hosts": {
+                name: {key: value for key, value in {**reach.get(name, {}), **table}.items() if value is not None}
+                for name, table in hosts.items()
+            },
+            "rollout": rollout or {},
+        }
+        path = self.folder / "fleet.toml"
+        path.write_text(tomli_w.dumps(document))
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLEET_", "SSH_", "XDG_"))}
+        extra = {} if Path("/etc/nix/nix.conf").exists() else {"NIX_CONFIG": "build-users-group ="}
+        return {**kept, **extra, "HOME": str(self.home), "XDG_STATE_HOME": str(self.home / "state")}
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Run:
+        """`fleet` with these arguments, under way."""
+        process = subprocess.Popen(
+            [FLEET, *arguments],
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        reports = arguments[0] in ("deploy", "push", "rollback") and "--json" in arguments
+        run = Run(process, as_json=reports)
+        self._started.append(run)
+        return run
+
+    def fleet(self, *arguments: str, env: Mapping[str, str] | None = None) -> Run:
+        """`fleet` with these arguments, ended."""
+        return self.start(*arguments, env=env).end()
+
+    def deploy(self, *arguments: str, env: Mapping[str, str] | None = None) -> Run:
+        """`fleet deploy --json --yes` with these arguments, ended."""
+        return self.fleet("deploy", "--json", "--yes", *arguments, env=env)
+
+    def document(self, *arguments: str, code: int = 0) -> Any:
+        """The JSON document of a reading command."""
+        run = self.fleet(*arguments, "--json")
+        assert run.code == code, run.stderr
+        return json.loads(run.stdout)
+
+    def close(self) -> None:
+        """Nothing that this test started is left."""
+        for run in self._started:
+            if run.process.poll() is None:
+                run.process.kill()
+            run.process.wait()
+            for thread in run._readers:
+                thread.join()
+
+
+@pytest.fixture
+def stage(lab: Lab, tmp_path: Path) -> Iterator[Stage]:
+    """A stage on the module's `lab`."""
+    home = tmp_path / "home"
+    home.mkdir()
+    stage = Stage(lab, tmp_path, home)
+    yield stage
+    stage.close()
+
+
+# --- what a host itself says ---
+
+
+def real(host: LabHost, path: str) -> str:
+    return host.exec("readlink", "-f", path).stdout.strip()
+
+
+def running(host: LabHost) -> str:
+    return real(host, "/run/current-system")
+
+
+def profile(host: LabHost) -> str:
+    return real(host, "/nix/var/nix/profiles/system")
+
+
+def boot_default(host: LabHost) -> str:
+    """The system that the boot loader's files name."""
+    script = (
+        'set -- $(sed -n "s/^default //p" /boot/loader/loader.conf); sed -n "s/^options //p" "/boot/loader/entries/$1"'
+    )
+    words = host.exec("sh", "-c", script).stdout.split()
+    return next(word.removeprefix("init=").removesuffix("/init") for word in words if word.startswith("init="))
+
+
+def stands_on(host: LabHost, closure: str) -> bool:
+    """Whether it runs, keeps and boots this, with no transaction open."""
+    places = (running(host), profile(host), boot_default(host))
+    return places == (closure, closure, closure) and not is_open(host)
+
+
+def is_open(host: LabHost) -> bool:
+    return host.exec("test", "-e", "/run/fleet/open", check=False).status == 0
+
+
+def answer(host: LabHost, port: int = 8080) -> str:
+    """What the host's web service says, on the host."""
+    asked = host.exec("busybox", "wget", "-q", "-O-", f"http://127.0.0.1:{port}/", check=False)
+    return asked.stdout.strip()
+
+
+def logins(host: LabHost) -> int:
+    """How many connections were let in so far."""
+    script = "journalctl -q -o cat -t sshd -t sshd-session -t sshd-auth | grep -c '^Accepted '"
+    return int(host.exec("sh", "-c", script, check=False).stdout or 0)
