@@ -51,8 +51,9 @@ class Machine(Protocol):
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """The command has ended with an exit status, which may be non-zero.
 
-        Raises `CommandFailedError` when it did not end in time or died of a signal, `UnreachableError` when the
-        connection to it was lost, `AuthenticationError` when it could not become root.
+        Raises `CommandFailedError` when it did not end in time, died of a signal or (here, where no shell answers
+        127 for it) is not there, `UnreachableError` when the connection to it was lost, `AuthenticationError` when
+        it could not become root.
         """
         ...
 
@@ -106,4 +107,8 @@ class Bridge:
     last_moved: float = 0.0
     """`time.monotonic()` of the last byte in either direction."""
     stderr: str = ""
-    """The last lines that the far commands wrote to stderr."""
+    """What the far commands wrote to stderr, and how they ended where that was no good end."""
+
+    def note(self, text: str) -> None:
+        """The text is part of `stderr`, on lines of its own."""
+        self.stderr = "\n".join(filter(None, (self.stderr, text.rstrip("\n"))))

@@ -72,8 +72,7 @@ class Link:
 
     async def _connected(self) -> SshMachine:
         async with self._opening:
-            if self._machine is None:
-                await self.close()
+            if self._machine is None:  # the old one stays open until the end: others may still be using it
                 self._machine = await self._stack.enter_async_context(self._logins.connect(self.host))
             return self._machine
 

@@ -10,8 +10,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from fleet.errors import CommandFailedError
-from fleet.events import plain_text
 from fleet.machine import Output
+from fleet.machine.lines import read_text
 from fleet.model import HostName
 
 if TYPE_CHECKING:
@@ -31,44 +31,52 @@ class LocalMachine:
         self._environment = None if environment is None else {**os.environ, **environment}
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        """The command has ended; nothing of its process group is left, also when this is cancelled."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command.argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment,
-                start_new_session=True,
-                limit=1 << 20,
-            )
-        except OSError as error:
-            raise CommandFailedError(
-                HERE, f"cannot run {command.argv[0]}: {error.strerror}", ran=str(command)
-            ) from error
+        """See `Machine.run`. Of a command that is given up, nothing of its process group is left."""
+        process = await self._start(command)
         try:
             async with asyncio.timeout(command.timeout):
                 stdout, stderr = await _talk(process, command.stdin, on_line)
                 status = await process.wait()
-        except TimeoutError as error:
+        except BaseException as error:
+            await _end(process)
+            if not isinstance(error, TimeoutError):
+                raise
             message = f"{command.argv[0]} did not end within {command.timeout:g} s"
             raise CommandFailedError(HERE, message, ran=str(command)) from error
-        finally:
-            await _end(process)
         if status < 0:
-            name = signal.Signals(-status).name
-            raise CommandFailedError(HERE, f"{command.argv[0]} died of {name}", ran=str(command), said=_tail(stderr))
+            died = f"{command.argv[0]} died of {signal.Signals(-status).name}"
+            raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
         return Output(status=status, stdout=stdout, stderr=stderr)
 
+    async def _start(self, command: Command) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        try:
+            return await asyncio.create_subprocess_exec(
+                *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment, start_new_session=True
+            )
+        except OSError as error:
+            message = f"cannot run {command.argv[0]}: {error.strerror}"
+            raise CommandFailedError(HERE, message, ran=str(command)) from error
+
     async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
-        """A connected socket to `host:port`."""
-        connection = await asyncio.to_thread(socket.create_connection, (host, port), timeout)
-        connection.settimeout(None)
-        return connection
-
-
-def _tail(stderr: str) -> tuple[str, ...]:
-    return tuple(stderr.splitlines()[-5:])
+        """See `Machine.dial`."""
+        loop = asyncio.get_running_loop()
+        refusal = OSError(f"{host} has no address")
+        async with asyncio.timeout(timeout):
+            for family, kind, number, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                connection = socket.socket(family, kind, number)
+                try:
+                    connection.settimeout(0)
+                    await loop.sock_connect(connection, address)
+                except BaseException as error:
+                    connection.close()
+                    if not isinstance(error, OSError):
+                        raise
+                    refusal = error
+                else:
+                    connection.settimeout(None)
+                    return connection
+        raise refusal
 
 
 async def _talk(process: asyncio.subprocess.Process, data: bytes, on_line: OnLine | None) -> tuple[str, str]:
@@ -76,32 +84,25 @@ async def _talk(process: asyncio.subprocess.Process, data: bytes, on_line: OnLin
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.TaskGroup() as group:
-        stdout = group.create_task(process.stdout.read())
-        stderr = group.create_task(_lines(process.stderr, on_line))
-        # A command that does not read its input to the end is not an error.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(data)
-            await process.stdin.drain()
-        process.stdin.close()
-    return stdout.result().decode(errors="replace"), stderr.result()
+        stdout = group.create_task(read_text(process.stdout.read, None))
+        stderr = group.create_task(read_text(process.stderr.read, on_line))
+        group.create_task(_feed(process.stdin, data))
+    return stdout.result(), stderr.result()
 
 
-async def _lines(stream: asyncio.StreamReader, on_line: OnLine | None) -> str:
-    seen: list[str] = []
-    async for raw in stream:
-        line = raw.decode(errors="replace").rstrip("\r\n")
-        seen.append(line)
-        if on_line:
-            on_line(plain_text(line))
-    return "\n".join(seen)
+async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
+    # A command that does not read its input to the end is not an error.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        stdin.write(data)
+        await stdin.drain()
+    stdin.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
+    """Nothing of the process group is left, even where its leader had ended before."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.shield(asyncio.wait_for(process.wait(), STOP_PATIENCE))
-            return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_PATIENCE):
+                    await process.wait()

@@ -5,26 +5,43 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncssh
 
-from fleet.errors import HostError, HostKeyError, UnreachableError
+from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
+from fleet.inventory import Host
+from fleet.inventory.values import host_and_port
 from fleet.machine.ssh import Secret, SshMachine
 from fleet.machine.translate import translated
+from fleet.model import HostName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
-    from fleet.inventory import Host
-    from fleet.model import HostName
+Found = TypeVar("Found")
 
-CONNECT_TIMEOUT = 10.0
-LOGIN_TIMEOUT = 20.0
-KEEPALIVE_INTERVAL = 5.0
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a host may be silent, in seconds, before it is given up."""
+
+    connect: float = 10.0
+    """Until its address answers."""
+    login: float = 20.0
+    """Until it has let us in."""
+    keepalive: float = 5.0
+    """Between two questions whether it is still there; four without an answer end the connection."""
+
+
+PATIENCE = Patience()
 KEEPALIVE_COUNT = 4
-"""A silent connection is given up after interval times count, 20 s."""
+USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+
+
+class JumpHost(Host):
+    """A host on the way that fleet.toml does not describe: all about it is ~/.ssh/config's."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,8 @@ class Logins:
 
     hosts: Mapping[HostName, Host]
     sudo_passwords: Mapping[HostName, Secret] = field(default_factory=dict)
+    patience: Patience = PATIENCE
+    system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
 
     @contextlib.asynccontextmanager
     async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
@@ -40,89 +59,138 @@ class Logins:
 
         Raises `UnreachableError`, `AuthenticationError` or `HostKeyError`.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            tunnel = await self._tunnel(stack, host)
-            machine = await self._first_address(host, tunnel)
-            stack.push_async_callback(machine.close)
+        async with self._connect(host, ()) as machine:
             yield machine
-
-    async def _tunnel(self, stack: contextlib.AsyncExitStack, host: Host) -> Any:
-        if host.jump is None:
-            return ()
-        jump = next((known for name, known in self.hosts.items() if name == host.jump), None)
-        if jump is None:
-            return host.jump
-        machine = await stack.enter_async_context(self.connect(jump))
-        return machine.connection
-
-    async def _first_address(self, host: Host, tunnel: Any) -> SshMachine:
-        errors: list[HostError] = []
-        for address in host.address:
-            try:
-                with translated(host.name):
-                    options = _options(host, address, tunnel)
-                    connection = await asyncssh.connect(address, tunnel=tunnel, options=options)
-            except HostError as error:
-                errors.append(error)
-            else:
-                return SshMachine(host, connection, address, self.sudo_passwords.get(host.name))
-        raise _most_telling(errors)
 
     async def host_key(self, host: Host) -> tuple[str, str]:
         """The key that answers at the host's first reachable address: `(ssh-ed25519 AAAA…, SHA256:…)`."""
-        async with contextlib.AsyncExitStack() as stack:
-            tunnel = await self._tunnel(stack, host)
-            error: HostError = UnreachableError(host.name, "no address")
-            for address in host.address:
-                try:
+
+        async def ask(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> tuple[str, str]:
+            key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options)
+            if key is None:
+                raise UnreachableError(host.name, "the host shows no key")
+            return " ".join(key.export_public_key().decode().split()[:2]), key.get_fingerprint()
+
+        async with contextlib.AsyncExitStack() as way:
+            return await self._at_first_address(way, host, (), ask)
+
+    @contextlib.asynccontextmanager
+    async def _connect(self, host: Host, via: tuple[HostName, ...]) -> AsyncIterator[SshMachine]:
+        async def log_in(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> SshMachine:
+            connection = await asyncssh.connect(address, tunnel=tunnel, options=options)
+            return SshMachine(host, connection, address, self.sudo_passwords.get(host.name))
+
+        async with contextlib.AsyncExitStack() as way:
+            machine = await self._at_first_address(way, host, via, log_in)
+            way.push_async_callback(machine.close)
+            yield machine
+
+    async def _at_first_address(
+        self,
+        way: contextlib.AsyncExitStack,
+        host: Host,
+        via: tuple[HostName, ...],
+        act: Callable[[str, Any, asyncssh.SSHClientConnectionOptions], Awaitable[Found]],
+    ) -> Found:
+        """What `act` gives at the first address where it works; `way` closes the jump hosts that lead there."""
+        errors: list[HostError] = []
+        for address in host.address:
+            try:
+                async with contextlib.AsyncExitStack() as tunnels:
                     with translated(host.name):
-                        options = _options(host, address, tunnel)
-                        key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options)
-                except HostError as caught:
-                    error = caught
-                    continue
-                if key is not None:
-                    text = " ".join(key.export_public_key().decode().split()[:2])
-                    return text, key.get_fingerprint()
-            raise error
+                        options = self._options(host, address)
+                        tunnel = await self._tunnel(tunnels, host, options.tunnel, via)
+                        found = await act(address, tunnel, options)
+                    await way.enter_async_context(tunnels.pop_all())
+                    return found
+            except HostError as error:
+                errors.append(error)
+        raise _most_telling(errors)
+
+    async def _tunnel(
+        self, way: contextlib.AsyncExitStack, host: Host, configured: object, via: tuple[HostName, ...]
+    ) -> asyncssh.SSHClientConnection | None:
+        """A connection to the jump host, if one is wanted: fleet.toml's, else ~/.ssh/config's ProxyJump."""
+        jump = self._jump(host, configured)
+        passed = (*via, host.name)
+        # As OpenSSH has it: a ProxyJump for every host is not one for the jump host itself.
+        if jump is None or (jump.name in passed and host.jump is None):
+            return None
+        try:
+            machine = await way.enter_async_context(self._connect(jump, passed))
+        except HostError as error:
+            message = f"jump host {jump.name}: {error.message}"
+            raise type(error)(host.name, message, said=error.said, hint=error.hint) from error
+        return machine.connection
+
+    def _jump(self, host: Host, configured: object) -> Host | None:
+        words = host.jump or (configured if isinstance(configured, str) else "")
+        before, _, last = words.rpartition(",")
+        known = self.hosts.get(HostName(last))
+        if known is not None or not last:
+            return known
+        user, _, place = last.removeprefix("ssh://").rpartition("@")
+        try:
+            address, port = host_and_port(place)
+        except ValueError as error:
+            raise AuthenticationError(host.name, f"jump host {last}: {error}") from error
+        return JumpHost.model_construct(
+            name=HostName(last), address=(address,), port=port, user=user or None, jump=before or None
+        )
+
+    def _options(self, host: Host, address: str) -> asyncssh.SSHClientConnectionOptions:
+        """What fleet.toml says; what it leaves open is ~/.ssh/config's, whose word asyncssh takes by itself."""
+        chosen: dict[str, Any] = {}
+        if host.port is not None:
+            chosen["port"] = host.port
+        if host.user is not None:
+            chosen["username"] = host.user
+        if host.identity_file is not None:
+            # One that is encrypted is the agent's to use.
+            chosen |= {"client_keys": [str(host.identity_file)], "ignore_encrypted": True}
+        try:
+            options = asyncssh.SSHClientConnectionOptions(
+                host=address,
+                connect_timeout=self.patience.connect,
+                login_timeout=self.patience.login,
+                keepalive_interval=self.patience.keepalive,
+                keepalive_count_max=KEEPALIVE_COUNT,
+                **chosen,
+            )
+            if host.user is None and options.config.get("User") is None and not isinstance(host, JumpHost):
+                chosen["username"] = "root"
+            known_hosts = self._known_hosts(host, options)
+            return asyncssh.SSHClientConnectionOptions(options, known_hosts=known_hosts, **chosen)
+        except OSError as error:
+            what = f"cannot read {error.filename}: {error.strerror}"
+            raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
+
+    def _known_hosts(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> Any:
+        """The keys to trust. Never None, which would trust every key; and never asyncssh's own defaults."""
+        if host.host_key is not None:
+            try:
+                return [asyncssh.import_public_key(host.host_key)], [], []
+            except asyncssh.KeyImportError as error:
+                raise HostKeyError(host.name, f"host_key in fleet.toml is not a key: {error}") from error
+        user: Any = options.config.get("UserKnownHostsFile")
+        system: Any = options.config.get("GlobalKnownHostsFile")
+        return _read_known_hosts([
+            *([USER_KNOWN_HOSTS] if user is None else user),
+            *([self.system_known_hosts] if system is None else system),
+        ])  # fmt: skip
+
+
+def _read_known_hosts(names: Iterable[str | Path]) -> asyncssh.SSHKnownHosts:
+    known = asyncssh.SSHKnownHosts()
+    for file in (Path(name).expanduser() for name in names):
+        if file.is_file():
+            for line in file.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):  # a line that nobody can read is skipped, as OpenSSH has it
+                    known.load(line)
+    return known
 
 
 def _most_telling(errors: list[HostError]) -> HostError:
     """An address that answers and refuses says more than one that is silent."""
     refusals = [error for error in errors if not isinstance(error, UnreachableError)]
     return (refusals or errors)[0]
-
-
-def _options(host: Host, address: str, tunnel: Any) -> asyncssh.SSHClientConnectionOptions:
-    """What fleet.toml says; what it leaves open is ~/.ssh/config's, whose word asyncssh takes by itself."""
-    chosen: dict[str, Any] = {}
-    if host.port is not None:
-        chosen["port"] = host.port
-    if host.user is not None:
-        chosen["username"] = host.user
-    if host.identity_file is not None:
-        chosen["client_keys"] = [str(host.identity_file)]
-    options = asyncssh.SSHClientConnectionOptions(
-        host=address,
-        tunnel=tunnel,
-        connect_timeout=CONNECT_TIMEOUT,
-        login_timeout=LOGIN_TIMEOUT,
-        keepalive_interval=KEEPALIVE_INTERVAL,
-        keepalive_count_max=KEEPALIVE_COUNT,
-        **chosen,
-    )
-    if host.user is None and options.config.get("User") is None:
-        chosen["username"] = "root"
-    trusted = _known_hosts(host, options.known_hosts)
-    return asyncssh.SSHClientConnectionOptions(options, known_hosts=trusted, **chosen)
-
-
-def _known_hosts(host: Host, configured: Any) -> Any:
-    """The keys to trust. Never None, which would trust every key."""
-    if host.host_key is not None:
-        try:
-            return [asyncssh.import_public_key(host.host_key)], [], []
-        except asyncssh.KeyImportError as error:
-            raise HostKeyError(host.name, f"host_key in fleet.toml is not a key: {error}") from error
-    files = configured or [Path("~/.ssh/known_hosts").expanduser(), SYSTEM_KNOWN_HOSTS]
-    return [str(file) for file in files if Path(file).is_file()] or b""

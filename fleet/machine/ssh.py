@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncssh
 
@@ -17,6 +17,8 @@ from fleet.errors import AuthenticationError, CommandFailedError, HostError, Unr
 from fleet.events import plain_text
 from fleet.inventory import Sudo
 from fleet.machine import Bridge, Command, Output
+from fleet.machine.lines import read_text
+from fleet.machine.pump import BLOCK, cancelled, join, keep, pump_down, pump_up
 from fleet.machine.stream import SshStream
 from fleet.machine.translate import translated
 
@@ -30,7 +32,9 @@ CHANNELS = 6
 """Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
 PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
-BLOCK = 1 << 18
+ASK_AGAIN = 0.1
+"""Seconds after which a session is asked for again that the host had no place for."""
+CLOSE_PATIENCE = 2.0
 
 
 class Secret:
@@ -58,6 +62,7 @@ class SshMachine:
         self.connection = connection
         self._password = password
         self._channels = asyncio.Semaphore(CHANNELS)
+        self._sessions = 0
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
@@ -73,34 +78,50 @@ class SshMachine:
     async def _run(self, command: Command, on_line: OnLine | None) -> Output:
         async with self._started(command) as process:
             async with asyncio.TaskGroup() as group:
-                stdout = group.create_task(process.stdout.read())
-                stderr = group.create_task(_lines(process.stderr, on_line))
+                stdout = group.create_task(read_text(process.stdout.read, None))
+                stderr = group.create_task(read_text(process.stderr.read, on_line))
                 group.create_task(_feed(process.stdin, command.stdin))
-            await process.wait()
-            output = stdout.result().decode(errors="replace"), stderr.result()
-            return Output(status=self._status(process, command), stdout=output[0], stderr=output[1])
+            await process.wait_closed()
+            status = self._status(process, command, stderr.result())
+            return Output(status=status, stdout=stdout.result(), stderr=stderr.result())
 
-    def _status(self, process: asyncssh.SSHClientProcess[bytes], command: Command) -> int:
+    def _status(self, process: asyncssh.SSHClientProcess[bytes], command: Command, stderr: str) -> int:
         # A connection that drops ends a command without an error: no status, and its output cut short.
         if process.returncode is None:
             raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
-        if process.returncode < 0:
-            died = f"{command.argv[0]} died of signal {-process.returncode}"
-            raise CommandFailedError(self.name, died, ran=str(command))
+        if process.exit_signal is not None:
+            died = f"{command.argv[0]} died of SIG{process.exit_signal[0]}"
+            raise CommandFailedError(self.name, died, ran=str(command), said=stderr.splitlines()[-5:])
         return process.returncode
 
     @contextlib.asynccontextmanager
     async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         elevate = command.root and self._host.sudo is not Sudo.NONE
         argv = self._elevated(command.argv) if elevate else command.argv
-        process = await self.connection.create_process(shlex.join(argv), encoding=None)
+        process = await self._session(shlex.join(argv))
+        self._sessions += 1
         try:
             if elevate:
                 await self._pass_sudo(process)
             yield process
         finally:
+            self._sessions -= 1
             # Not `async with process`: that waits for the far end, and sshd keeps a channel until its command ends.
             process.channel.abort()
+
+    async def _session(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+        """The line has been started. A host that allows few sessions at once gives us one when another has ended."""
+        while True:
+            others = self._sessions
+            try:
+                # ~/.ssh/config may ask for a terminal, which would mix stderr into stdout.
+                return await self.connection.create_process(
+                    line, encoding=None, request_pty=False, x11_forwarding=False
+                )
+            except asyncssh.ChannelOpenError:
+                if not others or self.connection.is_closed():
+                    raise
+            await asyncio.sleep(ASK_AGAIN)
 
     def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)
@@ -113,8 +134,9 @@ class SshMachine:
         while not said.endswith(ELEVATED.encode() + b"\n"):
             byte = await process.stderr.read(1)
             if not byte:
-                await process.wait()
-                self._connection_is_alive(process)
+                await process.wait_closed()
+                if process.returncode is None:
+                    raise UnreachableError(self.name, "connection lost while becoming root")
                 lines = plain_text(said.decode(errors="replace")).strip().splitlines()
                 hint = 'set sudo = "password" for this host, or allow the user passwordless sudo'
                 raise AuthenticationError(self.name, "sudo refused", said=lines[-3:], hint=hint)
@@ -125,10 +147,6 @@ class SshMachine:
                     raise AuthenticationError(self.name, "sudo password refused", hint="type it again")
                 process.stdin.write(self._password.reveal().encode() + b"\n")
 
-    def _connection_is_alive(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
-        if process.returncode is None:
-            raise UnreachableError(self.name, "connection lost while becoming root")
-
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
         """While open, each connection to the socket talks to a fresh run of `command` on the host."""
@@ -138,16 +156,14 @@ class SshMachine:
             tasks: set[asyncio.Task[None]] = set()
 
             def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                task = asyncio.create_task(self._serve(bridge, command, reader, writer))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                keep(tasks, self._serve(bridge, command, reader, writer), writer)
 
             server = await asyncio.start_unix_server(serve, bridge.socket)
             try:
                 yield bridge
             finally:
                 server.close()
-                await _cancelled(tasks)
+                await cancelled(tasks)
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[SshStream]:
@@ -164,15 +180,18 @@ class SshMachine:
     ) -> None:
         try:
             with translated(self.name):
-                async with self._channels, self._started(command) as process, asyncio.TaskGroup() as group:
-                    group.create_task(_pump_up(bridge, reader, process.stdin))
-                    group.create_task(_pump_down(bridge, process.stdout, writer))
-                    stderr = group.create_task(_lines(process.stderr, None))
-                bridge.stderr += stderr.result()
+                async with self._channels, self._started(command) as process:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(pump_up(bridge, reader, process.stdin))
+                        group.create_task(pump_down(bridge, process.stdout, writer))
+                        stderr = group.create_task(read_text(process.stderr.read, None))
+                    bridge.note(stderr.result())
+                    await process.wait_closed()
+                    status = self._status(process, command, stderr.result())
+                    if status != 0:
+                        bridge.note(f"{command.argv[0]} ended with exit status {status}")
         except HostError as error:
-            bridge.stderr += error.message
-        finally:
-            writer.close()
+            bridge.note(error.message)
 
     async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         """A connected socket whose far end is `host:port` as the host sees it."""
@@ -181,46 +200,29 @@ class SshMachine:
                 reader, writer = await self.connection.open_connection(host, port, encoding=None)
         except TimeoutError as error:
             raise OSError(f"no answer within {timeout:g} s") from error
-        except asyncssh.ChannelOpenError as error:
-            raise OSError(_refusal(error)) from error
         except (asyncssh.Error, OSError) as error:
+            if isinstance(error, asyncssh.ChannelOpenError) and not self.connection.is_closed():
+                raise OSError(_refusal(error)) from error
             raise UnreachableError(self.name, "connection lost while dialling") from error
         ours, theirs = socket.socketpair()
         near_reader, near_writer = await asyncio.open_connection(sock=ours)
-        task = asyncio.create_task(_join(near_reader, near_writer, reader, writer))
-        self._pumps.add(task)
-        task.add_done_callback(self._pumps.discard)
+        keep(self._pumps, join(near_reader, near_writer, reader, writer), near_writer, writer)
         return theirs
 
     async def close(self) -> None:
         """The connection and everything that went through it have ended."""
-        await _cancelled(self._pumps)
+        await cancelled(self._pumps)
         self.connection.close()
-        with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
-            async with asyncio.timeout(2):
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE):
                 await self.connection.wait_closed()
+        except (TimeoutError, OSError, asyncssh.Error):
+            self.connection.abort()
 
 
 def _refusal(error: asyncssh.ChannelOpenError) -> str:
     reason = plain_text(error.reason).lower()
     return "connection refused" if reason in ("", "connect failed") else reason
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    ending = list(tasks)
-    for task in ending:
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)
-
-
-async def _lines(stream: asyncssh.SSHReader[bytes], on_line: OnLine | None) -> str:
-    seen: list[str] = []
-    async for raw in stream:
-        line = raw.decode(errors="replace").rstrip("\r\n")
-        seen.append(line)
-        if on_line:
-            on_line(plain_text(line))
-    return "\n".join(seen)
 
 
 async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:
@@ -230,42 +232,3 @@ async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:
             stdin.write(data[start : start + BLOCK])
             await stdin.drain()
         stdin.write_eof()
-
-
-async def _pump_up(bridge: Bridge, reader: asyncio.StreamReader, stdin: asyncssh.SSHWriter[bytes]) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.ConnectionLost):
-        while block := await reader.read(BLOCK):
-            stdin.write(block)
-            await stdin.drain()
-            bridge.sent += len(block)
-            bridge.last_moved = time.monotonic()
-        stdin.write_eof()
-
-
-async def _pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        while block := await stdout.read(BLOCK):
-            writer.write(block)
-            await writer.drain()
-            bridge.received += len(block)
-            bridge.last_moved = time.monotonic()
-        writer.close()
-
-
-async def _join(
-    near_reader: asyncio.StreamReader, near_writer: asyncio.StreamWriter, far_reader: Any, far_writer: Any
-) -> None:
-    async def copy(reader: Any, writer: Any) -> None:
-        with contextlib.suppress(OSError, asyncssh.Error):
-            while block := await reader.read(BLOCK):
-                writer.write(block)
-                await writer.drain()
-            writer.write_eof()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(copy(near_reader, far_writer))
-            group.create_task(copy(far_reader, near_writer))
-    finally:
-        far_writer.close()
-        near_writer.close()

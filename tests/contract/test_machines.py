@@ -1,0 +1,190 @@
+"""What every machine does alike: the one here, one over SSH, and the fake that stands for both in unit tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import CommandFailedError
+from fleet.inventory import Host
+from fleet.machine import Command, Machine, Output
+from fleet.machine.local import LocalMachine
+from fleet.machine.login import Logins
+from fleet.model import HostName
+from tests.fakes import FakeMachine, Says, nothing_left
+from tests.sshd import Server, listening, refused_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Make = Callable[[Says], AbstractAsyncContextManager[Machine]]
+"""A machine; the fake one is told what the command will do there."""
+
+
+@contextlib.asynccontextmanager
+async def fake(says: Says) -> AsyncIterator[Machine]:
+    machine = FakeMachine((lambda _: True, says))
+    yield machine
+    machine.close()
+
+
+@contextlib.asynccontextmanager
+async def local(_: Says) -> AsyncIterator[Machine]:
+    yield LocalMachine()
+
+
+@contextlib.asynccontextmanager
+async def remote(_: Says) -> AsyncIterator[Machine]:
+    async with listening(Server()) as server:
+        host = Host(name=HostName("web-1"), address=("127.0.0.1",), port=server.port, host_key=server.public)
+        async with Logins({}).connect(host) as machine:
+            yield machine
+
+
+@pytest.fixture(params=[fake, local, remote], ids=["fake", "local", "ssh"])
+def make(request: pytest.FixtureRequest, home: Path) -> Make:
+    made: Make = request.param
+    return made
+
+
+def sh(script: str, *, stdin: bytes = b"", timeout: float = 10.0) -> Command:
+    return Command(argv=("sh", "-c", script), stdin=stdin, timeout=timeout)
+
+
+@pytest.mark.parametrize("status", [0, 1, 100, 255])
+async def test_exit_status_is_given_and_raises_nothing(make: Make, status: int) -> None:
+    async with make(Says(status=status)) as machine:
+        assert await machine.run(sh(f"exit {status}")) == Output(status=status)
+
+
+async def test_stdout_and_stderr_are_kept_apart(make: Make) -> None:
+    async with make(Says(stdout=b"one\ntwo", stderr=b"three\n")) as machine:
+        output = await machine.run(sh("echo three >&2; echo one; printf two"))
+    assert output == Output(status=0, stdout="one\ntwo", stderr="three\n")
+
+
+async def test_arguments_arrive_as_they_are(make: Make) -> None:
+    odd = ("two words", "'quoted'", "$HOME", "a\nb", "*", "", "-n", "ü", "`true`", "\\", ";")
+    async with make(Says(stdout="".join(f"{each}|" for each in odd).encode())) as machine:
+        output = await machine.run(Command(argv=("printf", "%s|", *odd)))
+    assert output.stdout == "".join(f"{each}|" for each in odd)
+
+
+async def test_stdin_is_given_to_its_end(make: Make) -> None:
+    async with make(Says(stdout=b"3000000\n")) as machine:
+        assert (await machine.run(sh("wc -c", stdin=b"x" * 3_000_000))).stdout.strip() == "3000000"
+
+
+async def test_no_stdin_is_an_empty_one(make: Make) -> None:
+    async with make(Says()) as machine:
+        assert await machine.run(sh("cat")) == Output(status=0)
+
+
+@pytest.mark.parametrize("script", ["exit 3", "exec 0<&-; sleep 0.05; exit 3", "head -c 10 >/dev/null; exit 3"])
+async def test_command_that_does_not_read_its_big_stdin_is_fine(make: Make, script: str) -> None:
+    async with make(Says(status=3)) as machine:
+        assert (await machine.run(sh(script, stdin=b"x" * 20_000_000))).status == 3
+
+
+async def test_output_that_is_not_utf8_is_replaced(make: Make) -> None:
+    lines: list[str] = []
+    async with make(Says(stdout=b"a\xff\xfeb", stderr=b"c\xffd\n")) as machine:
+        output = await machine.run(sh(r"printf 'a\377\376b'; printf 'c\377d\n' >&2"), on_line=lines.append)
+    assert output == Output(status=0, stdout="a\ufffd\ufffdb", stderr="c\ufffdd\n")
+    assert lines == ["c\ufffdd"]
+
+
+async def test_lines_of_stderr_are_told_in_order_without_control_characters(make: Make) -> None:
+    lines: list[str] = []
+    raw = b"one\r\n\x1b[31mtwo\x1b[0m\n\nthree \xc3\xbc\x0c"
+    async with make(Says(stderr=raw)) as machine:
+        await machine.run(sh(r"printf 'one\r\n\033[31mtwo\033[0m\n\nthree \303\274\f' >&2"), on_line=lines.append)
+    assert lines == ["one", "two", "", "three ü"]
+
+
+async def test_very_long_line_is_one_line(make: Make) -> None:
+    lines: list[str] = []
+    async with make(Says(stderr=b"x" * 3_000_000 + b"\ny\n")) as machine:
+        await machine.run(sh("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo y >&2"), on_line=lines.append)
+    assert [len(line) for line in lines] == [3_000_000, 1]
+
+
+async def test_much_output_is_complete(make: Make) -> None:
+    async with make(Says(stdout=b"\0" * 5_000_000, stderr=b"\0" * 5_000_000)) as machine:
+        output = await machine.run(sh("head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2"))
+    assert (len(output.stdout), len(output.stderr)) == (5_000_000, 5_000_000)
+
+
+async def test_command_that_takes_too_long_is_given_up(make: Make) -> None:
+    async with make(Says(seconds=60)) as machine:
+        with nothing_left(), pytest.raises(CommandFailedError, match=r"sh did not end within 0\.05 s"):
+            await machine.run(sh("exec sleep 60", timeout=0.05))
+
+
+async def test_machine_works_on_after_a_command_was_given_up(make: Make) -> None:
+    async with make(Says(seconds=60)) as machine:
+        with pytest.raises(CommandFailedError):
+            await machine.run(sh("exec sleep 60", timeout=0.05))
+        if isinstance(machine, FakeMachine):
+            machine.table = [(lambda _: True, Says(stdout=b"on\n"))]
+        assert (await machine.run(sh("echo on"))).stdout == "on\n"
+
+
+async def test_cancelled_command_leaves_nothing_here(make: Make) -> None:
+    async with make(Says(seconds=60)) as machine:
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(machine.run(sh("exec sleep 60", timeout=60)))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert {
+            one for one in asyncio.all_tasks() - before if "serve" not in repr(one) and "_copy" not in repr(one)
+        } == set()
+
+
+async def test_death_of_a_signal_is_told(make: Make) -> None:
+    async with make(Says(died_of="SIGKILL")) as machine:
+        try:  # where a shell stands between, it tells of the death by its own exit status
+            told: object = (await machine.run(sh("kill -9 $$"))).status
+        except CommandFailedError as error:
+            told = error.message
+    assert told in ("sh died of SIGKILL", 128 + 9)
+
+
+async def test_command_that_is_not_there_is_never_a_success(make: Make) -> None:
+    async with make(Says(is_there=False)) as machine:
+        try:
+            status = (await machine.run(Command(argv=("no-such-command-anywhere",)))).status
+        except CommandFailedError:
+            status = 127
+    assert status == 127
+
+
+async def test_many_commands_at_once(make: Make) -> None:
+    async with make(Says(stdout=b"x")) as machine, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(machine.run(sh("printf x"))) for _ in range(20)]
+    assert [task.result().stdout for task in tasks] == ["x"] * 20
+
+
+async def test_open_port_is_dialled(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        async with make(Says()) as machine:
+            if isinstance(machine, FakeMachine):
+                machine.listening.add(("127.0.0.1", port))
+            connection = await machine.dial("127.0.0.1", port, timeout=5)
+            assert connection.getblocking()
+            connection.close()
+
+
+async def test_closed_port_is_refused(make: Make) -> None:
+    async with make(Says()) as machine:
+        with pytest.raises(OSError, match=r"(?i)connect"):
+            await machine.dial("127.0.0.1", refused_port(), timeout=5)

@@ -1,0 +1,233 @@
+"""Stand-ins for what tests cannot have: machines, and time. `tests/contract` holds the machines to the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import selectors
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from fleet.errors import CommandFailedError, UnreachableError
+from fleet.machine import Bridge, Command, OnLine, Output, Stream
+from fleet.machine.lines import read_text
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from fleet.events import Event
+    from fleet.inventory import Host
+
+Parameters = ParamSpec("Parameters")
+Fits = Callable[[Command], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Says:
+    """What a command does, byte for byte."""
+
+    status: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    died_of: str = ""
+    """The signal, if it died of one: `SIGKILL`."""
+    seconds: float = 0.0
+    """How long it takes."""
+    is_there: bool = True
+
+
+Answer = Says | Output | Exception
+Answers = Answer | Callable[[Command], Answer] | list[Answer]
+"""One answer for ever, one made from the command, or one after another, the last of them for ever."""
+
+
+def runs(*argv: str) -> Fits:
+    """Commands that begin with these words."""
+    return lambda command: command.argv[: len(argv)] == argv
+
+
+def asks(verb: str) -> Fits:
+    """Calls of the host program, sent along or by its store path."""
+
+    def fits(command: Command) -> bool:
+        words = command.argv[3:] if command.argv[:3] == ("sh", "-s", "--") else command.argv[1:]
+        ours = command.argv[:3] == ("sh", "-s", "--") or command.argv[0].endswith("fleet-host")
+        return ours and words[:1] == (verb,)
+
+    return fits
+
+
+def said(**lines: object) -> Output:
+    """An answer of the host program: `key=value` lines, several for a list."""
+    rows = [(key, value) for key, many in lines.items() for value in (many if isinstance(many, list) else [many])]
+    return Output(status=0, stdout="".join(f"{key}={value}\n" for key, value in rows))
+
+
+class FakeMachine:
+    """A RemoteMachine that does nothing but answer from a table. A command that is not in it fails the test."""
+
+    def __init__(self, *table: tuple[Fits, Answers], name: str = "web-1") -> None:
+        self.name = HostName(name)
+        self.table = list(table)
+        self.ran: list[Command] = []
+        self.is_lost = False
+        self.listening: set[tuple[str, int]] = set()
+        self._answered: dict[int, int] = {}
+        self._far_ends: list[socket.socket] = []
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        """See `Machine.run`."""
+        self.ran.append(command)
+        answer = self._answer(command)
+        if isinstance(answer, Exception):
+            await asyncio.sleep(0)
+            raise answer
+        if isinstance(answer, Output):
+            answer = Says(status=answer.status, stdout=answer.stdout.encode(), stderr=answer.stderr.encode())
+        return await self._played(command, answer, on_line)
+
+    def _answer(self, command: Command) -> Answer:
+        if self.is_lost:
+            return UnreachableError(self.name, "connection lost")
+        for number, (fits, answers) in enumerate(self.table):
+            if fits(command):
+                if isinstance(answers, list):
+                    turn = self._answered.get(number, 0)
+                    self._answered[number] = turn + 1
+                    return answers[min(turn, len(answers) - 1)]
+                return answers(command) if callable(answers) else answers
+        raise AssertionError(f"nobody said what happens here: {command}")
+
+    async def _played(self, command: Command, answer: Says, on_line: OnLine | None) -> Output:
+        name = command.argv[0]
+        if not answer.is_there:
+            raise CommandFailedError(self.name, f"cannot run {name}: No such file or directory", ran=str(command))
+        stderr = await read_text(_once(answer.stderr), on_line)
+        await asyncio.sleep(min(answer.seconds, command.timeout))
+        if self.is_lost:
+            raise UnreachableError(self.name, "connection lost while running a command")
+        if answer.seconds > command.timeout:
+            message = f"{name} did not end within {command.timeout:g} s"
+            raise CommandFailedError(self.name, message, ran=str(command))
+        if answer.died_of:
+            raise CommandFailedError(self.name, f"{name} died of {answer.died_of}", ran=str(command))
+        return Output(status=answer.status, stdout=answer.stdout.decode(errors="replace"), stderr=stderr)
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002
+        """See `Machine.dial`. Whoever listens in `listening` takes the connection and says nothing."""
+        if self.is_lost:
+            raise UnreachableError(self.name, "connection lost while dialling")
+        if (host, port) not in self.listening:
+            raise ConnectionRefusedError(111, "Connection refused")
+        near, far = socket.socketpair()
+        self._far_ends.append(far)
+        return near
+
+    @contextlib.asynccontextmanager
+    async def bridge(self, command: Command) -> AsyncIterator[Bridge]:  # noqa: ARG002
+        """See `RemoteMachine.bridge`: a socket that nobody made."""
+        yield Bridge(Path("/run/fake/s"))
+
+    def stream(self, command: Command) -> contextlib.AbstractAsyncContextManager[Stream]:
+        """See `RemoteMachine.stream`."""
+        raise AssertionError(f"nobody said what happens here: {command}")
+
+    def close(self) -> None:
+        """The far ends of its connections are closed."""
+        for far in self._far_ends:
+            far.close()
+
+
+class FakeLink(FakeMachine):
+    """A Link to a fake host: a fresh connection leads to the same machine."""
+
+    def __init__(self, host: Host, *table: tuple[Fits, Answers]) -> None:
+        super().__init__(*table, name=host.name)
+        self.host = host
+        self.connecting: list[Exception | None] = []
+        """What each attempt to connect anew gives; afterwards they succeed, unless the machine is lost."""
+        self.connected = 0
+
+    @contextlib.asynccontextmanager
+    async def fresh(self) -> AsyncIterator[FakeMachine]:
+        """See `Link.fresh`."""
+        error = self.connecting.pop(0) if self.connecting else None
+        if error is None and self.is_lost:
+            error = UnreachableError(self.name, "no answer in time")
+        if error is not None:
+            raise error
+        self.connected += 1
+        yield self
+
+
+def _once(data: bytes) -> Callable[[int], Coroutine[Any, Any, bytes]]:
+    """A `read` that gives the data, as a pipe does."""
+    left = bytearray(data)
+
+    async def read(count: int) -> bytes:
+        block = bytes(left[:count])
+        del left[:count]
+        return block
+
+    return read
+
+
+class Events(list["Event"]):
+    """An `Emit` that keeps what it was told."""
+
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+
+    def of(self, *kinds: type[Event]) -> list[Any]:
+        """The events of these kinds."""
+        return [event for event in self if isinstance(event, kinds)]
+
+
+class FakeTime(asyncio.SelectorEventLoop):
+    """An event loop whose clock does not wait: with nothing left to do, it is at once the time of what comes next."""
+
+    def __init__(self) -> None:
+        super().__init__(_NeverWaiting(self))
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class _NeverWaiting(selectors.DefaultSelector):
+    def __init__(self, loop: FakeTime) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise AssertionError("everybody waits for something that will never happen")
+        if not ready and timeout:
+            self._loop.now += timeout
+        return ready
+
+
+def in_no_time(test: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
+    """The test, run by a loop whose clock does not wait. Takes no thread and no network."""
+
+    @functools.wraps(test)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        with asyncio.Runner(loop_factory=FakeTime) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """Whatever was begun inside has ended: no task is left, but those of a server (`tests/sshd.py`, asyncssh)."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before
+    assert [task for task in left if "/fleet/machine/" in repr(task)] == []

@@ -1,0 +1,253 @@
+"""An SSH server in this process, and a network that can fail: what tests need of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+Process = asyncssh.SSHServerProcess[bytes]
+KEY = asyncssh.generate_private_key("ssh-ed25519")
+
+
+def public(key: asyncssh.SSHKey) -> str:
+    """The public half, as fleet.toml and known_hosts have it."""
+    return key.export_public_key().decode().strip()
+
+
+@dataclass
+class Server:
+    """A host that runs what it is asked to run, here."""
+
+    key: asyncssh.SSHKey = KEY
+    allow: asyncssh.SSHKey | None = None
+    """The key that may log in; None lets everybody in."""
+    sessions: int = 10
+    """sshd's MaxSessions."""
+    path: str = ""
+    """A folder before the others on PATH."""
+    port: int = 0
+    connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    """The command lines that came in."""
+    terminals: list[str] = field(default_factory=list)
+    """The terminals that were asked for."""
+    at_once: int = 0
+    most_at_once: int = 0
+    _children: set[asyncio.subprocess.Process] = field(default_factory=set)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def public(self) -> str:
+        """Its host key."""
+        return public(self.key)
+
+    def handler(self) -> asyncssh.SSHServer:
+        return _Handler(self)
+
+    async def serve(self, process: Process) -> None:
+        """One session."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.lines.append(process.command or "")
+        if process.term_type:
+            self.terminals.append(process.term_type)
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            with contextlib.suppress(OSError, asyncssh.Error):
+                await self._run(process)
+        finally:
+            self.at_once -= 1
+
+    async def _run(self, process: Process) -> None:
+        environment = os.environ | ({"PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else {})
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            "sh", "-c", process.command or "", stdin=pipe, stdout=pipe, stderr=pipe,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        self._children.add(child)
+        assert child.stdin is not None
+        feeding = asyncio.create_task(_copy(process.stdin.read, child.stdin))
+        self._tasks.add(feeding)
+        feeding.add_done_callback(self._tasks.discard)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        await asyncio.gather(
+            _copy(child.stdout.read, process.stdout, end=False), _copy(child.stderr.read, process.stderr, end=False)
+        )
+        status = await child.wait()
+        feeding.cancel()
+        self._children.discard(child)
+        if status < 0:
+            process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+        else:
+            process.exit(status)
+
+    def drop(self) -> None:
+        """All connections end, the way a server ends them that is stopped."""
+        for connection in self.connections:
+            connection.abort()
+
+    async def stop(self) -> None:
+        """Nothing of it is left: no connection, no child, no task."""
+        self.drop()
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+        await asyncio.gather(*(connection.wait_closed() for connection in self.connections))
+        await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 5)
+
+
+class _Handler(asyncssh.SSHServer):
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._server.connections.append(conn)
+
+    def begin_auth(self, username: str) -> bool:
+        self._server.users.append(username)
+        return self._server.allow is not None
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        return self._server.allow is not None and key.public_data == self._server.allow.public_data
+
+    def session_requested(self) -> Any:
+        if self._server.at_once >= self._server.sessions:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "open failed")
+        assert self._connection is not None
+        channel = self._connection.create_server_channel(encoding=None)
+        return channel, asyncssh.SSHServerProcess(self._server.serve, None, 3, allow_scp=False)
+
+    def connection_requested(self, *_: Any) -> bool:
+        return True
+
+
+async def _copy(read: Callable[[int], Awaitable[bytes]], writer: Any, *, end: bool = True) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while block := await read(1 << 16):
+            writer.write(block)
+            await writer.drain()
+    if end:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(server: Server) -> AsyncIterator[Server]:
+    """The server is up, on a port of 127.0.0.1; nothing of it is left afterwards."""
+    acceptor = await asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=[server.key], server_factory=server.handler, keepalive_interval=0
+    )
+    server.port = acceptor.get_port()
+    try:
+        yield server
+    finally:
+        acceptor.close()
+        await acceptor.wait_closed()
+        await server.stop()
+
+
+@dataclass
+class Network:
+    """What lies between us and a server."""
+
+    port: int
+    _pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = field(default_factory=list)
+    _flows: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def silence(self) -> None:
+        """Nothing comes through any more, and nobody is told."""
+        self._flows.clear()
+
+    def cut(self) -> None:
+        """The connections are closed in an orderly way."""
+        for near, _ in self._pairs:
+            near.close()
+
+    def reset(self) -> None:
+        """The connections are reset."""
+        for near, _ in self._pairs:
+            near.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            near.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def network(to: int) -> AsyncIterator[Network]:
+    """A network to this port of 127.0.0.1."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while block := await reader.read(1 << 16):
+                await between._flows.wait()
+                writer.write(block)
+                await writer.drain()
+        writer.close()
+
+    async def accept(near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        far_reader, far = await asyncio.open_connection("127.0.0.1", to)
+        between._pairs.append((near, far))
+        for task in (asyncio.create_task(flow(near_reader, far)), asyncio.create_task(flow(far_reader, near))):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    between = Network(server.sockets[0].getsockname()[1])
+    between._flows.set()
+    try:
+        yield between
+    finally:
+        server.close()
+        ending = list(tasks)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for pair in between._pairs:
+            for writer in pair:
+                writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def silent_port() -> AsyncIterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def refused_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def scripts(folder: Any, texts: Mapping[str, str]) -> str:
+    """The folder, with these programs in it."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        file = folder / name
+        file.write_text(f"#!/bin/sh\n{text}")
+        file.chmod(0o755)
+    return str(folder)
