@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit lint bench clean
+.PHONY: help setup demo test unit model lint bench clean
 
 help:            ## list these
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -17,11 +17,14 @@ test: lint       ## everything: types, style, unit tests, and the tests on real 
 unit: setup      ## the tests that need nothing but Python
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract
 
+model: setup     ## the switch as a transaction, checked in full by Spin
+	@tests/model/check
+
 lint: setup      ## style and types of Python and shell
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	shellcheck fleet/host/fleet-host .ci/setup .ci/demo .ci/run .ci/bench
+	shellcheck fleet/host/fleet-host .ci/setup .ci/demo .ci/run .ci/bench tests/model/check
 
 bench: setup     ## how long things take, beside OpenSSH with nix copy
 	@.ci/bench

@@ -1,0 +1,334 @@
+/* One host's switch as a transaction (design.md 5), for the model checker Spin.
+ *
+ * Systems are numbers: 0 is what the host ran first, N is what run N brings, PERSONS is what a person puts there.
+ * Time is not modelled: a deadline may pass at any moment, a proof may end either way, and a controller may fall silent
+ * after any step (killed, asleep or cut off: the host cannot tell them apart). Any step of the keeper can be its last.
+ * Faults are bounded in number, so every behaviour ends, and "eventually" is what holds where nothing can happen any more.
+ *
+ * What is one step here is one rename, one sync or one call of a tool there, together with the look right before it that
+ * nobody else has changed the host: a person who switches in between has to win the race against milliseconds.
+ *
+ * Taken out with -D, to see that the checker notices:
+ *   NO_SINGLE_WRITER   a controller writes the state itself instead of leaving a word
+ *   NO_RUN_ID          a word carries no run id
+ *   NO_RESTART         a keeper that died is not started again
+ *   NO_SETTLING        a run begins without settling what a reboot left open
+ *   NO_RECHECK         the keeper acts on what was read before its transaction was renamed into place
+ *   NO_REREAD          a reopened transaction takes back only the activation that it remembers
+ *   NO_VERIFYING       the boot loader's exit status is believed
+ *   NO_SYNC            a revert is not synced
+ */
+#ifndef KILLS
+#define KILLS 1         /* of the keeper */
+#endif
+#ifndef CUTS
+#define CUTS 1          /* of the power */
+#endif
+#ifndef FAILURES
+#define FAILURES 1      /* of a disk, of the boot loader, of the old system's own switch, of the switch unit */
+#endif
+#define PERSONS 3
+#define NONE 0
+#define yes true
+#define no false
+
+mtype = { switching, switched, committing, committed, tested, reverting, reverted, stuck, superseded };
+mtype = { silence, confirm, abandon, late };
+mtype = { idle, pending, well, ill };
+
+/* --- the host --- */
+byte running;                           /* /run/current-system */
+byte profile, profile_disk;             /* as the kernel shows it, and as the disk has it */
+byte boot, boot_disk;                   /* the boot default, likewise */
+byte record = NONE;                     /* /nix/var/fleet/open: the run; a rename between two syncs is one step */
+bool record_commits;                    /* its state: committing, or switching */
+
+/* --- /run/fleet/open, and the services of the host --- */
+byte open = NONE;                       /* the run */
+mtype state = switching, word = silence, activation = idle;
+byte word_run = NONE;
+bool started;
+byte old[3], old_profile[3], old_boot[3];       /* read before the transaction is renamed into place */
+bool unit, alive, dies;                 /* the keeper: PID 1 holds its unit; it runs; its next step does not come */
+
+/* --- what only the properties know --- */
+bool proven[3];                         /* its controller saw it healthy, and left `confirm` for it */
+bool goes_back, is_open[3], opened, needs_human;
+byte kills = KILLS, cuts = CUTS, failures = FAILURES, people = 1;
+
+#define is_good(system)         (system == 0 || system == PERSONS || proven[system])
+#define somebody_else_came      (people == 0)
+#define boots_as_before         (profile == old_profile[it] && boot == old_boot[it])
+#define ours                    ((running == old[it] || running == it) && (profile == old_profile[it] || profile == it))
+#ifdef NO_REREAD
+#define REREAD true
+#else
+#define REREAD false
+#endif
+#define fails                   failures > 0 -> failures--
+#ifdef NO_RUN_ID
+#define of_this_run(run)        true
+#else
+#define of_this_run(run)        (run == it)
+#endif
+
+/* --- faults --- */
+inline power_cut()
+{
+	cuts--;
+	if :: profile_disk = profile :: profile = profile_disk fi;      /* what was not synced may survive or not */
+	if :: boot_disk = boot :: boot = boot_disk fi;
+	assert(is_good(boot));
+	if :: open != NONE && record != open -> is_open[open] = false :: else fi;       /* it had done nothing yet */
+	running = boot;
+	open = NONE; state = switching; word = silence; word_run = NONE; started = false; activation = idle;
+	unit = false; dies = alive; goes_back = false
+}
+
+active proctype Faults()
+{
+end:	do
+	:: atomic { kills > 0 && alive && !dies -> kills--; dies = true;
+		if :: true :: unit = false fi }         /* PID 1 starts it again; or lost it, and the next contact does */
+	:: atomic { cuts > 0 -> power_cut() }
+	:: atomic { people > 0 && activation != pending -> people--;      /* the switch lock is theirs */
+		running = PERSONS; profile = PERSONS; profile_disk = PERSONS; boot = PERSONS; boot_disk = PERSONS }
+	:: true -> break                                /* no more of them */
+	od
+}
+
+/* --- NEW's switch-to-configuration, in a unit of its own. It may hang, and be killed. --- */
+active proctype Switch()
+{
+end:	do
+	:: atomic { activation == pending && running != open -> running = open }
+	:: atomic { activation == pending && running == open -> activation = well }
+	:: atomic { activation == pending -> activation = ill }
+	:: atomic { activation == pending && fails; activation = idle }
+	od
+}
+
+/* --- any contact: reopens what a reboot left open, and starts a keeper that died --- */
+inline contact()
+{
+	if
+	:: open == NONE && record != NONE -> open = record; unit = true;
+		if
+		:: record_commits && running == record -> state = committing
+		:: else -> state = reverting
+		fi
+	:: else
+	fi;
+#ifndef NO_RESTART
+	if :: open != NONE -> unit = true :: else fi
+#endif
+}
+
+active proctype Contact()
+{
+end:	do
+	:: atomic { open == NONE && record != NONE -> contact() }
+#ifndef NO_RESTART
+	:: atomic { open != NONE && !unit -> contact() }
+#endif
+	od
+}
+
+/* --- the keeper: each state acts and names the next --- */
+inline act_of_commit()
+{
+	assert(proven[it]);                     /* never without a confirm of this run */
+	assert(!goes_back)                      /* never after reverting began */
+}
+
+active proctype Keeper()
+{
+	byte it;
+	mtype next;
+end:	do
+	:: atomic { unit && open != NONE -> alive = true; it = open };
+		{
+		do
+		:: atomic { state == switching -> next = reverting };
+			if
+#ifndef NO_RECHECK
+			:: atomic { !started && (running != old[it] || profile != old_profile[it]) -> next = superseded; goto leave }
+			:: atomic { started || (running == old[it] && profile == old_profile[it]) -> record = it; record_commits = false }
+#else
+			:: atomic { record = it; record_commits = false }
+#endif
+			:: atomic { fails; goto leave }
+			fi;
+			if
+			:: atomic { !started -> goto leave }                    /* late, or abandoned */
+			:: atomic { !started -> started = true };
+				if
+				:: atomic { !ours -> next = superseded; goto leave }
+				:: atomic { ours -> activation = pending }
+				fi
+			:: atomic { started }
+			fi;
+			if
+			:: atomic { activation == well -> next = switched }
+			:: atomic { true }                                      /* ill, killed, late or abandoned */
+			fi;
+			goto leave
+		:: atomic { state == switched -> next = reverting };
+			if
+			:: atomic { word == confirm && of_this_run(word_run) -> next = committing }
+			:: atomic { true }                                      /* late, or abandoned */
+			fi;
+			goto leave
+		:: atomic { state == committing -> next = reverting };
+			if
+			:: atomic { !ours -> next = superseded; goto leave }
+			:: atomic { ours -> record_commits = true }
+			:: atomic { ours && fails; goto leave }
+			fi;
+			if
+			:: atomic { !ours -> next = superseded; goto leave }
+			:: atomic { ours -> act_of_commit(); profile = it }
+			:: atomic { ours && fails; goto leave }
+			fi;
+			atomic { profile_disk = profile };
+			if
+			:: atomic { !ours -> next = superseded; goto leave }
+			:: atomic { ours -> act_of_commit(); boot = it }
+			:: atomic { ours && fails }                             /* exits 0, and has written nothing */
+			:: atomic { ours && fails; goto leave }
+			:: atomic { ours && fails; boot = it; goto leave }      /* has written, and fails */
+			fi;
+			atomic { profile_disk = profile; boot_disk = boot };
+			if
+#ifndef NO_VERIFYING
+			:: atomic { running == it && profile == it && boot == it -> next = committed }
+			:: atomic { else }
+#else
+			:: atomic { next = committed }
+#endif
+			fi;
+			goto leave
+		:: atomic { state == reverting -> next = stuck; goes_back = true };
+			atomic { activation = idle };                           /* our own unit, whoever came */
+			if
+			:: atomic { boots_as_before }
+			:: atomic { !ours -> next = superseded; goto leave }
+			:: atomic { ours && !boots_as_before -> profile = old_profile[it] };
+				if
+				:: atomic { !ours -> next = superseded; goto leave }
+				:: atomic { ours -> boot = old_boot[it] }
+				:: atomic { ours && fails }
+				fi
+			fi;
+#ifndef NO_SYNC
+			atomic { profile_disk = profile; boot_disk = boot };    /* of this keeper, or one that died before it */
+#endif
+			if
+#ifdef NO_REREAD
+			:: atomic { !started }
+#endif
+			:: atomic { !ours -> next = superseded; goto leave }
+			:: atomic { ours -> running = old[it] }                 /* by its own means, or by hand */
+			:: atomic { ours && fails; goto leave }
+			fi;
+			if
+			:: atomic { !ours -> next = superseded }
+			:: atomic { ours && boots_as_before && (running == old[it] || REREAD) -> next = reverted }
+			:: atomic { ours && !(boots_as_before && running == old[it]) }
+			fi;
+leave:			atomic {
+				state = next; word = (state == switching || state == switched -> word : silence);
+				if
+				:: next == committed -> assert(somebody_else_came ||
+					(running == it && profile_disk == it && boot_disk == it))
+				:: next == reverted -> assert(somebody_else_came ||
+					(running == old[it] && profile_disk == old_profile[it] && boot_disk == old_boot[it]))
+				:: next == superseded -> assert(somebody_else_came || !started)
+				:: next == stuck -> assert(failures < FAILURES); needs_human = true
+				:: else
+				fi;
+				next = switching
+			}
+		:: atomic { state == committed || state == reverted || state == stuck || state == superseded -> break }
+		od;
+		atomic { record = NONE; record_commits = false; is_open[it] = false };
+		atomic { open = NONE; word = silence; word_run = NONE; state = switching; started = false; activation = idle;
+			unit = false; alive = false; goes_back = false; old[it] = 0; old_profile[it] = 0; old_boot[it] = 0;
+			it = NONE; goto end }
+		} unless { dies };
+		atomic { dies = false; alive = false; it = NONE; next = switching;
+#ifdef NO_RESTART
+			unit = false
+#endif
+		}
+	od
+}
+
+/* --- a controller: begins, follows, proves, leaves its word. `me` is its run. --- */
+inline takes(what, answer)
+{
+	if
+#define WORD(s, w, taken, after) :: state == s && what == w -> answer = taken
+#include "words.pml"
+	:: else -> answer = no
+	fi
+}
+
+proctype Controller(byte me)
+{
+	byte power;
+	mtype verdict = silence;
+	bool taken;
+	if :: true -> goto silent :: true fi;
+	atomic {                                /* on the host: reads what a revert needs … */
+#ifndef NO_SETTLING
+		contact();
+#endif
+		power = cuts;
+		if :: open != NONE -> goto silent :: else fi;
+		old[me] = running; old_profile[me] = profile; old_boot[me] = boot
+	};
+	atomic {                                /* … and renames the transaction into place, unless one is there */
+		if :: power != cuts || open != NONE || (me == 2 && !opened) -> old[me] = 0; old_profile[me] = 0;
+			old_boot[me] = 0; goto silent   /* whoever opens first is run 1 */
+		:: else
+		fi;
+		assert(!is_open[1] && !is_open[2]);
+		open = me; is_open[me] = true; opened = true; state = switching; unit = true
+	};
+	if
+	:: true -> goto silent
+	:: atomic { open == me && (state == switching || state == switched) -> verdict = abandon }     /* or Ctrl-C */
+	:: atomic { open == me && state == switched && running == me -> verdict = confirm; proven[me] = true }
+	:: atomic { open != me -> goto silent }
+	fi;
+	atomic {                                /* on the host, whenever the word arrives: a look … */
+		power = cuts;
+		takes(verdict, taken);
+#ifndef NO_RUN_ID
+		if :: open != me -> taken = no :: else fi;
+#endif
+		if :: open == NONE || !taken -> goto silent :: else fi
+	};
+	atomic {                                /* … and a rename, into the transaction that is open by then */
+		if
+		:: power == cuts && open != NONE ->
+			word = verdict; word_run = me;
+#ifdef NO_SINGLE_WRITER
+			if :: verdict == confirm -> state = committing :: else -> state = reverting fi
+#endif
+		:: else
+		fi
+	};
+silent:	atomic { power = 0; verdict = silence; taken = no }
+}
+
+init
+{
+	atomic { run Controller(1); run Controller(2) };
+	timeout;                                /* nothing can happen any more: the promise */
+	assert(open == NONE && record == NONE);
+	assert(!is_open[1] && !is_open[2]);
+	assert(is_good(boot) && is_good(boot_disk));
+	assert(is_good(running) || needs_human)
+}
