@@ -25,7 +25,7 @@ LAYERS = (
     "errors events",
     "inventory output runs",
     "machine selector",
-    "nix host checks",
+    "nix host checks store",
     "steps diff lab",
     "deploy",
     "cli",

@@ -66,7 +66,7 @@ class Logins:
         """The key that answers at the host's first reachable address: `(ssh-ed25519 AAAA…, SHA256:…)`."""
 
         async def ask(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> tuple[str, str]:
-            key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options)
+            key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options, config=None)
             if key is None:
                 raise UnreachableError(host.name, "the host shows no key")
             return " ".join(key.export_public_key().decode().split()[:2]), key.get_fingerprint()
@@ -77,7 +77,7 @@ class Logins:
     @contextlib.asynccontextmanager
     async def _connect(self, host: Host, via: tuple[HostName, ...]) -> AsyncIterator[SshMachine]:
         async def log_in(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> SshMachine:
-            connection = await asyncssh.connect(address, tunnel=tunnel, options=options)
+            connection = await asyncssh.connect(address, tunnel=tunnel, options=options, config=None)
             return SshMachine(host, connection, address, self.sudo_passwords.get(host.name))
 
         async with contextlib.AsyncExitStack() as way:
@@ -98,7 +98,7 @@ class Logins:
             try:
                 async with contextlib.AsyncExitStack() as tunnels:
                     with translated(host.name):
-                        options = self._options(host, address)
+                        options = await self._options(host, address)
                         tunnel = await self._tunnel(tunnels, host, options.tunnel, via)
                         found = await act(address, tunnel, options)
                     await way.enter_async_context(tunnels.pop_all())
@@ -138,8 +138,8 @@ class Logins:
             name=HostName(last), address=(address,), port=port, user=user or None, jump=before or None
         )
 
-    def _options(self, host: Host, address: str) -> asyncssh.SSHClientConnectionOptions:
-        """What fleet.toml says; what it leaves open is ~/.ssh/config's, whose word asyncssh takes by itself."""
+    async def _options(self, host: Host, address: str) -> asyncssh.SSHClientConnectionOptions:
+        """What fleet.toml says, else ~/.ssh/config, else what is built in."""
         chosen: dict[str, Any] = {}
         if host.port is not None:
             chosen["port"] = host.port
@@ -149,7 +149,8 @@ class Logins:
             # One that is encrypted is the agent's to use.
             chosen |= {"client_keys": [str(host.identity_file)], "ignore_encrypted": True}
         try:
-            options = asyncssh.SSHClientConnectionOptions(
+            options = await asyncssh.SSHClientConnectionOptions.construct(
+                config=(),  # without these words, ~/.ssh/config is not read here
                 host=address,
                 connect_timeout=self.patience.connect,
                 login_timeout=self.patience.login,
@@ -160,7 +161,7 @@ class Logins:
             if host.user is None and options.config.get("User") is None and not isinstance(host, JumpHost):
                 chosen["username"] = "root"
             known_hosts = self._known_hosts(host, options)
-            return asyncssh.SSHClientConnectionOptions(options, known_hosts=known_hosts, **chosen)
+            return await asyncssh.SSHClientConnectionOptions.construct(options, known_hosts=known_hosts, **chosen)
         except OSError as error:
             what = f"cannot read {error.filename}: {error.strerror}"
             raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error

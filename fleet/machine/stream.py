@@ -49,7 +49,7 @@ class SshStream:
     async def ended(self) -> Output:
         """Its exit status and last lines. Raises `UnreachableError` when the connection was lost."""
         await self._process.wait_closed()
-        await self._listening
+        await asyncio.shield(self._listening)
         # A connection that drops ends a command without an error: no status, and its output cut short.
         if self._process.returncode is None:
             ran = str(self._command)

@@ -1,0 +1,84 @@
+"""A command on this machine as a stream of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fleet.errors import CommandFailedError
+from fleet.events import plain_text
+from fleet.machine import Output
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fleet.machine import Command
+
+HERE = HostName("controller")
+LAST_LINES = 20
+
+
+class LocalStreams:
+    """Runs commands here, as the user that fleet runs as; `Command.root` does not count."""
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[LocalStream]:
+        """See `RemoteMachine.stream`. Nothing of the command's process group is left."""
+        pipe = asyncio.subprocess.PIPE
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            )
+        except OSError as error:
+            message = f"cannot run {command.argv[0]}: {error.strerror}"
+            raise CommandFailedError(HERE, message, ran=str(command)) from error
+        stream = LocalStream(process)
+        try:
+            yield stream
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await stream.ended()
+
+
+class LocalStream:
+    """See `Stream`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._listening = asyncio.create_task(self._listen())
+
+    async def read(self, count: int) -> bytes:
+        """See `Stream.read`."""
+        assert self._process.stdout is not None
+        return await self._process.stdout.read(count)
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """See `Stream.write`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except OSError as error:
+            raise BrokenPipeError("the command reads no more") from error
+
+    async def ended(self) -> Output:
+        """See `Stream.ended`. A command that a signal ended has that signal's number, negative, as its status."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            await self._process.stdin.wait_closed()
+        lines = await asyncio.shield(self._listening)
+        return Output(status=await self._process.wait(), stderr="\n".join(lines))
+
+    async def _listen(self) -> deque[str]:
+        assert self._process.stderr is not None
+        lines: deque[str] = deque(maxlen=LAST_LINES)
+        while raw := await self._process.stderr.readline():
+            lines.append(plain_text(raw.decode(errors="replace").rstrip("\r\n")))
+        return lines

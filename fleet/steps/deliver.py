@@ -1,0 +1,160 @@
+"""The second push engine: store paths arrive on a host over the serve protocol, whatever the link does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.errors import CommandFailedError, PushError, UnreachableError
+from fleet.machine import Command
+from fleet.store.nar import ChangedError
+from fleet.store.send import Progress, Sender
+from fleet.store.wire import EndOfStreamError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.inventory import Host
+    from fleet.machine import RemoteMachine, Stream
+    from fleet.model import RunId
+    from fleet.store.supply import Supply
+
+TRIES = 5
+"""Connections lost in a row, without one path arriving in between, after which a push is given up."""
+PAUSE = 0.5
+"""Seconds before a lost connection is tried again, times the losses in a row."""
+STALLED = 600.0
+"""Seconds without one byte in either direction after which a push is given up."""
+DYING = 10.0
+"""Seconds that a server gets to end after it closed its side."""
+AGAIN = "deploy again; what has arrived is not sent twice"
+
+_MARK = "FLEET_PUSH"
+_END_OTHERS = (
+    'for folder in /proc/[0-9]*; do if tr "\\0" "\\n" <"$folder/environ" 2>/dev/null | grep -qxF "$1"; '
+    'then kill "${folder#/proc/}"; fi; done'
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What goes to one host."""
+
+    host: Host
+    run: RunId
+    wanted: Sequence[str]
+    """Paths of the local store. What they refer to comes along."""
+    substitute: bool
+
+
+async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
+    """The host has the wanted paths and all that they refer to, and has said so.
+
+    A lost connection is opened again, and only the rest is sent. Raises `PushError`, or `UnreachableError` when the
+    host stays away.
+    """
+    losses, left = 0, -1
+    while True:
+        attempt = _Attempt(machine, supply, delivery, progress)
+        try:
+            await attempt.make()
+        except UnreachableError:
+            losses = losses + 1 if attempt.left in (-1, left) else 1
+            left = left if attempt.left < 0 else attempt.left
+            if losses >= TRIES:
+                raise
+            await asyncio.sleep(PAUSE * losses)
+            await _end_others(machine, delivery)
+        else:
+            return
+
+
+async def _end_others(machine: RemoteMachine, delivery: Delivery) -> None:
+    """Servers of this run that still wait on a connection that we lost are gone: they hold locks on paths."""
+    argv = ("sh", "-c", _END_OTHERS, "sh", f"{_MARK}={delivery.run}")
+    with contextlib.suppress(CommandFailedError, UnreachableError):
+        await machine.run(Command(argv=argv))
+
+
+class _Attempt:
+    """One connection's worth of a delivery."""
+
+    def __init__(self, machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
+        self.left = -1
+        """How many paths the host lacked when this began; -1 if it did not say."""
+        self._machine = machine
+        self._supply = supply
+        self._delivery = delivery
+        self._progress = progress
+
+    async def make(self) -> None:
+        """Everything has arrived. Raises `PushError` or `UnreachableError`."""
+        serve = ("env", f"{_MARK}={self._delivery.run}", "nix-store", "--serve", "--write")
+        async with self._machine.stream(Command(argv=serve)) as stream:
+            try:
+                await self._talk(stream)
+            except ExceptionGroup as group:
+                raise await self._meaning(stream, _first(group)) from group
+            except (ProtocolError, ChangedError, OSError) as error:
+                raise await self._meaning(stream, error) from error
+
+    async def _talk(self, stream: Stream) -> None:
+        delivery, progress = self._delivery, self._progress
+        sender = Sender(stream, self._supply, progress)
+        infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)
+        self.left = len(infos)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch())
+            await sender.send(infos, then=delivery.wanted)
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        self._progress.moved()
+        while True:
+            patience = self._progress.last_moved + STALLED - time.monotonic()
+            if patience <= 0:
+                break
+            await asyncio.sleep(patience)
+        message = f"the push stalled: no byte moved for {STALLED:g} s"
+        raise PushError(self._delivery.host.name, message, hint=AGAIN)
+
+    async def _meaning(self, stream: Stream, error: BaseException) -> BaseException:
+        """What went wrong, in the words of whoever knows."""
+        name = self._delivery.host.name
+        match error:
+            case EndOfStreamError() | BrokenPipeError():
+                return await self._last_words(stream)
+            case ProtocolError():
+                hint = "--copy-with nix pushes with nix copy instead"
+                return PushError(name, f"cannot talk to nix-store --serve on the host: {error}", hint=hint)
+            case ChangedError() | OSError():
+                hint = "nix-store --verify --check-contents checks the local store"
+                return PushError(name, f"the local store cannot be read: {error}", hint=hint)
+        return error
+
+    async def _last_words(self, stream: Stream) -> BaseException:
+        name = self._delivery.host.name
+        try:
+            async with asyncio.timeout(DYING):
+                ended = await stream.ended()
+        except UnreachableError as lost:
+            return lost
+        except TimeoutError:
+            return PushError(name, "nix-store --serve on the host ended its side but lives on", hint=AGAIN)
+        said = [line for line in ended.stderr.splitlines() if line.strip()]
+        reason = next((line.strip() for line in said if line.lstrip().startswith("error:")), "")
+        message = (
+            f"the host's store refused: {reason.removeprefix('error:').strip()}"
+            if reason
+            else (f"nix-store --serve on the host ended with exit status {ended.status}")
+        )
+        return PushError(name, message, said=said[-5:], hint=AGAIN)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

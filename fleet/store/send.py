@@ -1,0 +1,148 @@
+"""Bringing paths to one host: one question what it lacks, then everything it lacks without waiting in between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.store import wire
+from fleet.store.supply import BLOCK, Supply, length
+from fleet.store.wire import PathInfo, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+
+    from fleet.machine import Stream
+
+PIECE = 1 << 18
+"""Bytes handed to the connection at once, at most: what waits there counts for each host."""
+AHEAD = 1 << 20
+"""Bytes that are read before the connection asks for them."""
+
+
+@dataclass
+class Progress:
+    """How far one host is. `total` is exact once the host has said what it lacks."""
+
+    paths: int = 0
+    nar_bytes: int = 0
+    total: int = 0
+    sent: int = 0
+    """Bytes that went to the host, the question included."""
+    arrived: int = 0
+    """Paths that the host has said it has."""
+    last_moved: float = field(default_factory=time.monotonic)
+
+    def expect(self, infos: Collection[PathInfo]) -> None:
+        """The host lacks these: the first time all that is to be pushed, after a lost connection the rest."""
+        self.paths = max(self.paths, self.arrived + len(infos))
+        self.nar_bytes = max(self.nar_bytes, sum(info.nar_size for info in infos))
+        self.total = self.sent + sum(map(length, infos))
+
+    def moved(self, count: int = 0) -> None:
+        """Something went over the connection."""
+        self.sent += count
+        self.last_moved = time.monotonic()
+
+
+class Sender:
+    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there."""
+
+    def __init__(self, stream: Stream, supply: Supply, progress: Progress) -> None:
+        self._stream = stream
+        self._supply = supply
+        self._progress = progress
+        self._decoder = wire.Decoder(stream.read)
+        self._asked: set[str] = set()
+        self._greeted = False
+
+    async def lacking(self, wanted: Sequence[str], *, substitute: bool) -> list[PathInfo]:
+        """What must be sent so that the host has the wanted paths, in the order to send it. All of it is rooted.
+
+        One round trip where `wanted` holds all that the host lacks: the references of those are asked about along
+        with them. With `substitute`, the host has fetched first what its own caches have.
+        """
+        missing: dict[str, PathInfo] = {}
+        front = list(wanted)
+        while front:
+            known = await self._supply.infos(front)
+            beside = {path for info in known for path in info.references} - self._asked - set(front)
+            question = [*front, *sorted(beside)]
+            valid = await self._valid(question, substitute=substitute)
+            self._asked.update(question)
+            for info in await self._supply.infos(path for path in question if path not in valid):
+                missing[info.path] = info
+            front = sorted({path for info in missing.values() for path in info.references} - self._asked)
+        self._progress.expect(missing.values())
+        return wire.in_order(missing.values())
+
+    async def send(self, infos: Sequence[PathInfo], *, then: Sequence[str]) -> None:
+        """The host has the paths, and has said that the ones in `then` are valid."""
+        last = wire.query_valid_paths(then, lock=True, substitute=False)
+        self._progress.total += len(last)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(infos, last))
+            for info in infos:
+                answer = await self._decoder.number()
+                if answer != 1:
+                    raise ProtocolError(f"the answer to adding {info.path} was {answer}")
+                self._progress.arrived += 1
+                self._progress.moved()
+            lost = set(then) - set(await self._decoder.texts())
+        if lost:
+            raise ProtocolError(f"the host said that it has all, but lacks {min(lost)}")
+
+    async def _valid(self, paths: Sequence[str], *, substitute: bool) -> set[str]:
+        question = wire.query_valid_paths(paths, lock=True, substitute=substitute)
+        if not self._greeted:  # no need to wait for the server's greeting: it reads on
+            question = wire.hello() + question
+        await self._stream.write(question)
+        self._progress.moved(len(question))
+        if not self._greeted:
+            await self._decoder.version()
+            self._greeted = True
+        valid = set(await self._decoder.texts())
+        self._progress.moved()
+        return valid
+
+    async def _feed(self, infos: Sequence[PathInfo], last: bytes) -> None:
+        gathered = bytearray()  # small paths travel together: each piece costs an SSH packet at least
+        try:
+            async for block in self._blocks(infos):
+                if gathered and len(gathered) + len(block) > PIECE:
+                    await self._hand_over(gathered)
+                    gathered = bytearray()
+                if len(block) < PIECE:
+                    gathered += block
+                else:
+                    await self._hand_over(block)
+            await self._hand_over(gathered + last)
+        except BrokenPipeError:
+            return  # the server's last lines and its exit status say why
+
+    async def _blocks(self, infos: Iterable[PathInfo]) -> AsyncIterator[bytearray]:
+        """The blocks of all paths, some of them being read while earlier ones are sent."""
+        ahead: deque[tuple[int, asyncio.Task[bytearray]]] = deque()
+        waiting = 0
+        for info in infos:
+            whole = length(info)
+            for index, start in enumerate(range(0, whole, BLOCK)):
+                size = min(BLOCK, whole - start)
+                ahead.append((size, self._supply.block(info, index)))
+                waiting += size
+                while waiting > AHEAD and len(ahead) > 1:
+                    size, block = ahead.popleft()
+                    waiting -= size
+                    yield await asyncio.shield(block)
+        for _, block in ahead:
+            yield await asyncio.shield(block)
+
+    async def _hand_over(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE):
+            piece = view[start : start + PIECE]
+            await self._stream.write(piece)
+            self._progress.moved(len(piece))

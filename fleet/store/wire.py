@@ -1,0 +1,209 @@
+"""Pure: the encoding of the serve protocol. Numbers are 8 bytes, little end first; text is padded to 8 bytes.
+
+Nix 2.8 to 2.36 and Lix speak version 2.7 of it; 2.35 and later answer with 2.8, which changes nothing used here.
+"""
+
+from __future__ import annotations
+
+import enum
+import graphlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+HELLO, ANSWER = 0x390C9DEB, 0x5452EECB
+VERSION = 0x207
+OLDEST = 0x205
+"""2.5 is the first version that can add a path with its NAR (Nix 2.1, 2018)."""
+LONGEST_TEXT = 1 << 20
+MOST_ITEMS = 1 << 20
+"""A server that announces more than these is broken, and must not cost us memory."""
+_NUMBER = struct.Struct("<Q")
+_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
+_SHA256_BASE32, _SHA256_BASE16 = 52, 64
+
+
+class Request(enum.IntEnum):
+    """What a client asks for. Each is followed by its own fields."""
+
+    QUERY_VALID_PATHS = 1
+    QUERY_PATH_INFOS = 2
+    DUMP_STORE_PATH = 3
+    ADD_TO_STORE_NAR = 9
+
+
+class ProtocolError(Exception):
+    """The other side said what the protocol does not allow."""
+
+
+class EndOfStreamError(ProtocolError):
+    """The other side ended in the middle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathInfo:
+    """A store path, as its store knows it."""
+
+    path: str
+    deriver: str = ""
+    references: tuple[str, ...] = ()
+    nar_hash: str
+    """SHA-256 of the NAR in base 16."""
+    nar_size: int
+    """Bytes."""
+    signatures: tuple[str, ...] = ()
+    content_address: str = ""
+
+
+def number(value: int) -> bytes:
+    """The encoding of a number."""
+    return _NUMBER.pack(value)
+
+
+def text(value: str | bytes) -> bytes:
+    """The encoding of a text."""
+    data = value.encode() if isinstance(value, str) else value
+    return _NUMBER.pack(len(data)) + data + bytes(-len(data) % 8)
+
+
+def texts(values: Sequence[str]) -> bytes:
+    """The encoding of a list or a set of texts."""
+    return _NUMBER.pack(len(values)) + b"".join(map(text, values))
+
+
+def hello() -> bytes:
+    """What a client says first."""
+    return number(HELLO) + number(VERSION)
+
+
+def query_valid_paths(paths: Sequence[str], *, lock: bool, substitute: bool) -> bytes:
+    """Asks which of the paths are valid. With `lock` they are roots for as long as the server lives."""
+    return number(Request.QUERY_VALID_PATHS) + number(lock) + number(substitute) + texts(paths)
+
+
+def query_path_infos(paths: Sequence[str]) -> bytes:
+    """Asks what the store knows about the paths."""
+    return number(Request.QUERY_PATH_INFOS) + texts(paths)
+
+
+def dump_store_path(path: str) -> bytes:
+    """Asks for the NAR of a path, which comes without its length."""
+    return number(Request.DUMP_STORE_PATH) + text(path)
+
+
+def add_to_store_nar(info: PathInfo) -> bytes:
+    """Adds a path. The NAR must follow, of exactly the size that the info says; the answer is the number 1."""
+    unregistered = not_ultimate = number(0)  # the far store sets the time, and trusts no claim that it was built there
+    return b"".join(
+        (
+            number(Request.ADD_TO_STORE_NAR),
+            text(info.path),
+            text(info.deriver),
+            text(info.nar_hash),
+            texts(info.references),
+            unregistered,
+            number(info.nar_size),
+            not_ultimate,
+            texts(info.signatures),
+            text(info.content_address),
+        )
+    )
+
+
+class Decoder:
+    """Reads values from `read(count)`, which returns at least one byte, or none at the end."""
+
+    def __init__(self, read: Callable[[int], Awaitable[bytes]]) -> None:
+        self._read = read
+        self._ahead = bytearray()
+
+    async def number(self) -> int:
+        """The next number."""
+        return int(_NUMBER.unpack(await self._exactly(8))[0])
+
+    async def text(self) -> str:
+        """The next text."""
+        size = await self.number()
+        if size > LONGEST_TEXT:
+            raise ProtocolError(f"a text of {size} bytes is announced")
+        padded = await self._exactly(size + -size % 8)
+        if any(padded[size:]):
+            raise ProtocolError("a text is not padded with zeros")
+        return padded[:size].decode(errors="replace")
+
+    async def texts(self) -> tuple[str, ...]:
+        """The next list."""
+        count = await self.number()
+        if count > MOST_ITEMS:
+            raise ProtocolError(f"a list of {count} items is announced")
+        return tuple([await self.text() for _ in range(count)])
+
+    async def version(self) -> int:
+        """The server's answer to `hello`. Raises `ProtocolError` unless it speaks a version that fleet speaks."""
+        if await self.number() != ANSWER:
+            raise ProtocolError("what answers is not nix-store --serve (does the login shell print something?)")
+        version = await self.number()
+        if version >> 8 != VERSION >> 8 or version < OLDEST:
+            raise ProtocolError(f"it speaks version {version >> 8}.{version & 0xFF}, fleet speaks 2.5 to 2.7")
+        return version
+
+    async def path_infos(self) -> dict[str, PathInfo]:
+        """The answer to `query_path_infos`: the paths that the store has."""
+        found: dict[str, PathInfo] = {}
+        while path := await self.text():
+            if len(found) >= MOST_ITEMS:
+                raise ProtocolError("an endless list of paths is coming")
+            deriver = await self.text()
+            references = await self.texts()
+            await self.number()  # download size
+            size = await self.number()
+            digest, address, signatures = await self.text(), await self.text(), await self.texts()
+            found[path] = PathInfo(
+                path=path,
+                deriver=deriver,
+                references=references,
+                nar_hash=base16(digest),
+                nar_size=size,
+                signatures=signatures,
+                content_address=address,
+            )
+        return found
+
+    async def _exactly(self, count: int) -> bytes:
+        while len(self._ahead) < count:
+            block = await self._read(max(1 << 16, count - len(self._ahead)))
+            if not block:
+                raise EndOfStreamError("it ended in the middle")
+            self._ahead += block
+        taken = bytes(self._ahead[:count])
+        del self._ahead[:count]
+        return taken
+
+
+def base16(digest: str) -> str:
+    """A SHA-256 in base 16, from `sha256:` and its base 32 or base 16. Raises `ProtocolError`."""
+    value = digest.removeprefix("sha256:")
+    if len(value) == _SHA256_BASE16 and not set(value) - set("0123456789abcdef"):
+        return value
+    if len(value) != _SHA256_BASE32 or set(value) - set(_BASE32):
+        raise ProtocolError(f"{digest!r} is not a SHA-256 in base 32")
+    total = 0
+    for character in value:  # Nix writes the last five bits first
+        total = total << 5 | _BASE32.index(character)
+    try:
+        return total.to_bytes(32, "little").hex()
+    except OverflowError as error:
+        raise ProtocolError(f"{digest!r} has more than 256 bits") from error
+
+
+def in_order(infos: Iterable[PathInfo]) -> list[PathInfo]:
+    """The infos so that each comes after those that it refers to: a store takes no path before its references."""
+    known = {info.path: info for info in infos}
+    graph = {path: [other for other in info.references if other != path] for path, info in known.items()}
+    try:
+        return [known[path] for path in graphlib.TopologicalSorter(graph).static_order() if path in known]
+    except graphlib.CycleError as error:
+        raise ProtocolError(f"store paths refer to each other: {' '.join(error.args[1])}") from error

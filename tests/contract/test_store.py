@@ -1,0 +1,295 @@
+"""The serve client against the `nix-store` that is installed here: the store it writes to is a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleet.errors import PushError, UnreachableError
+from fleet.inventory import Host
+from fleet.machine import Command, Output
+from fleet.machine.pipe import LocalStreams
+from fleet.model import HostName, RunId
+from fleet.steps.deliver import Delivery, deliver
+from fleet.store import nar, supply
+from fleet.store.nar import ChangedError, Nar
+from fleet.store.send import Progress
+from fleet.store.supply import BLOCK, Supply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+HOST = Host(name=HostName("web-1"))
+
+
+def nix_store(*argv: str, stdin: bytes = b"") -> str:
+    done = subprocess.run(["nix-store", *argv], check=True, capture_output=True, input=stdin)
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def closure(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The top of a tree of paths: ten small ones, and one of five blocks that all refer to."""
+    folder = tmp_path_factory.mktemp("closure")
+    (folder / "big").mkdir()
+    (folder / "big" / "data").write_bytes(os.urandom(5 * BLOCK))
+    (folder / "big" / "run").write_text("#!/bin/sh\n")
+    (folder / "big" / "run").chmod(0o755)
+    (folder / "big" / "link").symlink_to("nowhere//at/./all")
+    big = nix_store("--add", str(folder / "big")).strip()
+    paths = [big]
+    for place in range(10):
+        expression = (
+            f'builtins.toFile "fleet-test-{place}-{os.urandom(4).hex()}" '
+            f'(builtins.concatStringsSep "\\n" [{" ".join(f"(builtins.storePath {path})" for path in paths)}])'
+        )
+        argv = ["nix-instantiate", "--eval", "--read-write-mode", "--json", "--expr", expression]
+        made = subprocess.run(argv, check=True, capture_output=True, text=True)
+        paths.append(made.stdout.strip().strip('"'))
+    return paths[-1]
+
+
+class Target(LocalStreams):
+    """A machine whose store is a folder; `cut` bytes after each beginning, its connection is lost."""
+
+    def __init__(self, root: Path, cuts: Sequence[int] = ()) -> None:
+        self.root = root
+        self.cuts = list(cuts)
+        self.commands: list[Command] = []
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[Any]:
+        argv = tuple(command.argv)
+        if "--write" in argv:
+            argv = (*argv, "--store", str(self.root))
+        async with super().stream(Command(argv=argv)) as stream:
+            yield Cut(stream, self.cuts.pop(0)) if self.cuts else stream
+
+    async def run(self, command: Command, **_: object) -> Output:
+        self.commands.append(command)
+        return Output(status=0)
+
+    def bridge(self, command: Command) -> Any:
+        raise NotImplementedError
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> Any:
+        raise NotImplementedError
+
+
+class Instead(Target):
+    """A host where something else answers."""
+
+    def __init__(self, *argv: str) -> None:
+        super().__init__(Path("/nowhere"))
+        self.argv = argv
+
+    def stream(self, command: Command) -> Any:
+        return LocalStreams().stream(Command(argv=self.argv) if command.argv else command)
+
+
+class Cut:
+    """A connection that is lost after so many bytes went out."""
+
+    def __init__(self, stream: Any, left: int) -> None:
+        self._stream = stream
+        self._left = left
+
+    async def read(self, count: int) -> bytes:
+        return b"" if self._left <= 0 else await self._stream.read(count)
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(bytes(data)[: max(0, self._left)])
+        self._left -= len(data)
+        if self._left <= 0:
+            await self._stream.ended()
+            raise BrokenPipeError
+
+    async def ended(self) -> Output:
+        raise UnreachableError(HOST.name, "connection lost")
+
+
+def delivery(*wanted: str) -> Delivery:
+    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, substitute=False)
+
+
+async def test_an_empty_store_gets_the_whole_closure_and_then_nothing(closure: str, tmp_path: Path) -> None:
+    target, first, second = Target(tmp_path), Progress(), Progress()
+    async with Supply(LocalStreams()) as source:
+        await deliver(target, source, delivery(closure), first)
+        await deliver(target, source, delivery(closure), second)
+    assert first.paths == first.arrived == 11
+    assert first.sent == first.total
+    assert first.nar_bytes == sum(map(int, nix_store("-q", "--size", *nix_store("-qR", closure).split()).split()))
+    assert (second.paths, second.nar_bytes) == (0, 0)
+    nix_store("--store", str(tmp_path), "--verify", "--check-contents")
+    assert nix_store("--store", str(tmp_path), "-qR", closure) == nix_store("-qR", closure)
+
+
+async def test_a_dropped_connection_loses_nothing_that_had_arrived(
+    closure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.steps.deliver.PAUSE", 0.0)
+    target = Target(tmp_path, [1, 300, 2 * BLOCK, 5 * BLOCK + 3000, 6000])
+    progress = Progress()
+    async with Supply(LocalStreams()) as source:
+        await deliver(target, source, delivery(closure), progress)
+    assert nix_store("--store", str(tmp_path), "-qR", closure) == nix_store("-qR", closure)
+    assert progress.sent < 9 * BLOCK  # the big path in part, once in full, and never again
+    assert len(target.commands) == 5  # before each new try, servers that still wait are ended
+
+
+async def test_a_host_that_stays_away_is_given_up(
+    closure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.steps.deliver.PAUSE", 0.0)
+    target = Target(tmp_path, [2 * BLOCK] * 100)
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(UnreachableError):
+            await deliver(target, source, delivery(closure), Progress())
+    assert len(target.cuts) == 95
+
+
+async def test_what_the_server_says_last_is_the_error(closure: str, tmp_path: Path) -> None:
+    source = Supply(LocalStreams())
+    async with source:
+        (info,) = await source.infos([closure])
+        source._infos[closure] = type(info)(**{**vars(info), "nar_hash": "0" * 64})
+        with pytest.raises(PushError, match="hash mismatch"):
+            await deliver(Target(tmp_path), source, delivery(closure), Progress())
+
+
+async def test_a_missing_local_path_is_named(tmp_path: Path) -> None:
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(PushError, match="is not in the local store"):
+            await deliver(Target(tmp_path), source, delivery("/nix/store/" + "0" * 32 + "-x"), Progress())
+
+
+async def test_a_path_that_changed_its_size_is_not_sent(closure: str, tmp_path: Path) -> None:
+    async with Supply(LocalStreams()) as source:
+        (info,) = await source.infos([closure])
+        source._infos[closure] = type(info)(**{**vars(info), "nar_size": info.nar_size + 8})
+        with pytest.raises(PushError, match="the local store says"):
+            await deliver(Target(tmp_path), source, delivery(closure), Progress())
+
+
+async def test_a_host_without_nix_says_so(closure: str) -> None:
+    bare = Instead("sh", "-c", "echo sh: no nix-store >&2; exit 127")
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(PushError, match="exit status 127") as raised:
+            await deliver(bare, source, delivery(closure), Progress())
+    assert raised.value.said == ("sh: no nix-store",)
+
+
+@pytest.mark.parametrize("lie", ["valid", "noise"])
+async def test_a_host_that_lies_is_not_believed(closure: str, lie: str) -> None:
+    """It says that it has all, or something else altogether."""
+
+    says = {
+        "valid": "wire.number(wire.ANSWER) + wire.number(0x207) + wire.texts(sys.argv[1:]) + wire.texts([])",
+        "noise": "b'x' * 4096",
+    }[lie]
+    script = f"import sys; from fleet.store import wire; sys.stdout.buffer.write({says})"
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(PushError):
+            await deliver(Instead(sys.executable, "-c", script, closure), source, delivery(closure), Progress())
+
+
+async def test_hosts_that_follow_each_other_share_one_reading(closure: str, tmp_path: Path) -> None:
+    async with Supply(LocalStreams()) as source, asyncio.TaskGroup() as group:
+        for place in range(3):
+            group.create_task(deliver(Target(tmp_path / str(place)), source, delivery(closure), Progress()))
+    assert source.reads == 16  # five blocks and a bit, and ten small paths
+
+
+async def test_a_slow_host_keeps_nobody_waiting_and_nothing_in_memory(closure: str, tmp_path: Path) -> None:
+    fast_is_done = asyncio.Event()
+
+    class Slow(Target):
+        @contextlib.asynccontextmanager
+        async def stream(self, command: Command) -> AsyncIterator[Any]:
+            async with super().stream(command) as stream:
+                write = stream.write
+
+                async def wait(data: bytes) -> None:
+                    if len(data) > BLOCK // 8:
+                        await fast_is_done.wait()
+                    await write(data)
+
+                stream.write = wait
+                yield stream
+
+    async with Supply(LocalStreams(), window=2 * BLOCK) as source, asyncio.TaskGroup() as group:
+        group.create_task(deliver(Slow(tmp_path / "slow"), source, delivery(closure), Progress()))
+        await deliver(Target(tmp_path / "fast"), source, delivery(closure), Progress())
+        assert source._blocks._weight <= 2 * BLOCK
+        fast_is_done.set()
+    assert source.reads > 16
+    assert nix_store("--store", str(tmp_path / "slow"), "-qR", closure) == nix_store("-qR", closure)
+
+
+_NAMES = st.text("abc.-_ Aé", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
+_TREES = st.recursive(
+    st.one_of(st.binary(max_size=40), st.tuples(st.binary(max_size=40)), st.sampled_from(["to//x/.", "é"])),
+    lambda inner: st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _grow(path: Path, tree: Any) -> None:
+    match tree:
+        case dict():
+            path.mkdir()
+            for name, inner in tree.items():
+                _grow(path / name, inner)
+        case str():
+            os.symlink(tree, path)  # noqa: PTH211  # a Path would tidy it up
+        case bytes():
+            path.write_bytes(tree)
+        case (content,):
+            path.write_bytes(content)
+            path.chmod(0o755)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(tree=_TREES, start=st.integers(0, 500), count=st.integers(0, 500))
+def test_a_nar_is_what_nix_makes_of_the_tree(
+    tmp_path_factory: pytest.TempPathFactory, tree: Any, start: int, count: int
+) -> None:
+    path = tmp_path_factory.mktemp("tree") / "top"
+    _grow(path, tree)
+    theirs = subprocess.run(["nix-store", "--dump", str(path)], check=True, capture_output=True).stdout
+    ours = Nar.of(str(path), b"head")
+    assert bytes(ours.read(0, ours.size)) == b"head" + theirs
+    start = min(start, ours.size)
+    assert bytes(ours.read(start, count)) == (b"head" + theirs)[start : start + count]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(100))
+    ours = Nar.of(str(file))
+    file.write_bytes(b"")
+    with pytest.raises(ChangedError, match="shorter than it was"):
+        ours.read(0, ours.size)
+
+
+def test_a_socket_has_no_nar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ChangedError, match="neither"):
+        nar.Nar.of(str(tmp_path / "pipe"))
+
+
+async def test_a_local_store_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply, "READ_ONLY", Command(argv=("true",)))
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(PushError, match="local nix-store --serve"):
+            await deliver(Target(tmp_path), source, delivery("/nix/store/x"), Progress())
