@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncssh
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
-from fleet.inventory import Host
+from fleet.inventory import Host, Kind
 from fleet.inventory.values import host_and_port
 from fleet.machine.ssh import Secret, SshMachine
 from fleet.machine.translate import translated
@@ -35,6 +35,9 @@ class Patience:
 
 
 PATIENCE = Patience()
+FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+"""Put before asyncssh's own first choice, ChaCha20, which costs us twice the CPU (1 GiB: 2.2 s against 1.2 s). Not for
+a Pi, where AES has no instructions and ChaCha20 is the faster one."""
 KEEPALIVE_COUNT = 4
 USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
@@ -149,7 +152,7 @@ class Logins:
             # One that is encrypted is the agent's to use.
             chosen |= {"client_keys": [str(host.identity_file)], "ignore_encrypted": True}
         try:
-            options = await asyncssh.SSHClientConnectionOptions.construct(
+            options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
                 config=(),  # without these words, ~/.ssh/config is not read here
                 host=address,
                 connect_timeout=self.patience.connect,
@@ -160,11 +163,14 @@ class Logins:
             )
             if host.user is None and options.config.get("User") is None and not isinstance(host, JumpHost):
                 chosen["username"] = "root"
+            if host.kind is not Kind.PI and options.config.get("Ciphers") is None:
+                chosen["encryption_algs"] = FAST_CIPHERS
             known_hosts = self._known_hosts(host, options)
-            return await asyncssh.SSHClientConnectionOptions.construct(options, known_hosts=known_hosts, **chosen)
+            options = await asyncssh.SSHClientConnectionOptions.construct(options, known_hosts=known_hosts, **chosen)
         except OSError as error:
             what = f"cannot read {error.filename}: {error.strerror}"
             raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
+        return options
 
     def _known_hosts(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> Any:
         """The keys to trust. Never None, which would trust every key; and never asyncssh's own defaults."""
