@@ -19,7 +19,7 @@ from fleet.events import (
     PhaseStarted,
 )
 from fleet.inventory import BuildOn
-from fleet.model import Goal, HostResult, Phase, Severity
+from fleet.model import Goal, HostResult, Outcome, Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host, require_deployable
@@ -63,9 +63,7 @@ class Preparation:
     async def prepare(self) -> Prepared:
         """The plan. Raises EvaluationError or BuildError, which stop everything unless the run keeps going."""
         await self._each(self._hosts, self._look)
-        if self._run.request.all_or_nothing and self.results:
-            bad = ", ".join(self.results)
-            self._end(*(result.skipped(host, f"all or nothing, and {bad} cannot take part") for host in self._left()))
+        if self._nothing():
             return Prepared(results=self.results)
         wanted = await choose_targets(self._run, self._left(), self._facts, self._links, self._leave_out)
         for host in self._left():
@@ -73,7 +71,17 @@ class Preparation:
                 self._report_plan(host, wanted[host.name].closure, Action.UNCHANGED.value)
                 self._end(result.unchanged(host, self._facts[host.name], wanted[host.name].closure))
         await self._build(wanted)
-        return await self._plan(wanted)
+        prepared = await self._plan(wanted)
+        return Prepared(results=self.results) if self._nothing() else prepared
+
+    def _nothing(self) -> bool:
+        """Whether it was all or nothing, and it is nothing: then every host has its result."""
+        bad = [name for name, one in self.results.items() if one.outcome in (Outcome.FAILED, Outcome.DEFERRED)]
+        if not bad or not self._run.request.all_or_nothing:
+            return False
+        why = f"all or nothing, and {', '.join(bad)} cannot take part"
+        self._end(*(result.skipped(host, why) for host in self._left()))
+        return True
 
     def _left(self) -> list[Host]:
         return [host for host in self._hosts if host.name not in self.results]
