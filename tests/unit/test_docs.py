@@ -1,0 +1,256 @@
+"""The documentation is held to the code: commands, links, error kinds, events, files and versions."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import shlex
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import fleet
+from fleet import cli, errors, events, model
+from fleet.deploy import result, rollout
+from fleet.host.program import source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`(fleet [^`\n]+)`")
+LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
+
+
+def without_blocks(text: str) -> str:
+    return BLOCK.sub("", text)
+
+
+def shown_commands(text: str) -> Iterator[str]:
+    """`$ fleet …` in blocks, each part of a chain by itself, and code spans that say more than a command's name."""
+    for _, block in BLOCK.findall(text):
+        for line in block.splitlines():
+            if line.startswith(("$ ", "fleet ")):
+                parts = re.split(r"&&|\||\s&(?:\s|$)", line.removeprefix("$ "))
+                yield from (part.strip() for part in parts if part.strip().startswith("fleet "))
+    yield from (span for span in SPAN.findall(without_blocks(text)) if span.removeprefix("fleet ") not in cli.COMMANDS)
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{page}:{command}")
+    for page, text in TEXT.items()
+    for command in dict.fromkeys(shown_commands(text))
+]
+
+
+def parse(group: click.Group, arguments: list[str]) -> None:
+    """Raises `click.UsageError` unless click accepts the command. Nothing is executed."""
+    if not arguments or arguments[0].startswith("-"):
+        with pytest.raises(click.exceptions.Exit):
+            group.make_context("fleet", arguments)
+        return
+    command = group.get_command(click.Context(group), arguments[0])
+    if command is None:
+        raise click.UsageError(f"there is no command {arguments[0]}")
+    if isinstance(command, click.Group) and arguments[1:]:
+        parse(command, arguments[1:])
+    elif not isinstance(command, click.Group):
+        command.make_context(arguments[0], arguments[1:])
+
+
+@pytest.mark.parametrize("shown", COMMANDS)
+def test_a_command_that_is_shown_parses(shown: str) -> None:
+    parse(cli.fleet, shlex.split(shown, comments=True)[1:])
+
+
+@pytest.mark.parametrize(
+    "wrong", ["fleet deplyo", "fleet deploy --gaol test", "fleet trust", "fleet lab power x maybe"]
+)
+def test_a_command_that_is_wrong_would_be_noticed(wrong: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(cli.fleet, shlex.split(wrong)[1:])
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) > 20
+    assert "`fleet lab`" in TEXT["README.md"]
+
+
+def test_the_readme_has_every_command() -> None:
+    rows = re.findall(r"^\| `fleet (\w+)` \|", TEXT["README.md"], re.MULTILINE)
+    assert rows == list(cli.COMMANDS)
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXT)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in LINK.findall(without_blocks(TEXT[page])):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), f"{page}: {link}"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{page}: {link}"
+
+
+def subclasses(parent: type[Any]) -> Iterator[type[Any]]:
+    yield parent
+    for child in parent.__subclasses__():
+        yield from subclasses(child)
+
+
+def kinds_of_failures() -> set[str]:
+    """Of the errors, and those that results are given where no error is raised."""
+    found = {kind.kind for kind in subclasses(errors.FleetError)}
+    for module in (result, rollout):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Failure":
+                (kind,) = [keyword.value for keyword in node.keywords if keyword.arg == "kind"]
+                found |= {part.value for part in ast.walk(kind) if isinstance(part, ast.Constant) and part.value}
+    return {kind for kind in found if isinstance(kind, str)}
+
+
+def table(text: str, head: str) -> list[list[str]]:
+    """The cells of the first table whose header begins with this cell, without the header."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith(f"| {head} |"):
+            next(lines)
+            break
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def words(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_kind_of_failure_is_in_the_readme() -> None:
+    shown = [kind for row in table(TEXT["README.md"], "kind") for kind in words(row[0])]
+    # What found it bad, in `gone_back`, is a word for the host and no kind.
+    assert set(shown) == kinds_of_failures() - {"found"}
+    assert len(shown) == len(set(shown))
+
+
+def test_every_outcome_is_in_the_readme() -> None:
+    assert [words(row[0])[0] for row in table(TEXT["README.md"], "outcome")] == [one.value for one in model.Outcome]
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    shown = [int(row[0]) for row in table(TEXT["README.md"], "exit code")]
+    assert shown == [4, 130, 5, 3, 2, 1, 0]
+    assert {kind.exit_code for kind in subclasses(errors.FleetError)} <= set(shown)
+
+
+def section(text: str, heading: str) -> str:
+    """From this heading to the next of the same level or higher."""
+    level = heading.split(" ")[0]
+    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def concrete_events(parent: type[events.Event] = events.Event) -> Iterator[type[events.Event]]:
+    for child in parent.__subclasses__():
+        if child is events.HostEvent:
+            yield from concrete_events(child)
+        else:
+            yield child
+
+
+@pytest.mark.parametrize("event", list(concrete_events()), ids=events.event_name)
+def test_every_event_is_documented_with_its_fields(event: type[events.Event]) -> None:
+    text = section(TEXT["docs/json.md"], f"### `{events.event_name(event)}`")
+    shown = [words(row[0])[0] for row in table(text, "field")]
+    assert shown == [field.name for field in dataclasses.fields(event)]
+
+
+def test_no_event_is_documented_that_there_is_not() -> None:
+    shown = re.findall(r"^### `(\w+)`$", TEXT["docs/json.md"], re.MULTILINE)
+    assert set(shown) == {events.event_name(event) for event in concrete_events()}
+
+
+def fields_of(thing: str) -> set[str]:
+    return {word for row in table(TEXT["docs/json.md"], f"field of {thing}") for word in words(row[0])}
+
+
+def test_results_and_failures_are_documented() -> None:
+    failure = model.Failure(kind="push", message="no")
+    outcome = model.HostResult(host=model.HostName("a"), outcome=model.Outcome.FAILED, failure=failure)
+    shown = events.event_json(events.HostFinished(host=outcome.host, result=outcome))["result"]
+    assert fields_of("a result") == set(shown)
+    assert fields_of("a failure") == set(shown["error"])
+
+
+@pytest.mark.parametrize("verb", ["status", "health", "generations"])
+def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    inventory = tmp_path / "fleet.toml"
+    inventory.write_text(f'[hosts.a]\naddress = "127.0.0.1"\nport = {port}\nuser = "root"\n')
+    done = CliRunner().invoke(cli.fleet, [verb, "--json", "--file", str(inventory)], standalone_mode=False)
+    (host,) = json.loads(done.stdout)["hosts"]
+    assert fields_of(f"`{verb}`") == set(host)
+
+
+def test_the_files_of_a_transaction_are_documented() -> None:
+    program = source()
+    written = set(re.findall(r"\bput (\w+) ", program)) | set(re.findall(r'>>?"\$open/(\w+)"', program))
+    assert "goal | who | from | activation | confirm)" in program, "begin writes the keys of its order by their names"
+    written |= {"run", "new", "goal", "who", "from", "activation", "confirm", "rebooted"}
+    shown = {word for row in table(TEXT["docs/transaction.md"], "file in `/run/fleet/open`") for word in words(row[0])}
+    assert shown == written
+
+
+def test_the_states_of_a_transaction_are_documented() -> None:
+    drawn = re.search(r"^#   (switching .*?)\n#\n", source(), re.MULTILINE | re.DOTALL)
+    assert drawn
+    states = set(re.findall(r"[a-z]{5,}", drawn[1])) - {"goal", "test"}
+    assert {words(row[0])[0] for row in table(TEXT["docs/transaction.md"], "state")} == states
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    versions = re.findall(r"^## \[(.+?)\]", TEXT["CHANGELOG.md"], re.MULTILINE)
+    assert versions[0] == fleet.__version__
+
+
+def test_decisions_are_numbered_and_short() -> None:
+    decisions = [page for page in TEXT if page.startswith("docs/decisions/")]
+    for number, page in enumerate(decisions, 1):
+        assert page.startswith(f"docs/decisions/{number:04}-")
+        assert TEXT[page].startswith(f"# {number}. ")
+        assert len(TEXT[page].splitlines()) <= 30, page
+
+
+TEMPLATE = Path(fleet.__file__).parent / "lab" / "template"
+
+
+def test_everything_that_a_lab_host_may_say_is_documented() -> None:
+    defaults = re.search(
+        r"^  defaults = \{\n(.*?)^  \};", (TEMPLATE / "system.nix").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert defaults
+    keys = re.findall(r"^    (\w+) =", defaults[1], re.MULTILINE)
+    assert len(keys) > 10
+    assert [key for key in keys if not re.search(rf"\b{key}\b", TEXT["docs/lab.md"])] == []
