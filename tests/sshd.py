@@ -65,13 +65,16 @@ class Server:
         self.lines.append(process.command or "")
         if process.term_type:
             self.terminals.append(process.term_type)
-        self.at_once += 1
-        self.most_at_once = max(self.at_once, self.most_at_once)
         try:
             with contextlib.suppress(OSError, asyncssh.Error):
                 await self._run(process)
         finally:
             self.at_once -= 1
+
+    async def is_busy(self) -> None:
+        """A command is at work."""
+        while not self._children:  # noqa: ASYNC110 - a child has no event for its birth
+            await asyncio.sleep(0.005)
 
     async def _run(self, process: Process) -> None:
         environment = os.environ | ({"PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else {})
@@ -135,6 +138,8 @@ class _Handler(asyncssh.SSHServer):
     def session_requested(self) -> Any:
         if self._server.at_once >= self._server.sessions:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "open failed")
+        self._server.at_once += 1
+        self._server.most_at_once = max(self._server.at_once, self._server.most_at_once)
         assert self._connection is not None
         channel = self._connection.create_server_channel(encoding=None)
         return channel, asyncssh.SSHServerProcess(self._server.serve, None, 3, allow_scp=False)

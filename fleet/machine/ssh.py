@@ -63,6 +63,8 @@ class SshMachine:
         self._password = password
         self._channels = asyncio.Semaphore(CHANNELS)
         self._sessions = 0
+        """Sessions that are open, or were asked for."""
+        self._queue = asyncio.Lock()
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
@@ -99,7 +101,6 @@ class SshMachine:
         elevate = command.root and self._host.sudo is not Sudo.NONE
         argv = self._elevated(command.argv) if elevate else command.argv
         process = await self._session(shlex.join(argv))
-        self._sessions += 1
         try:
             if elevate:
                 await self._pass_sudo(process)
@@ -111,17 +112,26 @@ class SshMachine:
 
     async def _session(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
         """The line has been started. A host that allows few sessions at once gives us one when another has ended."""
-        while True:
-            others = self._sessions
-            try:
-                # ~/.ssh/config may ask for a terminal, which would mix stderr into stdout.
-                return await self.connection.create_process(
-                    line, encoding=None, request_pty=False, x11_forwarding=False
-                )
-            except asyncssh.ChannelOpenError:
-                if not others or self.connection.is_closed():
-                    raise
-            await asyncio.sleep(ASK_AGAIN)
+        with contextlib.suppress(asyncssh.ChannelOpenError):
+            return await self._ask(line)
+        async with self._queue:
+            while True:
+                others = self._sessions
+                try:
+                    return await self._ask(line)
+                except asyncssh.ChannelOpenError:
+                    if self.connection.is_closed() or not (others or self._sessions):
+                        raise
+                await asyncio.sleep(ASK_AGAIN)
+
+    async def _ask(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+        self._sessions += 1
+        try:
+            # ~/.ssh/config may ask for a terminal, which would mix stderr into stdout.
+            return await self.connection.create_process(line, encoding=None, request_pty=False, x11_forwarding=False)
+        except BaseException:
+            self._sessions -= 1
+            raise
 
     def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)

@@ -28,6 +28,7 @@ FOREIGN: tuple[tuple[type[Exception], type[HostError], str], ...] = (
     (asyncssh.ChannelOpenError, UnreachableError, "the host opens no further session"),
     (asyncssh.ChannelListenError, UnreachableError, "the host cannot forward"),
     (asyncssh.ConnectionLost, UnreachableError, "connection lost"),
+    (ConnectionResetError, UnreachableError, "connection lost"),
     (asyncssh.DisconnectError, UnreachableError, "connection refused by the SSH server"),
     (asyncssh.Error, UnreachableError, "SSH failed"),
     # asyncssh.TimeoutError has an empty message; the built-in one is an OSError too.

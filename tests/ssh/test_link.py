@@ -1,0 +1,107 @@
+"""One host's connection for a whole run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import UnreachableError
+from fleet.machine import Command
+from fleet.machine.link import Link
+from tests.fakes import nothing_left
+from tests.sshd import Server, network
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.inventory import Host
+    from fleet.machine.login import Logins
+    from tests.ssh.conftest import MakeHost
+
+
+@pytest.fixture
+async def link(logins: Logins, host: Host) -> AsyncIterator[Link]:
+    link = Link(logins, host)
+    yield link
+    await link.close()
+
+
+async def test_nothing_is_connected_before_it_is_needed(link: Link, server: Server) -> None:
+    assert server.connections == []
+    await link.close()
+
+
+async def test_one_connection_serves_all_commands(link: Link, server: Server) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(link.run(Command(argv=("true",))))
+    assert len(server.connections) == 1
+
+
+async def test_lost_connection_is_opened_again_and_nothing_is_repeated(
+    link: Link, server: Server, tmp_path: Path
+) -> None:
+    count = Command(argv=("sh", "-c", f"echo x >> {tmp_path}/count; exec sleep 60"))
+    task = asyncio.create_task(link.run(count))
+    await server.is_busy()
+    await asyncio.sleep(0.02)
+    server.drop()
+    with pytest.raises(UnreachableError):
+        await task
+    assert (await link.run(Command(argv=("cat", str(tmp_path / "count"))))).stdout == "x\n"
+
+
+async def test_host_that_stays_away_is_unreachable_each_time(
+    logins: Logins, make_host: MakeHost, server: Server
+) -> None:
+    async with network(server.port) as between:
+        link = Link(logins, make_host(port=between.port))
+        await link.run(Command(argv=("true",)))
+        between.silence()
+        for _ in range(2):
+            with pytest.raises(UnreachableError):
+                await link.run(Command(argv=("true",)))
+        await link.close()
+
+
+async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: Link, server: Server) -> None:
+    await link.run(Command(argv=("true",)))
+    async with link.fresh() as machine:
+        await machine.run(Command(argv=("true",)))
+        assert len(server.connections) == 2
+    await asyncio.sleep(0.02)
+    assert [connection.is_closed() for connection in server.connections] == [False, True]
+
+
+async def test_refused_command_does_not_end_its_neighbours(link: Link, server: Server) -> None:
+    server.sessions = 1
+    slow = asyncio.create_task(link.run(Command(argv=("sh", "-c", "sleep 0.1; echo slow"))))
+    await server.is_busy()
+    assert (await link.run(Command(argv=("echo", "quick")))).stdout == "quick\n"
+    assert (await slow).stdout == "slow\n"
+
+
+async def test_bridge_and_dial_go_through_the_same_connection(link: Link, server: Server) -> None:
+    async with link.bridge(Command(argv=("cat",))) as bridge:
+        reader, writer = await asyncio.open_unix_connection(bridge.socket)
+        writer.write(b"x")
+        writer.write_eof()
+        assert await reader.read() == b"x"
+        writer.close()
+        await writer.wait_closed()
+    (await link.dial("127.0.0.1", server.port, timeout=5)).close()
+    async with link.stream(Command(argv=("echo", "x"))) as stream:
+        assert await stream.read(2) == b"x\n"
+    assert server.users == ["root"]
+
+
+async def test_closing_ends_what_is_under_way(link: Link, server: Server) -> None:
+    with nothing_left():
+        task = asyncio.create_task(link.run(Command(argv=("sleep", "60"))))
+        await server.is_busy()
+        await link.close()
+        with pytest.raises(UnreachableError):
+            await task

@@ -1,0 +1,145 @@
+"""Becoming root by sudo: a script on the server's PATH stands for it, as strict as the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
+from fleet.machine import Command
+from fleet.machine.ssh import Secret
+from fleet.model import HostName
+from tests.sshd import Server, scripts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.machine.login import Logins
+    from tests.ssh.conftest import MakeHost
+
+PASSWORDLESS = """
+[ "$1" = -n ] || { echo "sudo: $1: not passwordless" >&2; exit 9; }
+shift; [ "$1" = -- ] && shift; BECAME=root exec "$@" """
+STRICT = """
+case $1 in -n) echo 'sudo: a password is required' >&2; exit 1 ;; esac
+while [ "$1" != -- ]; do if [ "$1" = -p ]; then prompt=$2; shift; fi; shift; done; shift
+echo 'We trust you have received the usual lecture.' >&2
+for try in 1 2 3; do
+    printf %s "$prompt" >&2
+    read -r password || exit 1
+    if [ "$password" = 'p w"$' ]; then BECAME=root exec "$@"; fi
+    echo 'Sorry, try again.' >&2
+done
+echo 'sudo: 3 incorrect password attempts' >&2; exit 1"""
+NOT_NEEDED = """
+while [ "$1" != -- ]; do shift; done; shift; BECAME=root exec "$@" """
+NOT_ALLOWED = """
+echo 'Sorry, user me may not run sudo here.' >&2; exit 1"""
+WHO = Command(argv=("sh", "-c", 'echo "${BECAME:-nobody}"; cat; echo "an error" >&2'), stdin=b"data\n")
+
+
+@pytest.fixture
+def sudo(server: Server, tmp_path: Path) -> Server:
+    server.path = scripts(tmp_path / "bin", {"sudo": STRICT})
+    return server
+
+
+def with_password(logins: Logins, text: str) -> Logins:
+    return dataclasses.replace(logins, sudo_passwords={HostName("web-1"): Secret(text)})
+
+
+def install(server: Server, text: str) -> None:
+    from pathlib import Path
+
+    scripts(Path(server.path), {"sudo": text})
+
+
+async def test_without_sudo_nothing_is_elevated(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    async with logins.connect(make_host()) as machine:
+        assert (await machine.run(WHO)).stdout == "nobody\ndata\n"
+
+
+async def test_passwordless_sudo(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, PASSWORDLESS)
+    lines: list[str] = []
+    async with logins.connect(make_host(sudo=True)) as machine:
+        output = await machine.run(WHO, on_line=lines.append)
+    assert (output.stdout, output.stderr, lines) == ("root\ndata\n", "an error\n", ["an error"])
+
+
+async def test_command_that_needs_no_root_is_not_elevated(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    async with logins.connect(make_host(sudo=True)) as machine:
+        assert (await machine.run(dataclasses.replace(WHO, root=False))).stdout == "nobody\ndata\n"
+
+
+async def test_right_password(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    async with with_password(logins, 'p w"$').connect(make_host(sudo="password")) as machine:
+        output = await machine.run(WHO)
+    assert (output.stdout, output.stderr) == ("root\ndata\n", "an error\n")
+    assert not any('p w"$' in line for line in sudo.lines)
+
+
+async def test_wrong_password_is_given_once(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    async with with_password(logins, "wrong").connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match="sudo password refused") as caught:
+            await machine.run(WHO)
+    assert "wrong" not in repr(caught.value.failure())
+
+
+async def test_password_that_is_not_needed_never_reaches_the_command(
+    logins: Logins, make_host: MakeHost, sudo: Server
+) -> None:
+    install(sudo, NOT_NEEDED)
+    async with with_password(logins, "secret").connect(make_host(sudo="password")) as machine:
+        assert (await machine.run(WHO)).stdout == "root\ndata\n"
+
+
+async def test_password_that_nobody_has_is_refused(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    async with logins.connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match="sudo password refused"):
+            await machine.run(WHO)
+
+
+@pytest.mark.parametrize(("text", "told"), [(NOT_ALLOWED, "may not run sudo"), (STRICT, "a password is required")])
+async def test_sudo_that_refuses_is_told_with_the_remedy(
+    logins: Logins, make_host: MakeHost, sudo: Server, text: str, told: str
+) -> None:
+    install(sudo, text)
+    async with logins.connect(make_host(sudo=True)) as machine:
+        with pytest.raises(AuthenticationError, match="sudo refused") as caught:
+            await machine.run(WHO)
+    assert told in caught.value.said[-1]
+    assert 'sudo = "password"' in caught.value.hint
+
+
+async def test_sudo_that_is_not_there_is_refused(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, "exec no-such-sudo")
+    async with logins.connect(make_host(sudo=True)) as machine:
+        with pytest.raises(AuthenticationError):
+            await machine.run(WHO)
+
+
+async def test_sudo_that_never_asks_is_given_up(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, "exec sleep 60")
+    async with logins.connect(make_host(sudo=True)) as machine:
+        with pytest.raises(CommandFailedError, match="did not end"):
+            await machine.run(dataclasses.replace(WHO, timeout=0.05))
+
+
+async def test_connection_lost_in_sudo_is_no_refusal(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, "exec sleep 60")
+    async with logins.connect(make_host(sudo=True)) as machine:
+        task = asyncio.create_task(machine.run(WHO))
+        await sudo.is_busy()
+        sudo.drop()
+        with pytest.raises(UnreachableError, match="connection lost"):
+            await task
+
+
+def test_secret_shows_itself_to_nobody() -> None:
+    secret = Secret("hunter2")
+    assert "hunter2" not in f"{secret} {secret!r} {[secret]} {dataclasses.astuple(Command(argv=(str(secret),)))}"
+    assert secret.reveal() == "hunter2"
