@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -97,14 +98,15 @@ def ssh_argv(inventory: Inventory, host: Host) -> list[str]:
         argv += ["-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=/dev/null"]
         argv += ["-o", f"KnownHostsCommand={known}"]
     if host.jump is not None:
-        argv += ["-J", _jump(inventory, host.jump)]
+        argv += _through(inventory, host.jump)
     return [*argv, host.address[0]]
 
 
-def _jump(inventory: Inventory, jump: str) -> str:
+def _through(inventory: Inventory, jump: str) -> list[str]:
+    """The way through the jump host. One of ours has a key, an identity and perhaps a jump host of its own."""
     known = next((host for host in inventory.hosts.values() if host.name == jump), None)
     if known is None:
-        return jump
-    user = f"{known.user}@" if known.user else ""
-    port = f":{known.port}" if known.port else ""
-    return f"{user}{known.address[0]}{port}"
+        return ["-J", jump]
+    *login, address = ssh_argv(inventory, known)
+    command = shlex.join(login).replace("%", "%%")
+    return ["-o", f"ProxyCommand={command} -W '[%h]:%p' {shlex.quote(address)}"]
