@@ -24,6 +24,7 @@ def lab() -> None:
     \b
     fleet lab up && cd lab && fleet deploy --all
     fleet lab power gpu-01 off
+    fleet lab cut gpu-01; fleet lab restore gpu-01
     fleet lab down
     """
 
@@ -83,6 +84,50 @@ def power(folder: Path, host: str, state: str) -> None:
         _say(f"{host}: off")
     else:
         _say(f"{host}: {target.power_on()}, 127.0.0.1:{target.port}")
+
+
+@lab.command()
+@_folder
+@click.argument("host")
+@click.option("--new-only", is_flag=True, help="Connections that stand live on; no new one is let in.")
+def cut(folder: Path, host: str, *, new_only: bool) -> None:
+    """Cut HOST off the network, until it is restored or its power is cut."""
+    from fleet.lab import Lab, faults
+
+    faults.cut(Lab.find(folder).host(host), new_only=new_only)
+    _say(f"{host}: " + ("lets no new connection in" if new_only else "cut off the network"))
+
+
+@lab.command()
+@_folder
+@click.argument("host")
+@click.argument("what", type=click.Choice(["/nix", "/boot"]), default="/nix")
+@click.option("--prepare", is_flag=True, help="Give it a disk of its own, and leave that empty.")
+def fill(folder: Path, host: str, what: str, *, prepare: bool) -> None:
+    """Fill /nix or /boot of HOST, until it is restored.
+
+    It gets a small disk of its own first, so that this machine's disk stays as it is. Do that beforehand (--prepare)
+    to fill it in the middle of a deployment.
+    """
+    from fleet.lab import Lab, faults
+
+    target = Lab.find(folder).host(host)
+    if prepare:
+        faults.give_disk(target, what)
+    else:
+        faults.fill(target, what)
+    _say(f"{host}: {what} " + ("has a disk of its own" if prepare else "is full"))
+
+
+@lab.command()
+@_folder
+@click.argument("host")
+def restore(folder: Path, host: str) -> None:
+    """Undo every fault of HOST: it has power, network and space."""
+    from fleet.lab import Lab, faults
+
+    faults.restore(Lab.find(folder).host(host))
+    _say(f"{host}: restored")
 
 
 def _say(text: str) -> None:

@@ -149,6 +149,7 @@ def _container(boot: Boot, port: int) -> Any:
         labels={_FOLDER: str(boot.folder.resolve()), _HOST: boot.host},
         cgroupns="private",
         cap_add=["SYS_ADMIN", "NET_ADMIN"],
+        device_cgroup_rules=["c 10:237 rwm", "b 7:* rwm"],  # loop devices, for disks that can be filled
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
         stop_signal="SIGRTMIN+3",
     )

@@ -56,7 +56,7 @@ def _recipe() -> Iterator[Path]:
             shutil.copytree(package / "image", recipe)
             shutil.copytree(package / "template" / "system", recipe / "system")
             shutil.copy(package / "template" / "system.nix", recipe)
-        for script in ("setup", "boot-stage"):
+        for script in ("setup", "boot-stage", "disk"):
             (recipe / script).chmod(0o755)  # a wheel may have lost the bit
         yield recipe
 

@@ -1,0 +1,68 @@
+"""What can befall a host, done to lab hosts on purpose: a cut network, full disks, a host that stands still.
+
+Every fault lasts until `restore`; a cut ends with the host's power too. The host's clock is never touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fleet.lab.hosts import LabHost
+
+DISKS = {"/nix": 256, "/boot": 16}
+"""The folders that can be filled, and the MiB that are free in each when it gets a disk of its own."""
+_ALL = "policy drop;"
+_NEW = "policy accept; tcp flags & (syn | ack) == syn drop;"
+_RULES = """\
+table inet lab-fault
+delete table inet lab-fault
+table inet lab-fault {{
+    chain in {{ type filter hook input priority -300; iif lo accept; {into} }}
+    chain out {{ type filter hook output priority -300; oif lo accept; {out} }}
+}}
+"""
+
+
+def cut(host: LabHost, *, new_only: bool = False) -> None:
+    """No packet reaches or leaves the host, and nobody is told. With `new_only`, connections that stand live on."""
+    rules = _RULES.format(into=_NEW if new_only else _ALL, out=_NEW if new_only else _ALL)
+    host.exec("sh", "-c", f"nft -f - <<'RULES'\n{rules}RULES")
+
+
+def give_disk(host: LabHost, folder: str) -> None:
+    """The folder, /nix or /boot, is on a disk of its own: it can be filled. No deployment may be under way."""
+    if folder not in DISKS:
+        raise ConfigError(f"{folder} of a lab host cannot be filled", hint=f"what can: {', '.join(DISKS)}")
+    host.exec("lab-disk", "give", folder, str(DISKS[folder]))
+
+
+def fill(host: LabHost, folder: str) -> None:
+    """The folder's disk is full to the last block."""
+    give_disk(host, folder)
+    host.exec("lab-disk", "fill", folder)
+
+
+def make_read_only(host: LabHost, folder: str) -> None:
+    """Nothing can be written to the folder's disk, as when its file system has found an error."""
+    give_disk(host, folder)
+    host.exec("lab-disk", "read-only", folder)
+
+
+def freeze(host: LabHost) -> None:
+    """No process of the host runs, as if it hung or slept; its connections stand."""
+    host.container.pause()
+
+
+def restore(host: LabHost) -> None:
+    """Every fault is undone: the host has power, network and space, and may write."""
+    host.container.reload()
+    if host.container.status == "paused":
+        host.container.unpause()
+    if not host.is_on:
+        host.power_on()
+    host.exec("nft", "destroy", "table", "inet", "lab-fault")
+    for folder in DISKS:
+        host.exec("lab-disk", "restore", folder)
