@@ -28,7 +28,7 @@ def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
 
 def quoted(text: str) -> str:
     """The text as a Nix string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\r", "\\r")
     return f'"{escaped}"'
 
 
@@ -49,14 +49,6 @@ def read_evaluation(stdout: str) -> dict[HostName, tuple[Derivation, Closure]]:
     """What `evaluate` printed."""
     found = json.loads(stdout)
     return {HostName(host): (Derivation(both["drv"]), Closure(both["out"])) for host, both in found.items()}
-
-
-def host_names(flake: str) -> Command:
-    """Names the hosts that a flake configures, and the system of each that can be told cheaply."""
-    return _local(
-        *NIX, "eval", f"{flake}#nixosConfigurations", "--json", "--no-update-lock-file",
-        "--apply", "builtins.mapAttrs (_: c: c.pkgs.stdenv.hostPlatform.system or null)", timeout=PATIENTLY,
-    )  # fmt: skip
 
 
 def build(derivations: Iterable[Derivation], *, root: Path) -> Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
 from fleet.model import Closure, RunId
@@ -16,7 +17,7 @@ Lines = dict[str, list[str]]
 def parse(text: str) -> Lines:
     """The values of each key, in order. Lines without `=` are not ours: a login banner, say."""
     lines: Lines = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # and at nothing else: what a switch wrote may hold any other separator
         key, separator, value = line.partition("=")
         if separator:
             lines.setdefault(key, []).append(value)
@@ -29,7 +30,7 @@ def one(lines: Lines, key: str) -> str:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.strip().lstrip("-").isdigit() else 0
+    return int(text) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +233,7 @@ def view(lines: Lines) -> View:
     return View(
         state=one(lines, "state") or "unknown",
         running=Closure(one(lines, "running")),
-        status=int(status) if status.isdigit() else None,
+        status=int(status) if re.fullmatch(r"[0-9]{1,3}", status) else None,
         blame=one(lines, "blame"),
         reason=one(lines, "reason"),
         boot_entry=one(lines, "boot_entry"),
@@ -265,11 +266,12 @@ def generations(lines: Lines) -> tuple[Generation, ...]:
     """The answer to `generations`, oldest first."""
     found = []
     for line in lines.get("generation", ()):
-        number, created, closure = line.split(" ", 2)
+        number, _, rest = line.partition(" ")
+        created, _, closure = rest.partition(" ")
         found.append(
             Generation(
-                number=int(number),
-                created=int(created),
+                number=_number(number),
+                created=_number(created),
                 closure=Closure(closure),
                 current=one(lines, "current") == f"system-{number}-link",
                 running=one(lines, "running") == closure,

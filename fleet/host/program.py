@@ -75,8 +75,8 @@ class Order:
             "confirm": f"{max(1, round(self.host.confirm_timeout))}",
             "retry": "yes" if self.retry_quarantined else "",
         }
-        text = "".join(f"{key}={' '.join(value.split())}\n" for key, value in lines.items())
-        return text + "".join(f"ignore={pattern}\n" for pattern in self.host.ignore_units)
+        rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]
+        return "".join(f"{key}={' '.join(value.split())}\n" for key, value in rows)
 
 
 async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
@@ -98,7 +98,7 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
     match kind:
         case "locked":
             held = answers.open_transaction(lines)
-            closes = f"closes by itself in {held.closes_in} s at the latest" if held else ""
+            closes = f"it closes by itself in {max(0, held.closes_in)} s at the latest" if held else ""
             return LockedError(host.name, f"a transaction is open: {held or message}", hint=closes)
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"

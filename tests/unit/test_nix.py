@@ -1,0 +1,87 @@
+"""The argv of nix commands, and how their output reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fleet import nix
+from fleet.model import Closure, Derivation, HostName
+
+A, B = HostName("a"), HostName("b.lan")
+DRV = "/nix/store/" + "0" * 32 + "-x.drv"
+OTHER = "/nix/store/" + "1" * 32 + "-y.drv"
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("plain", '"plain"'),
+        ('say "hi"', '"say \\"hi\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("${evil}", '"\\${evil}"'),
+        ("$${x}", '"$\\${x}"'),
+        ("a\rb", '"a\\rb"'),
+    ],
+)
+def test_text_is_quoted_for_nix(text: str, quoted: str) -> None:
+    assert nix.quoted(text) == quoted
+
+
+def test_evaluation_asks_for_all_hosts_at_once_and_changes_no_lock_file() -> None:
+    command = nix.evaluate("/f", "nixosConfigurations", {A: ("a", "config"), B: ("b.lan", "config")})
+    assert command.argv[:3] == nix.NIX
+    assert command.argv[3:7] == ("eval", "/f#nixosConfigurations", "--json", "--no-update-lock-file")
+    assert command.argv[8] == (
+        'o: { "a" = { drv = o."a"."config".drvPath; out = o."a"."config".outPath; }; '
+        '"b.lan" = { drv = o."b.lan"."config".drvPath; out = o."b.lan"."config".outPath; }; }'
+    )
+    assert (command.root, command.timeout) == (False, nix.PATIENTLY)
+
+
+def test_evaluation_is_read() -> None:
+    found = nix.read_evaluation(json.dumps({"a": {"drv": DRV, "out": "/nix/store/o"}}))
+    assert found == {A: (Derivation(DRV), Closure("/nix/store/o"))}
+
+
+def test_build_goes_on_after_a_failure_and_keeps_its_results() -> None:
+    command = nix.build([Derivation(DRV), Derivation(OTHER)], root=Path("/r/closure"))
+    assert command.argv == (
+        "nix-store", "--realise", "--keep-going", "--add-root", "/r/closure", "--indirect", DRV, OTHER,
+    )  # fmt: skip
+    assert nix.build_on_host(Derivation(DRV)).root
+
+
+def test_derivations_that_failed_are_named_once() -> None:
+    stderr = (
+        f"building '{OTHER}'...\nerror: builder for '{DRV}' failed with exit code 1\n  error: 1 dependency of '{DRV}'\n"
+    )
+    assert nix.failed_derivations(stderr) == (DRV,)
+    assert nix.failed_derivations("error: something else\n") == ()
+
+
+def test_paths_go_by_stdin_however_many_there_are() -> None:
+    for command in (nix.sizes(["/nix/store/a", "/nix/store/b"]), nix.missing(["/nix/store/a", "/nix/store/b"])):
+        assert command.argv[:2] == ("xargs", "-r")
+        assert command.stdin == b"/nix/store/a\n/nix/store/b\n"
+
+
+@pytest.mark.parametrize(
+    ("substitute", "derivation", "flags"),
+    [
+        (True, False, ["--no-check-sigs", "--substitute-on-destination"]),
+        (False, True, ["--no-check-sigs", "--derivation"]),
+    ],
+)
+def test_copy_goes_to_the_socket(substitute: bool, derivation: bool, flags: list[str]) -> None:  # noqa: FBT001
+    command = nix.copy(Path("/tmp/s"), ["/nix/store/a"], substitute=substitute, derivation=derivation)
+    assert command.argv == (*nix.NIX, "copy", *flags, "--to", "unix:///tmp/s", "/nix/store/a")
+
+
+def test_other_commands() -> None:
+    assert nix.requisites("/nix/store/a").argv == ("nix-store", "--query", "--requisites", "/nix/store/a")
+    assert nix.add_file(Path("/f")).argv == ("nix-store", "--add", "/f")
+    assert nix.untracked_nix_files(Path("/f")).argv[:4] == ("git", "-C", "/f", "ls-files")
+    assert nix.DAEMON.root
