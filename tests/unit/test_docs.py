@@ -243,6 +243,13 @@ def test_decisions_are_numbered_and_short() -> None:
         assert len(TEXT[page].splitlines()) <= 30, page
 
 
+def test_every_command_of_the_lab_is_documented() -> None:
+    lab = cli.fleet.get_command(click.Context(cli.fleet), "lab")
+    assert isinstance(lab, click.Group)
+    shown = {command.split()[2] for command in shown_commands(section(TEXT["docs/lab.md"], "## Commands"))}
+    assert shown == set(lab.commands)
+
+
 TEMPLATE = Path(fleet.__file__).parent / "lab" / "template"
 
 
