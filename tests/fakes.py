@@ -7,7 +7,7 @@ import contextlib
 import functools
 import selectors
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -42,7 +42,7 @@ class Says:
 
 
 Answer = Says | Output | Exception
-Answers = Answer | Callable[[Command], Answer] | list[Answer]
+Answers = Answer | Callable[[Command], Answer] | Sequence[Answer]
 """One answer for ever, one made from the command, or one after another, the last of them for ever."""
 
 
@@ -96,7 +96,7 @@ class FakeMachine:
             return UnreachableError(self.name, "connection lost")
         for number, (fits, answers) in enumerate(self.table):
             if fits(command):
-                if isinstance(answers, list):
+                if isinstance(answers, Sequence):
                     turn = self._answered.get(number, 0)
                     self._answered[number] = turn + 1
                     return answers[min(turn, len(answers) - 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +56,11 @@ class Decided:
 Verdict = Proven | Condemned | Decided
 
 
+def _now() -> float:
+    """The loop's time: what it sleeps by, so that nothing here can disagree with it."""
+    return asyncio.get_running_loop().time()
+
+
 @dataclass
 class _Standing:
     """What one check has said so far."""
@@ -64,6 +68,12 @@ class _Standing:
     check: Check
     answer: Answer | None = None
     passed_since: float | None = None
+    is_seen: bool = False
+    """Whether the answer is the check's own, given over the connection that is open now."""
+
+    def __str__(self) -> str:
+        said = self.answer.said if self.answer else "has not answered"
+        return f"check {self.check.name}: {said} (within {self.check.within:g} s)"
 
 
 @dataclass
@@ -79,9 +89,10 @@ class Board:
 
     @contextlib.asynccontextmanager
     async def asking(self, machine: Machine) -> AsyncIterator[None]:
-        """While inside, all checks are asked, all at once."""
+        """While inside, all checks are asked, all at once. What they said before counts no more."""
         for check in self.checks:
-            self.standings.setdefault(check.name, _Standing(check))
+            standing = self.standings.setdefault(check.name, _Standing(check))
+            standing.passed_since, standing.is_seen = None, False
         tasks = [asyncio.create_task(self._ask(standing, machine)) for standing in self.standings.values()]
         try:
             yield
@@ -94,8 +105,10 @@ class Board:
         while True:
             try:
                 answer = await checks.ask(standing.check, host=machine, controller=self.here)
+                standing.is_seen = True
             except HostError as error:
                 answer = checks.Answer(check=standing.check.name, passed=False, said=error.message, seconds=0.0)
+                standing.is_seen = False
             self._note(standing, answer)
             await asyncio.sleep(standing.check.interval)
 
@@ -104,7 +117,7 @@ class Board:
         if not answer.passed:
             standing.passed_since = None
         elif standing.passed_since is None:
-            standing.passed_since = time.monotonic()
+            standing.passed_since = _now()
         if before is None or (before.passed, before.said) != (answer.passed, answer.said):
             self.emit(
                 CheckReported(
@@ -117,18 +130,14 @@ class Board:
             )
 
     def all_pass_since(self) -> float | None:
-        """The `time.monotonic()` since when every check has passed; 0 without checks, None while one does not."""
+        """The loop's time since when every check has passed; 0 without checks, None while one does not."""
         since = [standing.passed_since for standing in self.standings.values()]
         return None if None in since else max((moment for moment in since if moment is not None), default=0.0)
 
-    def overdue(self, started: float) -> str | None:
-        """What the first check says that has not passed within its time."""
-        for standing in self.standings.values():
-            late = time.monotonic() - started > standing.check.within
-            if late and standing.passed_since is None:
-                said = standing.answer.said if standing.answer else "has not answered"
-                return f"check {standing.check.name}: {said} (within {standing.check.within:g} s)"
-        return None
+    def overdue(self, elapsed: float) -> list[_Standing]:
+        """The checks that do not pass though their time is over, `elapsed` seconds after they began to count."""
+        late = [standing for standing in self.standings.values() if elapsed > standing.check.within]
+        return [standing for standing in late if standing.passed_since is None]
 
 
 async def ask_once(
@@ -164,101 +173,115 @@ class Prover:
     run: RunId
     closure: Closure
     board: Board
-    _calm_since: float = 0.0
-    _heard: float = 0.0
+    _calm_since: float | None = None
+    """Since when every look found nothing unsettled. What nobody looked at was not calm."""
+    _contact: float = 0.0
+    """Seconds in which the host could be looked at: only these count for the checks' `within`."""
+    _connected: float = 0.0
+    """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = self._calm_since = self._heard = time.monotonic()
+        started = _now()
         while True:
             try:
                 async with self.link.fresh() as machine, self.board.asking(machine):
-                    verdict = await self._look_until_certain(machine, started)
-                return await self._say(verdict)
+                    verdict = await self._look_until_certain(machine)
+                if said := await self._say(verdict):
+                    return said
             except (AuthenticationError, HostKeyError) as error:  # they were accepted before the switch
-                return await self._say(Condemned(f"no new login: {error.message}", found=True))
+                return await self._condemn(Condemned(f"no new login: {error.message}", found=True))
             except HostError as error:
-                if time.monotonic() - self._heard > self.link.host.confirm_timeout:
-                    return await self._say(Condemned(f"no new connection: {error.message}", found=False))
+                if _now() - started - self._contact > self.link.host.confirm_timeout:
+                    return await self._condemn(Condemned(f"no new connection: {error.message}", found=False))
                 await asyncio.sleep(RECONNECT_INTERVAL)
 
-    async def _look_until_certain(self, machine: Machine, started: float) -> Verdict:
-        host = self.link.host
-        limit = max((check.within for check in self.board.checks), default=0.0) + host.settle
+    async def _look_until_certain(self, machine: Machine) -> Verdict:
+        self._calm_since = None
+        self._connected = self._contact
+        looked = _now()
         while True:
             view = await self._look(machine)
-            verdict = self._judge(view, started, limit)
+            before, looked = looked, _now()
+            self._contact += looked - before
+            verdict = self._judge(view)
             if verdict is not None:
                 return verdict
-            await asyncio.sleep(min(LOOK_INTERVAL, max(0.05, host.settle / 4)))
+            await asyncio.sleep(min(LOOK_INTERVAL, max(0.05, self.link.host.settle / 4)))
 
     async def _look(self, machine: Machine) -> View:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
-        self._heard = time.monotonic()
         if view.unsettled or view.running != self.closure:
-            self._calm_since = time.monotonic()
+            self._calm_since = None
+        elif self._calm_since is None:
+            self._calm_since = _now()
         return view
 
-    def _judge(self, view: View, started: float, limit: float) -> Verdict | None:
-        now = time.monotonic()
+    def _judge(self, view: View) -> Verdict | None:
         if view.state != "switched":
             return Decided(view)
         if view.bad:
             return Condemned("; ".join(view.bad), found=True)
+        settle = self.link.host.settle
         passing = self.board.all_pass_since()
-        if passing is not None and now - max(passing, self._calm_since) >= self.link.host.settle:
-            return Proven(now - started)
-        overdue = self.board.overdue(started)
-        if overdue is not None:
-            return Condemned(overdue, found=True)
-        if now - started > limit + LOOK_INTERVAL:
-            return Condemned(_unsettled(view, self.board, limit), found=True)
-        return None
+        if None not in (passing, self._calm_since) and _now() - max(passing or 0.0, self._calm_since or 0.0) >= settle:
+            return Proven(self._contact)
+        for standing in self.board.overdue(self._contact):
+            if standing.is_seen:
+                return Condemned(str(standing), found=True)
+        limit = max([self._connected, *(check.within for check in self.board.checks)]) + settle
+        return self._unsettled(view, limit) if self._contact > limit + LOOK_INTERVAL else None
 
-    async def _say(self, verdict: Verdict) -> Verdict:
-        """The host has the word. A good one goes over a further new connection, after one more look."""
+    def _unsettled(self, view: View, limit: float) -> Condemned:
+        failing = [standing for standing in self.board.standings.values() if standing.passed_since is None]
+        what = [*view.unsettled, *(f"check {standing.check.name} keeps failing" for standing in failing)]
+        if view.running != self.closure:
+            what.append(f"{view.running} runs instead")
+        found = bool(view.unsettled) or any(standing.is_seen for standing in failing)
+        reason = "; ".join(what) or f"nothing was well for {self.link.host.settle:g} s without a break"
+        return Condemned(f"{reason} (after {limit:g} s)", found=found)
+
+    async def _say(self, verdict: Verdict) -> Verdict | None:
+        """The host has the word. Nothing when the last look showed that it is too early for one."""
         match verdict:
             case Decided():
                 return verdict
+            case Condemned():
+                return await self._condemn(verdict)
             case Proven():
-                async with self.link.fresh() as machine:
-                    view = await self._look(machine)
-                    if view.bad or view.unsettled:
-                        return await self._say(Condemned("; ".join((*view.bad, *view.unsettled)), found=True))
-                    return self._accepted(await self._leave(machine, "confirm"), verdict)
-            case Condemned(reason, found):
-                word = f"abandon {'found' if found else 'silent'} {reason}"
-                with contextlib.suppress(HostError):  # then its deadline says it
-                    await self._leave(self.link, word)
-                return verdict
+                return await self._confirm(verdict)
+
+    async def _confirm(self, verdict: Proven) -> Verdict | None:
+        """A good word goes over a further new connection, after one more look."""
+        async with self.link.fresh() as machine:
+            view = await self._look(machine)
+            if view.bad:
+                return await self._condemn(Condemned("; ".join(view.bad), found=True))
+            if self._calm_since is None:
+                return None
+            view = await self._leave(machine, "confirm")
+            return verdict if view.accepted else Decided(view)
+
+    async def _condemn(self, verdict: Condemned) -> Verdict:
+        word = f"abandon {'found' if verdict.found else 'silent'} {verdict.reason}"
+        with contextlib.suppress(HostError):  # then its deadline says it
+            await self._leave(self.link, word)
+        return verdict
 
     async def _leave(self, machine: Machine, word: str) -> View:
         call = self.program.call("word", self.run, " ".join(word.split()))
         return answers.view(await ask(machine, self.link.host, call))
-
-    @staticmethod
-    def _accepted(view: View, verdict: Verdict) -> Verdict:
-        return verdict if view.accepted else Decided(view)
-
-
-def _unsettled(view: View, board: Board, limit: float) -> str:
-    flapping = [name for name, standing in board.standings.items() if standing.passed_since is None]
-    what = [*view.unsettled, *(f"check {name} keeps failing" for name in flapping)]
-    if not what:
-        what = [f"the checks were never all passing for {board.host.settle:g} s"]
-    return f"{'; '.join(what)} (after {limit:g} s)"
 
 
 async def prove_old(host: Host, machine: Machine, here: Machine, passed: Iterable[str], *, emit: Emit) -> str | None:
     """Nothing when every check that passed before the switch passes again, else what one of them says."""
     wanted = [check for check in host.checks if check.name in set(passed)]
     board = Board(host=host, checks=wanted, here=here, emit=emit, stage="reverted")
-    started = time.monotonic()
+    started = _now()
     async with board.asking(machine):
         while board.all_pass_since() is None:
-            overdue = board.overdue(started)
-            if overdue is not None:
-                return overdue
+            for standing in board.overdue(_now() - started):
+                return str(standing)
             await asyncio.sleep(0.05)
     return None

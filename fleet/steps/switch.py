@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +36,10 @@ PHASES = {
 }
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
     """The host has opened the transaction and is switching. Raises `LockedError`, `QuarantinedError`, `UnfitError`.
 
@@ -62,7 +65,7 @@ class Follower:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     """The last lines that the switch wrote."""
     _told: str = "switching"
-    _begun: float = field(default_factory=time.monotonic)
+    _begun: float = field(default_factory=_now)
     _activated: bool = False
 
     async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
@@ -71,13 +74,13 @@ class Follower:
         Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
         """
         state = "switching"
-        heard = time.monotonic()
+        heard = _now()
         while True:
             try:
                 view = await self._watch(state)
-                heard = time.monotonic()
+                heard = _now()
             except HostError:
-                if time.monotonic() - heard > patience:
+                if _now() - heard > patience:
                     raise
                 await asyncio.sleep(RETRY)
                 continue
@@ -98,7 +101,7 @@ class Follower:
             self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
         if view.status is not None and not self._activated:
             self._activated = True
-            name, seconds = self.order.host.name, time.monotonic() - self._begun
+            name, seconds = self.order.host.name, _now() - self._begun
             self.emit(HostSwitched(host=name, closure=self.order.closure, status=view.status, seconds=seconds))
         if view.state in PHASES and view.state != self._told:
             self._told = view.state

@@ -1,0 +1,328 @@
+"""When a switched host is proven, and when it is not. The clock does not wait: these tests take no time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleet.errors import AuthenticationError, CommandFailedError, HostKeyError, UnreachableError
+from fleet.events import CheckReported
+from fleet.host.program import HostProgram
+from fleet.inventory import Check, Host
+from fleet.machine import Command, Output
+from fleet.model import Closure, HostName, RunId
+from fleet.steps.prove import Board, Condemned, Decided, Proven, Prover, Verdict, ask_once, prove_old
+from tests.fakes import Answer, Answers, Events, FakeLink, asks, in_no_time, runs, said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NEW = Closure("/nix/store/new")
+WEB = HostName("web-1")
+CALM = said(state="switched", running=NEW)
+LOST = UnreachableError(WEB, "connection lost")
+YES, NO = Output(status=0), Output(status=1, stderr="no\n")
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def check(name: str = "ok", **keys: Any) -> Check:
+    return Check.model_validate({"name": name, "command": name, "within": "20s", **keys})
+
+
+def later(*steps: tuple[float, Answer]) -> Callable[[Command], Answer]:
+    """Each answer from so many seconds after the first question."""
+    started: list[float] = []
+
+    def answer(_: Command) -> Answer:
+        started.append(now())
+        return [each for since, each in steps if now() - started[0] >= since][-1]
+
+    return answer
+
+
+class Case:
+    """A host under proof."""
+
+    def __init__(
+        self,
+        *,
+        look: Answers = CALM,
+        checks: dict[str, Answers] | None = None,
+        word: Answers | None = None,
+        **keys: Any,
+    ) -> None:
+        many = [check(name) for name in checks or {}]
+        self.host = Host.model_validate({"name": "web-1", "checks": many, **keys})
+        self.events = Events()
+        accepted = said(state="committing", running=NEW, accepted="yes")
+        table = [(runs("sh", "-c", name), answers) for name, answers in (checks or {}).items()]
+        self.link = FakeLink(self.host, (asks("look"), look), (asks("word"), word or accepted), *table)
+
+    async def prove(self) -> Verdict:
+        board = Board(host=self.host, checks=self.host.checks, here=self.link, emit=self.events, stage="after")
+        prover = Prover(self.link, HostProgram("/nix/store/p/fleet-host"), RunId("r1"), NEW, board)  # type: ignore[arg-type]
+        self.began = now()
+        try:
+            return await prover.prove()
+        finally:
+            self.took = now() - self.began
+
+    @property
+    def words(self) -> list[str]:
+        """What the host was told."""
+        return [command.argv[3] for command in self.link.ran if asks("word")(command)]
+
+
+@in_no_time
+async def test_calm_host_is_proven_after_settling() -> None:
+    case = Case()
+    assert isinstance(await case.prove(), Proven)
+    assert 5 <= case.took < 6
+    assert case.words == ["confirm"]
+    assert case.link.connected == 2  # and the word went over a connection of its own
+
+
+@in_no_time
+async def test_nobody_waits_where_nothing_has_to_settle() -> None:
+    case = Case(settle="0s", checks={"ok": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert case.took < 0.2
+
+
+@in_no_time
+async def test_settling_starts_anew_after_each_disturbance() -> None:
+    restless = said(state="switched", running=NEW, unsettled="a.service is waiting to be restarted")
+    case = Case(look=later((0, CALM), (3, restless), (4, CALM)), checks={"ok": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert 9 <= case.took < 10.5
+
+
+@in_no_time
+async def test_settling_starts_anew_when_another_system_ran_meanwhile() -> None:
+    other = said(state="switched", running="/nix/store/other")
+    case = Case(look=later((0, CALM), (3, other), (4, CALM)), checks={"ok": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert 9 <= case.took < 10.5
+
+
+@in_no_time
+async def test_check_that_fails_in_between_starts_settling_anew() -> None:
+    case = Case(checks={"ok": later((0, YES), (3, NO), (4, YES))})
+    assert isinstance(await case.prove(), Proven)
+    assert 8.9 <= case.took < 11
+
+
+@in_no_time
+async def test_check_may_take_its_time_to_pass() -> None:
+    case = Case(checks={"ok": later((0, NO), (15, YES)), "quick": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert 20 <= case.took < 22
+
+
+@in_no_time
+async def test_check_that_does_not_pass_in_time_condemns() -> None:
+    case = Case(checks={"quick": YES, "slow": NO})
+    verdict = await case.prove()
+    assert verdict == Condemned("check slow: exit status 1: no (within 20 s)", found=True)
+    assert 20 <= case.took < 21
+    assert case.words == ["abandon found check slow: exit status 1: no (within 20 s)"]
+
+
+@in_no_time
+async def test_check_that_comes_and_goes_condemns_in_the_end() -> None:
+    case = Case(checks={"ok": lambda _: YES if int(now()) % 3 else NO})
+    verdict = await case.prove()
+    assert isinstance(verdict, Condemned)
+    assert verdict.found
+    assert case.took < 26
+
+
+@in_no_time
+async def test_bad_unit_condemns_at_once() -> None:
+    bad = said(state="switched", running=NEW, bad=["a.service has failed", "b.socket has failed"])
+    case = Case(look=later((0, CALM), (2, bad)))
+    assert await case.prove() == Condemned("a.service has failed; b.socket has failed", found=True)
+    assert case.took < 3
+
+
+@in_no_time
+async def test_unit_that_never_settles_condemns() -> None:
+    restless = said(state="switched", running=NEW, unsettled="a.service is waiting to be restarted")
+    case = Case(look=restless)
+    assert await case.prove() == Condemned("a.service is waiting to be restarted (after 5 s)", found=True)
+
+
+@in_no_time
+async def test_system_that_does_not_run_is_not_proven() -> None:
+    case = Case(look=said(state="switched", running="/nix/store/other"))
+    verdict = await case.prove()
+    assert verdict == Condemned("/nix/store/other runs instead (after 5 s)", found=False)
+
+
+@in_no_time
+async def test_host_that_decided_by_itself_is_believed() -> None:
+    case = Case(look=later((0, CALM), (2, said(state="reverting", running=NEW))))
+    verdict = await case.prove()
+    assert isinstance(verdict, Decided)
+    assert (verdict.view.state, case.words) == ("reverting", [])
+
+
+@in_no_time
+async def test_word_that_came_too_late_decides_nothing() -> None:
+    case = Case(word=said(state="reverted", running="/nix/store/old", accepted="no"))
+    verdict = await case.prove()
+    assert isinstance(verdict, Decided)
+    assert verdict.view.state == "reverted"
+
+
+@in_no_time
+async def test_bad_unit_in_the_very_last_look_condemns() -> None:
+    looks: list[Answer] = [*[CALM] * 11, said(state="switched", running=NEW, bad="late.service has failed")]
+    case = Case(look=looks)
+    assert await case.prove() == Condemned("late.service has failed", found=True)
+    assert case.words == ["abandon found late.service has failed"]
+
+
+@in_no_time
+async def test_unit_that_restarts_in_the_very_last_look_is_given_its_time() -> None:
+    restless = said(state="switched", running=NEW, unsettled="a.service is waiting to be restarted")
+    case = Case(look=[*[CALM] * 11, restless, CALM], checks={"ok": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm"]
+    assert case.took >= 10
+
+
+# --- lost contact ----------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_host_that_comes_back_is_proven() -> None:
+    case = Case(checks={"ok": YES})
+    case.link.connecting = [LOST] * 20
+    assert isinstance(await case.prove(), Proven)
+    assert 14.5 < case.took < 16
+
+
+@in_no_time
+async def test_host_that_does_not_come_back_was_silent_and_not_found_bad() -> None:
+    case = Case(checks={"ok": YES})
+    case.link.is_lost = True
+    assert await case.prove() == Condemned("no new connection: no answer in time", found=False)
+    assert 60 <= case.took < 62
+
+
+@in_no_time
+async def test_short_silence_after_a_long_proof_is_forgiven() -> None:
+    case = Case(
+        look=later((0, CALM), (70, LOST), (75, CALM)),
+        checks={"ok": later((0, NO), (65, YES))},
+    )
+    case.host = case.link.host = case.host.model_copy(update={"checks": (check("ok", within="90s"),)})
+    assert isinstance(await case.prove(), Proven)
+
+
+@in_no_time
+async def test_time_without_contact_is_not_the_checks() -> None:
+    case = Case(checks={"ok": later((0, NO), (15, YES))})
+    case.link.connecting = [LOST] * 50  # 25 s, longer than the check may take
+    assert isinstance(await case.prove(), Proven)
+
+
+@in_no_time
+async def test_calm_before_a_silence_does_not_count() -> None:
+    case = Case(look=later((0, CALM), (4, LOST), (8, CALM)), checks={"ok": YES})
+    assert isinstance(await case.prove(), Proven)
+    assert 12.5 < case.took < 15
+
+
+@in_no_time
+async def test_silences_add_up() -> None:
+    case = Case(look=lambda _: CALM if now() % 10 < 1 else LOST, settle="5s")
+    assert isinstance(verdict := await case.prove(), Condemned)
+    assert not verdict.found
+    assert case.took < 90
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, HostKeyError])
+def test_login_that_is_refused_now_condemns(kind: type[AuthenticationError | HostKeyError]) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case()
+        case.link.connecting = [kind(WEB, "login refused")]
+        assert await case.prove() == Condemned("no new login: login refused", found=True)
+        assert case.took < 1
+        assert case.words == ["abandon found no new login: login refused"]
+
+    test()
+
+
+@in_no_time
+async def test_program_that_fails_is_no_proof_that_the_system_is_bad() -> None:
+    case = Case(look=CommandFailedError(WEB, "the host program failed"))
+    verdict = await case.prove()
+    assert verdict == Condemned("no new connection: the host program failed", found=False)
+
+
+@in_no_time
+async def test_word_that_cannot_be_left_changes_no_verdict() -> None:
+    bad = said(state="switched", running=NEW, bad="a.service has failed")
+    for error in (LOST, AuthenticationError(WEB, "login refused")):
+        assert isinstance(await Case(look=bad, word=error).prove(), Condemned)
+
+
+@in_no_time
+async def test_good_word_whose_answer_was_lost_is_left_again() -> None:
+    case = Case(word=[LOST, said(state="committing", running=NEW, accepted="yes")])
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm", "confirm"]
+
+
+# --- checks ----------------------------------------------------------------------------------------
+
+
+@in_no_time
+async def test_check_is_reported_when_its_answer_changes() -> None:
+    case = Case(checks={"ok": later((0, NO), (3, YES))})
+    await case.prove()
+    reports = [(event.passed, event.stage) for event in case.events.of(CheckReported)]
+    assert reports == [(False, "after"), (True, "after")]
+
+
+@in_no_time
+async def test_checks_are_asked_once_before_the_switch() -> None:
+    case = Case(checks={"ok": YES, "no": NO})
+    found = await ask_once(case.host, case.link, case.link, emit=case.events)
+    assert {name: answer.passed for name, answer in found.items()} == {"ok": True, "no": False}
+    assert [event.stage for event in case.events] == ["before", "before"]
+
+
+@in_no_time
+async def test_lost_connection_is_no_answer_of_a_check() -> None:
+    case = Case(checks={"ok": YES, "no": LOST})
+    with pytest.raises(UnreachableError):
+        await ask_once(case.host, case.link, case.link, emit=case.events)
+
+
+@in_no_time
+async def test_old_system_is_well_when_what_passed_before_passes_again() -> None:
+    case = Case(checks={"ok": later((0, NO), (10, YES)), "broken": NO})
+    assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is None
+    assert {event.stage for event in case.events} == {"reverted"}
+
+
+@in_no_time
+async def test_old_system_is_unwell_when_it_does_not() -> None:
+    case = Case(checks={"ok": NO})
+    found = await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events)
+    assert found == "check ok: exit status 1: no (within 20 s)"
+
+
+@in_no_time
+async def test_old_system_that_cannot_be_asked_is_unwell() -> None:
+    case = Case(checks={"ok": LOST})
+    assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is not None

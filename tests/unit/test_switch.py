@@ -1,0 +1,115 @@
+"""Asking a host to switch, and following what it does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fleet.errors import CommandFailedError, LockedError, UnreachableError
+from fleet.events import HostSwitched, OutputLine, PhaseStarted
+from fleet.host.program import HostProgram, Order
+from fleet.inventory import Host
+from fleet.model import Closure, Goal, HostName, Phase, RunId
+from fleet.steps.switch import Follower, begin
+from tests.fakes import Answers, Events, FakeMachine, asks, in_no_time, said
+
+WEB = HostName("web-1")
+HOST = Host(name=WEB)
+ORDER = Order(run=RunId("r1"), closure=Closure("/new"), goal=Goal.SWITCH, who="ann", origin="desk", host=HOST)
+PROGRAM = HostProgram("/nix/store/p/fleet-host")
+LOST = UnreachableError(WEB, "connection lost")
+
+
+def follower(answers: Answers) -> tuple[Follower, FakeMachine, Events]:
+    machine, events = FakeMachine((asks("watch"), answers)), Events()
+    return Follower(machine=machine, program=PROGRAM, order=ORDER, emit=events), machine, events
+
+
+@in_no_time
+async def test_host_is_asked_once() -> None:
+    machine = FakeMachine((asks("begin"), said(state="switching")))
+    await begin(machine, PROGRAM, ORDER)
+    assert [command.stdin for command in machine.ran] == [ORDER.text().encode()]
+
+
+@pytest.mark.parametrize("lost", [LOST, CommandFailedError(WEB, "did not end")])
+def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
+    @in_no_time
+    async def test() -> None:
+        machine = FakeMachine((asks("begin"), [lost, said(state="switching")]))
+        await begin(machine, PROGRAM, ORDER)
+        assert [command.stdin for command in machine.ran] == [ORDER.text().encode()] * 2
+
+    test()
+
+
+@in_no_time
+async def test_refusal_is_not_asked_again() -> None:
+    machine = FakeMachine((asks("begin"), said(refused="locked", message="taken")))
+    with pytest.raises(LockedError):
+        await begin(machine, PROGRAM, ORDER)
+    assert len(machine.ran) == 1
+
+
+@in_no_time
+async def test_activation_is_followed_to_its_end_and_told() -> None:
+    follow, machine, events = follower(
+        [
+            said(state="switching", running="/old", line=["one", "\x1b[31mtwo"], cursor="c1"),
+            said(state="switching", running="/old", cursor=""),
+            said(state="switched", running="/new", status=4, line="three", cursor="c2"),
+        ]
+    )
+    view = await follow.follow_activation()
+    assert (view.state, view.status, list(follow.said)) == ("switched", 4, ["one", "two", "three"])
+    assert [command.argv[1:] for command in machine.ran] == [
+        ("watch", "r1", "switching", ""), ("watch", "r1", "switching", "c1"), ("watch", "r1", "switching", "c1"),
+    ]  # fmt: skip
+    assert [event.text for event in events.of(OutputLine)] == ["one", "two", "three"]
+    assert [event.status for event in events.of(HostSwitched)] == [4]
+    assert [event.phase for event in events.of(PhaseStarted)] == [Phase.PROVE]
+
+
+@in_no_time
+async def test_end_is_awaited_and_each_phase_told_once() -> None:
+    follow, _, events = follower(
+        [
+            said(state="committing", status=0), said(state="committing"), said(state="reverting"),
+            said(state="reverting"), said(state="reverted"),
+        ]
+    )  # fmt: skip
+    assert (await follow.follow_to_end()).state == "reverted"
+    assert [event.phase for event in events.of(PhaseStarted)] == [Phase.COMMIT, Phase.REVERT]
+
+
+@pytest.mark.parametrize("state", ["committed", "tested", "reverted", "stuck", "superseded", "unknown"])
+def test_closed_transaction_is_an_end(state: str) -> None:
+    @in_no_time
+    async def test() -> None:
+        follow, _, _ = follower([said(state=state)])
+        assert (await follow.follow_to_end()).state == state
+
+    test()
+
+
+@in_no_time
+async def test_connection_may_come_and_go() -> None:
+    follow, _, _ = follower([LOST] * 100 + [said(state="committed")])
+    assert (await follow.follow_to_end()).state == "committed"
+
+
+@in_no_time
+async def test_host_that_stays_silent_is_given_up_after_its_deadline() -> None:
+    follow, _, _ = follower(LOST)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(UnreachableError):
+        await follow.follow_to_end()
+    waited = asyncio.get_running_loop().time() - started
+    assert HOST.confirm_timeout + 180 <= waited < HOST.confirm_timeout + 182
+
+
+@in_no_time
+async def test_each_answer_renews_the_patience() -> None:
+    follow, _, _ = follower([LOST] * 400 + [said(state="reverting")] + [LOST] * 400 + [said(state="reverted")])
+    assert (await follow.follow_to_end()).state == "reverted"
