@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -97,7 +98,7 @@ def _carry_out(
         return not asks or await _ask(output, planned, len(prepared.plans))
 
     with contextlib.closing((folder / "events.jsonl").open("w")) as file:
-        emit: Emit = fan_out(JsonLines(file), planned, output)
+        emit: Emit = fan_out(_deaf_at_the_end, JsonLines(file), planned, output)
         run = Run(
             id=run_id,
             request=request,
@@ -108,6 +109,12 @@ def _carry_out(
             folder=folder,
         )
         return asyncio.run(execute(run, hosts, agree=agree))
+
+
+def _deaf_at_the_end(event: Event) -> None:
+    """A Ctrl-C that comes when everything has been told must not tell another end."""
+    if isinstance(event, RunFinished):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 async def _ask(output: Output, planned: Planned, count: int) -> bool:

@@ -141,7 +141,8 @@ class HostRun:
                 return result.kept(plan, end, await self._notes(before), reboot=await self._reboot())
             case "reverted":
                 lines = await self._evidence(end, verdict, said)
-                return result.gone_back(plan, end, lines, old_is_unwell=await self._old_is_unwell(before))
+                unwell = await self._old_is_unwell(before)
+                return result.gone_back(plan, end, _reason(end, verdict), lines, old_is_unwell=unwell)
             case "superseded":
                 return result.not_ours(plan, end, said[-5:])
             case "stuck":
@@ -188,3 +189,10 @@ class HostRun:
 
     def _phase(self, phase: Phase) -> None:
         self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))
+
+
+def _reason(end: View, verdict: Verdict) -> str:
+    """Why the host went back: its own reason, and ours where that did not reach it."""
+    if isinstance(verdict, prove.Condemned) and verdict.reason not in end.reason:
+        return f"{verdict.reason}; {end.reason}"
+    return end.reason or "the new system was not proven"

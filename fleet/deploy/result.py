@@ -98,12 +98,12 @@ def kept(plan: HostPlan, end: View, notes: Iterable[str], *, reboot: Sequence[st
     )
 
 
-def gone_back(plan: HostPlan, end: View, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
+def gone_back(plan: HostPlan, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
     """The result of a host that went back by its own proof; `old_is_unwell` is what a check says that passed before."""
     quarantined = "this closure is refused here from now on, unless with --retry-quarantined"
     failure = Failure(
         kind="unhealthy" if end.blame == "found" else "silent",
-        message=end.reason or "the new system was not proven",
+        message=reason,
         said=tuple(said),
         now=f"runs {plan.facts.running} again" + (f", but {old_is_unwell}" if old_is_unwell else ", proven"),
         hint=quarantined if end.blame == "found" else "",
