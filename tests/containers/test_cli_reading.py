@@ -1,0 +1,148 @@
+"""Commands that only look: their JSON is what scripts build on, and they change nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.driver import WEB, Stage, new_version, running, stands_on, web
+
+if TYPE_CHECKING:
+    from fleet.lab import Lab
+    from tests.containers.conftest import MakeLab
+
+HOSTS = ("left", "right")
+MORE = 'packages.hello = "1.0"; packages.old = "3"; files."etc/motd.lab" = "hello\\n";'
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab(*HOSTS)
+
+
+@pytest.fixture(scope="module")
+def _deployed() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def deployed(stage: Stage, _deployed: dict[str, str]) -> str:
+    """The version that both hosts run: the second that was deployed there."""
+    stage.toml({name: {"checks": [WEB]} for name in HOSTS})
+    if not _deployed:
+        for _ in range(2):
+            _deployed["version"] = new_version()
+            for name in HOSTS:
+                stage.write(name, web(_deployed["version"], more=MORE))
+            assert stage.deploy("--all").code == 0
+    return _deployed["version"]
+
+
+def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -> None:
+    rows = stage.document("status")["hosts"]
+    assert [row["name"] for row in rows] == list(HOSTS)
+    keys = "name reachable running profile boot_default booted generation reboot_pending transaction quarantined"
+    for row in rows:
+        assert list(row) == [*keys.split(), "failed_units", "error"]
+        closure = running(stage.host(row["name"]))
+        assert (row["running"], row["profile"], row["boot_default"]) == (closure, closure, closure)
+        assert (row["reachable"], row["generation"], row["reboot_pending"]) == (True, 3, False)
+        assert (row["transaction"], row["quarantined"], row["failed_units"], row["error"]) == (None, [], [], None)
+    text = stage.fleet("status").stdout
+    assert [line.split()[:4] for line in text.splitlines()[1:]] == [[name, deployed, "3", "the"] for name in HOSTS]
+
+
+def test_generations_tell_where_a_rollback_goes(stage: Stage, deployed: str) -> None:
+    host = stage.document("generations", "left")["hosts"][0]
+    there = host["generations"]
+    assert [one["number"] for one in there] == [1, 2, 3]
+    assert [one["running"] for one in there] == [one["current"] for one in there] == [False, False, True]
+    assert [one["previous"] for one in there] == [False, True, False]
+    assert set(there[0]) == {"number", "created", "closure", "current", "running", "previous"}
+    assert "(current, running)" in stage.fleet("generations", "left").stdout
+
+
+def test_health_asks_the_checks_and_fails_for_a_failed_unit(stage: Stage, deployed: str) -> None:
+    well = stage.document("health")["hosts"]
+    assert [host["healthy"] for host in well] == [True, True]
+    assert set(well[0]) == {"name", "healthy", "checks", "failed_units", "error"}
+    host = stage.host("right")
+    host.exec("systemd-run", "-q", "--unit=rotten", "--wait", "false", check=False)
+    host.exec("systemd-run", "-q", "--unit=rotten2", "--property=Type=oneshot", "false", check=False)
+    try:
+        ill = stage.document("health", "right", code=1)["hosts"][0]
+        assert (ill["healthy"], "rotten2.service" in ill["failed_units"]) == (False, True)
+        text = stage.fleet("health")
+        assert (text.code, "right: not healthy" in text.stdout, "left: healthy" in text.stdout) == (1, True, True)
+    finally:
+        host.exec("systemctl", "reset-failed")
+
+
+def test_plan_tells_what_would_happen_and_nothing_does(stage: Stage, deployed: str) -> None:
+    old = running(stage.host("left"))
+    stage.write("left", web(new_version(), more='kernel = "6.13.1";'))
+    plan = stage.document("plan")
+    assert set(plan) == {"hosts", "findings", "error"}
+    actions = {host["host"]: host["action"] for host in plan["hosts"]}
+    assert actions == {"left": "switch", "right": "unchanged"}
+    left = next(host for host in plan["hosts"] if host["host"] == "left")
+    assert (left["running"], left["wave"], left["reboot"]) == (old, 1, ["kernel", "initrd", "kernel-modules"])
+    assert left["missing_paths"] > 0 < left["missing_bytes"]
+    assert [finding["kind"] for finding in plan["findings"]] == ["needs_reboot"]
+    assert plan["error"] is None
+    assert stands_on(stage.host("left"), old)
+    assert stage.host("left").exec("nix-store", "--check-validity", left["closure"], check=False).status != 0
+
+
+def test_diff_tells_packages_units_files_and_reboot(stage: Stage, deployed: str) -> None:
+    more = """packages.hello = "1.1"; packages.new = "7"; kernel = "6.13.1";
+      services.fresh.exec = "${busybox} sleep inf"; files."etc/motd.lab" = "welcome\\n";"""
+    old = running(stage.host("left"))
+    for name in HOSTS:
+        stage.write(name, web(new_version(), more=more))
+    found = stage.document("diff", "left")["hosts"]
+    assert [set(host) for host in found] == [{"name", "from", "to", "packages", "size", "units", "etc", "reboot"}]
+    (host,) = found
+    assert (host["name"], host["from"]) == ("left", old)
+    told = str(host)
+    for word in (
+        "hello",
+        "1.0",
+        "1.1",
+        "new",
+        "fresh.service",
+        "web.service",
+        "motd.lab",
+        "-hello",
+        "+welcome",
+        "kernel",
+    ):
+        assert word in told, host
+    text = stage.fleet("diff").stdout
+    rows = [line.split() for line in text.splitlines() if line.startswith("hello ")]
+    assert rows == [["hello", "1.0", "→", "1.1", "left,", "right"]]  # folded: both change alike
+    assert "reboot" in text
+    assert running(stage.host("left")) == old
+
+
+def test_build_names_the_closures_and_asks_no_host(stage: Stage, deployed: str) -> None:
+    stage.host("right").power_off()
+    try:
+        found = stage.document("build")["hosts"]
+    finally:
+        stage.host("right").power_on()
+    assert [host["name"] for host in found] == list(HOSTS)
+    assert all(host["closure"].startswith("/nix/store/") for host in found)
+
+
+def test_host_that_cannot_be_read_is_told_and_the_others_answer(stage: Stage, deployed: str) -> None:
+    stage.host("right").power_off()
+    try:
+        for verb in ("status", "health", "generations"):
+            rows = stage.document(verb, code=1)["hosts"]
+            assert [row["error"] and row["error"]["kind"] for row in rows] == [None, "unreachable"], verb
+        diff = stage.fleet("diff", "--json")
+        assert (diff.code, "right" in diff.stderr) == (1, True)
+    finally:
+        stage.host("right").power_on()
