@@ -13,7 +13,7 @@ from fleet.events import HostFinished, WaveStarted
 from fleet.model import Failure, HostResult, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleet.deploy.request import Run
     from fleet.host.program import HostProgram
@@ -34,6 +34,7 @@ class Rollout:
     links: dict[HostName, Link]
     program: HostProgram
     results: dict[HostName, HostResult] = field(default_factory=dict)
+    host_run: Callable[[Run, HostPlan, Link, HostProgram], HostRun] = HostRun
     _at_work: dict[HostName, HostRun] = field(default_factory=dict)
     _tasks: dict[HostName, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -66,7 +67,7 @@ class Rollout:
             if reason is not None:
                 self._finish(result.skipped(plan.host, reason))
                 return
-            host_run = HostRun(self.run, plan, self.links[plan.host.name], self.program)
+            host_run = self.host_run(self.run, plan, self.links[plan.host.name], self.program)
             self._at_work[plan.host.name] = host_run
             try:
                 self._finish(await host_run.deploy())

@@ -298,7 +298,7 @@ async def test_checks_are_asked_once_before_the_switch() -> None:
     case = Case(checks={"ok": YES, "no": NO})
     found = await ask_once(case.host, case.link, case.link, emit=case.events)
     assert {name: answer.passed for name, answer in found.items()} == {"ok": True, "no": False}
-    assert [event.stage for event in case.events] == ["before", "before"]
+    assert [event.stage for event in case.events.of(CheckReported)] == ["before", "before"]
 
 
 @in_no_time
@@ -312,7 +312,7 @@ async def test_lost_connection_is_no_answer_of_a_check() -> None:
 async def test_old_system_is_well_when_what_passed_before_passes_again() -> None:
     case = Case(checks={"ok": later((0, NO), (10, YES)), "broken": NO})
     assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is None
-    assert {event.stage for event in case.events} == {"reverted"}
+    assert {event.stage for event in case.events.of(CheckReported)} == {"reverted"}
 
 
 @in_no_time

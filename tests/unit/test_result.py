@@ -1,0 +1,152 @@
+"""How a host's run ended, and what the command's exit code is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet.deploy import result
+from fleet.errors import BuildError, ConfigError, EvaluationError, FleetError, LockedError, UnfitError, UnreachableError
+from fleet.host.answers import View
+from fleet.model import Failure, HostName, HostResult, Outcome
+from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, plan
+
+WEB = HostName("web-1")
+
+
+def ended(outcome: str, kind: str = "") -> HostResult:
+    failure = Failure(kind=kind, message="because") if kind else None
+    return HostResult(host=WEB, outcome=Outcome(outcome), failure=failure)
+
+
+LOCKED = ended("failed", "locked")
+GOOD = [ended("kept"), ended("unchanged"), ended("staged"), ended("deferred", "unreachable")]
+
+
+@pytest.mark.parametrize(
+    ("code", "results", "how"),
+    [
+        (0, [], {}),
+        (0, GOOD, {}),
+        # 4 comes before all others
+        (4, [*GOOD, ended("needs_human", "stuck")], {}),
+        (4, [ended("needs_human", "stuck")], {"interrupted": True, "error": ConfigError("x")}),
+        (4, [LOCKED, ended("needs_human", "in_doubt")], {}),
+        # then 130
+        (130, GOOD, {"interrupted": True}),
+        (130, [LOCKED], {"interrupted": True}),
+        (130, [ended("rolled_back", "unhealthy")], {"interrupted": True, "error": BuildError("x")}),
+        # then 5, if it is so for all
+        (5, [LOCKED], {}),
+        (5, [LOCKED, LOCKED], {}),
+        (1, [LOCKED, ended("kept")], {}),
+        (1, [LOCKED, ended("failed", "unfit")], {}),
+        # then 3 and 2
+        (3, [ended("skipped", "skipped")], {"error": EvaluationError("x")}),
+        (3, [ended("skipped", "skipped")], {"error": BuildError("x")}),
+        (3, [ended("failed", "evaluation"), ended("failed", "build")], {}),
+        (1, [ended("failed", "evaluation"), ended("kept")], {}),
+        (2, [ended("skipped", "skipped")], {"error": ConfigError("x")}),
+        (1, [ended("skipped", "skipped")], {"error": FleetError("x")}),
+        # then 1
+        (1, [ended("kept"), ended("failed", "unfit")], {}),
+        (1, [ended("kept"), ended("rolled_back", "unhealthy")], {}),
+        (1, [ended("kept"), ended("skipped", "skipped")], {}),
+    ],
+)
+def test_exit_code_is_that_of_the_first_rule(code: int, results: list[HostResult], how: dict[str, Any]) -> None:
+    assert result.exit_code(results, **how) == code
+
+
+@pytest.mark.parametrize(
+    ("offline", "error", "outcome"),
+    [
+        ("fail", UnreachableError(WEB, "gone"), Outcome.FAILED),
+        ("defer", UnreachableError(WEB, "gone"), Outcome.DEFERRED),
+        ("defer", UnfitError(WEB, "odd"), Outcome.FAILED),
+        ("defer", LockedError(WEB, "taken"), Outcome.FAILED),
+    ],
+)
+def test_host_is_deferred_only_when_unreachable_and_allowed(offline: str, error: FleetError, outcome: Outcome) -> None:
+    found = result.left_out(host(offline=offline), error, FACTS)
+    assert (found.outcome, found.previous) == (outcome, OLD)
+    assert found.failure is not None
+    assert (found.failure.kind, found.failure.now) == (error.kind, "nothing was changed")
+
+
+def test_skipped_host_says_why() -> None:
+    found = result.skipped(host(), "because")
+    assert (found.outcome, found.failure) == (
+        Outcome.SKIPPED, Failure(kind="skipped", message="because", now="nothing was changed"),
+    )  # fmt: skip
+
+
+def test_unchanged_host_tells_whether_its_kernel_is_live() -> None:
+    found = result.unchanged(host(), FACTS, OLD)
+    assert (found.outcome, found.boot_default, found.boot_proven, found.reboot_pending) == (
+        Outcome.UNCHANGED, True, True, False,
+    )  # fmt: skip
+    pending = result.unchanged(host(), facts(booted_parts={**PARTS, "kernel": "other"}), OLD)
+    assert (pending.boot_proven, pending.reboot_pending) == (False, True)
+
+
+def test_kept_host() -> None:
+    found = result.kept(plan(), View(state="committed", running=NEW), ["a note"], reboot=("kernel",))
+    assert (found.outcome, found.closure, found.previous, found.notes) == (Outcome.KEPT, NEW, OLD, ("a note",))
+    assert (found.boot_default, found.boot_proven, found.reboot_pending) == (True, False, True)
+
+
+def test_tested_host_is_kept_but_not_the_boot_default() -> None:
+    found = result.kept(plan(), View(state="tested", running=NEW), [], reboot=())
+    assert (found.outcome, found.boot_default, found.boot_proven) == (Outcome.KEPT, False, True)
+    assert OLD in found.notes[0]
+
+
+def test_boot_entry_that_cannot_be_read_is_said() -> None:
+    found = result.kept(plan(), View(state="committed", running=NEW, boot_entry="unverified"), [], reboot=())
+    assert "could not be read" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("blame", "unwell", "outcome", "kind"),
+    [
+        ("found", None, Outcome.ROLLED_BACK, "unhealthy"),
+        ("silent", None, Outcome.ROLLED_BACK, "silent"),
+        ("found", "check web: 503", Outcome.NEEDS_HUMAN, "unhealthy"),
+    ],
+)
+def test_host_that_went_back(blame: str, unwell: str | None, outcome: Outcome, kind: str) -> None:
+    end = View(state="reverted", running=OLD, blame=blame)
+    found = result.gone_back(plan(), end, "web has failed", ["line"], old_is_unwell=unwell)
+    assert (found.outcome, found.previous, found.boot_default) == (outcome, OLD, False)
+    assert found.failure is not None
+    assert (found.failure.kind, found.failure.message, found.failure.said) == (kind, "web has failed", ("line",))
+    assert OLD in found.failure.now
+    assert (unwell or "proven") in found.failure.now
+    assert ("--retry-quarantined" in found.failure.hint) == (blame == "found")
+
+
+def test_host_that_somebody_else_changed_failed() -> None:
+    found = result.not_ours(plan(), View(state="superseded", running=NEW), [])
+    assert found.outcome is Outcome.FAILED
+    assert found.failure is not None
+    assert found.failure.kind == "superseded"
+
+
+@pytest.mark.parametrize("reason", ["", "sshd is not active"])
+def test_stuck_host_needs_a_human(reason: str) -> None:
+    found = result.stuck(plan(), View(state="stuck", running=NEW, reason=reason), [])
+    assert found.outcome is Outcome.NEEDS_HUMAN
+    assert found.failure is not None
+    assert reason in found.failure.message
+    assert NEW in found.failure.now
+    assert OLD in found.failure.now
+
+
+def test_host_in_doubt_says_when_it_goes_back() -> None:
+    found = result.in_doubt(plan(), "lost")
+    assert found.outcome is Outcome.NEEDS_HUMAN
+    assert found.failure is not None
+    assert "660 s" in found.failure.now
+    assert "fleet status web-1" in found.failure.hint
