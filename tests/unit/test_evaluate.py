@@ -1,0 +1,101 @@
+"""One evaluation for all hosts; after a failure, one for each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import CommandFailedError, EvaluationError
+from fleet.events import OutputLine
+from fleet.machine import Command, Output
+from fleet.machine.local import HERE
+from fleet.steps.evaluate import evaluate, hidden_files
+from tests.fakes import Answer, Events, FakeMachine, Says, runs
+from tests.unit.builders import host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.inventory import Host
+
+BROKEN = Says(status=1, stderr=b"warning: dirty\n       at here\nerror: attribute 'x' missing\n       at there\n")
+
+
+def nix(broken: str = "") -> FakeMachine:
+    """A machine whose nix evaluates every host but the one that is broken."""
+
+    def answer(command: Command) -> Answer:
+        names = [name for name in ("a", "b", "c") if f'"{name}" = ' in command.argv[8]]
+        if broken in names:
+            return BROKEN
+        found = {name: {"drv": f"/nix/store/{name}.drv", "out": f"/nix/store/{name}"} for name in names}
+        return Output(status=0, stdout=json.dumps(found), stderr="evaluating\n")
+
+    return FakeMachine((runs("nix"), answer))
+
+
+def hosts(*names: str) -> list[Host]:
+    return [host(name) for name in names]
+
+
+async def test_all_hosts_are_evaluated_at_once() -> None:
+    machine, events = nix(), Events()
+    found = await evaluate(machine, "/f", hosts("a", "b"), emit=events)
+    assert {name: (one.derivation, one.closure) for name, one in found.found.items()} == {
+        "a": ("/nix/store/a.drv", "/nix/store/a"),
+        "b": ("/nix/store/b.drv", "/nix/store/b"),
+    }
+    assert (found.failed, len(machine.ran)) == ({}, 1)
+    assert [event.text for event in events.of(OutputLine)] == ["evaluating"]
+
+
+async def test_guilty_host_is_named_with_nix_own_message() -> None:
+    found = await evaluate(nix("b"), "/f", hosts("a", "b", "c"), emit=Events())
+    assert (list(found.found), list(found.failed)) == (["a", "c"], ["b"])
+    error = found.failed[host("b").name]
+    assert error.message == "b: Nix could not evaluate /f#nixosConfigurations"
+    assert error.said == ("error: attribute 'x' missing", "       at there")
+
+
+async def test_single_host_is_evaluated_once() -> None:
+    machine = nix("a")
+    found = await evaluate(machine, "/f", hosts("a"), emit=Events())
+    assert (list(found.failed), len(machine.ran)) == (["a"], 1)
+
+
+async def test_failure_of_no_host_in_particular_is_raised() -> None:
+    machine = FakeMachine((runs("nix"), [BROKEN, *[Output(status=0, stdout="{}")] * 2]))
+    with pytest.raises(EvaluationError, match="a, b: Nix could not evaluate"):
+        await evaluate(machine, "/f", hosts("a", "b"), emit=Events())
+
+
+async def test_hosts_of_different_outputs_are_evaluated_apart() -> None:
+    machine = nix()
+    other = host("b", attr="packages.x86_64-linux.b")
+    found = await evaluate(machine, "/f", [host("a"), other], emit=Events())
+    assert [command.argv[4] for command in machine.ran] == ["/f#nixosConfigurations", "/f#packages"]
+    assert set(found.found) == {"a", "b"}
+
+
+async def test_nix_that_is_not_there_is_an_evaluation_error_for_each() -> None:
+    machine = FakeMachine((runs("nix"), CommandFailedError(HERE, "cannot run nix: No such file or directory")))
+    found = await evaluate(machine, "/f", hosts("a"), emit=Events())
+    assert "nix on your PATH" in found.failed[host("a").name].hint
+
+
+async def test_files_that_git_hides_are_found(tmp_path: Path) -> None:
+    git = FakeMachine((runs("git"), Output(status=0, stdout="new.nix\n")))
+    assert await hidden_files(git, str(tmp_path)) == ("new.nix",)
+    assert await hidden_files(git, f"{tmp_path}?dir=x") == ("new.nix",)
+
+
+@pytest.mark.parametrize("flake", ["path:/f", "github:o/r", "/no/such/folder"])
+async def test_nothing_hides_outside_of_git(flake: str) -> None:
+    assert await hidden_files(FakeMachine(), flake) == ()
+
+
+async def test_no_git_hides_nothing(tmp_path: Path) -> None:
+    for answer in (Output(status=128), CommandFailedError(HERE, "cannot run git")):
+        assert await hidden_files(FakeMachine((runs("git"), answer)), str(tmp_path)) == ()

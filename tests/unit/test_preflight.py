@@ -1,0 +1,91 @@
+"""Before anything is built: what stops a host, and what people should know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fleet.errors import LockedError, UnfitError
+from fleet.host.answers import OpenTransaction
+from fleet.machine import Output
+from fleet.model import RunId, Severity
+from fleet.steps import preflight
+from tests.fakes import FakeMachine, asks
+from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host
+
+HELD = OpenTransaction(
+    run=RunId("r9"), state="switched", who="bob", origin="train", since=1000, closes_in=-3, new=NEW, old=OLD
+)
+
+
+def test_healthy_host_gives_no_finding() -> None:
+    assert preflight.findings(host(), FACTS) == ()
+    preflight.require_fit(host(), FACTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message", "hint"),
+    [
+        ({"nix": ""}, "nix", "does not answer", "install Nix"),
+        ({"store_writable": False}, "nix", "cannot be written", "read-only"),
+        ({"machine": "aarch64"}, "architecture", "aarch64, fleet.toml says x86_64-linux", 'system = "aarch64-linux"'),
+        ({"nix_free": 1 << 20}, "space", "only 1.0 MiB free on /nix", "nix-collect-garbage"),
+        ({"boot_free": 1 << 20}, "space", "only 1.0 MiB free on /boot", "old generations"),
+        ({"running": "/usr"}, "not_nixos", "not a NixOS system", "nixos-anywhere"),
+        ({"transaction": HELD}, "locked", "run r9 of bob from train", "in 0 s at the latest"),
+    ],
+)
+def test_what_stops_a_host_is_one_line_with_its_remedy(
+    changes: dict[str, Any], kind: str, message: str, hint: str
+) -> None:
+    (found,) = preflight.errors(host(), facts(**changes))
+    assert (found.severity, found.kind) == (Severity.ERROR, kind)
+    assert message in found.message
+    assert hint in found.hint
+    assert "\n" not in found.message + found.hint
+    with pytest.raises((UnfitError, LockedError)) as caught:
+        preflight.require_fit(host(), facts(**changes))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"booted_parts": {**PARTS, "kernel": "x", "initrd": "y"}}, "reboot_pending", "kernel, initrd"),
+        ({"failed_units": ("a.service", "b.mount")}, "failing_units", "a.service, b.mount"),
+        ({"upgrade_unit": "nixos-upgrade.timer"}, "auto_upgrade", "nixos-upgrade.timer"),
+        ({"lock_holder": "123 nixos-rebuild"}, "switch_lock", "123 nixos-rebuild"),
+    ],
+)
+def test_what_people_should_know_stops_nothing(changes: dict[str, Any], kind: str, message: str) -> None:
+    (found,) = preflight.notes(facts(**changes))
+    assert (found.severity, found.kind) == (Severity.NOTE, kind)
+    assert message in found.message
+    preflight.require_fit(host(), facts(**changes))
+
+
+def test_everything_is_found_at_once() -> None:
+    odd = facts(nix="", machine="riscv64", boot_free=0, running="", failed_units=("a.service",), transaction=HELD)
+    kinds = [finding.kind for finding in preflight.findings(host(), odd)]
+    assert kinds == ["locked", "nix", "architecture", "space", "not_nixos", "failing_units"]
+    with pytest.raises(LockedError):
+        preflight.require_fit(host(), odd)
+
+
+@pytest.mark.parametrize(
+    ("machine", "system", "runs"),
+    [
+        ("x86_64", "i686-linux", True), ("aarch64", "armv7l-linux", True), ("armv7l", "aarch64-linux", False),
+        ("armv6l", "armv6l-linux", True), ("loongarch64", "loongarch64-linux", True),
+    ],
+)  # fmt: skip
+def test_kernel_may_run_smaller_systems(machine: str, system: str, runs: bool) -> None:  # noqa: FBT001
+    assert (preflight.errors(host(system=system), facts(machine=machine)) == ()) is runs
+
+
+async def test_host_is_asked_once() -> None:
+    machine = FakeMachine((asks("facts"), Output(status=0, stdout=f"running={OLD}\nmachine=x86_64\n")))
+    assert (await preflight.preflight(machine, host())).running == OLD
+    assert len(machine.ran) == 1
