@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from fleet.errors import ConfigError
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from fleet.model import RunId
 
 KEEP = 20
-"""Runs whose folders, and with them the roots of what they built, outlive the next run."""
+"""Runs whose folders, and with them the roots of what they built, outlive the next run. Those under way do too."""
+
+ELSEWHERE = "set XDG_STATE_HOME to a folder that can be written"
 
 
 def state_folder(fleet: str, environment: Mapping[str, str] = os.environ) -> Path:
@@ -32,10 +35,31 @@ def new_run_folder(state: Path, run: RunId) -> Path:
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot be made: {error.strerror}", hint="set XDG_STATE_HOME to a folder that can be written"
-        ) from error
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror}", hint=ELSEWHERE) from error
+    _hold(folder)
     for old in sorted(folder.parent.iterdir())[:-KEEP]:
         with contextlib.suppress(OSError):
+            _hold(old, briefly=True)
             shutil.rmtree(old)
     return folder
+
+
+def _hold(folder: Path, *, briefly: bool = False) -> None:
+    """Nobody else removes the folder while this process lives. Raises `OSError` when another one holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    if briefly:
+        os.close(handle)
+
+
+def open_record(folder: Path) -> TextIO:
+    """The file of the run's events, empty."""
+    path = folder / "events.jsonl"
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}", hint=ELSEWHERE) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -90,6 +89,7 @@ def _carry_out(
     run_id = new_run_id()
     try:
         folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id)
+        record = runs.open_record(folder)
     except FleetError as error:
         return _refused(output, error)
     planned = Planned()
@@ -97,8 +97,8 @@ def _carry_out(
     async def agree(prepared: Prepared) -> bool:
         return not asks or await _ask(output, planned, len(prepared.plans))
 
-    with contextlib.closing((folder / "events.jsonl").open("w")) as file:
-        emit: Emit = fan_out(_deaf_at_the_end, JsonLines(file), planned, output)
+    with record:
+        emit: Emit = fan_out(_deaf_at_the_end, JsonLines(record), planned, output)
         run = Run(
             id=run_id,
             request=request,

@@ -31,6 +31,7 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
     """
     from fleet.cli.build import closures_of
     from fleet.cli.reading import ask_all, tell_errors
+    from fleet.deploy.target import given
     from fleet.diff import diff_json, fold, read_diff
     from fleet.errors import FleetError
     from fleet.machine.local import LocalMachine
@@ -44,7 +45,7 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
     terminal = sys.stderr.isatty()
     with tempfile.TemporaryDirectory(prefix="fleet-diff-") as folder:
         if closure is not None:
-            wanted = {host.name: Closure(closure) for host in hosts}
+            wanted = dict.fromkeys((host.name for host in hosts), asyncio.run(given(LocalMachine(), Closure(closure))))
         else:
             with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
                 wanted = asyncio.run(closures_of(inventory, hosts, folder=Path(folder), emit=output))

@@ -48,7 +48,7 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> in
         click.echo(json.dumps({"hosts": rows}))
     else:
         for row in rows:
-            click.echo(f"{row['name']}: {row['closure'] or row['error']}")
+            click.echo(f"{row['name']}: {row['closure'] or 'does not evaluate'}")
         from fleet.cli.reading import tell_errors
 
         tell_errors([(host, evaluation.failed.get(host.name)) for host in hosts])

@@ -193,6 +193,7 @@ class HostRun:
 
 def _reason(end: View, verdict: Verdict) -> str:
     """Why the host went back: its own reason, and ours where that did not reach it."""
-    if isinstance(verdict, prove.Condemned) and verdict.reason not in end.reason:
-        return f"{verdict.reason}; {end.reason}"
+    ours = " ".join(verdict.reason.split()) if isinstance(verdict, prove.Condemned) else ""
+    if ours not in end.reason:
+        return f"{ours}; {end.reason}"
     return end.reason or "the new system was not proven"

@@ -59,12 +59,12 @@ async def choose_targets(
     if run.request.verb == "rollback":
         return await _former(run, hosts, facts, links, leave)
     if run.request.closure is not None:
-        closure = await _given(run.here, run.request.closure)
+        closure = await given(run.here, run.request.closure)
         return {host.name: Wanted(closure=closure) for host in hosts}
     return await _evaluated(run, hosts, leave)
 
 
-async def _given(here: Machine, closure: Closure) -> Closure:
+async def given(here: Machine, closure: Closure) -> Closure:
     """The closure, if it is complete in the local store. A link to it, such as `result`, is followed."""
     if not closure.startswith("/nix/store/"):
         closure = Closure(os.path.realpath(closure))  # noqa: ASYNC240 - one readlink

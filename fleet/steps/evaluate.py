@@ -86,8 +86,12 @@ async def _together(
 ) -> dict[HostName, Evaluated]:
     command = nix.evaluate(flake, output, {host.name: host.attr[1:] for host in hosts})
 
-    def show(line: str) -> None:
-        if not line.startswith("error"):
+    failed = False
+
+    def show(line: str) -> None:  # the error itself is told at the end
+        nonlocal failed
+        failed = failed or line.startswith("error")
+        if not failed:
             emit(OutputLine(host=None, phase=Phase.EVALUATE, text=line))
 
     try:

@@ -76,6 +76,15 @@ def test_bad_words_are_exit_2(stage: Stage, arguments: list[str], words: list[st
     assert running(stage.host("calm")) == old
 
 
+def test_state_that_cannot_be_written_is_told_before_any_host_is_asked(stage: Stage) -> None:
+    stage.toml({"calm": {}})
+    before = logins(stage.host("calm"))
+    (stage.home / "state").write_text("a file, no folder")
+    run = stage.deploy("calm")
+    assert (run.code, run.error["kind"], "XDG_STATE_HOME" in run.error["hint"]) == (2, "config", True)
+    assert logins(stage.host("calm")) == before
+
+
 def test_all_of_no_hosts_is_an_error(stage: Stage) -> None:
     (stage.folder / "fleet.toml").write_text(FLEET)
     run = stage.deploy("--all")

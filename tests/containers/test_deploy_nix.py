@@ -107,6 +107,9 @@ def test_closure_for_another_architecture_is_refused_before_the_push(stage: Stag
     stage.toml({"good": {"system": "i686-linux"}})
     other = stage.deploy("good")
     assert other.failure("good")["message"] == "the closure is for x86_64-linux, the host is i686-linux"
+    stage.toml({"good": {}, "guilty": {"system": "i686-linux"}})
+    nothing = stage.deploy("--all", "--all-or-nothing")
+    assert (nothing.code, nothing.outcomes) == (1, {"good": "skipped", "guilty": "failed"})
     assert stands_on(stage.host("good"), old)
 
 

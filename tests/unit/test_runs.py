@@ -1,90 +1,58 @@
-"""What the controller remembers of its runs."""
+"""What the controller remembers: old runs go, those under way stay."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.deploy.request import Request, new_run_id
+from fleet import runs
 from fleet.errors import ConfigError
 from fleet.model import RunId
-from fleet.runs import KEEP, new_run_folder, state_folder
-from tests.unit import builders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLD = """
+import sys; from pathlib import Path; from fleet import runs
+runs.new_run_folder(Path(sys.argv[1]), "00000000T000000-000000"); print("held", flush=True); sys.stdin.read()
+"""
 
 
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [
-        ({"XDG_STATE_HOME": "/state"}, "/state/fleet/home"),
-        ({"XDG_STATE_HOME": "relative"}, "~/.local/state/fleet/home"),
-        ({"XDG_STATE_HOME": ""}, "~/.local/state/fleet/home"),
-        ({}, "~/.local/state/fleet/home"),
-    ],
-)
-def test_state_is_where_people_expect_it(environment: dict[str, str], folder: str) -> None:
-    assert state_folder("home", environment) == Path(folder).expanduser()
+def test_oldest_runs_go_and_the_newest_stay(tmp_path: Path) -> None:
+    for number in range(runs.KEEP + 3):
+        (tmp_path / f"runs/2026{number:04}").mkdir(parents=True)
+    newest = runs.new_run_folder(tmp_path, RunId("2027"))
+    assert newest.is_dir()
+    assert sorted(path.name for path in newest.parent.iterdir()) == [
+        *(f"2026{number:04}" for number in range(4, runs.KEEP + 3)),
+        "2027",
+    ]
 
 
-def test_only_the_newest_runs_are_kept(tmp_path: Path) -> None:
-    for number in range(KEEP + 5):
-        folder = new_run_folder(tmp_path, RunId(f"2026-{number:03}"))
-        (folder / "events.jsonl").write_text("")
-    kept = sorted(folder.name for folder in (tmp_path / "runs").iterdir())
-    assert kept == [f"2026-{number:03}" for number in range(5, KEEP + 5)]
+def test_run_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        for number in range(runs.KEEP + 1):
+            runs.new_run_folder(tmp_path, RunId(f"2026{number:04}"))
+        assert (tmp_path / "runs/00000000T000000-000000").is_dir()
+        other.communicate()
+    runs.new_run_folder(tmp_path, RunId("2027"))
+    assert not (tmp_path / "runs/00000000T000000-000000").exists()
 
 
-def test_foreign_file_among_the_runs_is_no_trouble(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/0-notes").write_text("mine")
-    for number in range(KEEP + 1):
-        new_run_folder(tmp_path, RunId(f"2026-{number:03}"))
-    assert (tmp_path / "runs/0-notes").exists()
+def test_state_is_where_xdg_says_or_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert runs.state_folder("x", {"XDG_STATE_HOME": "/s"}).parts[-3:] == ("s", "fleet", "x")
+    assert runs.state_folder("x", {"XDG_STATE_HOME": "relative"}) == tmp_path / ".local/state/fleet/x"
 
 
-def test_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made") as caught:
-        new_run_folder(tmp_path, RunId("r1"))
+def test_place_that_cannot_be_written_says_where_to_go(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(ConfigError) as caught:
+        runs.new_run_folder(tmp_path, RunId("1"))
     assert "XDG_STATE_HOME" in caught.value.hint
-
-
-def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    new_run_folder(tmp_path, RunId("r1"))
-    with pytest.raises(ConfigError):
-        new_run_folder(tmp_path, RunId("r1"))
-
-
-def test_run_ids_sort_by_time_and_differ() -> None:
-    ids = [new_run_id() for _ in range(50)]
-    assert len(set(ids)) == 50
-    assert all(re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", one) for one in ids)
-    assert [one[:15] for one in ids] == sorted(one[:15] for one in ids)
-
-
-@pytest.mark.parametrize(
-    ("request_", "proves"),
-    [
-        ({"verb": "deploy"}, True),
-        ({"verb": "rollback"}, False),
-        ({"verb": "rollback", "strict": True}, True),
-    ],
-)
-def test_checks_do_not_stop_people_who_go_back(request_: dict[str, Any], proves: bool) -> None:  # noqa: FBT001
-    assert Request(**request_).proves_checks is proves
-
-
-def test_run_knows_who_asked_and_from_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fleet.deploy.request import Run
-
-    def nobody() -> str:
-        raise KeyError("uid not found")
-
-    usual = builders.run()
-    shared = {name: getattr(usual, name) for name in ("id", "request", "inventory", "logins", "here", "emit", "folder")}
-    monkeypatch.setattr("getpass.getuser", nobody)
-    run = Run(**shared)
-    assert run.who == "unknown"
-    assert run.origin
