@@ -50,9 +50,11 @@ def inventory(*names: str, more: str = "") -> Inventory:
 
 
 def run(events: Events | None = None, *, here: Machine | None = None, **keys: Any) -> Run:
-    usual = {"inventory": inventory(), "request": Request(verb="deploy"), "folder": Path("/nowhere")}
+    usual = {
+        "inventory": inventory(), "request": Request(verb="deploy"), "folder": Path("/nowhere"), "logins": Logins({}),
+    }  # fmt: skip
     return Run(
-        id=RUN, logins=Logins({}), here=here or FakeMachine(), emit=Events() if events is None else events,
+        id=RUN, here=here or FakeMachine(), emit=Events() if events is None else events,
         who="ann", origin="desk", **{**usual, **keys},
     )  # fmt: skip
 

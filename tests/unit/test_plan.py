@@ -12,7 +12,7 @@ from fleet.model import Closure, Derivation
 from fleet.steps import plan as steps
 from fleet.steps.plan import SPARE, Action, Contents, choose_action, plan_host, reboot_parts, require_deployable
 from tests.fakes import FakeMachine, runs
-from tests.unit.builders import FACTS, NEW, OLD, facts, host, plan
+from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +145,14 @@ async def test_closure_that_is_not_here_is_planned_without_its_contents() -> Non
     drv = Derivation("/nix/store/x.drv")
     found = await plan_host(FakeMachine(), host(), FACTS, NEW, made_of=None, derivation=drv)
     assert (found.missing, found.reboot, found.derivation) == ((), (), drv)
+
+
+async def test_closure_that_only_the_host_has_is_looked_at_there() -> None:
+    there = FakeMachine(
+        (runs("sh", "-c"), Output(status=0, stdout="\n".join(["/nix/store/k2", *[*PARTS.values()][1:]])))
+    )
+    found = await plan_host(there, host(), FACTS, NEW, made_of=None)
+    assert (found.missing, found.reboot) == ((), ("kernel",))
 
 
 async def test_store_that_does_not_answer_is_told() -> None:

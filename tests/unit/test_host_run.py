@@ -1,0 +1,297 @@
+"""One host's run from push to result, with a fake host at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from fleet.deploy.host import HostRun
+from fleet.deploy.request import Request
+from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
+from fleet.events import CheckReported, HostCondemned, HostProven, PhaseStarted
+from fleet.host.program import HostProgram
+from fleet.machine import Command, Output
+from fleet.model import Derivation, Goal, HostName, HostResult, Outcome, Phase
+from fleet.steps.plan import Action
+from tests.fakes import Answers, Events, FakeLink, FakeMachine, asks, in_no_time, runs, said
+from tests.unit import builders
+from tests.unit.builders import NEW, OLD, host
+
+if TYPE_CHECKING:
+    from fleet.machine.link import Link
+
+WEB = HostName("web-1")
+LOST = UnreachableError(WEB, "connection lost")
+PROGRAM = HostProgram("/nix/store/p/fleet-host")
+YES, NO = Output(status=0), Output(status=1, stderr="no\n")
+SWITCHED = said(state="switched", running=NEW, status=0)
+CHECKS = [{"name": "ok", "command": "ok", "within": "20s"}]
+
+
+class Case:
+    """A host, what it answers, and the run that goes to it."""
+
+    def __init__(self, *, plan: dict[str, Any] | None = None, copied: Answers = YES, **answers: Answers) -> None:
+        usual: dict[str, Answers] = {
+            "root": said(done="yes"),
+            "unroot": said(done="yes"),
+            "stage": said(done="yes"),
+            "begin": said(state="switching"),
+            "watch": [SWITCHED, said(state="committed", running=NEW)],
+            "look": SWITCHED,
+            "word": said(state="committing", accepted="yes"),
+            "facts": said(running=NEW, running_kernel="new", booted_kernel="old"),
+        }
+        planned: dict[str, Any] = {"host": host(checks=CHECKS), "missing": (NEW,), "missing_bytes": 7}
+        self.plan = builders.plan(**planned | (plan or {}))
+        table = [(asks(verb), answer) for verb, answer in {**usual, **answers}.items()]
+        more = [
+            (runs("journalctl"), Output(status=0)),
+            (runs("true"), YES),
+            (runs("sh", "-c", "ok"), answers.get("ok", YES)),
+        ]
+        self.link = FakeLink(self.plan.host, *table, *more, (runs(f"{NEW}/bin/switch-to-configuration"), YES))
+        self.here = FakeMachine((runs("nix"), copied), name="controller")
+        self.events = Events()
+
+    async def deploy(self, **request: Any) -> HostResult:
+        asked = Request(**{"verb": "deploy", "copy_with": "nix", **request})
+        run = builders.run(self.events, here=self.here, request=asked)
+        self.host_run = HostRun(run, self.plan, cast("Link", self.link), PROGRAM)
+        return await self.host_run.deploy()
+
+    def asked(self, *verbs: str) -> list[str]:
+        """Which of these the host was asked, in order."""
+        return [verb for command in self.link.ran for verb in verbs if asks(verb)(command)]
+
+
+@in_no_time
+async def test_good_system_is_kept() -> None:
+    case = Case()
+    found = await case.deploy()
+    assert (found.outcome, found.closure, found.previous, found.boot_default) == (Outcome.KEPT, NEW, OLD, True)
+    assert (found.failure, found.notes) == (None, ())
+    assert case.asked("root", "begin", "word", "unroot") == ["root", "begin", "word"]
+    assert [event.phase for event in case.events.of(PhaseStarted)] == [Phase.PUSH, Phase.SWITCH, Phase.PROVE]
+    assert len(case.events.of(HostProven)) == 1
+
+
+@in_no_time
+async def test_bytes_come_after_the_root_and_before_the_switch() -> None:
+    case = Case()
+    order: list[str] = []
+
+    def note(what: str, answer: Output) -> Any:
+        def answering(_: Command) -> Output:
+            order.append(what)
+            return answer
+
+        return answering
+
+    case.link.table = [
+        (asks("root"), note("root", said(done="yes"))), (asks("begin"), note("begin", said(state="switching"))),
+        *case.link.table,
+    ]  # fmt: skip
+    case.here.table = [(runs("nix"), note("copy", YES))]
+    await case.deploy()
+    assert order == ["root", "copy", "begin"]
+
+
+@in_no_time
+async def test_tested_system_is_not_the_boot_default() -> None:
+    found = await Case(watch=[SWITCHED, said(state="tested", running=NEW)]).deploy(goal=Goal.TEST)
+    assert (found.outcome, found.boot_default) == (Outcome.KEPT, False)
+
+
+@in_no_time
+async def test_failing_check_rolls_back() -> None:
+    ended = said(state="reverted", running=OLD, blame="found", reason="check ok: exit status 1: no (within 20 s)")
+    case = Case(ok=[YES, *[NO] * 25, YES], watch=[SWITCHED, ended])
+    found = await case.deploy()
+    assert found.outcome is Outcome.ROLLED_BACK
+    assert found.failure is not None
+    assert (found.failure.kind, found.failure.message) == ("unhealthy", "check ok: exit status 1: no (within 20 s)")
+    assert len(case.events.of(HostCondemned)) == 1
+    assert [event.stage for event in case.events.of(CheckReported)][-1] == "reverted"
+
+
+@in_no_time
+async def test_old_system_whose_check_fails_needs_a_human() -> None:
+    case = Case(ok=[YES, NO], watch=[SWITCHED, said(state="reverted", running=OLD, blame="found", reason="x")])
+    assert (await case.deploy()).outcome is Outcome.NEEDS_HUMAN
+
+
+@in_no_time
+async def test_old_system_whose_check_cannot_be_asked_needs_a_human() -> None:
+    case = Case(ok=[YES, LOST], watch=[said(state="reverted", running=OLD, blame="found", reason="x")])
+    assert (await case.deploy()).outcome is Outcome.NEEDS_HUMAN
+
+
+@in_no_time
+async def test_host_that_went_back_by_itself_is_not_proven_again() -> None:
+    case = Case(watch=[said(state="reverted", running=OLD, status=1, blame="found", reason="activation failed")])
+    found = await case.deploy()
+    assert (found.outcome, case.asked("look", "word")) == (Outcome.ROLLED_BACK, [])
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "kind"),
+    [
+        ("superseded", Outcome.FAILED, "superseded"),
+        ("stuck", Outcome.NEEDS_HUMAN, "stuck"),
+        ("unknown", Outcome.NEEDS_HUMAN, "in_doubt"),
+    ],
+)
+def test_other_ends(state: str, outcome: Outcome, kind: str) -> None:
+    @in_no_time
+    async def test() -> None:
+        found = await Case(watch=[SWITCHED, said(state=state, running=NEW)]).deploy()
+        assert found.failure is not None
+        assert (found.outcome, found.failure.kind) == (outcome, kind)
+
+    test()
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({"root": said(refused="full", message="no space")}, "unfit"),
+        ({"copied": Output(status=1, stderr="error: x\n")}, "push"),
+        ({"ok": LOST}, "unreachable"),
+        ({"begin": said(refused="locked", message="taken")}, "locked"),
+        ({"begin": said(refused="quarantined", message="bad")}, "quarantined"),
+        ({"begin": LOST, "watch": said(state="unknown")}, "unreachable"),
+        ({"begin": CommandFailedError(WEB, "exit 2"), "watch": said(state="unknown")}, "command"),
+    ],
+)
+def test_failure_before_the_switch_changes_nothing(answers: dict[str, Answers], kind: str) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case(**answers)  # type: ignore[arg-type]
+        found = await case.deploy()
+        assert found.failure is not None
+        assert (found.outcome, found.failure.kind, found.failure.now) == (Outcome.FAILED, kind, "nothing was changed")
+        assert case.asked("unroot") == ["unroot"]
+        assert not case.host_run.begun
+
+    test()
+
+
+@in_no_time
+async def test_host_that_went_away_during_the_push_is_unreachable_and_may_be_deferred() -> None:
+    case = Case(plan={"host": host(offline="defer")}, copied=Output(status=1, stderr="broken pipe\n"))
+    case.link.table = [(runs("true"), LOST), *case.link.table]
+    assert (await case.deploy()).outcome is Outcome.DEFERRED
+
+
+@in_no_time
+async def test_answer_to_begin_that_was_lost_is_followed_up() -> None:
+    case = Case(begin=[LOST, said(state="switching")])
+    assert (await case.deploy()).outcome is Outcome.KEPT
+    case = Case(begin=LOST)
+    assert (await case.deploy()).outcome is Outcome.KEPT
+
+
+@pytest.mark.parametrize("error", [LOST, AuthenticationError(WEB, "login refused")])
+def test_host_that_is_lost_in_the_switch_is_in_doubt(error: Exception) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case(watch=error)
+        found = await case.deploy()
+        assert found.failure is not None
+        assert (found.outcome, found.failure.kind) == (Outcome.NEEDS_HUMAN, "in_doubt")
+        assert error.args[0] in found.failure.message
+        assert case.asked("unroot") == []
+
+    test()
+
+
+@in_no_time
+async def test_push_only_stages() -> None:
+    case = Case()
+    found = await case.deploy(verb="push")
+    assert (found.outcome, case.asked("stage", "begin")) == (Outcome.STAGED, ["stage"])
+
+
+@in_no_time
+async def test_dry_activation_stages_and_tells() -> None:
+    case = Case()
+    found = await case.deploy(goal=Goal.DRY_ACTIVATE)
+    assert (found.outcome, case.asked("begin")) == (Outcome.STAGED, [])
+    assert any(command.argv[1:] == ("dry-activate",) for command in case.link.ran)
+
+
+@in_no_time
+async def test_dry_activation_that_fails_is_told() -> None:
+    case = Case()
+    case.link.table = [(runs(f"{NEW}/bin/switch-to-configuration"), NO), *case.link.table]
+    found = await case.deploy(goal=Goal.DRY_ACTIVATE)
+    assert found.failure is not None
+    assert (found.outcome, found.failure.said) == (Outcome.FAILED, ("no",))
+
+
+@in_no_time
+async def test_rollback_is_not_stopped_by_checks_but_tells_of_them() -> None:
+    case = Case(ok=NO)
+    found = await case.deploy(verb="rollback")
+    assert (found.outcome, found.notes) == (Outcome.KEPT, ("check ok fails now: exit status 1: no",))
+    lost = Case(ok=[YES, LOST])
+    assert "could not be asked" in (await lost.deploy(verb="rollback")).notes[0]
+
+
+@in_no_time
+async def test_check_that_failed_before_is_tolerated_where_that_is_wanted() -> None:
+    tolerant = host(checks=[{**CHECKS[0], "tolerate_existing": True}])
+    found = await Case(plan={"host": tolerant}, ok=NO).deploy()
+    assert (found.outcome, found.notes) == (Outcome.KEPT, ("check ok was failing before: exit status 1: no",))
+
+
+@pytest.mark.parametrize(
+    ("goal", "note"), [(Goal.SWITCH, "ran already; is now the boot default too"), (Goal.TEST, "ran already")]
+)
+def test_system_that_ran_already_is_said_to(goal: Goal, note: str) -> None:
+    @in_no_time
+    async def test() -> None:
+        assert (await Case(plan={"action": Action.COMMIT}).deploy(goal=goal)).notes == (note,)
+
+    test()
+
+
+@in_no_time
+async def test_system_built_on_the_host_is_asked_for_its_reboot() -> None:
+    plan = {"derivation": Derivation("/nix/store/x.drv"), "missing": ()}
+    case = Case(plan=plan)
+    case.link.table = [(runs("nix-store", "--realise"), YES), *case.link.table]
+    found = await case.deploy()
+    assert (found.outcome, found.reboot_pending) == (Outcome.KEPT, True)
+    lost = Case(plan=plan, facts=LOST)
+    lost.link.table = [(runs("nix-store", "--realise"), YES), *lost.link.table]
+    assert (await lost.deploy()).outcome is Outcome.KEPT
+
+
+@in_no_time
+async def test_build_that_fails_on_the_host_is_told() -> None:
+    case = Case(plan={"derivation": Derivation("/nix/store/x.drv")})
+    case.link.table = [(runs("nix-store", "--realise"), NO), *case.link.table]
+    found = await case.deploy()
+    assert found.failure is not None
+    assert (found.outcome, found.failure.message) == (Outcome.FAILED, "the build on the host failed")
+
+
+@in_no_time
+async def test_interrupted_push_is_tidied_up() -> None:
+    case = Case()
+
+    async def stuck(command: Command, **_: Any) -> Output:
+        await asyncio.sleep(1000)
+        return YES
+
+    case.here.run = stuck  # type: ignore[method-assign]
+    task = asyncio.create_task(case.deploy())
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert case.asked("unroot") == ["unroot"]

@@ -1,0 +1,379 @@
+"""One run from its first event to its last, with fake hosts and a fake Nix."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from fleet.deploy.request import Request
+from fleet.deploy.run import execute
+from fleet.errors import AuthenticationError, UnreachableError
+from fleet.events import (
+    BuildFinished,
+    EvaluationFinished,
+    Event,
+    FindingReported,
+    HostFinished,
+    HostPlanned,
+    RunFinished,
+    RunInterrupted,
+    RunStarted,
+)
+from fleet.machine import Command, Output
+from fleet.model import Closure, Goal, HostName, Outcome
+from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asks, runs, said
+from tests.unit import builders
+from tests.unit.builders import NEW, OLD
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.inventory import Host
+    from fleet.machine.login import Logins
+
+OLDER = Closure(f"/nix/store/{'2' * 32}-nixos-system-older")
+KEPT, FAILED, SKIPPED, UNCHANGED = Outcome.KEPT, Outcome.FAILED, Outcome.SKIPPED, Outcome.UNCHANGED
+FACTS: dict[str, object] = {
+    "machine": "x86_64", "nix": "nix (Nix) 2.18", "store_writable": "yes", "running": OLD, "profile": OLD,
+    "boot_default": OLD, "nix_free": 8 << 30, "previous": OLDER,
+}  # fmt: skip
+YES = Output(status=0)
+VALID = runs("xargs", "-r", "nix-store", "--check-validity")
+BROKEN = Output(status=1, stderr="error: no\n")
+
+
+class World:
+    """Hosts, a Nix, and a run that knows them."""
+
+    def __init__(self, tmp_path: Path, *names: str, more: str = "", **request: Any) -> None:
+        self.closure = tmp_path / "system"
+        (self.closure / "bin").mkdir(parents=True)
+        for file in ("nixos-version", "bin/switch-to-configuration"):
+            (self.closure / file).write_text("")
+        self.inventory = builders.inventory(*names, more=f"[defaults]\nsettle = '0s'\n{more}")
+        self.hosts = tuple(self.inventory.hosts.values())
+        self.links = {host.name: self._link(host) for host in self.hosts}
+        self.here = FakeMachine(
+            (runs("nix", "--extra-experimental-features", "nix-command flakes", "eval"), self._evaluated),
+            (runs("nix-store", "--realise"), YES),
+            (runs("nix-store", "--query"), Output(status=0, stdout=f"{self.closure}\n")),
+            (runs("nix-store", "--add"), Output(status=0, stdout="/nix/store/p/fleet-host\n")),
+            (runs("xargs", "-r", "nix-store", "--query"), Output(status=0, stdout="100\n")),
+            (VALID, YES),
+            (runs("nix"), YES),
+            (runs("git"), Output(status=128)),
+        )
+        self.wanted = str(self.closure)
+        """What every host evaluates to."""
+        self.events = Events()
+        self.agreed: list[bool] = []
+        asked = Request(**{"verb": "deploy", "copy_with": "nix", **request})
+        self.run = builders.run(
+            self.events, here=self.here, inventory=self.inventory, request=asked, folder=tmp_path,
+            logins=cast("Logins", self),
+        )  # fmt: skip
+        self.answer = True
+
+    def _link(self, host: Host) -> FakeLink:
+        new = str(self.closure)
+        return FakeLink(
+            host,
+            (asks("facts"), said(**FACTS)),
+            (runs("xargs"), Output(status=0, stdout=f"{new}\n")),
+            *((asks(verb), said(done="yes")) for verb in ("root", "unroot", "stage")),
+            (asks("begin"), said(state="switching")),
+            (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),
+            (asks("look"), said(state="switched", running=new)),
+            (asks("word"), said(state="committing", accepted="yes")),
+            (asks("generations"), said(generation=[f"1 10 {OLDER}", f"2 20 {NEW}"])),
+        )
+
+    def _evaluated(self, command: Command) -> Answer:
+        names = [name for name in self.links if f'"{name}" = ' in command.argv[8]]
+        return Output(status=0, stdout=json.dumps({name: {"drv": f"{name}.drv", "out": self.wanted} for name in names}))
+
+    def on(self, name: str, *rows: tuple[Any, Answers]) -> None:
+        """What a host answers otherwise."""
+        link = self.links[HostName(name)]
+        link.table = [*rows, *link.table]
+
+    def here_too(self, *rows: tuple[Any, Answers]) -> None:
+        self.here.table = [*rows, *self.here.table]
+
+    @contextlib.asynccontextmanager
+    async def connect(self, host: Host) -> AsyncIterator[FakeLink]:
+        """See `Logins.connect`."""
+        if self.links[host.name].is_lost:
+            raise UnreachableError(host.name, "no connection")
+        yield self.links[host.name]
+
+    async def execute(self) -> int:
+        async def agree(_: object) -> bool:
+            self.agreed.append(self.answer)
+            return self.answer
+
+        return await execute(self.run, self.hosts, agree=agree)
+
+    @property
+    def end(self) -> RunFinished:
+        """The last event, which every run has once."""
+        (end,) = self.events.of(RunFinished)
+        assert self.events[-1] is end
+        return cast("RunFinished", end)
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What the last event says of each host; each has been told before, once."""
+        told = sorted(event.host for event in self.events.of(HostFinished))
+        assert told == sorted(one.host for one in self.end.hosts)
+        return {one.host: one.outcome for one in self.end.hosts}
+
+    def began(self) -> list[str]:
+        return [name for name, link in self.links.items() if any(asks("begin")(command) for command in link.ran)]
+
+
+async def test_good_run(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    assert await world.execute() == 0
+    assert world.outcomes == {"a": KEPT, "b": KEPT}
+    assert isinstance(world.events[0], RunStarted)
+    assert (world.agreed, world.end.error) == ([True], None)
+    assert [type(event) for event in world.events if isinstance(event, EvaluationFinished | BuildFinished)] == [
+        EvaluationFinished, BuildFinished,
+    ]  # fmt: skip
+    plans = world.events.of(HostPlanned)
+    assert [(plan.host, plan.action, plan.wave, plan.missing_bytes) for plan in plans] == [
+        ("a", "switch", 1, 100), ("b", "switch", 1, 100),
+    ]  # fmt: skip
+
+
+async def test_nothing_changes_before_everything_is_built(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    nothing_there = Output(status=0, stdout=f"{world.closure}\n")
+    world.here_too((runs("nix-store", "--realise"), BROKEN), (VALID, nothing_there))
+    assert await world.execute() == 3
+    assert world.outcomes == {"a": SKIPPED, "b": SKIPPED}
+    assert world.end.error is not None
+    assert (world.end.error.kind, world.agreed) == ("build", [])
+    assert all(asks("facts")(command) for link in world.links.values() for command in link.ran)
+
+
+async def test_host_that_stands_on_the_closure_is_unchanged_and_nobody_is_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.wanted = NEW
+    world.on("a", (asks("facts"), said(**FACTS | {"running": NEW, "profile": NEW, "boot_default": NEW})))
+    assert await world.execute() == 0
+    assert world.outcomes == {"a": UNCHANGED}
+    assert (world.agreed, len(world.links[HostName("a")].ran)) == ([], 1)
+    assert [plan.action for plan in world.events.of(HostPlanned)] == ["unchanged"]
+
+
+async def test_host_that_fails_preflight_fails_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.links[HostName("a")].is_lost = True
+    assert await world.execute() == 1
+    assert world.outcomes == {"a": FAILED, "b": KEPT}
+    assert [finding.kind for finding in world.events.of(FindingReported)] == ["unreachable"]
+
+
+async def test_all_or_nothing_is_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", all_or_nothing=True)
+    world.on("a", (asks("facts"), said(**FACTS | {"nix": ""})))
+    assert await world.execute() == 1
+    assert (world.outcomes, world.here.ran) == ({"a": FAILED, "b": SKIPPED}, [])
+
+
+async def test_unreachable_host_that_may_be_is_deferred(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", more="kind = 'laptop'")
+    world.links[HostName("a")].is_lost = True
+    assert await world.execute() == 0
+    assert world.outcomes == {"a": Outcome.DEFERRED}
+
+
+async def test_locked_hosts_are_exit_code_5(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        world.on(name, (asks("facts"), said(**FACTS, open_run="r9", open_who="bob", open_state="switched")))
+    assert await world.execute() == 5
+    assert {one.failure.kind for one in world.end.hosts if one.failure} == {"locked"}
+
+
+async def test_evaluation_that_fails_stops_everything(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.here_too((lambda command: '"a" = ' in "".join(command.argv), BROKEN))
+    assert await world.execute() == 3
+    assert world.outcomes == {"a": SKIPPED, "b": SKIPPED}
+
+
+async def test_evaluation_that_fails_costs_only_its_host_when_the_run_keeps_going(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", keep_going=True)
+    world.here_too((lambda command: '"a" = ' in "".join(command.argv), BROKEN))
+    assert await world.execute() == 1
+    assert world.outcomes == {"a": FAILED, "b": KEPT}
+
+
+async def test_evaluation_that_fails_for_all_is_exit_code_3(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", keep_going=True)
+    world.here_too((runs("nix"), BROKEN))
+    assert await world.execute() == 3
+
+
+async def test_no_changes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.answer = False
+    assert await world.execute() == 1
+    assert (world.outcomes, world.began()) == ({"a": SKIPPED, "b": SKIPPED}, [])
+
+
+async def test_plan_changes_nothing_and_asks_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", verb="plan")
+    assert await world.execute() == 0
+    assert (world.agreed, world.began(), len(world.events.of(HostPlanned))) == ([], [], 1)
+
+
+async def test_waves_go_one_after_another_and_stop_at_a_failure(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", more="[[rollout.waves]]\nhosts = 'b'")
+    world.on("b", (asks("begin"), said(refused="quarantined", message="x")))
+    assert await world.execute() == 1
+    assert world.outcomes == {"a": SKIPPED, "b": FAILED}
+    assert [(plan.host, plan.wave) for plan in world.events.of(HostPlanned)] == [("b", 1), ("a", 2)]
+
+
+async def test_closure_that_was_built_elsewhere_is_not_evaluated(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", closure=NEW)
+    world.here_too((VALID, Output(status=0, stdout=f"{NEW}\n")))
+    assert await world.execute() == 2
+    assert world.end.error is not None
+    assert "not in this machine's store" in world.end.error.message
+
+
+@pytest.mark.parametrize("given", ["./result", "/tmp/x"])
+async def test_closure_that_is_no_store_path_is_refused(tmp_path: Path, given: str) -> None:
+    world = World(tmp_path, "a", closure=Closure(given))
+    assert await world.execute() == 2
+
+
+@pytest.mark.parametrize(("back_to", "closure"), [(None, OLDER), ("2", NEW), (NEW, NEW)])
+async def test_rollback_goes_where_it_should(tmp_path: Path, back_to: str | None, closure: str) -> None:
+    world = World(tmp_path, "a", verb="rollback", back_to=back_to)
+    parts = Output(status=0, stdout="/nix/store/k2\n\n\n\n")
+    world.on(
+        "a",
+        (asks("look"), said(state="switched", running=closure)),
+        (lambda command: "readlink" in str(command), parts),
+        (runs("xargs"), YES),
+    )
+    assert await world.execute() == 0
+    assert world.end.hosts[0].reboot_pending
+    assert (world.end.hosts[0].closure, world.end.hosts[0].outcome) == (closure, KEPT)
+
+
+@pytest.mark.parametrize(("back_to", "code"), [("nonsense", 2), (str(NEW), 1)])
+async def test_rollback_to_what_is_no_closure_of_the_host_is_refused(tmp_path: Path, back_to: str, code: int) -> None:
+    world = World(tmp_path, "a", verb="rollback", back_to=back_to)
+    world.on("a", (runs("xargs"), Output(status=0, stdout=f"{NEW}\n")))
+    assert (await world.execute(), world.began()) == (code, [])
+
+
+async def test_rollback_to_what_is_not_there_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", verb="rollback", back_to="7")
+    world.on("b", (asks("facts"), said(**FACTS | {"previous": ""})))
+    assert await world.execute() == 1
+    failure = world.end.hosts[0].failure
+    assert failure is not None
+    assert (failure.message, failure.hint) == ("there is no generation 7", "there are: 1, 2")
+    nowhere = World(tmp_path / "2", "a", verb="rollback")
+    nowhere.on("a", (asks("facts"), said(**FACTS | {"previous": ""})))
+    assert await nowhere.execute() == 1
+
+
+async def test_dry_activation_stages(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", goal=Goal.DRY_ACTIVATE)
+    world.on("a", (runs(f"{world.closure}/bin/switch-to-configuration"), YES))
+    assert await world.execute() == 0
+    assert world.outcomes == {"a": Outcome.STAGED}
+
+
+async def test_file_that_git_hides_is_noted(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    object.__setattr__(world.inventory, "flake", str(tmp_path))
+    world.here_too((runs("git"), Output(status=0, stdout="new.nix\n")))
+    await world.execute()
+    assert [(finding.kind, finding.hint) for finding in world.events.of(FindingReported)] == [
+        ("untracked", "git add new.nix")
+    ]
+
+
+async def test_bug_still_has_a_last_event(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.here_too((runs("nix"), cast("Answer", ZeroDivisionError("oops"))))
+    assert await world.execute() == 1
+    assert world.end.error is not None
+    assert any("ZeroDivisionError" in line for line in world.end.error.said)
+
+
+async def test_program_that_cannot_be_stored_stops_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.here_too((runs("nix-store", "--add"), BROKEN))
+    assert await world.execute() == 1
+    assert (world.outcomes, world.began()) == ({"a": SKIPPED}, [])
+
+
+async def interrupted(world: World, when: type[Event], times: int = 1) -> int:
+    """The exit code of a run that is interrupted just after the first such event, so many times."""
+    left = [times]
+
+    def emit(event: Event) -> None:
+        world.events(event)
+        if isinstance(event, when) and left[0]:
+            left[0] -= 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+    object.__setattr__(world.run, "emit", emit)
+    return await world.execute()
+
+
+async def test_interrupt_before_the_plan_changes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.here_too((runs("nix"), Says(seconds=60)))
+    assert await interrupted(world, RunStarted) == 130
+    assert (world.outcomes, world.began()) == ({"a": SKIPPED}, [])
+
+
+async def test_interrupt_lets_hosts_that_switch_go_to_their_end(tmp_path: Path) -> None:
+    from fleet.events import HostSwitched
+
+    world = World(tmp_path, "a", "b", more="[rollout]\nat_once = 1")
+    assert await interrupted(world, HostSwitched) == 130
+    assert (world.outcomes, len(world.events.of(RunInterrupted))) == ({"a": KEPT, "b": SKIPPED}, 1)
+
+
+async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
+    from fleet.events import HostSwitched
+
+    world = World(tmp_path, "a")
+    world.on("a", (asks("look"), Says(seconds=60)))
+
+    async def again() -> None:
+        while not world.run.interrupt.asked:  # noqa: ASYNC110 - it is no event, but a flag
+            await asyncio.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(again())
+    assert await interrupted(world, HostSwitched) == 4
+    await task
+    assert world.outcomes == {"a": Outcome.NEEDS_HUMAN}
+
+
+async def test_login_that_is_refused_is_told_with_its_remedy(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (asks("facts"), AuthenticationError(HostName("a"), "login refused", hint="ssh-add")))
+    assert await world.execute() == 1
+    assert [(one.kind, one.hint) for one in world.events.of(FindingReported)] == [("authentication", "ssh-add")]
