@@ -66,6 +66,8 @@ async def _verdict(check: Check, host: Machine, caller: Machine) -> Verdict:
                 return await _ask_tcp(check, caller)
             case "http":
                 return await _ask_http(check, caller)
+            case "gpu":
+                return await _ask_gpu(check, host)
             case _:
                 assert_never(check.kind)
     except CommandFailedError as error:
@@ -92,6 +94,58 @@ async def _ask_command(check: Check, host: Machine) -> Verdict:
         return True, _last_line(output.stdout, output.stderr) or "exit status 0"
     line = _last_line(output.stderr, output.stdout)
     return False, f"exit status {output.status}" + (f": {line}" if line else "")
+
+
+# Where NixOS has the tool and the library; the library's file is named after the version that userspace speaks.
+_GPU_SCRIPT = r"""
+PATH=$PATH:/run/current-system/sw/bin
+sed -n 's/^NVRM version:/module=&/p' /proc/driver/nvidia/version 2>/dev/null
+for library in /run/opengl-driver/lib/libnvidia-ml.so.1 /usr/lib/*/libnvidia-ml.so.1; do
+    [ ! -e "$library" ] || { echo "library=$(readlink -f "$library")"; break; }
+done
+command -v nvidia-smi >/dev/null || { echo "nvidia-smi is not there" >&2; exit 127; }
+nvidia-smi --query-gpu=driver_version,name --format=csv,noheader
+"""
+_VERSION = r"[0-9]+(?:\.[0-9]+)+"
+
+
+async def _ask_gpu(check: Check, host: Machine) -> Verdict:
+    output = await host.run(Command(argv=("sh", "-c", _GPU_SCRIPT), timeout=check.timeout))
+    module = _found(rf"^module=.*?Kernel Module.*?\s({_VERSION})\s", output.stdout)
+    # The library's own words are the fallback: nvidia-smi says them exactly when the two differ.
+    library = _found(rf"^library=.*\.so\.({_VERSION})$", output.stdout)
+    spoken = library or _found(rf"NVML library version:\s*({_VERSION})", output.stdout + output.stderr)
+    if (library and module and library != module) or "version mismatch" in (output.stdout + output.stderr):
+        return False, f"needs reboot: the kernel module is {module or 'another'}, userspace is {spoken or 'newer'}"
+    gpus = [line for line in output.stdout.splitlines() if line.strip() and "=" not in line.split(",")[0]]
+    if output.status != 0:
+        return False, _last_line(output.stderr, "\n".join(gpus)) or f"nvidia-smi: exit status {output.status}"
+    return _judge_gpus(check, gpus)
+
+
+def _judge_gpus(check: Check, gpus: list[str]) -> Verdict:
+    drivers = {line.split(",")[0].strip() for line in gpus}
+    if not gpus:
+        return False, "nvidia-smi lists no GPU"
+    if broken := sorted(driver for driver in drivers if re.fullmatch(_VERSION, driver) is None):
+        return False, f"nvidia-smi: {broken[0]}"
+    got = f"{len(gpus)} GPU{'s' if len(gpus) > 1 else ''}, driver {', '.join(sorted(drivers))}"
+    if check.count is not None and len(gpus) != check.count:
+        return False, f"{got}; wanted {check.count}"
+    wanted = check.min_driver
+    if wanted is not None and any(_numbers(driver) < _numbers(wanted) for driver in drivers):
+        return False, f"{got}; wanted driver {wanted} or later"
+    return True, got
+
+
+def _found(pattern: str, text: str) -> str:
+    """What the group of the pattern matches, or nothing."""
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _last_line(*texts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -93,6 +94,19 @@ def _at_least(least: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _true(value: object) -> bool:
+    if value is not True:
+        raise expected(value, "true; leave the check out where there is no GPU")
+    return True
+
+
+def _version(value: object) -> str:
+    word = values.text(value, 'a version such as "570.86"')
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", word, re.ASCII) is None:
+        raise expected(value, 'a version such as "570.86"')
+    return word
+
+
 def _names(value: object) -> tuple[str, ...]:
     return _each(value, values.name, "a list of tags")
 
@@ -129,9 +143,8 @@ def _flake(value: object, info: ValidationInfo) -> str:
 
 Seconds = Annotated[float, BeforeValidator(values.seconds)]
 PositiveSeconds = Annotated[float, BeforeValidator(values.positive_seconds)]
-CheckKind = Literal["http", "tcp", "unit", "command"]
+CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
 CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
-_HTTP_ONLY = frozenset({"method", "status", "body", "headers", "verify_tls"})
 
 
 class Table(BaseModel):
@@ -150,7 +163,7 @@ def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
     kinds = [kind for kind in CHECK_KINDS if kind in keys]
     if len(kinds) != 1:
         has = " and ".join(kinds) or "none of them"
-        return [("", f"has {has}; exactly one of http, tcp, unit, command is needed")]
+        return [("", f"has {has}; exactly one of {', '.join(CHECK_KINDS)} is needed")]
     fitting = _EXTRA_KEYS.get(kinds[0], frozenset())
     return [
         (key, f"does not fit a {kinds[0]} check; only {owners} checks have it")
@@ -160,15 +173,16 @@ def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
 
 
 _HTTP_KEYS = frozenset({"method", "status", "body", "headers", "verify_tls"})
-_EXTRA_KEYS = {"http": _HTTP_KEYS | {"from"}, "tcp": frozenset({"from"})}
-_OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http")
+_GPU_KEYS = frozenset({"count", "min_driver"})
+_EXTRA_KEYS = {"http": _HTTP_KEYS | {"from"}, "tcp": frozenset({"from"}), "gpu": _GPU_KEYS}
+_OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http") | dict.fromkeys(sorted(_GPU_KEYS), "gpu")
 
 
 def _default_check_name(data: dict[str, Any]) -> str:
     for kind in CHECK_KINDS:
         if target := data.get(kind):
             words = " ".join(str(target).split())
-            return words if kind == "http" else f"{kind} {words}"
+            return {"http": words, "gpu": kind}.get(kind, f"{kind} {words}")
     return "check"
 
 
@@ -179,6 +193,7 @@ class Check(Table):
     tcp: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
     unit: Annotated[str, BeforeValidator(values.unit)] | None = None
     command: Annotated[str, BeforeValidator(values.script)] | None = None
+    gpu: Annotated[bool, BeforeValidator(_true)] | None = None
     name: Annotated[str, BeforeValidator(values.line)] = Field(default_factory=_default_check_name)
     within: PositiveSeconds = 60.0
     interval: PositiveSeconds = 1.0
@@ -190,10 +205,12 @@ class Check(Table):
     body: Annotated[str, BeforeValidator(values.regex)] | None = None
     headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
     verify_tls: StrictBool = True
+    count: Annotated[int, BeforeValidator(_whole), _at_least(1)] | None = None
+    min_driver: Annotated[str, BeforeValidator(_version)] | None = None
 
     @property
     def kind(self) -> CheckKind:
-        """Which of the four it is."""
+        """Which of the five it is."""
         return next(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
 
     @model_validator(mode="after")

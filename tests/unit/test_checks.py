@@ -289,3 +289,58 @@ async def test_an_answer_is_one_short_line_with_its_time() -> None:
     found = await ask(check(command="x"), host=Here(Output(status=0, stdout="y" * 999)), controller=Nowhere())
     assert found == Answer(check="command x", passed=True, said="y" * 200, seconds=found.seconds)
     assert 0 <= found.seconds < 1
+
+
+def gpu_host(
+    *gpus: str, module: str = "570.86.15", library: str = "570.86.15", status: int = 0, stderr: str = ""
+) -> Output:
+    """What the script finds: the line of an open kernel module, the file that the library's link leads to, and GPUs."""
+    lines = [f"module=NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {module}  Release Build"] * bool(module)
+    lines += [f"library=/nix/store/x-nvidia-x11-{library}/lib/libnvidia-ml.so.{library}"] * bool(library)
+    return Output(status=status, stdout="".join(f"{line}\n" for line in [*lines, *gpus]), stderr=stderr)
+
+
+H200 = "570.86.15, NVIDIA H200"
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 575.51\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "keys", "expected"),
+    [
+        (gpu_host(H200, H200), {"count": 2, "min_driver": "570.86"}, (True, "2 GPUs, driver 570.86.15")),
+        (gpu_host(H200), {}, (True, "1 GPU, driver 570.86.15")),
+        (gpu_host(H200, module="", library=""), {}, (True, "1 GPU, driver 570.86.15")),
+        (gpu_host(H200), {"count": 2}, (False, "1 GPU, driver 570.86.15; wanted 2")),
+        (gpu_host(H200, H200), {"count": 1}, (False, "2 GPUs, driver 570.86.15; wanted 1")),
+        (gpu_host(H200), {"min_driver": "570.100"}, (False, "1 GPU, driver 570.86.15; wanted driver 570.100 or later")),
+        (gpu_host(H200), {"min_driver": "99"}, (True, "1 GPU, driver 570.86.15")),
+        (gpu_host(), {}, (False, "nvidia-smi lists no GPU")),
+        (gpu_host("[Unknown Error], NVIDIA H200"), {}, (False, "nvidia-smi: [Unknown Error]")),
+        (gpu_host(status=9, stderr="No devices were found\n"), {}, (False, "No devices were found")),
+        (gpu_host(status=9), {}, (False, "nvidia-smi: exit status 9")),
+        (
+            gpu_host(H200, library="575.51.03"),
+            {},
+            (False, "needs reboot: the kernel module is 570.86.15, userspace is 575.51.03"),
+        ),
+        (
+            gpu_host(MISMATCH.strip(), library="", status=18),
+            {},
+            (False, "needs reboot: the kernel module is 570.86.15, userspace is 575.51"),
+        ),
+        (
+            gpu_host(module="", library="", status=18, stderr=MISMATCH),
+            {},
+            (False, "needs reboot: the kernel module is another, userspace is 575.51"),
+        ),
+    ],
+)
+async def test_a_gpu_check_says_what_there_is(output: Output, keys: dict[str, Any], expected: tuple[bool, str]) -> None:
+    assert await answer(Here(output), gpu=True, **keys) == expected
+
+
+async def test_the_proprietary_kernel_module_is_read_too() -> None:
+    line = "module=NVRM version: NVIDIA UNIX x86_64 Kernel Module  565.57.01  Thu Oct 10 12:29:05 UTC 2024\n"
+    stdout = line + "library=/run/opengl-driver/lib/libnvidia-ml.so.570.86.15\n" + H200
+    passed, said = await answer(Here(Output(status=0, stdout=stdout)), gpu=True)
+    assert (passed, said) == (False, "needs reboot: the kernel module is 565.57.01, userspace is 570.86.15")
