@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @options.closure
 @options.keep_going
 @options.retry_quarantined
-def deploy(goal: str, closure: Closure | None, *, keep_going: bool, retry_quarantined: bool, **common: Any) -> int:
+@options.copy_with
+def deploy(
+    goal: str, closure: Closure | None, copy_with: str, *, keep_going: bool, retry_quarantined: bool, **common: Any
+) -> int:
     """Build, push, switch and prove; a host that is not proven healthy is back on its old system.
 
     \b
@@ -41,6 +44,7 @@ def deploy(goal: str, closure: Closure | None, *, keep_going: bool, retry_quaran
         closure=closure,
         keep_going=keep_going,
         retry_quarantined=retry_quarantined,
+        copy_with=copy_with,
     )
 
 
@@ -48,13 +52,14 @@ def deploy(goal: str, closure: Closure | None, *, keep_going: bool, retry_quaran
 @options.changes
 @options.closure
 @options.keep_going
-def push(closure: Closure | None, *, keep_going: bool, **common: Any) -> int:
+@options.copy_with
+def push(closure: Closure | None, copy_with: str, *, keep_going: bool, **common: Any) -> int:
     """Build, and copy the closures to the hosts, where they wait; nothing is switched.
 
     \b
     fleet push --all
     """
-    return _change("push", common, closure=closure, keep_going=keep_going)
+    return _change("push", common, closure=closure, keep_going=keep_going, copy_with=copy_with)
 
 
 @click.command()
@@ -68,7 +73,7 @@ def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
     fleet rollback pi-edge
     fleet rollback pi-edge --to 41
     """
-    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True)
+    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True, copy_with="serve")
 
 
 def _change(verb: str, common: dict[str, Any], **asked: Any) -> int:

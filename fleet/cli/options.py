@@ -37,6 +37,14 @@ closure = click.option(
     "--closure", metavar="PATH", help="Deploy this closure, built elsewhere, without evaluating anything."
 )
 
+copy_with = click.option(
+    "--copy-with",
+    type=click.Choice(["serve", "nix"]),
+    default="serve",
+    show_default=True,
+    help="serve: fleet's own engine, each path read once for all hosts. nix: nix copy.",
+)
+
 
 def changes(command: Command) -> Command:
     """The flags of commands that change hosts."""

@@ -63,7 +63,8 @@ class HostRun:
     async def _deploy(self) -> HostResult:
         plan = self._plan
         self._phase(Phase.PUSH)
-        await push.push(self._run.here, self._link, plan, self._run.id, self._program, emit=self._emit)
+        copier = self._run.here if self._run.request.copy_with == "nix" else self._run.supply
+        await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
         if self._run.request.verb == "push" or not self._run.request.goal.switches:
             return await self._stage()
         before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)

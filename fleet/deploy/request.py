@@ -9,7 +9,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fleet.machine.pipe import LocalStreams
 from fleet.model import Goal, RunId
+from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,8 @@ class Request:
     keep_going: bool = False
     all_or_nothing: bool = False
     retry_quarantined: bool = False
+    copy_with: str = "nix"
+    """`serve` is our own client of the serve protocol, which the command line asks for; `nix` is `nix copy`."""
     strict: bool = False
     """With `rollback`: whether failing declared checks stop it."""
 
@@ -63,6 +67,8 @@ class Run:
     emit: Emit
     folder: Path
     """The run's own folder, which exists."""
+    supply: Supply = field(default_factory=lambda: Supply(LocalStreams()))
+    """What is pushed: read once for all hosts."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     who: str = field(default_factory=lambda: _user())
     origin: str = field(default_factory=socket.gethostname)

@@ -43,7 +43,7 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
     error: FleetError | None = None
     try:
         with _interrupts() as interrupts:
-            async with _links(run, hosts) as links:
+            async with _links(run, hosts) as links, run.supply:
                 preparation = Preparation(run, hosts, links)
                 results = preparation.results
                 prepared = await preparation.prepare()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
@@ -15,7 +15,7 @@ from fleet.store.send import Progress, Sender
 from fleet.store.wire import EndOfStreamError, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fleet.inventory import Host
     from fleet.machine import RemoteMachine, Stream
@@ -39,6 +39,10 @@ _END_OTHERS = (
 )
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What goes to one host."""
@@ -47,7 +51,12 @@ class Delivery:
     run: RunId
     wanted: Sequence[str]
     """Paths of the local store. What they refer to comes along."""
+    tops: Sequence[str]
+    """The paths that the host must say it has at the end. What they refer to is then there too."""
     substitute: bool
+    first: Callable[[], Coroutine[Any, Any, object]] = _nothing
+    """What must have been done before the first byte is sent. It is done while the host is asked what it lacks, and
+    again after a lost connection."""
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
@@ -104,11 +113,13 @@ class _Attempt:
     async def _talk(self, stream: Stream) -> None:
         delivery, progress = self._delivery, self._progress
         sender = Sender(stream, self._supply, progress)
-        infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(delivery.first())
+            infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)
         self.left = len(infos)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch())
-            await sender.send(infos, then=delivery.wanted)
+            await sender.send(infos, then=delivery.tops)
             watching.cancel()
 
     async def _watch(self) -> None:

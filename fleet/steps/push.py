@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet import nix
 from fleet.errors import CommandFailedError, PushError
@@ -14,9 +15,12 @@ from fleet.events import OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, ask
 from fleet.machine import Command
 from fleet.model import Phase
+from fleet.steps.deliver import AGAIN, STALLED, Delivery, deliver
+from fleet.store.send import Progress
+from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from fleet.events import Emit
     from fleet.machine import Bridge, Machine, RemoteMachine
@@ -24,9 +28,6 @@ if TYPE_CHECKING:
     from fleet.steps.plan import HostPlan
 
 PROGRESS_INTERVAL = 0.25
-STALLED = 600.0
-"""Seconds without one byte in either direction after which a push is given up. Long, because a host that fetches
-from its own caches is silent towards us for as long as that takes."""
 
 STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
 
@@ -42,23 +43,29 @@ class Pushed:
 
 
 async def push(
-    here: Machine, machine: RemoteMachine, plan: HostPlan, run: RunId, program: HostProgram, *, emit: Emit
+    copier: Machine | Supply, machine: RemoteMachine, plan: HostPlan, run: RunId, program: HostProgram, *, emit: Emit
 ) -> Pushed:
     """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
 
-    Where the closure is built on the host, its derivations are pushed and built there instead.
+    What copies is `nix copy` on this machine, or a supply by our own engine. Where the closure is built on the host,
+    its derivations are pushed and built there instead.
     """
     started = time.monotonic()
     assert program.path is not None
     host = plan.host
-    await ask(machine, host, HostProgram().call("root", run, plan.closure, program.path))
-    async with _following(machine, plan, emit) as bridge:
-        if plan.derivation is not None:
-            await _copy(here, machine, plan, bridge, [plan.derivation], derivation=True)
-        await _copy(here, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
+    root = functools.partial(ask, machine, host, HostProgram().call("root", run, plan.closure, program.path))
+    if isinstance(copier, Supply):
+        moved = await _serve(copier, machine, plan, run, program.path, root, emit)
+    else:
+        await root()
+        async with _following(machine, plan, emit) as bridge:
+            if plan.derivation is not None:
+                await _copy(copier, machine, plan, bridge, [plan.derivation], derivation=True)
+            await _copy(copier, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
+        moved = Progress(paths=len(plan.missing), nar_bytes=plan.missing_bytes, sent=bridge.sent)
     if plan.derivation is not None:
         await _build_there(machine, plan, emit)
-    pushed = Pushed(len(plan.missing), plan.missing_bytes, bridge.sent, time.monotonic() - started)
+    pushed = Pushed(moved.paths, moved.nar_bytes, moved.sent, time.monotonic() - started)
     emit(
         PushFinished(
             host=host.name,
@@ -69,6 +76,30 @@ async def push(
         )
     )
     return pushed
+
+
+async def _serve(
+    supply: Supply,
+    machine: RemoteMachine,
+    plan: HostPlan,
+    run: RunId,
+    program: str,
+    root: Callable[[], Coroutine[Any, Any, object]],
+    emit: Emit,
+) -> Progress:
+    """Everything has arrived by our own engine. The roots stand before the first byte of it."""
+    progress = Progress()
+    tops = (program, plan.derivation or plan.closure)
+    wanted = tuple(dict.fromkeys((*plan.missing, program, *([plan.derivation] if plan.derivation else []))))
+    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, substitute=plan.host.substitute, first=root)
+
+    def told() -> PushProgressed:
+        total = progress.total or plan.missing_bytes  # until the host has said what it lacks
+        return PushProgressed(host=plan.host.name, sent=progress.sent, total=total)
+
+    async with _telling(told, emit):
+        await deliver(machine, supply, delivery, progress)
+    return progress
 
 
 async def _copy(
@@ -82,7 +113,7 @@ async def _copy(
         while not (await asyncio.wait({copying}, timeout=PROGRESS_INTERVAL))[0]:
             if time.monotonic() - bridge.last_moved > STALLED:
                 message = f"the push stalled: no byte moved for {STALLED:g} s"
-                raise PushError(plan.host.name, message, hint="deploy again; what has arrived is not sent twice")
+                raise PushError(plan.host.name, message, hint=AGAIN)
     finally:
         if not copying.done():
             copying.cancel()
@@ -92,30 +123,41 @@ async def _copy(
     if output.status != 0:
         await machine.run(STILL_THERE)
         said = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
-        hint = "deploy again; what has arrived is not sent twice"
         message = f"nix copy failed with exit status {output.status}"
-        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=hint)
+        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=AGAIN)
 
 
 @contextlib.asynccontextmanager
 async def _following(machine: RemoteMachine, plan: HostPlan, emit: Emit) -> AsyncIterator[Bridge]:
     """A bridge to the host's Nix daemon whose progress is told while it moves."""
+    async with machine.bridge(nix.DAEMON) as bridge:
 
-    async def tell(bridge: Bridge) -> None:
-        told = -1
+        def progress() -> PushProgressed:
+            total = max(plan.missing_bytes, bridge.sent)
+            return PushProgressed(host=plan.host.name, sent=bridge.sent, total=total)
+
+        async with _telling(progress, emit):
+            yield bridge
+
+
+@contextlib.asynccontextmanager
+async def _telling(progress: Callable[[], PushProgressed], emit: Emit) -> AsyncIterator[None]:
+    """Meanwhile progress is told whenever there was some, a few times each second."""
+
+    async def tell() -> None:
+        told = None
         while True:
-            if bridge.sent != told:
-                told = bridge.sent
-                emit(PushProgressed(host=plan.host.name, sent=told, total=max(plan.missing_bytes, told)))
+            if (now := progress()) != told:
+                told = now
+                emit(now)
             await asyncio.sleep(PROGRESS_INTERVAL)
 
-    async with machine.bridge(nix.DAEMON) as bridge:
-        telling = asyncio.create_task(tell(bridge))
-        try:
-            yield bridge
-        finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _build_there(machine: Machine, plan: HostPlan, emit: Emit) -> None:

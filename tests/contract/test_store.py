@@ -118,7 +118,7 @@ class Cut:
 
 
 def delivery(*wanted: str) -> Delivery:
-    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, substitute=False)
+    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, tops=wanted, substitute=False)
 
 
 async def test_an_empty_store_gets_the_whole_closure_and_then_nothing(closure: str, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""Both engines of a push keep the same promises, on real hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.driver import Stage, new_version, wait_until, web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.lab import Lab, LabHost
+    from tests.containers.conftest import MakeLab
+
+ENGINES = ("serve", "nix")
+MANY = """
+let
+  bin = builtins.path {{ path = ./bin; name = "bb"; }};
+  b = "${{bin}}/busybox";
+  part = n: derivation {{
+    name = "part-${{toString n}}-{version}";
+    system = "x86_64-linux";
+    builder = b;
+    # The shell stays: dd alone would close its output, which Nix takes for the end, and kills it.
+    args = [ "sh" "-ec" "${{b}} dd if=/dev/urandom of=$out bs=1k count={kib} 2>/dev/null; ${{b}} true" ];
+  }};
+in
+derivation {{
+  name = "nixos-system-{host}-{version}";
+  system = "x86_64-linux";
+  builder = b;
+  args = [ "sh" "-ec" ''
+    ${{b}} mkdir -p $out/bin
+    echo ${{toString (builtins.genList part {count})}} > $out/parts
+    ${{b}} touch $out/nixos-version $out/bin/switch-to-configuration
+    ${{b}} chmod 755 $out/bin/switch-to-configuration
+  '' ];
+}}
+"""
+"""A closure of many paths that nobody has; nothing of it runs."""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab("one", "two")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def many(stage: Stage, *, count: int = 12, kib: int = 64) -> str:
+    """A closure of so many paths, built here, that no host has."""
+    text = MANY.format(version=new_version() + os.urandom(3).hex(), host="many", count=count, kib=kib)
+    file = stage.lab.folder.path / "many.nix"
+    file.write_text(text)
+    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", str(file)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=stage.environment).stdout.strip()
+
+
+def nar_bytes(*paths: str) -> int:
+    done = subprocess.run(["nix-store", "--query", "--size", *paths], check=True, capture_output=True, text=True)
+    return sum(map(int, done.stdout.split()))
+
+
+def requisites(closure: str) -> list[str]:
+    done = subprocess.run(["nix-store", "--query", "--requisites", closure], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def has(host: LabHost, closure: str) -> bool:
+    """Whether the host has all of the closure, and every byte of it as it should be."""
+    valid = host.exec("nix-store", "--check-validity", closure, check=False).status == 0
+    if valid:
+        paths = host.exec("nix-store", "--query", "--requisites", closure).stdout.split()
+        assert sorted(paths) == sorted(requisites(closure))
+        host.exec("nix-store", "--verify-path", *paths)
+    return valid
+
+
+@contextlib.contextmanager
+def relay(stage: Stage, name: str, *arguments: str) -> Iterator[int]:
+    """The port of a thin link to the host."""
+    port = tomllib.loads(stage.lab.folder.inventory.read_text())["hosts"][name]["port"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleet.lab.relay", "0", str(port), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("way", ["root", "sudo"])
+def test_a_closure_arrives_whole_and_is_counted(stage: Stage, engine: str, way: str) -> None:
+    closure = many(stage)
+    table = {} if way == "root" else {"user": "deploy", "sudo": True}
+    stage.toml({"one": table})
+    run = stage.fleet("push", "one", "--closure", closure, "--json", "--copy-with", engine)
+    assert run.outcomes == {"one": "staged"}, run
+    assert has(stage.host("one"), closure)
+    (pushed,) = run.told("push_finished")
+    size = nar_bytes(*requisites(closure))
+    assert size <= pushed["wire_bytes"] < size + 200_000
+    assert pushed["paths"] >= 13
+    again = stage.fleet("push", "one", "--closure", closure, "--json", "--copy-with", engine)
+    assert again.told("push_finished")[0]["wire_bytes"] < 50_000
+
+
+def test_two_hosts_get_it_at_once(stage: Stage, engine: str) -> None:
+    closure = many(stage)
+    stage.toml({"one": {}, "two": {}})
+    run = stage.fleet("push", "--all", "--closure", closure, "--json", "--copy-with", engine)
+    assert run.outcomes == {"one": "staged", "two": "staged"}, run
+    assert has(stage.host("one"), closure)
+    assert has(stage.host("two"), closure)
+
+
+def test_it_can_be_deployed(stage: Stage, engine: str) -> None:
+    stage.write("one", web(new_version()))
+    stage.toml({"one": {}})
+    run = stage.deploy("one", "--copy-with", engine)
+    assert run.outcomes == {"one": "kept"}, run
+
+
+def test_a_host_that_builds_itself_gets_the_derivations(stage: Stage, engine: str) -> None:
+    stage.write("one", web(new_version()))
+    stage.toml({"one": {"build_on": "target"}})
+    run = stage.deploy("one", "--copy-with", engine)
+    assert run.outcomes == {"one": "kept"}, run
+
+
+def test_a_server_that_dies_fails_the_push_and_the_next_one_sends_only_the_rest(stage: Stage, engine: str) -> None:
+    closure = many(stage, count=10, kib=512)
+    paths = requisites(closure)
+    with relay(stage, "one", "--rate", "6mbit") as port:
+        stage.toml({"one": {"port": port}})
+        run = stage.start("push", "one", "--closure", closure, "--json", "--copy-with", engine)
+        host = stage.host("one")
+        parts = [path for path in paths if "-part-" in path]
+
+        def some_arrived() -> bool:
+            lacking = host.exec("nix-store", "--check-validity", "--print-invalid", *parts).stdout.split()
+            return len(lacking) <= 8
+
+        wait_until(some_arrived, "two of ten parts are there")
+        server = "nix-store --serve" if engine == "serve" else "nix-daemon --stdio"
+        assert host.exec("pkill", "-KILL", "-f", server, check=False).status == 0, run
+        run.end()
+    assert run.hosts["one"]["outcome"] == "failed", run
+    assert run.hosts["one"]["error"]["kind"] == "push"
+    stage.toml({"one": {}})
+    again = stage.fleet("push", "one", "--closure", closure, "--json", "--copy-with", engine)
+    assert has(host, closure)
+    assert again.told("push_finished")[0]["wire_bytes"] < nar_bytes(*paths) * 0.85
+
+
+def test_a_link_that_is_cut_fifty_times_still_brings_all(stage: Stage) -> None:
+    closure = many(stage, count=60, kib=64)
+    with relay(stage, "two", "--cut-after", "20000", "200000", "--cuts", "50") as port:
+        stage.toml({"two": {"port": port}})
+        runs = [stage.fleet("push", "two", "--closure", closure, "--json")]
+        while runs[-1].code and len(runs) < 51:
+            runs.append(stage.fleet("push", "two", "--closure", closure, "--json"))
+    assert runs[-1].outcomes == {"two": "staged"}, runs[-1]
+    assert has(stage.host("two"), closure)
+
+
+def test_a_path_whose_bytes_changed_here_is_refused_there(stage: Stage, engine: str) -> None:
+    closure = many(stage, count=1)
+    (part,) = (path for path in requisites(closure) if "-part-" in path)
+    os.chmod(part, 0o644)  # noqa: PTH101
+    with open(part, "r+b") as file:  # noqa: PTH123
+        file.write(b"changed")
+    stage.toml({"one": {}})
+    run = stage.fleet("push", "one", "--closure", closure, "--json", "--copy-with", engine)
+    error = run.hosts["one"]["error"]
+    assert (run.code, error["kind"]) == (1, "push")
+    assert "hash mismatch" in error["message"] + " ".join(error["said"])
+    assert not has(stage.host("one"), closure)
+    subprocess.run(["nix-store", "--delete", closure, part], check=True, capture_output=True)
