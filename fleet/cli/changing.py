@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from fleet.deploy.prepare import Prepared
     from fleet.deploy.request import Request
-    from fleet.errors import FleetError
     from fleet.events import Emit, Event
     from fleet.inventory import Host, Inventory
     from fleet.machine.login import Logins
@@ -49,31 +48,18 @@ class Planned:
 def change(
     request: Request, *, selectors: Sequence[str], everything: bool, file: Path | None, as_json: bool, yes: bool
 ) -> int:
-    """The request has been carried out as far as it could be. Returns the exit code; errors are told, not raised."""
-    from fleet.errors import FleetError
+    """The request has been carried out as far as it could be. Returns the exit code; what is refused is raised."""
     from fleet.output import open_output
 
+    inventory = session.open_inventory(file)
+    hosts = session.choose(inventory, selectors, everything=everything)
+    may_ask = request.verb in ("deploy", "rollback") and request.goal.switches
+    if may_ask:
+        session.require_consent(hosts, yes=yes)
+    logins = session.logins(inventory, hosts)
     terminal = sys.stderr.isatty()
     with open_output(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-        try:
-            inventory = session.open_inventory(file)
-            hosts = session.choose(inventory, selectors, everything=everything)
-            if request.verb in ("deploy", "rollback") and request.goal.switches:
-                session.require_consent(hosts, yes=yes)
-            with output.paused():
-                logins = session.logins(inventory, hosts)
-        except FleetError as error:
-            return _refused(output, error)
-        asks = request.verb in ("deploy", "rollback") and len(hosts) > 1 and not yes and request.goal.switches
-        return _carry_out(request, inventory, hosts, logins, output, asks=asks)
-
-
-def _refused(output: Output, error: FleetError) -> int:
-    """The run that never was still has its last event."""
-    from fleet.deploy.request import new_run_id
-
-    output(RunFinished(run=new_run_id(), exit_code=error.exit_code, error=error.failure(), hosts=()))
-    return error.exit_code
+        return _carry_out(request, inventory, hosts, logins, output, asks=may_ask and len(hosts) > 1 and not yes)
 
 
 def _carry_out(
@@ -82,16 +68,12 @@ def _carry_out(
     from fleet import runs
     from fleet.deploy.request import Run, new_run_id
     from fleet.deploy.run import execute
-    from fleet.errors import FleetError
     from fleet.machine.local import LocalMachine
     from fleet.output.jsonl import JsonLines
 
     run_id = new_run_id()
-    try:
-        folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id)
-        record = runs.open_record(folder)
-    except FleetError as error:
-        return _refused(output, error)
+    folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id)
+    record = runs.open_record(folder)
     planned = Planned()
 
     async def agree(prepared: Prepared) -> bool:

@@ -1,0 +1,195 @@
+"""What the command line refuses before any host is asked: exit 2, one message, and the last event for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleet.cli import run, session
+from fleet.errors import ConfigError
+from fleet.inventory import load
+from fleet.model import HostName
+from tests.unit.builders import host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.inventory import Inventory
+
+TOML = """
+[fleet]
+name = "home"
+[hosts.a]
+tags = ["prod"]
+[hosts.b]
+sudo = "password"
+"""
+
+
+@dataclass
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last event."""
+        last: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        assert last["event"] == "run_finished"
+        return last
+
+
+Call = Callable[..., Said]
+
+
+@pytest.fixture
+def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command line in a folder with a fleet.toml."""
+    (home / "fleet.toml").write_text(TOML)
+    monkeypatch.chdir(home)
+
+    def call(*arguments: str) -> Said:
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def inventory(home: Path) -> Inventory:
+    (home / "fleet.toml").write_text(TOML)
+    return load(home / "fleet.toml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploy"], "no hosts were named"),
+        (["push"], "no hosts were named"),
+        (["rollback"], "no hosts were named"),
+        (["deploy", "--all", "a"], "--all and a selector"),
+        (["deploy", "@prd", "--yes"], "@prod"),
+        (["deploy", "--all"], "2 hosts would be changed"),
+        (["rollback", "--all"], "2 hosts would be changed"),
+        (["deploy", "b"], "sudo needs a password"),
+        (["deploy", "a", "--file", "nowhere.toml"], "nowhere.toml: there is no such file"),
+    ],
+)
+def test_refusal_is_exit_2_with_a_message_and_a_last_event(call: Call, arguments: list[str], message: str) -> None:
+    said = call(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert "Traceback" not in said.err
+    said = call(*arguments, "--json")
+    assert said.code == 2
+    assert (said.last["exit_code"], said.last["hosts"], said.last["error"]["kind"]) == (2, [], "config")
+    assert message in json.dumps(said.last["error"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploi"], "Did you mean deploy?"),
+        (["zzz"], "No such command 'zzz'"),
+        (["deploy", "a", "--goal", "boot-it"], "'boot-it' is not one of"),
+        (["deploy", "a", "--no-such-flag"], "No such option"),
+        (["trust"], "Missing argument 'HOST'"),
+        (["lab", "power", "a", "maybe"], "'maybe' is not one of"),
+    ],
+)
+def test_words_that_nobody_knows_are_exit_2(call: Call, arguments: list[str], message: str) -> None:
+    said = call(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+
+
+def test_unknown_flag_of_a_changing_command_still_has_a_last_event(call: Call) -> None:
+    said = call("deploy", "a", "--no-such-flag", "--json")
+    assert (said.code, said.last["exit_code"], said.last["error"]["kind"]) == (2, 2, "config")
+
+
+@pytest.mark.parametrize("command", ["status", "health", "generations", "plan", "diff", "build", "check"])
+def test_reading_command_refuses_unknown_hosts_too(call: Call, command: str) -> None:
+    said = call(command, "nobody")
+    assert said.code == 2
+    assert "nobody" in said.err
+
+
+@pytest.mark.parametrize("command", ["trust", "ssh"])
+def test_command_for_one_host_is_for_one_host(call: Call, command: str) -> None:
+    said = call(command, "*")
+    assert (said.code, "names 2 hosts" in said.err) == (2, True)
+
+
+def test_broken_file_is_told_without_a_traceback(call: Call, home: Path) -> None:
+    (home / "fleet.toml").write_text("[fleet]\nnaem = 'x'\n")
+    said = call("status")
+    assert said.code == 2
+    assert "naem" in said.err
+    with pytest.raises(ConfigError):
+        run(["--debug", "status"])
+
+
+def test_nearest_file_is_found_from_below(home: Path, monkeypatch: pytest.MonkeyPatch, inventory: Inventory) -> None:
+    below = home / "one" / "two"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert session.open_inventory(None).path == home / "fleet.toml"
+
+
+def test_no_file_anywhere_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        session.open_inventory(None)
+    assert "fleet init" in caught.value.hint
+
+
+def test_changing_needs_names_and_looking_does_not(inventory: Inventory) -> None:
+    assert [one.name for one in session.choose_or_all(inventory, [])] == ["a", "b"]
+    assert [one.name for one in session.choose(inventory, [], everything=True)] == ["a", "b"]
+    assert [one.name for one in session.choose(inventory, ["@prod"], everything=False)] == ["a"]
+
+
+@pytest.mark.parametrize(("count", "yes", "fine"), [(1, False, True), (2, True, True), (2, False, False)])
+def test_consent_is_needed_for_several_hosts(count: int, yes: bool, fine: bool) -> None:  # noqa: FBT001
+    hosts = [host(f"h{number}") for number in range(count)]
+    if fine:
+        session.require_consent(hosts, yes=yes)
+    else:
+        with pytest.raises(ConfigError) as caught:
+            session.require_consent(hosts, yes=yes)
+        assert "--yes" in caught.value.hint
+
+
+def test_sudo_password_comes_from_the_environment_where_nobody_can_be_asked(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = tuple(inventory.hosts.values())
+    assert session.logins(inventory, hosts[:1]).sudo_passwords == {}
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", "hunter2")
+    logins = session.logins(inventory, hosts)
+    assert list(logins.sudo_passwords) == [HostName("b")]
+    assert "hunter2" not in repr(logins)
+
+
+def test_sudo_password_is_asked_for_once(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def prompt(text: str, **_: object) -> str:
+        asked.append(text)
+        return "hunter2"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", prompt)
+    many = {HostName(name): host(name, sudo="password") for name in ("x", "y")}
+    logins = session.logins(inventory.model_copy(update={"hosts": many}), tuple(many.values()))
+    assert asked == ["sudo password for x, y"]
+    assert {secret.reveal() for secret in logins.sudo_passwords.values()} == {"hunter2"}
