@@ -278,8 +278,13 @@ def boot_default(host: LabHost) -> str:
 
 def stands_on(host: LabHost, closure: str) -> bool:
     """Whether it runs, keeps and boots this, with no transaction open."""
-    places = (running(host), profile(host), boot_default(host))
-    return places == (closure, closure, closure) and not is_open(host)
+    places = {"running": running(host), "profile": profile(host), "boot default": boot_default(host)}
+    elsewhere = {place: found for place, found in places.items() if found != closure}
+    if is_open(host):
+        elsewhere["open"] = host.exec("sh", "-c", "cd /run/fleet/open && cat run state", check=False).stdout
+    if elsewhere:
+        print(f"{host.name} does not stand on {closure}: {elsewhere}")  # shown where the test fails
+    return not elsewhere
 
 
 def is_open(host: LabHost) -> bool:

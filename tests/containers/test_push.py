@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, wait_until, web
+from tests.containers.driver import WEB, Run, Stage, answer, new_version, running, stands_on, wait_until, web
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from fleet.lab import Lab, LabHost
@@ -91,27 +92,70 @@ def lay_small_disk(host: LabHost, size: str) -> None:
     host.exec("mount", "-t", "overlay", "-o", layers, "overlay", "/nix/store")
 
 
-def test_push_that_is_interrupted_leaves_no_root_and_is_not_switched(stage: Stage) -> None:
-    host, old = stage.host("pushed"), running(stage.host("pushed"))
+HOLD = """
+systemctl stop nix-daemon.service nix-daemon.socket
+mkdir /usr/lib/held
+mkfifo /run/hold
+for program in nix-daemon nix-store; do
+    ln -s "$(readlink -f /usr/bin/$program)" /usr/lib/held/$program
+    mv /usr/bin/$program /usr/lib/held/$program.was
+    cat >/usr/bin/$program <<'SH'
+#!/bin/sh
+case "$0 $*" in *--serve* | *nix-daemon*) read -r x </run/hold ;; esac
+exec "/usr/lib/held/${0##*/}" "$@"
+SH
+    chmod 755 /usr/bin/$program
+done
+"""
+RELEASE = """
+for program in nix-daemon nix-store; do mv /usr/lib/held/$program.was /usr/bin/$program; done
+rm -rf /usr/lib/held /run/hold
+"""
+ROOTS = "ls /nix/var/nix/gcroots/fleet | grep -- -new"
+
+
+@pytest.fixture
+def held(stage: Stage) -> Iterator[LabHost]:
+    """A host whose store does not say a word to those who bring something: a push that takes long."""
+    host = stage.host("pushed")
+    host.exec("sh", "-ec", HOLD)
+    yield host
+    host.power_on()
+    host.exec("sh", "-c", RELEASE)
+    host.exec("systemctl", "start", "nix-daemon.socket")
+
+
+def begin_push(stage: Stage, host: LabHost, *arguments: str, **table: object) -> Run:
+    """A deployment in the middle of its push."""
     stage.write("pushed", web(new_version()))
-    stage.toml({"pushed": {"checks": [WEB]}})
-    host.exec("systemctl", "stop", "nix-daemon.service", "nix-daemon.socket")
-    # The far nix-daemon is held up before it says a word: a push that takes long.
-    host.exec("sh", "-c", "mv /usr/bin/nix-daemon /usr/bin/nix-daemon.real; mkfifo /run/hold")
-    host.exec(
-        "sh", "-c", "printf '#!/bin/sh\\nread -r x </run/hold\\n' >/usr/bin/nix-daemon; chmod 755 /usr/bin/nix-daemon"
-    )
-    try:
-        run = stage.start("deploy", "pushed", "--json")
-        run.wait_for("phase_started", phase="push")
-        roots = "ls /nix/var/nix/gcroots/fleet | grep -- -new"
-        wait_until(lambda: host.exec("sh", "-c", roots, check=False).stdout, "the root before the push")
-        run.interrupt()
-        run.end()
-    finally:
-        host.exec("sh", "-c", "mv /usr/bin/nix-daemon.real /usr/bin/nix-daemon; rm /run/hold")
-        host.exec("systemctl", "start", "nix-daemon.socket")
+    stage.toml({"pushed": {"checks": [WEB], **table}})
+    run = stage.start("deploy", "pushed", "--json", *arguments)
+    run.wait_for("phase_started", phase="push")
+    wait_until(lambda: host.exec("sh", "-c", ROOTS, check=False).stdout, "the root stands before the push")
+    return run
+
+
+@pytest.mark.parametrize("engine", ["serve", "nix"])
+def test_push_that_is_interrupted_leaves_no_root_and_is_not_switched(stage: Stage, held: LabHost, engine: str) -> None:
+    old = running(held)
+    run = begin_push(stage, held, "--copy-with", engine)
+    run.interrupt()
+    run.end()
     assert (run.code, run.outcomes) == (130, {"pushed": "skipped"})
     assert run.told("run_interrupted")
-    assert stands_on(host, old)
-    assert host.exec("sh", "-c", roots, check=False).stdout == ""
+    assert stands_on(held, old)
+    assert held.exec("sh", "-c", ROOTS, check=False).stdout == ""
+
+
+@pytest.mark.parametrize("engine", ["serve", "nix"])
+@pytest.mark.parametrize(("kind", "code", "outcome"), [("laptop", 0, "deferred"), ("server", 1, "failed")])
+def test_host_that_goes_away_during_the_push_was_unreachable(
+    stage: Stage, held: LabHost, kind: str, code: int, outcome: str, engine: str
+) -> None:
+    old = running(held)
+    run = begin_push(stage, held, "--copy-with", engine, kind=kind)
+    held.power_off()
+    run.end()
+    assert (run.code, run.outcomes, run.failure("pushed")["kind"]) == (code, {"pushed": outcome}, "unreachable")
+    held.power_on()
+    assert stands_on(held, old)

@@ -1,0 +1,99 @@
+"""The lines that are shown of a failure: those of the units it names, from before the host went back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import UnreachableError
+from fleet.host.answers import View
+from fleet.machine import Output
+from fleet.model import Closure, HostName, RunId
+from fleet.steps import evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from socket import socket
+
+    from fleet.machine import Command, OnLine
+
+RUN = RunId("20261120T042211-3fa9c1")
+KEEPER = f"fleet-keep-{RUN}.service"
+
+
+class Journal:
+    """A machine whose journal has these entries, or that is gone."""
+
+    def __init__(self, *entries: tuple[str, object]) -> None:
+        self.entries = entries
+        self.asked: list[Command] = []
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:  # noqa: ARG002 - the protocol
+        self.asked.append(command)
+        if not self.entries:
+            raise UnreachableError(HostName("web-01"), "gone")
+        rows = [{"_SYSTEMD_UNIT": unit, "MESSAGE": message} for unit, message in self.entries]
+        return Output(status=0, stdout="".join(f"{json.dumps(row)}\n" for row in rows))
+
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket:
+        raise NotImplementedError
+
+
+async def shown(
+    *entries: tuple[str, object], reason: str = "a.service has failed", status: int = 0, said: Sequence[str] = ()
+) -> list[str]:
+    view = View(state="reverted", running=Closure("/nix/store/x"), status=status, since=1700000000)
+    return await evidence.lines(Journal(*entries), RUN, view, reason, said)
+
+
+async def test_what_the_old_system_wrote_is_not_shown() -> None:
+    lines = await shown(("a.service", "cannot bind"), (KEEPER, "stopping"), ("a.service", "hello from the old one"))
+    assert lines == ["cannot bind"]
+
+
+async def test_lines_of_several_units_say_whose_they_are() -> None:
+    lines = await shown(("a.service", "one"), ("b.service", "two"), reason="a.service has failed; b.service has failed")
+    assert lines == ["a.service: one", "b.service: two"]
+
+
+async def test_only_the_last_lines_and_each_once() -> None:
+    assert await shown(*[("a.service", "again")] * 30) == ["again"]
+    lines = await shown(*[("a.service", str(number)) for number in range(30)])
+    assert lines == [str(number) for number in range(30 - evidence.MOST, 30)]
+
+
+async def test_without_named_units_those_that_were_touched_are_asked() -> None:
+    journal = Journal(("web.service", "no such table"))
+    view = View(state="reverted", running=Closure("/nix/store/x"), status=0, since=1700000000)
+    said = ["stopping the following units: web.service", "starting the following units: web.service"]
+    assert await evidence.lines(journal, RUN, view, "check http: 503", said) == ["no such table"]
+    assert [word for word in journal.asked[0].argv if word == "_SYSTEMD_UNIT=web.service"]
+    assert "--since=@1700000000" in journal.asked[0].argv
+
+
+async def test_failed_activation_shows_the_script_without_its_progress() -> None:
+    said = ["switching to system configuration /nix/store/x", "activating the configuration...", "no secrets"]
+    assert await shown(("a.service", "noise"), reason="activation failed", status=2, said=said) == said[1:]
+
+
+async def test_failed_commit_shows_the_boot_loader_and_not_the_way_back() -> None:
+    lines = await shown(
+        (KEEPER, "no room"), (KEEPER, "switching profile from version 3 to 2"), (KEEPER, "more"), reason="commit: bad"
+    )
+    assert lines == ["no room"]
+
+
+async def test_host_that_cannot_be_asked_shows_what_the_switch_said() -> None:
+    assert await shown(said=["warning: the following units failed: a.service"]) == [
+        "warning: the following units failed: a.service"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "text"), [([104, 105, 255], ["hi\ufffd"]), (None, []), ("\x1b[31mred\x1b[0m\n\ntwo", ["red", "two"])]
+)
+def test_messages_that_are_no_plain_text(message: object, text: list[str]) -> None:
+    row = json.dumps({"_SYSTEMD_UNIT": "a.service", "MESSAGE": message})
+    assert evidence.read(f"not json\n{row}\n[]\n") == [("a.service", line) for line in text]
