@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from fleet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fleet.model import RunId
 
@@ -54,6 +54,19 @@ def _hold(folder: Path, *, briefly: bool = False) -> None:
         raise
     if briefly:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def taken_up(folder: Path) -> Iterator[TextIO]:
+    """The file of an earlier run's events, to write on at its end. Raises while that run is still under way."""
+    try:
+        _hold(folder)
+    except OSError as error:
+        hint = "it ends by itself; Ctrl-C there ends it sooner"
+        raise ConfigError(f"run {folder.name} is still under way in another process", hint=hint) from error
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as record:
+        record.write("\n")  # the last line may have been cut
+        yield record
 
 
 def open_record(folder: Path) -> TextIO:

@@ -24,6 +24,8 @@ COMMANDS = {
     "diff": ("diff", "Compare what runs with what would be deployed."),
     "rollback": ("deploy", "Go back to the system that ran before."),
     "status": ("look", "Tell what each host runs, keeps and boots."),
+    "runs": ("runs", "List the runs that this machine remembers."),
+    "resume": ("runs", "See a run through whose controller was lost."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
     "trust": ("access", "Write the key that a host answers with to fleet.toml."),
@@ -34,7 +36,7 @@ COMMANDS = {
 
 In the order of a day's work.
 """
-REPORTING = ("deploy", "push", "rollback")
+REPORTING = ("deploy", "push", "rollback", "resume")
 """Commands whose `--json` ends with `run_finished` whatever happens."""
 
 

@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="test: keep it until the next boot only. dry-activate: push, and tell what a switch would do.",
 )
+@click.option("--watch", metavar="TIME", default="0s", help="Prove for at least this long (10m) before keeping it.")
 @options.closure
 @options.keep_going
 @options.retry_quarantined
 @options.copy_with
-def deploy(
-    goal: str, closure: Closure | None, copy_with: str, *, keep_going: bool, retry_quarantined: bool, **common: Any
-) -> int:
+def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **common: Any) -> int:
     """Build, push, switch and prove; a host that is not proven healthy is back on its old system.
 
     \b
     fleet deploy --all
-    fleet deploy '@prod,!gpu-*'
+    fleet deploy '@prod,!gpu-*' --watch 10m
     fleet deploy gpu-01 --closure /nix/store/…-nixos-system-gpu-01
     """
     from fleet.model import Goal
@@ -42,9 +41,10 @@ def deploy(
         common,
         goal=Goal(goal),
         closure=closure,
-        keep_going=keep_going,
-        retry_quarantined=retry_quarantined,
         copy_with=copy_with,
+        watch=_seconds("--watch", watch),
+        keep_going=common.pop("keep_going"),
+        retry_quarantined=common.pop("retry_quarantined"),
     )
 
 
@@ -74,6 +74,16 @@ def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
     fleet rollback pi-edge --to 41
     """
     return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True, copy_with="serve")
+
+
+def _seconds(flag: str, text: str) -> float:
+    from fleet.errors import ConfigError
+    from fleet.inventory import values
+
+    try:
+        return values.seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
 
 
 def _change(verb: str, common: dict[str, Any], **asked: Any) -> int:

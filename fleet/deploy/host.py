@@ -8,7 +8,9 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from fleet.checks import Answer
 from fleet.deploy import result
+from fleet.deploy.bundle import write_bundle
 from fleet.errors import HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram, Order, ask
@@ -17,7 +19,9 @@ from fleet.steps import evidence, preflight, prove, push, switch
 from fleet.steps.plan import Action
 
 if TYPE_CHECKING:
-    from fleet.checks import Answer
+    from collections.abc import Awaitable
+    from pathlib import Path
+
     from fleet.deploy.request import Run
     from fleet.host.answers import View
     from fleet.inventory import Check
@@ -35,6 +39,8 @@ class HostRun:
 
     def __init__(self, run: Run, plan: HostPlan, link: Link, program: HostProgram) -> None:
         self.begun = False
+        self._asked: list[Answer] = []
+        """What the checks said last of the new system."""
         self._lost: HostError | None = None
         """Why it is not known whether the host has begun."""
         self._run = run
@@ -45,9 +51,27 @@ class HostRun:
 
     async def deploy(self) -> HostResult:
         """How the host ended. Expected failures are results; only bugs raise."""
+        return await self._ended(self._deploy())
+
+    async def take_up(self, before: dict[str, Answer], *, begun: bool) -> HostResult:
+        """How the host ended, whose run an earlier process began; `before` is what its checks said then."""
+        self.begun = begun
+        return await self._ended(self._take_up(before) if begun else self._give_up())
+
+    async def _take_up(self, before: dict[str, Answer]) -> HostResult:
+        unasked = {
+            check.name: Answer(check=check.name, passed=False, said="", seconds=0.0) for check in self._plan.host.checks
+        }
+        return await self._see_through(self._follower(), {**unasked, **before})
+
+    async def _give_up(self) -> HostResult:
+        await self._unroot()
+        return result.skipped(self._plan.host, "the run ended before the switch began")
+
+    async def _ended(self, work: Awaitable[HostResult]) -> HostResult:
         started = time.monotonic()
         try:
-            ended = await self._deploy()
+            ended = await work
         except HostError as error:
             if self.begun:
                 ended = result.in_doubt(self._plan, f"not seen to the end: {error.message}")
@@ -69,7 +93,10 @@ class HostRun:
             return await self._stage()
         before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)
         self._phase(Phase.SWITCH)
-        follower = await self._begin()
+        return await self._see_through(await self._begin(), before)
+
+    async def _see_through(self, follower: switch.Follower, before: dict[str, Answer]) -> HostResult:
+        """The host has begun, as far as is known: what became of it."""
         view = await follower.follow_activation()
         verdict = await self._prove(view, before)
         end = view if not view.is_open else await follower.follow_to_end()
@@ -89,7 +116,7 @@ class HostRun:
             host=plan.host.name, outcome=Outcome.STAGED, closure=plan.closure, previous=plan.facts.running
         )
 
-    async def _begin(self) -> switch.Follower:
+    def _follower(self) -> switch.Follower:
         order = Order(
             run=self._run.id,
             closure=self._plan.closure,
@@ -99,16 +126,20 @@ class HostRun:
             retry_quarantined=self._run.request.retry_quarantined,
             host=self._plan.host,
         )
+        return switch.Follower(machine=self._link, program=self._program, order=order, emit=self._emit)
+
+    async def _begin(self) -> switch.Follower:
+        follower = self._follower()
         # An answer that is lost leaves it open whether the host began: then it is followed as if it had.
         self.begun = True
         try:
-            await switch.begin(self._link, self._program, order)
+            await switch.begin(self._link, self._program, follower.order)
         except switch.LOST as error:
             self._lost = error
         except HostError:
             self.begun = False
             raise
-        return switch.Follower(machine=self._link, program=self._program, order=order, emit=self._emit)
+        return follower
 
     async def _prove(self, view: View, before: dict[str, Answer]) -> Verdict:
         plan = self._plan
@@ -120,8 +151,10 @@ class HostRun:
         board = prove.Board(
             host=plan.host, checks=self._deciding(before), here=self._run.here, emit=self._emit, stage="after"
         )
-        prover = prove.Prover(self._link, self._program, self._run.id, plan.closure, board)
+        watch = self._run.request.watch
+        prover = prove.Prover(self._link, self._program, self._run.id, plan.closure, board, watch=watch)
         verdict = await prover.prove()
+        self._asked = board.last_answers()
         match verdict:
             case prove.Proven(seconds):
                 self._emit(HostProven(host=plan.host.name, closure=plan.closure, seconds=seconds))
@@ -143,12 +176,17 @@ class HostRun:
             case "reverted":
                 lines = await self._evidence(end, verdict, said)
                 unwell = await self._old_is_unwell(before)
-                return result.gone_back(plan, end, _reason(end, verdict), lines, old_is_unwell=unwell)
+                ended = result.gone_back(plan, end, _reason(end, verdict), lines, old_is_unwell=unwell)
+                return result.with_bundle(ended, await self._bundle(end, said))
             case "superseded":
-                return result.not_ours(plan, end, said[-5:])
+                return result.with_bundle(result.not_ours(plan, end, said[-5:]), await self._bundle(end, said))
             case "stuck":
-                return result.stuck(plan, end, await self._evidence(end, verdict, said))
+                ended = result.stuck(plan, end, await self._evidence(end, verdict, said))
+                return result.with_bundle(ended, await self._bundle(end, said))
         return result.in_doubt(plan, f"the host knows nothing of run {self._run.id} any more")
+
+    async def _bundle(self, end: View, said: list[str]) -> Path | None:
+        return await write_bundle(self._run, self._link, self._plan, since=end.since, said=said, asked=self._asked)
 
     async def _notes(self, before: dict[str, Answer]) -> list[str]:
         if self._run.request.proves_checks:

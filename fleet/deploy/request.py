@@ -39,6 +39,8 @@ class Request:
     retry_quarantined: bool = False
     copy_with: str = "nix"
     """`serve` is our own client of the serve protocol, which the command line asks for; `nix` is `nix copy`."""
+    watch: float = 0.0
+    """Seconds for which the new system is watched before it is kept, at the least."""
     strict: bool = False
     """With `rollback`: whether failing declared checks stop it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.errors import BuildError, EvaluationError, UnreachableError
@@ -10,11 +11,12 @@ from fleet.model import Failure, HostResult, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from fleet.errors import FleetError
     from fleet.host.answers import HostFacts, View
     from fleet.inventory import Host
-    from fleet.model import Closure
+    from fleet.model import Closure, HostName
     from fleet.steps.plan import HostPlan
 
 NIX_FAILED = (EvaluationError.kind, BuildError.kind)
@@ -52,6 +54,23 @@ def skipped(host: Host, why: str) -> HostResult:
     return HostResult(host=host.name, outcome=Outcome.SKIPPED, failure=failure)
 
 
+def forgotten(name: HostName, why: str) -> HostResult:
+    """The result of a host of an earlier run whose truth cannot be learned now."""
+    hint = f"fleet resume again, or fleet status {name}, as soon as the host can be reached"
+    failure = Failure(
+        kind="in_doubt", message=why, now="not known; unless it committed it goes back by itself", hint=hint
+    )
+    return HostResult(host=name, outcome=Outcome.NEEDS_HUMAN, failure=failure)
+
+
+def with_bundle(ended: HostResult, bundle: Path | None) -> HostResult:
+    """The result, telling where all is that was gathered about the failure."""
+    if bundle is None or ended.failure is None:
+        return ended
+    hint = "; ".join(text for text in (ended.failure.hint, f"all that was gathered: {bundle}") if text)
+    return dataclasses.replace(ended, failure=dataclasses.replace(ended.failure, hint=hint))
+
+
 def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
     """The result of a host that stands on the wanted closure."""
     return HostResult(
@@ -67,14 +86,7 @@ def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
 
 def with_now(failure: Failure, now: str) -> Failure:
     """The failure, telling what state the host is in."""
-    return Failure(
-        kind=failure.kind,
-        message=failure.message,
-        ran=failure.ran,
-        said=failure.said,
-        now=failure.now or now,
-        hint=failure.hint,
-    )
+    return dataclasses.replace(failure, now=failure.now or now)
 
 
 def kept(plan: HostPlan, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:

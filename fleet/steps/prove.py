@@ -68,8 +68,19 @@ class _Standing:
     check: Check
     answer: Answer | None = None
     passed_since: float | None = None
+    has_passed: bool = False
+    failing_since: float | None = None
+    """Since when it has failed, if it had passed before."""
     is_seen: bool = False
     """Whether the answer is the check's own, given over the connection that is open now."""
+
+    def is_late(self, elapsed: float) -> bool:
+        """Whether it does not pass, `elapsed` seconds after it began to count, and had its `within` for that."""
+        if self.passed_since is not None:
+            return False
+        if self.has_passed:
+            return self.failing_since is not None and _now() - self.failing_since > self.check.within
+        return elapsed > self.check.within
 
     def __str__(self) -> str:
         said = self.answer.said if self.answer else "has not answered"
@@ -92,7 +103,7 @@ class Board:
         """While inside, all checks are asked, all at once. What they said before counts no more."""
         for check in self.checks:
             standing = self.standings.setdefault(check.name, _Standing(check))
-            standing.passed_since, standing.is_seen = None, False
+            standing.passed_since, standing.failing_since, standing.is_seen = None, None, False
         tasks = [asyncio.create_task(self._ask(standing, machine)) for standing in self.standings.values()]
         try:
             yield
@@ -115,9 +126,9 @@ class Board:
     def _note(self, standing: _Standing, answer: Answer) -> None:
         before, standing.answer = standing.answer, answer
         if not answer.passed:
-            standing.passed_since = None
+            standing.passed_since, standing.failing_since = None, standing.failing_since or _now()
         elif standing.passed_since is None:
-            standing.passed_since = _now()
+            standing.passed_since, standing.failing_since, standing.has_passed = _now(), None, True
         if before is None or (before.passed, before.said) != (answer.passed, answer.said):
             self.emit(
                 CheckReported(
@@ -129,15 +140,21 @@ class Board:
                 )
             )
 
+    def last_answers(self) -> list[Answer]:
+        """What each check said last, of those that have answered."""
+        return [standing.answer for standing in self.standings.values() if standing.answer is not None]
+
     def all_pass_since(self) -> float | None:
         """The loop's time since when every check has passed; 0 without checks, None while one does not."""
         since = [standing.passed_since for standing in self.standings.values()]
         return None if None in since else max((moment for moment in since if moment is not None), default=0.0)
 
     def overdue(self, elapsed: float) -> list[_Standing]:
-        """The checks that do not pass though their time is over, `elapsed` seconds after they began to count."""
-        late = [standing for standing in self.standings.values() if elapsed > standing.check.within]
-        return [standing for standing in late if standing.passed_since is None]
+        """The checks that do not pass though their time is over, `elapsed` seconds after they began to count.
+
+        One that had passed has its time anew: in a long watch a single flap is not the end.
+        """
+        return [standing for standing in self.standings.values() if standing.is_late(elapsed)]
 
 
 async def ask_once(
@@ -173,6 +190,8 @@ class Prover:
     run: RunId
     closure: Closure
     board: Board
+    watch: float = 0.0
+    """Seconds of contact for which it is looked at, at the least, though it may be settled long before."""
     _calm_since: float | None = None
     """Since when every look found nothing unsettled. What nobody looked at was not calm."""
     _contact: float = 0.0
@@ -225,12 +244,13 @@ class Prover:
             return Condemned("; ".join(view.bad), found=True)
         settle = self.link.host.settle
         passing = self.board.all_pass_since()
-        if None not in (passing, self._calm_since) and _now() - max(passing or 0.0, self._calm_since or 0.0) >= settle:
+        calm = None if None in (passing, self._calm_since) else _now() - max(passing or 0.0, self._calm_since or 0.0)
+        if calm is not None and calm >= settle and self._contact >= self.watch:
             return Proven(self._contact)
         for standing in self.board.overdue(self._contact):
             if standing.is_seen:
                 return Condemned(str(standing), found=True)
-        limit = max([self._connected, *(check.within for check in self.board.checks)]) + settle
+        limit = max([self.watch, self._connected, *(check.within for check in self.board.checks)]) + settle
         return self._unsettled(view, limit) if self._contact > limit + LOOK_INTERVAL else None
 
     def _unsettled(self, view: View, limit: float) -> Condemned:

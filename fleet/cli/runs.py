@@ -1,0 +1,117 @@
+"""`fleet runs` and `fleet resume`: what became of runs, also of those whose controller was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.cli import options, session
+from fleet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.deploy.past import PastRun
+
+
+@click.command()
+@options.file
+@options.as_json
+def runs(file: Path | None, *, as_json: bool) -> int:
+    """List the runs of this fleet that this machine remembers, newest first.
+
+    \b
+    fleet runs
+    """
+    from fleet import runs as state
+    from fleet.deploy.past import past_runs
+    from fleet.output.table import table
+
+    inventory = session.open_inventory(file)
+    found = past_runs(state.state_folder(inventory.name))
+    if as_json:
+        click.echo(json.dumps({"runs": [_document(run) for run in found]}))
+        return 0
+    rows = [(run.id, run.verb, _state(run), _hosts(run)) for run in found]
+    click.echo(table(("run", "command", "ended", "hosts"), rows, is_terminal=sys.stdout.isatty()))
+    return 0
+
+
+def _document(run: PastRun) -> dict[str, object]:
+    hosts = [
+        {"name": host.name, "outcome": host.result.outcome.value if host.result else None, "settled": host.is_settled}
+        for host in run.hosts.values()
+    ]
+    return {"run": run.id, "verb": run.verb, "open": run.is_open, "exit_code": run.exit_code, "hosts": hosts}
+
+
+def _state(run: PastRun) -> str:
+    if run.is_open:
+        return "open: fleet resume"
+    return "cut short" if run.exit_code is None else f"exit code {run.exit_code}"
+
+
+def _hosts(run: PastRun) -> str:
+    outcomes = Counter(host.result.outcome.value if host.result else "unknown" for host in run.hosts.values())
+    return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.items())
+
+
+@click.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@options.file
+@options.as_json
+def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
+    """Learn what became of a run whose controller was lost, and see it through. Default: the newest open one.
+
+    Nothing is evaluated, built or begun: a host that still switches is followed, one that waits is proven and told to
+    keep the new system or to go back, one that has decided alone is asked what it did.
+
+    \b
+    fleet resume
+    fleet resume 20261120T042211-3fa9c1
+    """
+    from fleet import runs as state
+    from fleet.deploy.past import past_runs
+    from fleet.deploy.request import Request, Run
+    from fleet.deploy.resume import resume as take_up
+    from fleet.events import fan_out
+    from fleet.machine.local import LocalMachine
+    from fleet.output import open_output
+    from fleet.output.jsonl import JsonLines
+
+    inventory = session.open_inventory(file)
+    past = _chosen(past_runs(state.state_folder(inventory.name)), run_id)
+    concerned = [host for name, host in inventory.hosts.items() if name in past.hosts]
+    logins = session.logins(inventory, concerned)
+    terminal = sys.stderr.isatty()
+    with (
+        state.taken_up(past.folder) as record,
+        open_output(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output,
+    ):
+        run = Run(
+            id=past.id,
+            request=Request(verb=past.verb, goal=past.goal),
+            inventory=inventory,
+            logins=logins,
+            here=LocalMachine(),
+            emit=fan_out(JsonLines(record), output),
+            folder=past.folder,
+        )
+        return asyncio.run(take_up(run, past))
+
+
+def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
+    if run_id is not None:
+        for run in found:
+            if run.id == run_id:
+                return run
+        raise ConfigError(f"there is no run {run_id} in this machine's memory", hint="fleet runs lists what there is")
+    for run in found:
+        if run.is_open:
+            return run
+    raise ConfigError("no run is open", hint="fleet runs lists them; fleet status tells what each host runs")

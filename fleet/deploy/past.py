@@ -1,0 +1,111 @@
+"""Runs that were: what their folders tell, also of those whose controller died."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fleet.checks import Answer
+from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class PastHost:
+    """What the run's folder tells of one host."""
+
+    name: HostName
+    closure: Closure | None = None
+    previous: Closure | None = None
+    reboot: tuple[str, ...] = ()
+    pushed: bool = False
+    """Whether a push began: roots of the run may be on the host."""
+    begun: bool = False
+    """Whether the host may have begun to switch."""
+    before: dict[str, Answer] = field(default_factory=dict)
+    """What the checks said before the switch."""
+    result: HostResult | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its end is known: nothing on the host can still change it."""
+        return self.result is not None and not (self.result.failure and self.result.failure.kind == "in_doubt")
+
+
+@dataclass
+class PastRun:
+    """One run, as far as its events were written."""
+
+    id: RunId
+    folder: Path
+    verb: str = ""
+    goal: Goal = Goal.SWITCH
+    hosts: dict[HostName, PastHost] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the truth about some host of it is still to be learned."""
+        if self.exit_code is None and self.verb in ("deploy", "rollback", "push"):
+            return any(not host.is_settled and (host.pushed or host.begun) for host in self.hosts.values())
+        return any(host.begun and not host.is_settled for host in self.hosts.values())
+
+
+def past_runs(state: Path) -> list[PastRun]:
+    """All runs whose folders are still there, newest first."""
+    folder = state / "runs"
+    found = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    return [read_run(one) for one in found if (one / "events.jsonl").is_file()]
+
+
+def read_run(folder: Path) -> PastRun:
+    """The run of this folder. A last line that was cut when the controller died is left out."""
+    run = PastRun(id=RunId(folder.name), folder=folder)
+    for line in (folder / "events.jsonl").read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            _note(run, json.loads(line))
+    return run
+
+
+def _note(run: PastRun, event: dict[str, Any]) -> None:
+    match event.get("event"):
+        case "run_started":
+            run.verb = run.verb or event["verb"]  # a run that is resumed starts again
+            run.goal = Goal(event["goal"])
+            run.exit_code = None
+            for name in event["hosts"]:
+                run.hosts.setdefault(HostName(name), PastHost(HostName(name)))
+        case "run_finished":
+            run.exit_code = event["exit_code"]
+        case _ if "host" in event and event["host"] in run.hosts:
+            _note_host(run.hosts[event["host"]], event)
+
+
+def _note_host(host: PastHost, event: dict[str, Any]) -> None:
+    match event["event"]:
+        case "host_planned":
+            host.closure, host.previous = Closure(event["closure"]), Closure(event["running"])
+            host.reboot = tuple(event["reboot"])
+        case "phase_started":
+            host.pushed = host.pushed or event["phase"] == Phase.PUSH
+            host.begun = host.begun or event["phase"] == Phase.SWITCH
+        case "check_reported" if event["stage"] == "before":
+            name = event["check"]
+            host.before[name] = Answer(check=name, passed=event["passed"], said=event["answer"], seconds=0.0)
+        case "host_finished":
+            host.result = result_of(event["result"])
+
+
+def result_of(data: dict[str, Any]) -> HostResult:
+    """The result that an event carries."""
+    known = {f.name for f in dataclasses.fields(HostResult)}
+    fields = {key: value for key, value in data.items() if key in known}
+    error = data.get("error")
+    failure = None if error is None else Failure(**{**error, "said": tuple(error["said"])})
+    fields |= {"host": HostName(data["name"]), "outcome": Outcome(data["outcome"]), "failure": failure}
+    return HostResult(**{**fields, "notes": tuple(data.get("notes", ()))})
