@@ -77,6 +77,7 @@ class FakeMachine:
         self.ran: list[Command] = []
         self.is_lost = False
         self.listening: set[tuple[str, int]] = set()
+        self.silent: set[tuple[str, int]] = set()
         self._answered: dict[int, int] = {}
         self._far_ends: list[socket.socket] = []
 
@@ -118,10 +119,13 @@ class FakeMachine:
             raise CommandFailedError(self.name, f"{name} died of {answer.died_of}", ran=str(command))
         return Output(status=answer.status, stdout=answer.stdout.decode(errors="replace"), stderr=stderr)
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002
+    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         """See `Machine.dial`. Whoever listens in `listening` takes the connection and says nothing."""
         if self.is_lost:
             raise UnreachableError(self.name, "connection lost while dialling")
+        if (host, port) in self.silent:
+            await asyncio.sleep(timeout)
+            raise TimeoutError
         if (host, port) not in self.listening:
             raise ConnectionRefusedError(111, "Connection refused")
         near, far = socket.socketpair()

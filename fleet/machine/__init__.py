@@ -105,7 +105,7 @@ class Bridge:
     """Bytes that went towards the machine so far."""
     received: int = 0
     last_moved: float = 0.0
-    """`time.monotonic()` of the last byte in either direction."""
+    """The event loop's time of the last byte in either direction."""
     stderr: str = ""
     """What the far commands wrote to stderr, and how they ended where that was no good end."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -45,7 +44,7 @@ async def pump_up(bridge: Bridge, reader: asyncio.StreamReader, stdin: asyncssh.
             stdin.write(block)
             await stdin.drain()
             bridge.sent += len(block)
-            bridge.last_moved = time.monotonic()
+            bridge.last_moved = asyncio.get_running_loop().time()
         stdin.write_eof()
 
 
@@ -56,7 +55,7 @@ async def pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: a
             writer.write(block)
             await writer.drain()
             bridge.received += len(block)
-            bridge.last_moved = time.monotonic()
+            bridge.last_moved = asyncio.get_running_loop().time()
         writer.close()
 
 

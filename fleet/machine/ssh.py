@@ -7,7 +7,6 @@ import contextlib
 import shlex
 import socket
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,7 +161,7 @@ class SshMachine:
         """While open, each connection to the socket talks to a fresh run of `command` on the host."""
         # A UNIX socket's path may have at most 107 bytes: the folder must be short, and nobody else's.
         with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as folder:
-            bridge = Bridge(Path(folder) / "s", last_moved=time.monotonic())
+            bridge = Bridge(Path(folder) / "s", last_moved=asyncio.get_running_loop().time())
             tasks: set[asyncio.Task[None]] = set()
 
             def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -209,7 +208,7 @@ class SshMachine:
             async with asyncio.timeout(timeout):
                 reader, writer = await self.connection.open_connection(host, port, encoding=None)
         except TimeoutError as error:
-            raise OSError(f"no answer within {timeout:g} s") from error
+            raise TimeoutError(f"no answer within {timeout:g} s") from error
         except (asyncssh.Error, OSError) as error:
             if isinstance(error, asyncssh.ChannelOpenError) and not self.connection.is_closed():
                 raise OSError(_refusal(error)) from error

@@ -107,11 +107,12 @@ async def _copy(
 ) -> None:
     """The paths have arrived. Raises `UnreachableError` when the host has gone meanwhile, else `PushError`."""
     command = nix.copy(bridge.socket, paths, substitute=plan.host.substitute, derivation=derivation)
-    bridge.last_moved = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    bridge.last_moved = clock()
     copying = asyncio.create_task(here.run(command))
     try:
         while not (await asyncio.wait({copying}, timeout=PROGRESS_INTERVAL))[0]:
-            if time.monotonic() - bridge.last_moved > STALLED:
+            if clock() - bridge.last_moved > STALLED:
                 message = f"the push stalled: no byte moved for {STALLED:g} s"
                 raise PushError(plan.host.name, message, hint=AGAIN)
     finally:

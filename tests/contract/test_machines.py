@@ -184,6 +184,21 @@ async def test_open_port_is_dialled(make: Make) -> None:
             connection.close()
 
 
+async def test_port_that_never_answers_is_given_up(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as full:
+        address = server.getsockname()
+        for _ in range(3):
+            caller = full.enter_context(socket.socket())
+            caller.setblocking(False)  # noqa: FBT003
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(address)
+        async with make(Says()) as machine:
+            if isinstance(machine, FakeMachine):
+                machine.silent.add(address)
+            with nothing_left(), pytest.raises(TimeoutError):
+                await machine.dial(*address, timeout=0.05)
+
+
 async def test_closed_port_is_refused(make: Make) -> None:
     async with make(Says()) as machine:
         with pytest.raises(OSError, match=r"(?i)connect"):

@@ -100,6 +100,19 @@ async def test_closing_a_silent_connection_leaves_nothing(logins: Logins, make_h
                 between.silence()
 
 
+async def test_closing_a_connection_that_takes_no_more_bytes_does_not_wait_for_it(
+    logins: Logins, make_host: MakeHost, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.machine.ssh.CLOSE_PATIENCE", 0.05)
+    patient = dataclasses.replace(logins, patience=dataclasses.replace(logins.patience, keepalive=30.0))
+    async with network(server.port) as between:
+        with nothing_left():
+            async with patient.connect(make_host(port=between.port)) as machine:
+                between.silence()
+                talking = Command(argv=("cat",), stdin=b"x" * 50_000_000)
+                await asyncio.wait({asyncio.create_task(machine.run(talking))}, timeout=0.1)
+
+
 async def test_command_that_ended_is_believed_though_the_connection_is_lost_then(
     logins: Logins, make_host: MakeHost, server: Server
 ) -> None:

@@ -117,6 +117,11 @@ async def test_key_of_fleet_toml_is_trusted_and_no_other(logins: Logins, make_ho
     assert "fleet trust web-1" in caught.value.hint
 
 
+async def test_key_of_fleet_toml_that_is_none_is_told(logins: Logins, host: Host) -> None:
+    with pytest.raises(HostKeyError, match=r"host_key in fleet\.toml is not a key"):
+        await log_in(logins, host.model_copy(update={"host_key": "ssh-ed25519 AAAA"}))
+
+
 async def test_unknown_key_is_refused(logins: Logins, make_host: MakeHost) -> None:
     with pytest.raises(HostKeyError):
         await log_in(logins, make_host(host_key=None))

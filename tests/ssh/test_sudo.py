@@ -12,7 +12,7 @@ from fleet.errors import AuthenticationError, CommandFailedError, UnreachableErr
 from fleet.machine import Command
 from fleet.machine.ssh import Secret
 from fleet.model import HostName
-from tests.sshd import Server, scripts
+from tests.sshd import Server, network, scripts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,12 +129,18 @@ async def test_sudo_that_never_asks_is_given_up(logins: Logins, make_host: MakeH
             await machine.run(dataclasses.replace(WHO, timeout=0.05))
 
 
-async def test_connection_lost_in_sudo_is_no_refusal(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+@pytest.mark.parametrize("way", ["drop", "cut"])
+async def test_connection_lost_in_sudo_is_no_refusal(
+    logins: Logins, make_host: MakeHost, sudo: Server, way: str
+) -> None:
     install(sudo, "exec sleep 60")
-    async with logins.connect(make_host(sudo=True)) as machine:
+    async with network(sudo.port) as between, logins.connect(make_host(sudo=True, port=between.port)) as machine:
         task = asyncio.create_task(machine.run(WHO))
         await sudo.is_busy()
-        sudo.drop()
+        if way == "drop":
+            sudo.drop()
+        else:
+            between.cut()
         with pytest.raises(UnreachableError, match="connection lost"):
             await task
 

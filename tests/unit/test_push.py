@@ -1,0 +1,111 @@
+"""A push by nix copy: what is told meanwhile, and what stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import PushError
+from fleet.events import OutputLine, PushFinished, PushProgressed
+from fleet.host.program import HostProgram
+from fleet.machine import Bridge, Command, Output
+from fleet.steps import push
+from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, runs, said
+from tests.unit import builders
+from tests.unit.builders import NEW, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PROGRAM = HostProgram("/nix/store/p-fleet-host")
+PLAN = builders.plan(missing=(NEW,), missing_bytes=1000)
+
+
+class Moving(FakeMachine):
+    """A host whose bridge moves bytes for some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__((asks("root"), said(done="yes")), (runs("true"), Output(status=0)))
+        self.seconds = seconds
+
+    @contextlib.asynccontextmanager
+    async def bridge(self, command: Command) -> AsyncIterator[Bridge]:  # noqa: ARG002
+        bridge = Bridge(Path("/run/fake/s"))
+
+        async def move() -> None:
+            clock = asyncio.get_running_loop().time
+            end = clock() + self.seconds
+            while clock() < end:
+                await asyncio.sleep(1)
+                bridge.sent += 100
+                bridge.last_moved = clock()
+
+        moving = asyncio.create_task(move())
+        try:
+            yield bridge
+        finally:
+            moving.cancel()
+            await asyncio.gather(moving, return_exceptions=True)
+
+
+def here(copied: Answers) -> FakeMachine:
+    return FakeMachine((runs("nix"), copied), name="controller")
+
+
+@in_no_time
+async def test_progress_is_told_while_bytes_move() -> None:
+    events = Events()
+    moved = await push.push(here(Says(seconds=10.5)), Moving(10), PLAN, RUN, PROGRAM, emit=events)
+    told = events.of(PushProgressed)
+    assert [event.sent for event in told] == [100 * number for number in range(11)]
+    assert {event.total for event in told} == {1000}
+    assert events[-1] == PushFinished(
+        host=PLAN.host.name, paths=1, nar_bytes=1000, wire_bytes=1000, seconds=events[-1].seconds,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    assert (moved.paths, moved.wire_bytes) == (1, 1000)
+
+
+@in_no_time
+async def test_program_is_pushed_also_where_the_closure_is_there() -> None:
+    machine = here(Output(status=0))
+    await push.push(machine, Moving(0), builders.plan(), RUN, PROGRAM, emit=Events())
+    assert [command.argv[-2:] for command in machine.ran] == [("unix:///run/fake/s", "/nix/store/p-fleet-host")]
+
+
+@in_no_time
+async def test_push_that_stalls_is_given_up() -> None:
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(PushError, match="the push stalled: no byte moved for 600 s"):
+        await push.push(here(Says(seconds=10_000)), Moving(100), PLAN, RUN, PROGRAM, emit=Events())
+    assert 700 <= asyncio.get_running_loop().time() - started < 705
+
+
+@in_no_time
+async def test_long_push_that_moves_is_not_given_up() -> None:
+    await push.push(here(Says(seconds=3000)), Moving(2900), PLAN, RUN, PROGRAM, emit=Events())
+
+
+@in_no_time
+async def test_copy_that_fails_tells_what_both_ends_said() -> None:
+    with pytest.raises(PushError, match="nix copy failed with exit status 1") as caught:
+        await push.push(here(Output(status=1, stderr="error: x\n")), Moving(0), PLAN, RUN, PROGRAM, emit=Events())
+    assert caught.value.said == ("error: x",)
+    assert "deploy again" in caught.value.hint
+
+
+@in_no_time
+async def test_build_on_the_host_is_told_line_by_line() -> None:
+    from fleet.model import Derivation
+
+    events, machine = Events(), Moving(0)
+    machine.table.append((runs("nix-store", "--realise"), Output(status=0, stderr="building\n")))
+    plan = builders.plan(derivation=Derivation("/nix/store/x.drv"))
+    copying = here(Output(status=0))
+    await push.push(copying, machine, plan, RUN, PROGRAM, emit=events)
+    assert [event.text for event in events.of(OutputLine)] == ["building"]
+    assert "--derivation" in copying.ran[0].argv
+    assert copying.ran[0].argv[-1] == "/nix/store/x.drv"
