@@ -16,6 +16,7 @@ from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram, Order, ask
 from fleet.model import Goal, HostResult, Outcome, Phase
 from fleet.steps import evidence, preflight, prove, push, switch
+from fleet.steps.board import Board, ask_once
 from fleet.steps.plan import Action
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class HostRun:
         await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
         if self._run.request.verb == "push" or not self._run.request.goal.switches:
             return await self._stage()
-        before = await prove.ask_once(plan.host, self._link, self._run.here, emit=self._emit)
+        before = await ask_once(plan.host, self._link, self._run.here, emit=self._emit)
         self._phase(Phase.SWITCH)
         return await self._see_through(await self._begin(), before)
 
@@ -148,7 +149,7 @@ class HostRun:
             raise self._lost or UnreachableError(plan.host.name, "connection lost before the switch began")
         if view.state != "switched":
             return prove.Decided(view)
-        board = prove.Board(
+        board = Board(
             host=plan.host, checks=self._deciding(before), here=self._run.here, emit=self._emit, stage="after"
         )
         watch = self._run.request.watch
@@ -201,7 +202,7 @@ class HostRun:
     async def _failing_now(self) -> list[str]:
         """What people who went back should know: their checks did not stop them."""
         try:
-            after = await prove.ask_once(self._plan.host, self._link, self._run.here, emit=self._emit, stage="after")
+            after = await ask_once(self._plan.host, self._link, self._run.here, emit=self._emit, stage="after")
         except HostError as error:
             return [f"its checks could not be asked: {error.message}"]
         return [f"check {one.check} fails now: {one.said}" for one in after.values() if not one.passed]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet import checks
 from fleet.errors import AuthenticationError, HostError, HostKeyError
-from fleet.events import CheckReported
 from fleet.host import answers
 from fleet.host.program import ask
+from fleet.steps.board import Board, now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import Iterable
 
-    from fleet.checks import Answer
     from fleet.events import Emit
     from fleet.host.answers import View
     from fleet.host.program import HostProgram
-    from fleet.inventory import Check, Host
+    from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.machine.link import Link
     from fleet.model import Closure, RunId
@@ -56,131 +54,6 @@ class Decided:
 Verdict = Proven | Condemned | Decided
 
 
-def _now() -> float:
-    """The loop's time: what it sleeps by, so that nothing here can disagree with it."""
-    return asyncio.get_running_loop().time()
-
-
-@dataclass
-class _Standing:
-    """What one check has said so far."""
-
-    check: Check
-    answer: Answer | None = None
-    passed_since: float | None = None
-    has_passed: bool = False
-    failing_since: float | None = None
-    """Since when it has failed, if it had passed before."""
-    is_seen: bool = False
-    """Whether the answer is the check's own, given over the connection that is open now."""
-
-    def is_late(self, elapsed: float) -> bool:
-        """Whether it does not pass, `elapsed` seconds after it began to count, and had its `within` for that."""
-        if self.passed_since is not None:
-            return False
-        if self.has_passed:
-            return self.failing_since is not None and _now() - self.failing_since > self.check.within
-        return elapsed > self.check.within
-
-    def __str__(self) -> str:
-        said = self.answer.said if self.answer else "has not answered"
-        return f"check {self.check.name}: {said} (within {self.check.within:g} s)"
-
-
-@dataclass
-class Board:
-    """Asks the checks of a host again and again, each at its own interval, and remembers."""
-
-    host: Host
-    checks: Sequence[Check]
-    here: Machine
-    emit: Emit
-    stage: str
-    standings: dict[str, _Standing] = field(default_factory=dict)
-
-    @contextlib.asynccontextmanager
-    async def asking(self, machine: Machine) -> AsyncIterator[None]:
-        """While inside, all checks are asked, all at once. What they said before counts no more."""
-        for check in self.checks:
-            standing = self.standings.setdefault(check.name, _Standing(check))
-            standing.passed_since, standing.failing_since, standing.is_seen = None, None, False
-        tasks = [asyncio.create_task(self._ask(standing, machine)) for standing in self.standings.values()]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _ask(self, standing: _Standing, machine: Machine) -> None:
-        while True:
-            try:
-                answer = await checks.ask(standing.check, host=machine, controller=self.here)
-                standing.is_seen = True
-            except HostError as error:
-                answer = checks.Answer(check=standing.check.name, passed=False, said=error.message, seconds=0.0)
-                standing.is_seen = False
-            self._note(standing, answer)
-            await asyncio.sleep(standing.check.interval)
-
-    def _note(self, standing: _Standing, answer: Answer) -> None:
-        before, standing.answer = standing.answer, answer
-        if not answer.passed:
-            standing.passed_since, standing.failing_since = None, standing.failing_since or _now()
-        elif standing.passed_since is None:
-            standing.passed_since, standing.failing_since, standing.has_passed = _now(), None, True
-        if before is None or (before.passed, before.said) != (answer.passed, answer.said):
-            self.emit(
-                CheckReported(
-                    host=self.host.name,
-                    check=answer.check,
-                    passed=answer.passed,
-                    answer=answer.said,
-                    stage=self.stage,
-                )
-            )
-
-    def last_answers(self) -> list[Answer]:
-        """What each check said last, of those that have answered."""
-        return [standing.answer for standing in self.standings.values() if standing.answer is not None]
-
-    def all_pass_since(self) -> float | None:
-        """The loop's time since when every check has passed; 0 without checks, None while one does not."""
-        since = [standing.passed_since for standing in self.standings.values()]
-        return None if None in since else max((moment for moment in since if moment is not None), default=0.0)
-
-    def overdue(self, elapsed: float) -> list[_Standing]:
-        """The checks that do not pass though their time is over, `elapsed` seconds after they began to count.
-
-        One that had passed has its time anew: in a long watch a single flap is not the end.
-        """
-        return [standing for standing in self.standings.values() if standing.is_late(elapsed)]
-
-
-async def ask_once(
-    host: Host, machine: Machine, here: Machine, *, emit: Emit, stage: str = "before"
-) -> dict[str, Answer]:
-    """One attempt of each declared check, all at once. Raises `HostError` when the host cannot be asked.
-
-    A connection that is lost is no answer: a check that "fails" so would be tolerated by mistake.
-    """
-
-    async def one(check: Check) -> Answer | HostError:
-        try:
-            return await checks.ask(check, host=machine, controller=here)
-        except HostError as error:
-            return error
-
-    answers_or_errors = await asyncio.gather(*(one(check) for check in host.checks))
-    found = {}
-    for answer in answers_or_errors:
-        if isinstance(answer, HostError):
-            raise answer
-        emit(CheckReported(host=host.name, check=answer.check, passed=answer.passed, answer=answer.said, stage=stage))
-        found[answer.check] = answer
-    return found
-
-
 @dataclass
 class Prover:
     """Proves one switched host, then leaves the word that follows from it."""
@@ -201,7 +74,7 @@ class Prover:
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = _now()
+        started = now()
         while True:
             try:
                 async with self.link.fresh() as machine, self.board.asking(machine):
@@ -211,17 +84,17 @@ class Prover:
             except (AuthenticationError, HostKeyError) as error:  # they were accepted before the switch
                 return await self._condemn(Condemned(f"no new login: {error.message}", found=True))
             except HostError as error:
-                if _now() - started - self._contact > self.link.host.confirm_timeout:
+                if now() - started - self._contact > self.link.host.confirm_timeout:
                     return await self._condemn(Condemned(f"no new connection: {error.message}", found=False))
                 await asyncio.sleep(RECONNECT_INTERVAL)
 
     async def _look_until_certain(self, machine: Machine) -> Verdict:
         self._calm_since = None
         self._connected = self._contact
-        looked = _now()
+        looked = now()
         while True:
             view = await self._look(machine)
-            before, looked = looked, _now()
+            before, looked = looked, now()
             self._contact += looked - before
             verdict = self._judge(view)
             if verdict is not None:
@@ -234,7 +107,7 @@ class Prover:
         if view.unsettled or view.running != self.closure:
             self._calm_since = None
         elif self._calm_since is None:
-            self._calm_since = _now()
+            self._calm_since = now()
         return view
 
     def _judge(self, view: View) -> Verdict | None:
@@ -244,7 +117,7 @@ class Prover:
             return Condemned("; ".join(view.bad), found=True)
         settle = self.link.host.settle
         passing = self.board.all_pass_since()
-        calm = None if None in (passing, self._calm_since) else _now() - max(passing or 0.0, self._calm_since or 0.0)
+        calm = None if None in (passing, self._calm_since) else now() - max(passing or 0.0, self._calm_since or 0.0)
         if calm is not None and calm >= settle and self._contact >= self.watch:
             return Proven(self._contact)
         for standing in self.board.overdue(self._contact):
@@ -298,10 +171,10 @@ async def prove_old(host: Host, machine: Machine, here: Machine, passed: Iterabl
     """Nothing when every check that passed before the switch passes again, else what one of them says."""
     wanted = [check for check in host.checks if check.name in set(passed)]
     board = Board(host=host, checks=wanted, here=here, emit=emit, stage="reverted")
-    started = _now()
+    started = now()
     async with board.asking(machine):
         while board.all_pass_since() is None:
-            for standing in board.overdue(_now() - started):
+            for standing in board.overdue(now() - started):
                 return str(standing)
             await asyncio.sleep(0.05)
     return None

@@ -12,6 +12,7 @@ from fleet.events import HostSwitched, OutputLine, PhaseStarted, plain_text
 from fleet.host import answers
 from fleet.host.program import ask
 from fleet.model import Phase
+from fleet.steps.board import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +35,6 @@ PHASES = {
     "committing": Phase.COMMIT,
     "reverting": Phase.REVERT,
 }
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
@@ -65,7 +62,7 @@ class Follower:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     """The last lines that the switch wrote."""
     _told: str = "switching"
-    _begun: float = field(default_factory=_now)
+    _begun: float = field(default_factory=now)
     _activated: bool = False
 
     async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
@@ -74,13 +71,13 @@ class Follower:
         Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
         """
         state = "switching"
-        heard = _now()
+        heard = now()
         while True:
             try:
                 view = await self._watch(state)
-                heard = _now()
+                heard = now()
             except HostError:
-                if _now() - heard > patience:
+                if now() - heard > patience:
                     raise
                 await asyncio.sleep(RETRY)
                 continue
@@ -101,7 +98,7 @@ class Follower:
             self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
         if view.status is not None and not self._activated:
             self._activated = True
-            name, seconds = self.order.host.name, _now() - self._begun
+            name, seconds = self.order.host.name, now() - self._begun
             self.emit(HostSwitched(host=name, closure=self.order.closure, status=view.status, seconds=seconds))
         if view.state in PHASES and view.state != self._told:
             self._told = view.state

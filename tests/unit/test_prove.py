@@ -13,7 +13,8 @@ from fleet.host.program import HostProgram
 from fleet.inventory import Check, Host
 from fleet.machine import Command, Output
 from fleet.model import Closure, HostName, RunId
-from fleet.steps.prove import Board, Condemned, Decided, Proven, Prover, Verdict, ask_once, prove_old
+from fleet.steps.board import Board, ask_once
+from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
 from tests.fakes import Answer, Answers, Events, FakeLink, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
