@@ -1,0 +1,172 @@
+"""Runs whose controller is lost, runs that watch, and what is left to read after a failure."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.driver import (
+    WEB,
+    Run,
+    Stage,
+    answer,
+    is_open,
+    new_version,
+    running,
+    stands_on,
+    wait_until,
+    web,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.lab import Lab, LabHost
+    from tests.containers.conftest import MakeLab
+
+BUSY = "/run/busy"
+GATE = {"name": "gate", "command": f"test ! -e {BUSY}", "within": "50s", "interval": "100ms"}
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab("lost")
+
+
+@pytest.fixture
+def lost(stage: Stage) -> Iterator[LabHost]:
+    """A host that runs some healthy version."""
+    host = stage.host("lost")
+    wait_until(lambda: not is_open(host), "no transaction is open")
+    host.exec("rm", "-f", BUSY)
+    stage.toml({"lost": {"checks": [WEB]}})
+    stage.write("lost", web(new_version()))
+    assert stage.deploy("lost").code == 0
+    yield host
+    host.exec("rm", "-f", BUSY)
+
+
+def killed_while(stage: Stage, host: LabHost, phase: str, *, confirm: str = "30s", more: str = "") -> Run:
+    """A deployment whose controller died in this phase."""
+    stage.toml({"lost": {"checks": [WEB, GATE]}}, confirm_timeout=confirm)
+    stage.write("lost", web(new_version(), more=more))
+    host.exec("touch", BUSY)
+    run = stage.start("deploy", "--json", "lost")
+    run.wait_for("phase_started", phase=phase)
+    if phase == "switch":
+        wait_until(lambda: is_open(host), "the switch has begun")
+    run.process.send_signal(signal.SIGKILL)
+    run.process.wait()
+    return run
+
+
+def test_run_that_was_lost_while_proving_is_taken_up_and_kept(stage: Stage, lost: LabHost) -> None:
+    run = killed_while(stage, lost, "prove")
+    (told,) = [one for one in stage.document("runs")["runs"] if one["run"] == run.events[0]["run"]]
+    assert (told["open"], told["exit_code"]) == (True, None)
+    lost.exec("rm", BUSY)
+    resumed = stage.fleet("resume", "--json")
+    assert (resumed.code, resumed.outcomes) == (0, {"lost": "kept"})
+    assert resumed.events[-1]["run"] == run.events[0]["run"]
+    assert stands_on(lost, resumed.hosts["lost"]["closure"])
+    assert [one["open"] for one in stage.document("runs")["runs"] if one["run"] == told["run"]] == [False]
+
+
+def test_run_that_was_lost_while_switching_is_followed(stage: Stage, lost: LabHost) -> None:
+    slow = f'switchScript = "while test -e {BUSY}; do sleep 0.05; done";'
+    killed_while(stage, lost, "switch", more=slow)
+    resumed = stage.start("resume", "--json")
+    resumed.wait_for("run_started", verb="resume")
+    lost.exec("rm", BUSY)
+    resumed.end()
+    assert (resumed.code, resumed.outcomes) == (0, {"lost": "kept"})
+
+
+def test_host_that_went_back_before_the_run_was_taken_up_says_so(stage: Stage, lost: LabHost) -> None:
+    old = running(lost)
+    killed_while(stage, lost, "prove", confirm="1s")
+    wait_until(lambda: not is_open(lost), "it has gone back")
+    resumed = stage.fleet("resume", "--json")
+    assert (resumed.code, resumed.outcomes) == (1, {"lost": "rolled_back"})
+    assert resumed.failure("lost")["kind"] == "silent"
+    assert stands_on(lost, old)
+
+
+def test_host_that_cannot_be_reached_stays_in_doubt_and_the_run_open(stage: Stage, lost: LabHost) -> None:
+    run = killed_while(stage, lost, "prove")
+    lost.exec("rm", BUSY)
+    path = stage.folder / "fleet.toml"
+    text = path.read_text()
+    path.write_text(text.replace(f"port = {lost.port}", "port = 1"))
+    resumed = stage.fleet("resume", "--json")
+    assert (resumed.code, resumed.failure("lost")["kind"]) == (4, "in_doubt")
+    path.write_text(text)
+    again = stage.fleet("resume", run.events[0]["run"], "--json")
+    assert (again.code, again.outcomes) == (0, {"lost": "kept"})
+
+
+def test_run_that_is_under_way_is_not_taken_up(stage: Stage, lost: LabHost) -> None:
+    stage.toml({"lost": {"checks": [WEB, GATE]}})
+    stage.write("lost", web(new_version()))
+    lost.exec("touch", BUSY)
+    run = stage.start("deploy", "--json", "lost")
+    run.wait_for("phase_started", phase="prove")
+    refused = stage.fleet("resume")
+    assert refused.code == 2
+    assert "still under way" in refused.stderr
+    lost.exec("rm", BUSY)
+    assert run.end().outcomes == {"lost": "kept"}
+
+
+def test_nothing_to_take_up_is_said(stage: Stage, lost: LabHost) -> None:
+    refused = stage.fleet("resume")
+    assert (refused.code, "no run is open" in refused.stderr) == (2, True)
+    refused = stage.fleet("resume", "20200101T000000-000000")
+    assert (refused.code, "there is no run" in refused.stderr) == (2, True)
+
+
+def test_crash_loop_that_starts_while_it_is_watched_goes_back(stage: Stage, lost: LabHost) -> None:
+    old = running(lost)
+    loop = """services.late = {
+      exec = "/bin/sh -c 'test ! -e /run/busy || exit 1; exec sleep inf'";
+      service = { Restart = "always"; RestartSec = "200ms"; };
+    };"""
+    stage.write("lost", web(new_version(), more=loop))
+    run = stage.start("deploy", "--json", "lost", "--watch", "60s")
+    run.wait_for("check_reported", check="web", stage="after", passed=True)
+    lost.exec("touch", BUSY)
+    lost.exec("systemctl", "kill", "late.service")
+    run.end()
+    assert (run.code, run.outcomes) == (1, {"lost": "rolled_back"})
+    assert "late.service was restarted" in run.failure("lost")["message"]
+    assert stands_on(lost, old)
+
+
+def test_watched_host_that_stays_well_is_kept(stage: Stage, lost: LabHost) -> None:
+    stage.write("lost", web(new_version()))
+    run = stage.deploy("lost", "--watch", "2s")
+    assert (run.code, run.outcomes) == (0, {"lost": "kept"})
+    assert run.told("host_proven")[0]["seconds"] >= 2
+
+
+def test_failure_leaves_a_folder_with_its_story(stage: Stage, lost: LabHost) -> None:
+    said = answer(lost)
+    stage.write("lost", web(new_version(), status=503, more='files."etc/story" = "new";'))
+    run = stage.deploy("lost")
+    assert run.outcomes == {"lost": "rolled_back"}
+    folder = Path(run.failure("lost")["hint"].rpartition("all that was gathered: ")[2])
+    assert folder.parent.name == run.events[0]["run"]
+    assert (
+        "restarting the following units" in (folder / "said.txt").read_text()
+        or "web.service" in (folder / "said.txt").read_text()
+    )
+    assert json.loads((folder / "checks.json").read_text())[0]["said"].startswith("503 ")
+    assert "/nix" in (folder / "df.txt").read_text() or "overlay" in (folder / "df.txt").read_text()
+    assert "fleet-keep" not in (folder / "diff.txt").read_text()
+    assert "etc/story" in (folder / "diff.txt").read_text() or "story" in (folder / "diff.txt").read_text()
+    assert "switching" in (folder / "switch.txt").read_text()
+    assert answer(lost) == said
