@@ -74,3 +74,6 @@ async def join(
     async with asyncio.TaskGroup() as group:
         group.create_task(copy(near_reader, far_writer))
         group.create_task(copy(far_reader, near_writer))
+    near_writer.close()
+    with contextlib.suppress(OSError):  # asyncio complains on stderr about an error that nobody has asked for
+        await near_writer.wait_closed()
