@@ -26,9 +26,16 @@
             value = make nixpkgs.legacyPackages.${system};
           }) systems
         );
+
+      inventory = builtins.fromTOML (builtins.readFile ./fleet.toml);
+      hostsWith = keys: builtins.filter (name: has keys (hostOf name)) (builtins.attrNames inventory.hosts);
+      hostOf =
+        name:
+        { system = "x86_64-linux"; } // (inventory.defaults or { }) // inventory.hosts.${name};
+      has = keys: host: builtins.intersectAttrs keys host == keys;
     in
     {
-      lib.mkFleet = import ./lib/mk-fleet.nix;
+      lib.mkFleet = import ./modules/lib/mk-fleet.nix;
 
       nixosConfigurations = self.lib.mkFleet {
         inherit nixpkgs;
@@ -38,39 +45,94 @@
         specialArgs = { inherit nixos-hardware; };
       };
 
-      # Each file is imported by its path, so that a module that comes twice is one.
-      nixosModules = {
-        base.imports = [ ./modules/base.nix ];
-        default.imports = [ ./modules/base.nix ];
-      };
+      # Each file is imported by its path, so that a module that comes twice is one. None needs another, or an input.
+      nixosModules =
+        let
+          files = {
+            base = ./modules/base.nix;
+            builder = ./modules/builder.nix;
+            cache = ./modules/cache.nix;
+            edge = ./modules/edge.nix;
+            gc = ./modules/gc.nix;
+            gpu = ./modules/gpu.nix;
+          };
+        in
+        builtins.mapAttrs (_: file: { imports = [ file ]; }) files
+        // {
+          default.imports = builtins.attrValues files;
+        };
 
       packages = forEachSystem (pkgs: rec {
-        fleet = pkgs.callPackage ./package.nix { };
+        fleet = pkgs.callPackage ./modules/lib/package.nix { };
         default = fleet;
       });
 
-      devShells = forEachSystem (pkgs: {
-        default = pkgs.mkShell {
-          # `make` does the rest: it installs the Python side into .venv.
-          packages = [
-            pkgs.git
-            pkgs.mypy
-            pkgs.openssh
-            pkgs.python3
-            pkgs.ruff
-            pkgs.shellcheck
-          ];
-        };
-      });
+      devShells = forEachSystem (
+        pkgs:
+        let
+          gpuHosts = hostsWith {
+            kind = "gpu";
+            inherit (pkgs.stdenv.hostPlatform) system;
+          };
+        in
+        {
+          default = pkgs.mkShell {
+            # `make` does the rest: it installs the Python side into .venv.
+            packages = [
+              pkgs.git
+              pkgs.mypy
+              pkgs.openssh
+              pkgs.python3
+              pkgs.ruff
+              pkgs.shellcheck
+            ];
+          };
+        }
+        // (
+          if gpuHosts == [ ] then
+            { }
+          else
+            {
+              # The packages of a GPU host: what is compiled here runs there.
+              cuda =
+                let
+                  inherit (self.nixosConfigurations.${builtins.head gpuHosts}) pkgs;
+                in
+                pkgs.mkShell {
+                  packages = [
+                    pkgs.cudaPackages.cuda_nvcc
+                    pkgs.cudaPackages.cuda_cudart
+                    pkgs.cudaPackages.libcublas
+                  ];
+                  # libcuda.so belongs to the driver, which only the host itself has.
+                  shellHook = "export LD_LIBRARY_PATH=/run/opengl-driver/lib\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}";
+                };
+            }
+        )
+      );
 
-      checks = forEachSystem (pkgs: {
-        inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) fleet;
-      });
+      checks = forEachSystem (
+        pkgs:
+        let
+          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) fleet;
+        in
+        {
+          inherit fleet;
+          # Virtual machines: real NixOS, systemd-boot and switch-to-configuration. Needs KVM.
+          deploy = pkgs.testers.runNixOSTest {
+            imports = [ ./tests/nixos/deploy.nix ];
+            _module.args = {
+              inherit fleet;
+              inherit (self) nixosModules;
+            };
+          };
+        }
+      );
 
       formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
 
       templates.default = {
-        path = ./templates/default;
+        path = ./docs/template;
         description = "A fleet.toml, the flake that reads it, and one host";
       };
     };

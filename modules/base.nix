@@ -2,32 +2,52 @@
 { config, lib, ... }:
 let
   cfg = config.services.fleet.base;
+  inherit (lib) mkOption types;
+
+  keyType = "(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\\.com)";
+  publicKey = types.strMatching "([^\n]* )?${keyType} AAAA[^\n]*" // {
+    description = "SSH public key on one line, such as the text of ~/.ssh/id_ed25519.pub";
+  };
+  # In hosts/keys.nix of the repository that this file is from.
+  exampleKey = "AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V";
+  isExample = lib.hasInfix exampleKey;
 in
 {
   options.services.fleet.base = {
-    enable = lib.mkOption {
-      type = lib.types.bool;
+    enable = mkOption {
+      type = types.bool;
       default = false;
       description = ''
         Whether to make a user that `fleet` logs in as, and to run an SSH server that lets it.
 
         Whoever may deploy is root: each of the keys can become root without a password, since a deployment can
-        change everything. Nix needs no setting: what is pushed goes through root's own Nix, so the user is not a
-        trusted user, and paths need no signatures.
+        change everything. The user is no trusted user of Nix, and paths that `fleet` pushes need no signatures: they
+        are received by root's own Nix.
       '';
     };
 
-    user = lib.mkOption {
-      type = lib.types.strMatching "[a-z_][a-z0-9_-]{0,30}";
+    user = mkOption {
+      type = types.strMatching "[a-z_][a-z0-9_-]{0,30}";
       default = "deploy";
       description = "Name of the user. It is `user` in fleet.toml, together with `sudo = true`.";
     };
 
-    authorizedKeys = lib.mkOption {
-      type = lib.types.listOf lib.types.singleLineStr;
+    authorizedKeys = mkOption {
+      type = types.listOf publicKey;
       default = [ ];
       example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI… alice@laptop" ];
       description = "Public keys of everyone who may deploy to this host, and who is thereby root on it.";
+    };
+
+    trustedSigningKeys = mkOption {
+      type = types.listOf (types.strMatching "[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=");
+      default = [ ];
+      example = [ "home-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ];
+      description = ''
+        Public keys of whoever signs store paths for this host: the second file that
+        `nix-store --generate-binary-cache-key` writes. With a signature paths can come from anywhere, so that nobody
+        has to be a trusted user of Nix. `fleet` itself needs none.
+      '';
     };
   };
 
@@ -41,7 +61,34 @@ in
         assertion = cfg.user != "root";
         message = "services.fleet.base.user is root, who needs no such user: disable services.fleet.base";
       }
+      {
+        assertion = config.security.sudo.enable || config.security.sudo-rs.enable;
+        message = ''
+          services.fleet.base lets ${cfg.user} become root by sudo, and there is none: set security.sudo.enable or
+          security.sudo-rs.enable, or disable services.fleet.base and deploy as root.
+        '';
+      }
+      {
+        assertion = !(config.security.sudo.execWheelOnly || config.security.sudo-rs.execWheelOnly);
+        message = ''
+          With execWheelOnly only members of wheel may run sudo, and ${cfg.user} is none of them: remove
+          security.sudo.execWheelOnly (or security.sudo-rs.execWheelOnly), or disable services.fleet.base and deploy as
+          root.
+        '';
+      }
     ];
+
+    warnings =
+      lib.optional (lib.any isExample cfg.authorizedKeys) ''
+        services.fleet.base.authorizedKeys has the key of the example, whose other half nobody has: replace it by your
+        own, the text of ~/.ssh/id_ed25519.pub.
+      ''
+      ++ lib.optional (lib.elem cfg.user config.nix.settings.trusted-users) ''
+        nix.settings.trusted-users has ${cfg.user}. fleet does not need that: remove it, or use
+        services.fleet.base.trustedSigningKeys if that user copies paths by other means.
+      '';
+
+    nix.settings.trusted-public-keys = cfg.trustedSigningKeys;
 
     users.users.${cfg.user} = {
       isNormalUser = true;
@@ -49,17 +96,20 @@ in
       openssh.authorizedKeys.keys = cfg.authorizedKeys;
     };
 
-    security.sudo.extraRules = [
-      {
-        users = [ cfg.user ];
-        commands = [
-          {
-            command = "ALL";
-            options = [ "NOPASSWD" ];
-          }
-        ];
-      }
-    ];
+    # Only one of them is enabled; the rules of the other are not looked at.
+    security = lib.genAttrs [ "sudo" "sudo-rs" ] (_: {
+      extraRules = [
+        {
+          users = [ cfg.user ];
+          commands = [
+            {
+              command = "ALL";
+              options = [ "NOPASSWD" ];
+            }
+          ];
+        }
+      ];
+    });
 
     services.openssh = {
       enable = true;
@@ -67,13 +117,18 @@ in
         PasswordAuthentication = lib.mkDefault false;
         KbdInteractiveAuthentication = lib.mkDefault false;
         PermitRootLogin = lib.mkDefault "no";
+        X11Forwarding = lib.mkDefault false;
+        AllowAgentForwarding = lib.mkDefault false;
+        AllowTcpForwarding = lib.mkDefault false;
+        AllowStreamLocalForwarding = lib.mkDefault false;
       };
-      # Checks with `from = "host"` are connections through SSH, also where forwarding is off for everybody else.
-      # Last, because all that follows a Match belongs to it.
+      # Checks with `from = "host"` and jumps through this host are forwarded connections. Last, because all that
+      # follows a Match belongs to it.
       extraConfig = lib.mkAfter ''
         Match User ${cfg.user}
           AllowTcpForwarding local
           AllowStreamLocalForwarding local
+        Match All
       '';
     };
   };

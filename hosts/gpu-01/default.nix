@@ -1,48 +1,44 @@
-# A server with an NVIDIA GPU and UEFI. To replace: the labels of the disks and the keys; `open = false` for a GPU
-# older than Turing.
-{ lib, ... }:
+# A server with an NVIDIA GPU and UEFI, which serves language models. To replace: the capability of the GPU here, the
+# disk in disks.nix, the keys in ../keys.nix.
+{ pkgs, ... }:
 {
+  imports = [ ./disks.nix ];
+
   boot.loader.systemd-boot = {
     enable = true;
     configurationLimit = 10;
   };
   boot.loader.efi.canTouchEfiVariables = true;
-  boot.initrd.availableKernelModules = [
-    "ahci"
-    "nvme"
-    "sd_mod"
-    "xhci_pci"
-  ];
-
-  fileSystems."/" = {
-    device = "/dev/disk/by-label/nixos";
-    fsType = "ext4";
-  };
-  fileSystems."/boot" = {
-    device = "/dev/disk/by-label/BOOT";
-    fsType = "vfat";
-    options = [ "umask=0077" ];
-  };
 
   hardware.enableRedistributableFirmware = true;
-  hardware.graphics.enable = true;
-  hardware.nvidia = {
-    open = true;
-    nvidiaPersistenced = true;
+  hardware.cpu.amd.updateMicrocode = true;
+  hardware.cpu.intel.updateMicrocode = true;
+
+  # NVIDIA's driver and CUDA: this accepts their licences.
+  nixpkgs.config.allowUnfree = true;
+  services.fleet.gpu = {
+    enable = true;
+    open = true; # false for a GPU older than Turing
+    capabilities = [ "9.0" ]; # what nvidia-smi --query-gpu=compute_cap says
+    minDriver = "570.86"; # the same as in the check of fleet.toml
   };
-  services.xserver.videoDrivers = [ "nvidia" ]; # loads the driver; no X server comes with it
-  nixpkgs.config.allowUnfreePredicate =
-    package:
-    builtins.elem (lib.getName package) [
-      "nvidia-persistenced"
-      "nvidia-settings"
-      "nvidia-x11"
-    ];
+
+  # Answers on http://127.0.0.1:11434; models are in /var/lib/ollama, and not part of the system.
+  services.ollama = {
+    enable = true;
+    package = pkgs.ollama-cuda;
+  };
 
   services.fleet.base = {
     enable = true;
-    authorizedKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V you@controller" ];
+    authorizedKeys = import ../keys.nix;
   };
+  services.fleet.gc = {
+    enable = true;
+    keep = 10;
+  };
+  # Builds for the Raspberry Pi too. Which hosts and people may build here: services.fleet.builder.authorizedKeys.
+  services.fleet.builder.emulatedSystems = [ "aarch64-linux" ];
 
   # The release this host was installed with. It never changes: see the manual of NixOS.
   system.stateVersion = "26.05";

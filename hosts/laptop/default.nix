@@ -1,36 +1,38 @@
-# A laptop with UEFI. To replace: the labels of the disks, the user, the keys and the time zone.
+# A laptop with UEFI. To replace: the user and the time zone here, the disk in disks.nix, the keys in ../keys.nix.
 { pkgs, ... }:
 {
+  imports = [ ./disks.nix ];
+
   boot.loader.systemd-boot = {
     enable = true;
     configurationLimit = 10;
   };
   boot.loader.efi.canTouchEfiVariables = true;
-  boot.initrd.availableKernelModules = [
-    "nvme"
-    "sd_mod"
-    "usb_storage"
-    "xhci_pci"
-  ];
-
-  fileSystems."/" = {
-    device = "/dev/disk/by-label/nixos";
-    fsType = "ext4";
-  };
-  fileSystems."/boot" = {
-    device = "/dev/disk/by-label/BOOT";
-    fsType = "vfat";
-    options = [ "umask=0077" ];
-  };
 
   hardware.enableRedistributableFirmware = true;
+  hardware.cpu.amd.updateMicrocode = true;
+  hardware.cpu.intel.updateMicrocode = true;
+  services.fwupd.enable = true;
+  services.fstrim.enable = true;
+  zramSwap.enable = true;
+
+  # Power and sleep. A laptop that falls asleep during a deployment finds the deadline over when it wakes up, and goes
+  # back by itself.
+  services.power-profiles-daemon.enable = true;
+  services.upower.enable = true;
+  services.logind.settings.Login = {
+    HandleLidSwitch = "suspend";
+    HandleLidSwitchExternalPower = "ignore";
+  };
+
   networking.networkmanager.enable = true;
   time.timeZone = "Europe/Berlin";
 
   services.fleet.base = {
     enable = true;
-    authorizedKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V you@controller" ];
+    authorizedKeys = import ../keys.nix;
   };
+  services.fleet.gc.enable = true;
 
   users.users.you = {
     isNormalUser = true;
@@ -38,6 +40,8 @@
       "networkmanager"
       "wheel"
     ];
+    # On the laptop itself, and not in this repository: mkpasswd > /etc/nixos/you.password
+    hashedPasswordFile = "/etc/nixos/you.password";
   };
 
   environment.systemPackages = [ pkgs.git ];

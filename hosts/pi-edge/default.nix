@@ -1,34 +1,31 @@
-# A Raspberry Pi 4, installed from NixOS's image for SD cards. To replace: the keys.
+# A Raspberry Pi 4, installed from NixOS's image for SD cards. To replace: the keys in ../keys.nix.
 {
-  lib,
   nixos-hardware,
   pkgs,
   ...
 }:
 {
-  imports = [ nixos-hardware.nixosModules.raspberry-pi-4 ];
+  imports = [
+    ./disks.nix
+    nixos-hardware.nixosModules.raspberry-pi-4
+  ];
 
   # NixOS's own kernel comes from the binary cache; the vendor's would have to be built.
   boot.kernelPackages = pkgs.linuxPackages;
+  boot.kernelModules = [ "bcm2835_wdt" ]; # the watchdog
   boot.loader.grub.enable = false;
-  boot.loader.generic-extlinux-compatible = {
-    enable = true;
-    configurationLimit = 5;
-  };
-
-  fileSystems."/" = {
-    device = "/dev/disk/by-label/NIXOS_SD";
-    fsType = "ext4";
-    options = [ "noatime" ];
-  };
+  boot.loader.generic-extlinux-compatible.enable = true;
 
   hardware.enableRedistributableFirmware = true;
-  services.timesyncd.enable = lib.mkDefault true;
+  zramSwap.enable = true;
+  # Little writing to the card.
+  documentation.enable = false;
 
   services.fleet.base = {
     enable = true;
-    authorizedKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V you@controller" ];
+    authorizedKeys = import ../keys.nix;
   };
+  services.fleet.edge.enable = true;
 
   # The release this host was installed with. It never changes: see the manual of NixOS.
   system.stateVersion = "26.05";

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fleet import inventory, nix
+from tests.nixos_modules import DATA, LIB, ROOT, RefusedError, needs_lib, run
 
-ROOT = Path(__file__).parent.parent.parent
-LIB = os.environ.get("FLEET_NIXPKGS_LIB", "")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 NIX_FILES = sorted(
     path
     for path in ROOT.rglob("*.nix")
     if not any(part.startswith(".") or part == "lab" for part in path.relative_to(ROOT).parts[:1])
 )
-PARTS = ("flake.nix", "flake.lock", "fleet.toml", "package.nix", "lib", "hosts", "modules", "templates")
+PARTS = ("flake.nix", "flake.lock", "fleet.toml", "hosts", "modules", "docs/template", "tests/nixos")
 NIXPKGS = """
 {
   outputs = { self }:
@@ -31,40 +30,26 @@ NIXPKGS = """
         builtins.listToAttrs (map (name: { inherit name; value = derivationOf system name; }) names) // {
           stdenv.hostPlatform = { inherit system; };
           callPackage = file: arguments: derivationOf system (baseNameOf file);
-          mkShell = arguments: derivationOf system "shell";
+          mkShell = arguments: derivationOf system "shell" // { inherit arguments; };
+          testers.runNixOSTest = test: derivationOf system "test";
+          cudaPackages = builtins.listToAttrs (map (name: { inherit name; value = name; }) [
+            "cuda_nvcc" "cuda_cudart" "libcublas"
+          ]);
         };
     in
     {
-      lib.nixosSystem = given: { inherit given; config.system.build.toplevel = derivationOf "x86_64-linux" "system"; };
+      lib.nixosSystem = given: {
+        inherit given;
+        pkgs = packages "x86_64-linux";
+        config.system.build.toplevel = derivationOf "x86_64-linux" "system";
+      };
       legacyPackages = { x86_64-linux = packages "x86_64-linux"; aarch64-linux = packages "aarch64-linux"; };
     };
 }
 """
 HARDWARE = "{ outputs = { self }: { nixosModules.raspberry-pi-4 = { }; }; }"
-OPTIONS = """
-{ lib, ... }:
-let
-  inherit (lib) mkOption types;
-  of = type: default: mkOption { inherit type default; };
-in
-{
-  options = {
-    assertions = of (types.listOf types.unspecified) [ ];
-    users.users = of (types.attrsOf (types.submodule {
-      options.isNormalUser = of types.bool false;
-      options.description = of types.str "";
-      options.openssh.authorizedKeys.keys = of (types.listOf types.singleLineStr) [ ];
-    })) { };
-    security.sudo.extraRules = of (types.listOf types.attrs) [ ];
-    services.openssh.enable = of types.bool false;
-    services.openssh.settings = of (types.attrsOf types.anything) { };
-    services.openssh.extraConfig = of types.lines "";
-  };
-}
-"""
 
 pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-needs_lib = pytest.mark.skipif(not LIB, reason="FLEET_NIXPKGS_LIB does not name nixpkgs' lib")
 
 
 @pytest.fixture
@@ -74,21 +59,13 @@ def flake(tmp_path: Path) -> Path:
     copy.mkdir()
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, copy / part)
+            shutil.copytree(ROOT / part, copy / part, dirs_exist_ok=True)
         else:
             shutil.copy(ROOT / part, copy)
     for name, text in (("nixpkgs", NIXPKGS), ("nixos-hardware", HARDWARE)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "flake.nix").write_text(text)
     return copy
-
-
-def run(*argv: str) -> str:
-    # Without a network Nix asks each cache for minutes, and it must not need any.
-    environment = {**os.environ, "NIX_CONFIG": "build-users-group =\nsubstituters ="}
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def with_stand_ins(flake: Path) -> list[str]:
@@ -129,7 +106,7 @@ def test_fleet_finds_the_closures_of_the_example(flake: Path) -> None:
 def test_a_host_without_a_folder_is_named(flake: Path) -> None:
     shutil.rmtree(flake / "hosts" / "pi-edge")
     apply = "hosts: map builtins.typeOf hosts.pi-edge.given.modules"
-    with pytest.raises(AssertionError, match=r"has a host pi-edge, and there is no folder \S+/hosts/pi-edge"):
+    with pytest.raises(RefusedError, match=r"has a host pi-edge, and there is no folder \S+/hosts/pi-edge"):
         evaluate(flake, "nixosConfigurations", apply)
 
 
@@ -144,7 +121,7 @@ def test_the_flake_check_of_old_nix_passes(flake: Path) -> None:
 
 def test_the_template_makes_its_host(flake: Path) -> None:
     template = flake.parent / "template"
-    shutil.copytree(ROOT / "templates" / "default", template)
+    shutil.copytree(ROOT / "docs" / "template", template)
     flags = ["--no-write-lock-file", "--override-input", "fleet", f"path:{flake}"]
     flags += ["--override-input", "nixpkgs", f"path:{flake.parent / 'nixpkgs'}"]
     flags += ["--override-input", "fleet/nixos-hardware", f"path:{flake.parent / 'nixos-hardware'}"]
@@ -152,58 +129,6 @@ def test_the_template_makes_its_host(flake: Path) -> None:
         *nix.NIX, "eval", "--json", f"path:{template}#nixosConfigurations", "--apply", "builtins.attrNames", *flags
     )
     assert json.loads(names) == list(inventory.load(template / "fleet.toml").hosts)
-
-
-def base(tmp_path: Path, settings: str) -> Any:
-    """What a host is configured to with these settings of `services.fleet.base`."""
-    (tmp_path / "options.nix").write_text(OPTIONS)
-    text = f"""
-      let
-        lib = import {LIB};
-        modules = [ {tmp_path}/options.nix {ROOT}/modules/base.nix {settings} ];
-        inherit (lib.evalModules {{ inherit modules; }}) config;
-      in
-      {{ inherit (config) assertions users security services; }}
-    """
-    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
-
-
-@needs_lib
-def test_base_lets_its_user_in_and_up(tmp_path: Path) -> None:
-    settings = """{ services.fleet.base = { enable = true; user = "ops"; authorizedKeys = [ "ssh-ed25519 AAAA a" ]; };
-      services.openssh.extraConfig = "AllowTcpForwarding no"; }"""
-    config = base(tmp_path, settings)
-    assert config["users"]["users"]["ops"]["openssh"]["authorizedKeys"]["keys"] == ["ssh-ed25519 AAAA a"]
-    assert config["security"]["sudo"]["extraRules"] == [
-        {"users": ["ops"], "commands": [{"command": "ALL", "options": ["NOPASSWD"]}]}
-    ]
-    sshd = config["services"]["openssh"]["extraConfig"].splitlines()
-    assert sshd.index("Match User ops") > sshd.index("AllowTcpForwarding no")
-    assert all(assertion["assertion"] for assertion in config["assertions"])
-
-
-@needs_lib
-def test_base_does_nothing_unless_enabled(tmp_path: Path) -> None:
-    config = base(tmp_path, "{ }")
-    assert config["users"]["users"] == {}
-    assert config["services"]["openssh"]["enable"] is False
-
-
-@needs_lib
-def test_base_refuses_to_lock_everybody_out(tmp_path: Path) -> None:
-    config = base(tmp_path, "{ services.fleet.base.enable = true; }")
-    failed = [assertion["message"] for assertion in config["assertions"] if not assertion["assertion"]]
-    assert failed == ["services.fleet.base.authorizedKeys is empty: nobody could deploy to this host any more"]
-
-
-@needs_lib
-@pytest.mark.parametrize(
-    "wrong",
-    ['user = "Not A User"', "user = 1", 'authorizedKeys = "one"', 'authorizedKeys = [ "a\\nb" ]', "enabled = true"],
-)
-def test_base_refuses_values_of_the_wrong_type(tmp_path: Path, wrong: str) -> None:
-    with pytest.raises(AssertionError, match=r"services\.fleet\.base"):
-        base(tmp_path, f"{{ services.fleet.base = {{ enable = true; {wrong}; }}; }}")
 
 
 @needs_lib
@@ -214,7 +139,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
         lib = import {LIB} // {{ fileset = {{ unions = lib.id; toSource = from: from.fileset; }}; }};
         names = lib.genAttrs [ "asyncssh" "click" "hatchling" "pydantic" "rich" "testcontainers" "tomli-w" ];
         python3Packages = names (name: name) // {{ buildPythonApplication = lib.id; }};
-        package = import {ROOT}/package.nix {{
+        package = import {ROOT}/modules/lib/package.nix {{
           inherit lib python3Packages;
           gitMinimal = "/git";
           openssh = "/openssh";
@@ -226,3 +151,107 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
     assert (package["pname"], package["meta"]["mainProgram"]) == ("fleet", "fleet")
     assert set(package["files"]) == {"LICENSE", "README.md", "fleet", "pyproject.toml"}
     assert package["dependencies"] == ["asyncssh", "click", "pydantic", "rich", "tomli-w"]
+
+
+SHELLS = "builtins.mapAttrs (_: builtins.attrNames)"
+
+
+def test_only_systems_with_a_gpu_host_have_a_shell_for_cuda(flake: Path) -> None:
+    assert evaluate(flake, "devShells", SHELLS) == {"x86_64-linux": ["cuda", "default"], "aarch64-linux": ["default"]}
+    packages = "shells: map (p: p.name or p) shells.x86_64-linux.cuda.arguments.packages"
+    assert evaluate(flake, "devShells", packages) == ["cuda_nvcc", "cuda_cudart", "libcublas"]
+
+
+def test_the_checks_have_a_test_on_virtual_machines(flake: Path) -> None:
+    names = ["deploy", "fleet"]
+    assert evaluate(flake, "checks", SHELLS) == {"x86_64-linux": names, "aarch64-linux": names}
+
+
+def test_each_module_is_an_output(flake: Path) -> None:
+    modules = sorted(path.stem for path in (ROOT / "modules").glob("*.nix"))
+    assert evaluate(flake, "nixosModules", "builtins.attrNames") == sorted([*modules, "default"])
+    count = evaluate(flake, "nixosModules", "modules: builtins.length modules.default.imports")
+    assert count == len(modules)
+
+
+def test_lib_and_one_module_fetch_no_input(flake: Path, tmp_path: Path) -> None:
+    """Their inputs cannot be had here: a fetch would fail, and Nix would say so."""
+    consumer = tmp_path / "consumer"
+    consumer.mkdir()
+    (consumer / "flake.nix").write_text(f"""{{
+      inputs.fleet.url = "path:{flake}";
+      outputs = {{ fleet, ... }}: {{ found = {{
+        make = builtins.isFunction fleet.lib.mkFleet;
+        module = map builtins.typeOf fleet.nixosModules.base.imports;
+      }}; }};
+    }}""")
+    found = run(*nix.NIX, "eval", "--json", "--no-write-lock-file", f"path:{consumer}#found")
+    assert json.loads(found) == {"make": True, "module": ["path"]}
+
+
+def fleet_of(tmp_path: Path, toml: str, **hosts: str) -> str:
+    """`mkFleet` with nixpkgs' real lib, stand-ins for NixOS's options, and all modules."""
+    (tmp_path / "fleet.toml").write_text(toml)
+    for name, text in hosts.items():
+        (tmp_path / "hosts" / name.replace("_", "-")).mkdir(parents=True)
+        (tmp_path / "hosts" / name.replace("_", "-") / "default.nix").write_text(text)
+    return f"""
+      let
+        lib = import {LIB};
+        nixpkgs.lib.nixosSystem = {{ modules, specialArgs }}: lib.evalModules {{
+          inherit specialArgs;
+          modules = modules ++ [
+            {DATA}/options.nix {DATA}/journald-26.11.nix
+            {{ _module.args.pkgs.cudaPackages.cudaMajorMinorVersion = "12.9"; }}
+          ];
+        }};
+        failed = c: map (a: a.message) (lib.filter (a: !a.assertion) c.config.assertions);
+        fleet = import {ROOT}/modules/lib/mk-fleet.nix {{
+          inherit nixpkgs;
+          inventory = {tmp_path}/fleet.toml;
+          hosts = {tmp_path}/hosts;
+          modules = [ {ROOT}/modules/gpu.nix ];
+        }};
+      in
+    """
+
+
+def asked(text: str) -> Any:
+    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
+
+
+@needs_lib
+def test_every_host_has_its_name_and_system(tmp_path: Path) -> None:
+    toml = '[defaults]\nsystem = "aarch64-linux"\n[hosts."a.example.org"]\n[hosts.b]\nsystem = "x86_64-linux"\n'
+    text = fleet_of(tmp_path, toml, b="{ }").replace("hosts/b", "hosts/b")
+    (tmp_path / "hosts" / "a.example.org").mkdir()
+    (tmp_path / "hosts" / "a.example.org" / "default.nix").write_text("{ }")
+    facts = "lib.mapAttrs (_: c: [ c.config.networking.hostName c.config.nixpkgs.hostPlatform.system ]) fleet"
+    assert asked(text + facts) == {"a.example.org": ["a", "aarch64-linux"], "b": ["b", "x86_64-linux"]}
+
+
+GPU = '{ services.fleet.gpu = { enable = true; capabilities = [ "%s" ]; }; }'
+
+
+@needs_lib
+def test_gpu_hosts_of_one_tag_may_not_differ(tmp_path: Path) -> None:
+    toml = """[defaults]
+kind = "gpu"
+[hosts.gpu-1]
+tags = ["prod", "train"]
+[hosts.gpu-2]
+tags = ["train"]
+[hosts.gpu-3]
+tags = ["other"]
+[hosts.gpu-4]
+kind = "server"
+tags = ["train"]
+"""
+    text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", gpu_4="{ }")
+    found = asked(text + "lib.mapAttrs (_: failed) fleet")
+    assert [len(found[host]) for host in ("gpu-1", "gpu-2", "gpu-3", "gpu-4")] == [0, 1, 0, 0]
+    (message,) = found["gpu-2"]
+    assert "gpu-2 and gpu-1 are both tagged train" in message
+    assert "different tags in fleet.toml" in message
+    (tmp_path / "hosts" / "gpu-2" / "default.nix").write_text(GPU % "9.0")
+    assert asked(text + "failed fleet.gpu-2") == []

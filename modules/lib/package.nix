@@ -6,7 +6,7 @@
   python3Packages,
 }:
 let
-  project = (lib.importTOML ./pyproject.toml).project;
+  project = (lib.importTOML ../../pyproject.toml).project;
 in
 python3Packages.buildPythonApplication {
   pname = project.name;
@@ -14,12 +14,12 @@ python3Packages.buildPythonApplication {
   pyproject = true;
 
   src = lib.fileset.toSource {
-    root = ./.;
+    root = ../..;
     fileset = lib.fileset.unions [
-      ./LICENSE
-      ./README.md
-      ./fleet
-      ./pyproject.toml
+      ../../LICENSE
+      ../../README.md
+      ../../fleet
+      ../../pyproject.toml
     ];
   };
 

@@ -1,0 +1,290 @@
+"""Each file of modules/: what it makes of right values, and what it says to wrong ones and to collisions."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.nixos_modules import MODULES, ROOT, RefusedError, complaints, configured, needs_lib
+
+pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+SIGNER = "home-1:" + "A" * 43 + "="
+BASE = f'enable = true; authorizedKeys = [ "{KEY} me" ];'
+CACHE = f'{{ url = "https://cache.lan"; publicKey = "{SIGNER}"; }}'
+MACHINE = f'machines.big = {{ hostKey = "{KEY}"; }};'
+
+
+def of(module: str, settings: str) -> str:
+    return f"{{ services.fleet.{module} = {{ {settings} }}; }}"
+
+
+def both(one: str, other: str) -> str:
+    return f"{{ imports = [ ({one}) ({other}) ]; }}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_module_is_usable_alone_and_does_nothing_unless_asked(module: str) -> None:
+    everything = "builtins.removeAttrs config [ ]"
+    plain = configured((), "{ }", everything)
+    found = configured((module,), "{ }", everything)
+    found["services"].pop("fleet")
+    assert found == plain
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_option_is_typed_and_described(module: str) -> None:
+    facts = """map (o: { name = lib.showOption o.loc; type = o.type.description; text = o.description or ""; })
+      (lib.collect lib.isOption (builtins.removeAttrs options.services.fleet [ "_module" ]))"""
+    for option in configured((module,), "{ }", facts):
+        assert option["text"].strip().endswith((".", ":")), option
+        assert option["type"] not in ("unspecified value", "anything"), option
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_needs_the_command_line(module: str) -> None:
+    text = (ROOT / "modules" / f"{module}.nix").read_text()
+    assert not re.search(r"\.\./|fleet-host|pkgs\.fleet|fetch(url|Git|Tarball|Tree)|getFlake|<nixpkgs>", text)
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "words"),
+    [
+        ("base", 'enable = true; user = "Not A User";', "user"),
+        ("base", "enable = true; user = 1;", "user"),
+        ("base", 'authorizedKeys = "one";', "authorizedKeys"),
+        ("base", 'authorizedKeys = [ "-----BEGIN OPENSSH PRIVATE KEY-----" ];', "SSH public key on one line"),
+        ("base", 'authorizedKeys = [ "replace me" ];', "SSH public key on one line"),
+        ("base", 'trustedSigningKeys = [ "home" ];', "trustedSigningKeys"),
+        ("base", "enabled = true;", "enabled"),
+        ("gc", "keep = 0;", "positive integer"),
+        ("gc", "keep = -3;", "positive integer"),
+        ("gc", "startBelow = 0;", "positive integer"),
+        ("gc", 'enable = "yes";', "enable"),
+        ("edge", 'watchdog.timeout = "soon";', "time such as 30s or 10min"),
+        ("edge", 'journal.storage = "none";', "volatile"),
+        ("edge", 'journal.maxUse = "lots";', "maxUse"),
+        ("edge", "keepGenerations = 1;", "between 2 and 20"),
+        (
+            "cache",
+            'caches = [ { url = "cache.lan"; publicKey = "' + SIGNER + '"; } ];',
+            "address of a cache, such as https://",
+        ),
+        ("cache", f'caches = [ {{ url = "http://c"; publicKey = "k:{"A" * 86}=="; }} ];', "a secret key is twice"),
+        ("cache", 'caches = [ { url = "http://c"; } ];', "publicKey"),
+        ("builder", 'emulatedSystems = [ "arm" ];', "system such as aarch64-linux"),
+        ("builder", "machines.big = { };", "hostKey"),
+        ("builder", f'machines.big = {{ hostKey = "{KEY}"; maxJobs = 0; }};', "positive integer"),
+        ("gpu", 'capabilities = [ "sm_90" ];', "compute capability such as 8.9 or 9.0a"),
+        ("gpu", 'minDriver = "new";', "version such as 570.86"),
+        ("gpu", 'cudaPackages = "12.9";', "cudaPackages"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings: str, words: str) -> None:
+    with pytest.raises(RefusedError, match=rf"services\.fleet\.{module}") as refused:
+        configured((module,), of(module, settings), "config.services.fleet")
+    assert words in " ".join(str(refused.value).split())
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "words"),
+    [
+        ("base", of("base", "enable = true;"), "authorizedKeys is empty"),
+        ("base", of("base", BASE + 'user = "root";'), "disable services.fleet.base"),
+        ("base", both(of("base", BASE), "{ security.sudo.enable = false; }"), "set security.sudo.enable or"),
+        (
+            "base",
+            both(of("base", BASE), "{ security.sudo.execWheelOnly = true; }"),
+            "remove security.sudo.execWheelOnly",
+        ),
+        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-d"; }'), "remove nix.gc.options"),
+        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-vd"; }'), "remove nix.gc.options"),
+        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "--delete-old"; }'), "services.fleet.gc.keep"),
+        (
+            "gc",
+            both(of("gc", "enable = true;"), '{ nix.gc.options = "--max-freed 1 --delete-older-than 9d"; }'),
+            "deletes old generations",
+        ),
+        ("gc", both(of("gc", "enable = true;"), "{ nix.enable = false; }"), "disable services.fleet.gc"),
+        ("edge", of("edge", "enable = true; store.maxFree = 100;"), "raise maxFree"),
+        ("edge", "{ services.fleet = { edge.enable = true; gc.keep = 1; }; }", "make them equal"),
+        ("cache", of("cache", "enable = true;"), "set services.fleet.cache.caches"),
+        ("cache", of("cache", f"enable = true; caches = [ {CACHE} {CACHE} ];"), "keep one of them"),
+        (
+            "cache",
+            of(
+                "cache", f'enable = true; caches = [ {CACHE} {{ url = "s3://b"; publicKey = "home-1:{"B" * 43}="; }} ];'
+            ),
+            "two different public keys of one name",
+        ),
+        (
+            "cache",
+            both(of("cache", f"enable = true; caches = [ {CACHE} ];"), "{ nix.settings.require-sigs = false; }"),
+            "remove that setting",
+        ),
+        ("builder", of("builder", "enable = true;"), "services.fleet.builder.authorizedKeys is empty"),
+        ("builder", of("builder", 'emulatedSystems = [ "x86_64-linux" ];'), "remove it from the list"),
+        (
+            "builder",
+            of("builder", MACHINE + 'machines.big.sshKey = "/nix/store/x-key";'),
+            "machines.big.sshKey is in the Nix store",
+        ),
+        ("gpu", of("gpu", 'enable = true; minDriver = "590";'), "the NVIDIA driver would be 580.95.05"),
+        ("gpu", both(of("gpu", "enable = true;"), '{ hardware.nvidia.package.version = "520.1"; }'), "CUDA 12.9 needs"),
+        ("gpu", of("gpu", 'enable = true; capabilities = [ "9.0" "9.0" ];'), "names a capability twice"),
+    ],
+)
+def test_a_collision_says_what_to_change(module: str, settings: str, words: str) -> None:
+    (message,) = complaints((module,), settings)
+    assert words in message
+
+
+def test_all_of_them_fit_together() -> None:
+    settings = f"""{{ services.fleet = {{
+      base = {{ {BASE} }};
+      gc = {{ enable = true; keep = 4; }};
+      edge.enable = true;
+      cache = {{ enable = true; caches = [ {CACHE} ]; }};
+      builder = {{ enable = true; authorizedKeys = [ "{KEY}" ]; emulatedSystems = [ "aarch64-linux" ]; {MACHINE} }};
+      gpu = {{ enable = true; capabilities = [ "9.0a" ]; minDriver = "570.86"; branch = "production"; }};
+    }}; nix.gc.options = "--max-freed 10G"; }}"""
+    assert complaints(MODULES, settings) == []
+
+
+def test_base_lets_its_user_in_and_up() -> None:
+    settings = both(of("base", BASE + 'user = "ops";'), '{ services.openssh.extraConfig = "MaxAuthTries 3"; }')
+    config = configured(("base",), settings, "{ inherit (config) users security services warnings; }")
+    assert config["users"]["users"]["ops"]["openssh"]["authorizedKeys"]["keys"] == [f"{KEY} me"]
+    for sudo in ("sudo", "sudo-rs"):
+        assert config["security"][sudo]["extraRules"] == [
+            {"users": ["ops"], "commands": [{"command": "ALL", "options": ["NOPASSWD"]}]}
+        ]
+    sshd = config["services"]["openssh"]["extraConfig"].splitlines()
+    assert sshd.index("MaxAuthTries 3") < sshd.index("Match User ops") < sshd.index("Match All")
+    assert config["warnings"] == []
+
+
+def test_base_warns_of_the_key_of_the_example_and_of_a_needless_trust() -> None:
+    example = re.search(r'"(ssh-ed25519 [^"]+)"', (ROOT / "hosts" / "keys.nix").read_text())
+    assert example
+    settings = of("base", f'enable = true; authorizedKeys = [ "{example[1]}" ];')
+    trusted = '{ nix.settings.trusted-users = [ "deploy" ]; }'
+    found = configured(("base",), both(settings, trusted), "config.warnings")
+    assert ["key of the example" in found[0], "fleet does not need that" in found[1]] == [True, True]
+
+
+def test_base_takes_hardening_by_others_and_keys_with_options() -> None:
+    settings = of("base", f'enable = true; authorizedKeys = [ "from=\\"10.0.0.0/8\\" {KEY}" ];')
+    settings = both(settings, '{ services.openssh.settings.PermitRootLogin = "prohibit-password"; }')
+    found = configured(("base",), settings, "config.services.openssh.settings")
+    assert (found["PermitRootLogin"], found["PasswordAuthentication"]) == ("prohibit-password", False)
+
+
+def test_base_trusts_signatures_and_not_users() -> None:
+    settings = of("base", BASE + f'trustedSigningKeys = [ "{SIGNER}" ];')
+    found = configured(("base",), settings, "config.nix.settings")
+    assert (found["trusted-public-keys"], found["trusted-users"]) == ([SIGNER], [])
+
+
+@pytest.mark.parametrize("journald", ["26.05", "26.11"])
+def test_edge_limits_the_journal_in_the_words_of_both_releases(journald: str) -> None:
+    settings = of("edge", 'enable = true; journal.maxUse = "32M";')
+    found = configured(("edge",), settings, "config.services.journald", journald=journald)
+    if journald == "26.05":
+        reader = configparser.ConfigParser()
+        reader.optionxform = str  # type: ignore[assignment,method-assign]
+        reader.read_string(f"[Journal]\nStorage={found['storage']}\n{found['extraConfig']}")
+        journal = dict(reader["Journal"])
+    else:
+        journal = found["settings"]["Journal"]
+    assert journal == {"Storage": "volatile", "SystemMaxUse": "32M", "RuntimeMaxUse": "32M", "SyncIntervalSec": "15m"}
+
+
+def test_edge_fits_a_small_card_and_every_number_can_be_overridden() -> None:
+    wanted = """{ inherit (config.services.fleet) gc; inherit (config.nix) settings; inherit (config.systemd) settings;
+      limit = config.boot.loader.generic-extlinux-compatible.configurationLimit; nix = config.nix.settings; }"""
+    wanted = wanted.replace("inherit (config.nix) settings; ", "")
+    found = configured(("edge",), of("edge", "enable = true;"), wanted)
+    assert (found["gc"]["enable"], found["gc"]["keep"], found["limit"]) == (True, 3, 3)
+    assert (found["nix"]["min-free"], found["nix"]["max-free"], found["nix"]["max-jobs"]) == (2**29, 2**30, 0)
+    assert found["settings"]["Manager"] == {"RuntimeWatchdogSec": "30s", "RebootWatchdogSec": "10min"}
+    mine = """{ systemd.settings.Manager.RuntimeWatchdogSec = "15s"; nix.settings.max-jobs = 2;
+      boot.loader.generic-extlinux-compatible.configurationLimit = 5; }"""
+    found = configured(("edge",), both(of("edge", "enable = true;"), mine), wanted)
+    assert (found["settings"]["Manager"]["RuntimeWatchdogSec"], found["nix"]["max-jobs"]) == ("15s", 2)
+    assert found["limit"] == 5
+
+
+def test_cache_adds_to_what_there_is() -> None:
+    caches = f'[ {CACHE} {{ url = "s3://b?region=eu"; publicKey = "{SIGNER}"; priority = 30; }} ]'
+    settings = both(
+        of("cache", f"enable = true; caches = {caches};"), '{ nix.settings.substituters = [ "https://a" ]; }'
+    )
+    found = configured(("cache",), settings, "config.nix.settings")
+    assert set(found["substituters"]) == {"https://a", "https://cache.lan", "s3://b?region=eu&priority=30"}
+    assert found["trusted-public-keys"] == [SIGNER]
+
+
+def test_what_cache_and_edge_set_is_understood_by_nix(tmp_path: Any) -> None:
+    settings = f"""{{ services.fleet.cache = {{ enable = true; caches = [ {CACHE} ]; }};
+      services.fleet.edge.enable = true; }}"""
+    found = configured(("cache", "edge"), settings, "config.nix.settings")
+    lines = [f"{key} = {text(value)}" for key, value in found.items()]
+    (tmp_path / "nix.conf").write_text("\n".join(lines) + "\n")
+    argv = ["nix", "--extra-experimental-features", "nix-command", "show-config"]
+    environment = {"NIX_CONF_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert "unknown setting" not in done.stderr
+    shown = dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
+    assert {key: shown[key] for key in found} == {key: text(value) for key, value in found.items()}
+
+
+def text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def test_builder_is_nixos_s_own_restricted_user() -> None:
+    settings = of("builder", f'enable = true; authorizedKeys = [ "{KEY}" ]; emulatedSystems = [ "aarch64-linux" ];')
+    found = configured(("builder",), settings, "{ serve = config.nix.sshServe; inherit (config.boot) binfmt; }")
+    assert found["serve"] == {"enable": True, "protocol": "ssh-ng", "write": True, "trusted": True, "keys": [KEY]}
+    assert found["binfmt"]["emulatedSystems"] == ["aarch64-linux"]
+
+
+def test_a_host_that_only_uses_a_builder_serves_nobody() -> None:
+    wanted = (
+        "{ inherit (config.nix) sshServe buildMachines distributedBuilds; known = config.programs.ssh.knownHosts; }"
+    )
+    found = configured(("builder",), of("builder", MACHINE), wanted)
+    assert (found["sshServe"]["enable"], found["distributedBuilds"]) == (False, True)
+    (machine,) = found["buildMachines"]
+    assert (machine["hostName"], machine["sshUser"], machine["protocol"]) == ("big", "nix-ssh", "ssh-ng")
+    assert found["known"]["big"] == {"hostNames": ["big"], "publicKey": KEY}
+
+
+def test_gpu_pins_what_is_built_for_it() -> None:
+    wanted = """{ inherit (config.nixpkgs) config; inherit (config.hardware) nvidia; inherit (config.services) xserver;
+      inherit (config.services.fleet.gpu) pin; }"""
+    settings = of("gpu", 'enable = true; capabilities = [ "9.0" ]; branch = "production"; open = false;')
+    found = configured(("gpu",), settings, wanted)
+    assert found["config"] == {"cudaSupport": True, "cudaCapabilities": ["9.0"]}
+    assert (found["nvidia"]["branch"], found["nvidia"]["open"]) == ("production", False)
+    assert found["xserver"]["videoDrivers"] == ["nvidia"]
+    assert found["pin"] == {"driver": "580.95.05", "cuda": "12.9", "capabilities": ["9.0"], "open": False}
+
+
+def test_a_cuda_set_that_nixpkgs_removed_is_an_error_that_names_the_others() -> None:
+    apply = """let prev = { cudaPackages_13_0 = 1; hello = 2; };
+      final = prev // (builtins.head config.nixpkgs.overlays) final prev; in final.cudaPackages"""
+    settings = of("gpu", 'enable = true; cudaPackages = "cudaPackages_{}";')
+    assert configured(("gpu",), settings.replace("{}", "13_0"), apply) == 1
+    with pytest.raises(
+        RefusedError, match=r"cudaPackages_12_0, which this nixpkgs does not have. It has cudaPackages_13_0"
+    ):
+        configured(("gpu",), settings.replace("{}", "12_0"), apply)
