@@ -12,8 +12,11 @@ import asyncssh
 from fleet.errors import UnreachableError
 from fleet.events import plain_text
 from fleet.machine import Output
+from fleet.machine.bulk import fast_write
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleet.machine import Command
     from fleet.model import HostName
 
@@ -30,6 +33,7 @@ class SshStream:
         self._process = process
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._listening = asyncio.create_task(self._listen())
+        self._write: Callable[[bytes | memoryview], None] = fast_write(process.channel) or process.stdin.write  # type: ignore[assignment]  # it copies any buffer
 
     async def read(self, count: int) -> bytes:
         """Up to `count` bytes of its stdout; none when that has ended, or the connection has."""
@@ -41,7 +45,7 @@ class SshStream:
     async def write(self, data: bytes | memoryview) -> None:
         """The bytes are on their way to its stdin. Raises `BrokenPipeError` when it reads no more."""
         try:
-            self._process.stdin.write(data)  # type: ignore[arg-type]  # it copies any buffer
+            self._write(data)
             await self._process.stdin.drain()
         except (OSError, asyncssh.Error) as error:
             raise BrokenPipeError("the command reads no more") from error
