@@ -63,7 +63,7 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.lines.append(process.command or "")
-        if process.term_type:
+        if process.term_type is not None:
             self.terminals.append(process.term_type)
         try:
             with contextlib.suppress(OSError, asyncssh.Error):
@@ -105,6 +105,11 @@ class Server:
         """All connections end, the way a server ends them that is stopped."""
         for connection in self.connections:
             connection.abort()
+
+    def leave(self) -> None:
+        """All connections end with a proper goodbye, as if that were in order."""
+        for connection in self.connections:
+            connection.close()
 
     async def stop(self) -> None:
         """Nothing of it is left: no connection, no child, no task."""

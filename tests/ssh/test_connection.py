@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Fault = Callable[[Network, Server], None]
 FAULTS: dict[str, Fault] = {
     "server aborts": lambda _, server: server.drop(),
+    "server says goodbye": lambda _, server: server.leave(),
     "closed": lambda between, _: between.cut(),
     "reset": lambda between, _: between.reset(),
     "silent": lambda between, _: between.silence(),

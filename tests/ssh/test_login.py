@@ -312,6 +312,20 @@ async def test_jump_host_for_every_host_is_none_for_itself(
         assert (bastion.users, server.users) == (["me"], ["me"])
 
 
+async def test_jump_host_of_the_ssh_configuration_has_openssh_s_default_user(
+    logins: Logins, make_host: MakeHost, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody")
+    async with listening(Server()) as bastion:
+        (home / ".ssh/known_hosts").write_text(known(bastion))
+        (home / ".ssh/config").write_text(
+            f"Match originalhost 127.0.0.1 user root\nProxyJump localhost:{bastion.port}\n"
+        )
+        (home / ".ssh/known_hosts").write_text(known(bastion, name="localhost"))
+        await log_in(logins, make_host(user="root"))
+        assert (bastion.users, server.users) == (["somebody"], ["root"])
+
+
 async def test_jump_host_that_fails_is_named(logins: Logins, make_host: MakeHost) -> None:
     dead = make_host(name="bastion", port=refused_port())
     with pytest.raises(UnreachableError, match="jump host bastion: no connection") as caught:

@@ -15,7 +15,7 @@ from fleet.machine import Command, Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps.board import Board, ask_once
 from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
-from tests.fakes import Answer, Answers, Events, FakeLink, asks, in_no_time, runs, said
+from tests.fakes import Answer, Answers, Events, FakeLink, Says, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,6 +239,21 @@ async def test_calm_before_a_silence_does_not_count() -> None:
     case = Case(look=later((0, CALM), (4, LOST), (8, CALM)), checks={"ok": YES})
     assert isinstance(await case.prove(), Proven)
     assert 12.5 < case.took < 15
+
+
+@in_no_time
+async def test_check_has_to_pass_again_after_a_silence() -> None:
+    slow = Says(seconds=4)
+    case = Case(look=later((0, CALM), (3, LOST), (4, CALM)), checks={"ok": later((0, YES), (2.5, slow))})
+    assert isinstance(await case.prove(), Proven)
+    assert case.took > 3 + 4 + 5
+
+
+@in_no_time
+async def test_check_that_could_not_be_asked_was_not_seen_to_fail() -> None:
+    case = Case(checks={"ok": LOST})
+    verdict = await case.prove()
+    assert verdict == Condemned("check ok keeps failing (after 25 s)", found=False)
 
 
 @in_no_time

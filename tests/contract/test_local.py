@@ -1,0 +1,67 @@
+"""What only the machine here promises: of a command that is given up, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import CommandFailedError
+from fleet.machine import Command
+from fleet.machine.local import LocalMachine
+
+SCRIPTS = {
+    "leader waits for its child": "sleep 60 & echo $! >FILE; wait",
+    "leader has ended, its child holds the output": "sleep 60 & echo $! >FILE",
+    "child wants no end": "trap '' TERM; (trap '' TERM; sleep 60; sleep 60) & echo $! >FILE; wait",
+}
+
+
+def is_there(file: Path) -> bool:
+    try:
+        os.kill(int(file.read_text()), 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{int(file.read_text())}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancelled"])
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+async def test_nothing_is_left_of_a_command_that_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, how: str
+) -> None:
+    monkeypatch.setattr("fleet.machine.local.STOP_PATIENCE", 0.05)
+    file = tmp_path / "pid"
+    argv = ("sh", "-c", script.replace("FILE", str(file)))
+    task = asyncio.create_task(LocalMachine().run(Command(argv=argv, timeout=0.2 if how == "timeout" else 60)))
+    await asyncio.sleep(0.1)
+    assert is_there(file)
+    if how == "cancelled":
+        task.cancel()
+    with pytest.raises((CommandFailedError, asyncio.CancelledError)):
+        await task
+    for _ in range(100):  # a signal needs a moment to arrive
+        await asyncio.sleep(0.01 * is_there(file))
+    assert not is_there(file)
+
+
+async def test_environment_is_added_to_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEET_TEST", "here")
+    machine = LocalMachine({"ADDED": "too"})
+    output = await machine.run(Command(argv=("sh", "-c", "echo $FLEET_TEST $ADDED")))
+    assert output.stdout == "here too\n"
+
+
+async def test_name_with_several_addresses_is_dialled_until_one_answers() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = await LocalMachine().dial("localhost", server.getsockname()[1], timeout=5)
+        connection.close()
+
+
+async def test_name_that_nobody_knows_is_an_error_of_the_network() -> None:
+    with pytest.raises(OSError, match=r".+"):
+        await LocalMachine().dial("no-such-host.invalid", 80, timeout=5)
