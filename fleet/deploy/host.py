@@ -40,6 +40,8 @@ class HostRun:
 
     def __init__(self, run: Run, plan: HostPlan, link: Link, program: HostProgram) -> None:
         self.begun = False
+        self.has_switched = False
+        """Whether only a word, or time, is missing to its end."""
         self._asked: list[Answer] = []
         """What the checks said last of the new system."""
         self._lost: HostError | None = None
@@ -75,7 +77,9 @@ class HostRun:
             ended = await work
         except HostError as error:
             if self.begun:
-                ended = result.in_doubt(self._plan, f"not seen to the end: {error.message}")
+                ended = result.in_doubt(
+                    self._plan, f"not seen to the end: {error.message}", has_switched=self.has_switched
+                )
             else:
                 ended = result.left_out(self._plan.host, error, self._plan.facts)
                 await self._unroot()
@@ -149,6 +153,7 @@ class HostRun:
             raise self._lost or UnreachableError(plan.host.name, "connection lost before the switch began")
         if view.state != "switched":
             return prove.Decided(view)
+        self.has_switched = True
         board = Board(
             host=plan.host, checks=self._deciding(before), here=self._run.here, emit=self._emit, stage="after"
         )
@@ -184,7 +189,8 @@ class HostRun:
             case "stuck":
                 ended = result.stuck(plan, end, await self._evidence(end, verdict, said))
                 return result.with_bundle(ended, await self._bundle(end, said))
-        return result.in_doubt(plan, f"the host knows nothing of run {self._run.id} any more")
+        why = f"the host knows nothing of run {self._run.id} any more"
+        return result.in_doubt(plan, why, has_switched=self.has_switched)
 
     async def _bundle(self, end: View, said: list[str]) -> Path | None:
         return await write_bundle(self._run, self._link, self._plan, since=end.since, said=said, asked=self._asked)

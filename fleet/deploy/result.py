@@ -149,9 +149,9 @@ def stuck(plan: HostPlan, end: View, said: Sequence[str]) -> HostResult:
     return _bad(plan, Outcome.NEEDS_HUMAN, failure)
 
 
-def in_doubt(plan: HostPlan, why: str) -> HostResult:
+def in_doubt(plan: HostPlan, why: str, *, has_switched: bool) -> HostResult:
     """The result of a host that began to switch and was not seen to the end."""
-    seconds = plan.host.activation_timeout + plan.host.confirm_timeout
+    seconds = plan.host.confirm_timeout + (0.0 if has_switched else plan.host.activation_timeout)
     failure = Failure(
         kind="in_doubt",
         message=why,

@@ -95,7 +95,8 @@ class Rollout:
                     continue
                 host_run = self._at_work.get(plan.host.name)
                 if host_run is not None and host_run.begun:
-                    self._finish(result.in_doubt(plan, "interrupted during the switch"))
+                    why = "interrupted during the switch"
+                    self._finish(result.in_doubt(plan, why, has_switched=host_run.has_switched))
                 else:
                     self._finish(result.skipped(plan.host, "interrupted before it began"))
 

@@ -68,7 +68,8 @@ def connect() -> Engine:
         from testcontainers.core.docker_client import DockerClient, get_docker_host
     except ImportError as error:
         raise ConfigError(
-            "the lab needs testcontainers, which is not installed", hint="pip install 'fleet[lab]'"
+            "the lab needs testcontainers, which is not installed",
+            hint="install fleet with its extra lab: pip install '.[lab]' in a checkout",
         ) from error
     url = get_docker_host() or "unix:///var/run/docker.sock"
     try:

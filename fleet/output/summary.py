@@ -95,7 +95,8 @@ def _result_row(result: HostResult) -> tuple[str, ...]:
 def _notes(result: HostResult) -> list[str]:
     notes = list(result.notes)
     if result.reboot_pending and not any(note.startswith("reboot pending") for note in notes):
-        notes.append("reboot pending" if result.boot_proven else "reboot pending: the new kernel is not proven")
+        unproven = result.outcome is Outcome.KEPT and not result.boot_proven
+        notes.append("reboot pending: the new kernel is not proven" if unproven else "reboot pending")
     if result.outcome is Outcome.KEPT and not result.boot_default:
         notes.append("not the boot default")
     return notes

@@ -144,9 +144,10 @@ def test_stuck_host_needs_a_human(reason: str) -> None:
     assert OLD in found.failure.now
 
 
-def test_host_in_doubt_says_when_it_goes_back() -> None:
-    found = result.in_doubt(plan(), "lost")
+@pytest.mark.parametrize(("has_switched", "seconds"), [(False, "660 s"), (True, "60 s")])
+def test_host_in_doubt_says_when_it_goes_back(*, has_switched: bool, seconds: str) -> None:
+    found = result.in_doubt(plan(), "lost", has_switched=has_switched)
     assert found.outcome is Outcome.NEEDS_HUMAN
     assert found.failure is not None
-    assert "660 s" in found.failure.now
+    assert f" {seconds}" in found.failure.now
     assert "fleet status web-1" in found.failure.hint

@@ -65,6 +65,7 @@ class _FakeRun:
     fleet: Fleet
     plan: HostPlan
     begun: bool = False
+    has_switched: bool = False
 
     async def deploy(self) -> HostResult:
         name = self.plan.host.name
