@@ -12,6 +12,7 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fleet.inventory import Host, Inventory
@@ -63,10 +64,14 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     """
     import subprocess
 
+    from fleet.machine.login import Logins
+
     inventory = session.open_inventory(file)
     host = _one(inventory, name)
+    logins = Logins(inventory.hosts)
+    argv = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))
     try:
-        return subprocess.run([*ssh_argv(inventory, host), "--", *command], check=False).returncode
+        return subprocess.run([*argv, "--", *command], check=False).returncode
     except FileNotFoundError:
         from fleet.errors import ConfigError
 
@@ -83,30 +88,29 @@ def _one(inventory: Inventory, name: str) -> Host:
     return hosts[0]
 
 
-def ssh_argv(inventory: Inventory, host: Host) -> list[str]:
+def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]) -> list[str]:
     """OpenSSH's words for what fleet.toml says of the host, ending with its address."""
-    argv = ["ssh"]
+    argv = ["ssh", "-l", user_of(host)]
     if host.port is not None:
         argv += ["-p", str(host.port)]
-    if host.user is not None:
-        argv += ["-l", host.user]
     if host.identity_file is not None:
         argv += ["-i", str(host.identity_file), "-o", "IdentitiesOnly=yes"]
     if host.host_key is not None:
         # %H is the name that ssh looks up, with the port where that is not 22.
-        known = f"/bin/sh -c 'echo \"$0 {host.host_key}\"' %H"
+        key = " ".join(host.host_key.split()[:2])  # a comment could mean something to a shell
+        known = f"/bin/sh -c 'echo \"$0 {key}\"' %H"
         argv += ["-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=/dev/null"]
         argv += ["-o", f"KnownHostsCommand={known}"]
     if host.jump is not None:
-        argv += _through(inventory, host.jump)
+        argv += _through(inventory, host.jump, user_of)
     return [*argv, host.address[0]]
 
 
-def _through(inventory: Inventory, jump: str) -> list[str]:
+def _through(inventory: Inventory, jump: str, user_of: Callable[[Host], str]) -> list[str]:
     """The way through the jump host. One of ours has a key, an identity and perhaps a jump host of its own."""
     known = next((host for host in inventory.hosts.values() if host.name == jump), None)
     if known is None:
         return ["-J", jump]
-    *login, address = ssh_argv(inventory, known)
+    *login, address = ssh_argv(inventory, known, user_of=user_of)
     command = shlex.join(login).replace("%", "%%")
     return ["-o", f"ProxyCommand={command} -W '[%h]:%p' {shlex.quote(address)}"]

@@ -77,6 +77,11 @@ class Logins:
         async with contextlib.AsyncExitStack() as way:
             return await self._at_first_address(way, host, (), ask)
 
+    async def user(self, host: Host) -> str:
+        """Who logs in to the host."""
+        name: str = (await self._options(host, host.address[0])).username
+        return name
+
     @contextlib.asynccontextmanager
     async def _connect(self, host: Host, via: tuple[HostName, ...]) -> AsyncIterator[SshMachine]:
         async def log_in(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> SshMachine:

@@ -187,6 +187,13 @@ async def test_user_is_root_unless_somebody_says_otherwise(
     assert server.users == ["root", "configured", "said"]
 
 
+async def test_user_is_known_without_a_login(logins: Logins, make_host: MakeHost, home: Path) -> None:
+    assert await logins.user(make_host()) == "root"
+    (home / ".ssh/config").write_text("User configured\n")
+    assert await logins.user(make_host()) == "configured"
+    assert await logins.user(make_host(user="said")) == "said"
+
+
 async def test_port_and_name_come_from_the_ssh_configuration(
     logins: Logins, make_host: MakeHost, server: Server, home: Path
 ) -> None:
