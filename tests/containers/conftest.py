@@ -11,6 +11,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.lab import Lab, engine, image
 from tests.containers.driver import stage as stage
+from tests.containers.hostprogram import Subject, until
 
 MakeLab = Callable[..., Lab]
 
@@ -45,3 +46,23 @@ def make_lab(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield make
     for lab in labs:
         lab.down()
+
+
+@pytest.fixture(scope="session")
+def host_program(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """One lab host for all tests of the host program."""
+    lab = Lab.up(tmp_path_factory.mktemp("lab"), ["subject"])
+    try:
+        yield Subject.on(lab, "subject", tmp_path_factory.mktemp("closures"))
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def subject(host_program: Subject) -> Iterator[Subject]:
+    """The host at OLD. After the test nothing of fleet is left on it but what design.md allows."""
+    yield host_program
+    try:
+        until(lambda: not host_program.leftovers(), within=10, what="clean host")
+    finally:
+        host_program.reset()

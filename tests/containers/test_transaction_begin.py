@@ -1,0 +1,179 @@
+"""Opening a transaction: complete or not at all, once, and never beside another."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fleet.host import answers
+from tests.containers.hostprogram import NEW, OPEN, RECORD, ROOTS, Subject, run_id, until
+
+HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+def test_confirmed_switch_is_committed(subject: Subject, shell: str) -> None:
+    new = subject.closure(NEW)
+    subject.use(shell)
+    run = subject.switched(new)
+    assert subject.body() == "new"
+    assert subject.stands_on == (new, subject.old, subject.old)
+    view = subject.confirm(run)
+    assert (view.boot_entry, subject.stands_on) == (new, (new, new, new))
+    assert subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous").split() == [new, subject.old]
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+def test_abandoned_switch_is_reverted(subject: Subject, shell: str) -> None:
+    new = subject.closure(NEW)
+    subject.use(shell)
+    before = subject.generations
+    subject.abandon(subject.switched(new))
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+    assert subject.body() == "old"
+    assert subject.sh(f"readlink {ROOTS}/live") == subject.old
+
+
+def test_order_that_is_not_finished_opens_nothing(subject: Subject) -> None:
+    """The connection dies while the order is on its way."""
+    order = subject.order(subject.closure(NEW))
+    argv = ["docker", "exec", "-i", subject.host.container.name, subject.program, "begin"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as client:
+        assert client.stdin
+        client.stdin.write(order.encode().partition(b"goal=")[0])
+        client.stdin.flush()
+        until(lambda: subject.succeeds("test -e /run/fleet/.draft/new"), what="a draft")
+        assert not subject.succeeds(f"test -e {OPEN}")
+        client.stdin.close()
+    assert subject.running == subject.old
+
+
+@pytest.mark.parametrize("lost", ["goal", "activation", "confirm", "run", "new"])
+def test_order_that_lacks_something_opens_nothing(subject: Subject, lost: str) -> None:
+    lines = subject.order(subject.closure(NEW)).splitlines(keepends=True)
+    order = "".join(line for line in lines if not line.startswith(lost))
+    done = subject.host.exec("sh", "-c", 'printf %s "$1" | "$2" begin', "sh", order, subject.program, check=False)
+    assert done.status or "refused=" in done.stdout
+    assert "begun=" not in done.stdout
+    assert subject.leftovers() == ""
+
+
+def test_full_run_opens_nothing(subject: Subject) -> None:
+    order = subject.order(subject.closure(NEW))
+    script = (
+        "mkdir -p /run/fleet && mount -t tmpfs -o size=4k,nr_inodes=6 none /run/fleet && "
+        'printf %s "$1" | "$2" begin; ls -A /run/fleet; umount /run/fleet'
+    )
+    done = subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, subject.program, check=False)
+    assert "refused=full" in done.stdout
+    assert done.stdout.splitlines()[-1] == ".alone"
+
+
+def test_second_run_is_refused_and_told_who_where_which_and_since(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    run = subject.switched(new)
+    lines = subject.tell(subject.order(subject.old, who="bob"))
+    held = answers.open_transaction(lines)
+    assert answers.one(lines, "refused") == "locked"
+    assert held is not None
+    assert (held.run, held.state, held.who, held.origin, held.new, held.old) == (
+        run,
+        "switched",
+        "alice",
+        "desk",
+        new,
+        subject.old,
+    )
+    assert abs(held.since - int(subject.sh("date +%s"))) < 60
+    assert 0 < held.closes_in <= 30
+    subject.abandon(run)
+
+
+def test_run_that_is_begun_twice_switches_once(subject: Subject) -> None:
+    order = subject.order(subject.closure(NEW))
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(subject.tell, [order] * 4))
+    run = answers.one(told[0], "begun")
+    assert [answers.one(lines, "begun") for lines in told] == [run] * 4
+    subject.follow(run, "switched")
+    subject.abandon(run)
+    assert answers.one(subject.tell(order), "refused") == "closed"
+    switches = subject.sh(f"journalctl -o cat _SYSTEMD_UNIT=fleet-switch-{run}.service | grep -c '^activating the'")
+    assert switches == "1"
+
+
+def test_one_of_many_that_begin_at_once_wins_and_the_others_are_told_its_run(subject: Subject) -> None:
+    orders = [subject.order(subject.closure(NEW)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(subject.tell, orders))
+    (run,) = [answers.one(lines, "begun") for lines in told if "begun" in lines]
+    assert [answers.one(lines, "open_run") for lines in told if "refused" in lines] == [run] * 3
+    subject.follow(run, "switched")
+    subject.abandon(run)
+
+
+def test_quarantined_closure_is_refused_unless_asked_for_again(subject: Subject) -> None:
+    bad = subject.closure(NEW)
+    subject.abandon(subject.switched(bad), "found check web: 503")
+    lines = subject.tell(subject.order(bad))
+    assert answers.one(lines, "refused") == "quarantined"
+    assert answers.one(lines, "message").startswith("check web: 503 (run ")
+    assert subject.leftovers() == ""
+    run = subject.switched(bad, retry="yes")
+    subject.confirm(run)
+    assert not subject.quarantined(bad)
+
+
+def test_incomplete_and_unfit_closures_are_refused_with_nothing_left(subject: Subject) -> None:
+    absent = "/nix/store/00000000000000000000000000000000-nixos-system-absent"
+    assert answers.one(subject.tell(subject.order(absent)), "refused") == "incomplete"
+    assert answers.one(subject.tell(subject.order(subject.program)), "refused") == "unfit"
+    assert subject.leftovers() == ""
+    assert subject.running == subject.old
+
+
+def test_roots_and_the_record_exist_before_anything_switches(subject: Subject) -> None:
+    hanging = subject.closure(HANGING)
+    run = subject.begin(hanging)
+    until(lambda: subject.read("launched"), what="the switch unit")
+    there = subject.sh(f"cd {ROOTS} && readlink {run}-new {run}-old {run}-program")
+    assert there.split() == [hanging, subject.old, subject.program]
+    assert subject.sh(f"cat {RECORD}/open/run {RECORD}/open/old {RECORD}/open/active").split()[:2] == [run, subject.old]
+    assert subject.running == subject.old
+    subject.abandon(run)
+
+
+def test_there_is_no_moment_without_roots(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    watch = (
+        f"until [ -e {OPEN} ]; do :; done; while [ -e {OPEN} ]; do "
+        f"set -- $(readlink {ROOTS}/*); case \" $* \" in *' {subject.old} '*) ;; *) echo old; esac;"
+        f"case \" $* \" in *' {new} '*) ;; *) echo new; esac; done"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(subject.sh, watch)
+        subject.confirm(subject.switched(new))
+        assert watching.result() == ""
+
+
+def test_run_that_cannot_write_its_record_switches_nothing(subject: Subject) -> None:
+    subject.sh(
+        f"mkdir -p {RECORD}.away {RECORD} && mount --bind {RECORD}.away {RECORD} && mount -o remount,ro,bind {RECORD}"
+    )
+    try:
+        run = subject.begin(subject.closure(NEW))
+        view = subject.follow(run, "reverted")
+    finally:
+        subject.sh(f"umount {RECORD}; rmdir {RECORD}.away")
+    assert (view.blame, view.reason) == ("silent", f"cannot write {RECORD}")
+    assert subject.sh(f"journalctl -o cat -u fleet-switch-{run}") == ""
+
+
+def test_roots_of_a_run_that_never_begins_go_when_it_says_so(subject: Subject) -> None:
+    run = run_id()
+    subject.call("root", run, subject.old, subject.program)
+    assert subject.sh(f"ls {ROOTS}").split() == [f"{run}-new", f"{run}-program"]
+    subject.call("unroot", run)
+    assert subject.leftovers() == ""

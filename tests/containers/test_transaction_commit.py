@@ -1,0 +1,131 @@
+"""Committing: the profile and the boot default name NEW, by content, or everything is as it was before."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.containers.hostprogram import LOCK, NEW, PROFILE, Subject, until
+
+LOADER = "/boot/loader/loader.conf"
+
+
+def test_commit_sets_profile_entry_and_default_and_makes_one_generation(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    view = subject.confirm(subject.switched(new))
+    assert view.boot_entry == new
+    assert subject.stands_on == (new,) * 3
+    assert subject.sh(f"readlink {PROFILE}") == "system-3-link"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exit 1", "commit: boot loader failed"),
+        ("exit 0", "commit: the boot default is"),
+        ("rm -f /boot/loader/entries/*; exit 0", "commit: the boot default is"),
+        ("sed -i 's/^default .*/default nothing.conf/' /boot/loader/loader.conf", "commit: the boot default is"),
+    ],
+    ids=["fails", "writes nothing", "removes every entry", "writes a default that is not there"],
+)
+def test_boot_loader_that_fails_or_lies_takes_everything_back(subject: Subject, script: str, reason: str) -> None:
+    before = subject.generations
+    bad = subject.closure(NEW + f'bootLoaderScript = "{script}";')
+    run = subject.switched(bad)
+    view = subject.confirm(run, end="reverted")
+    assert view.reason.startswith(reason)
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+    assert subject.body() == "old"
+    assert subject.quarantined(bad)
+
+
+def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> None:
+    before = subject.generations
+    run = subject.switched(subject.closure(NEW))
+    subject.sh("mount --bind /boot /boot && mount -o remount,ro,bind /boot")
+    try:
+        subject.confirm(run, end="reverted")
+    finally:
+        subject.sh("umount /boot")
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+    assert subject.body() == "old"
+
+
+def test_record_that_cannot_be_written_stops_the_commit_before_it_acts(subject: Subject) -> None:
+    new, before = subject.closure(NEW), subject.generations
+    run = subject.switched(new)
+    subject.sh("mount --bind /nix/var/fleet /nix/var/fleet && mount -o remount,ro,bind /nix/var/fleet")
+    try:
+        subject.confirm(run, end="reverted")
+    finally:
+        subject.sh("umount /nix/var/fleet")
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+    assert not subject.quarantined(new)
+
+
+def test_end_that_could_not_be_written_is_not_taken_for_a_reboot(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    run = subject.switched(new, goal="test")
+    subject.sh("mount --bind /nix/var/fleet /nix/var/fleet && mount -o remount,ro,bind /nix/var/fleet")
+    try:
+        subject.confirm(run, end="tested")
+        assert subject.call("facts").get("open_run") is None
+    finally:
+        subject.sh("umount /nix/var/fleet")
+    assert (subject.show(run).state, subject.running) == ("tested", new)
+    subject.sh("rm -r /nix/var/fleet/open")
+
+
+def test_lock_that_another_switch_holds_during_the_commit_is_waited_for(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    run = subject.switched(new)
+    subject.sh(f"systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    assert subject.word(run, "confirm").accepted
+    until(lambda: subject.profile == new, what="the profile")
+    subject.sh("systemctl stop holder")
+    subject.follow(run, "committed")
+    assert subject.stands_on == (new,) * 3
+
+
+def test_keeper_that_dies_between_profile_and_boot_entry_still_takes_its_generation_back(subject: Subject) -> None:
+    """What the first keeper did is known to the second."""
+    before = subject.generations
+    run = subject.switched(subject.closure(NEW + 'bootLoaderScript = "/usr/bin/sleep 2; exit 1";'))
+    assert subject.word(run, "confirm").accepted
+    until(lambda: "system-3-link" in subject.generations, what="the profile")
+    subject.sh(f"kill -9 $(systemctl show -P MainPID fleet-keep-{run})")
+    subject.follow(run, "reverted")
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+
+
+def test_new_system_that_does_not_run_any_more_is_not_committed(subject: Subject) -> None:
+    """Somebody went back by hand between the proof and the word."""
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"{subject.old}/bin/switch-to-configuration test")
+    subject.confirm(run, end="reverted")
+    assert subject.stands_on == (subject.old,) * 3
+
+
+def test_running_system_that_is_not_the_profile_is_what_a_revert_goes_back_to(subject: Subject) -> None:
+    other = subject.closure(NEW.replace("new", "other"))
+    subject.confirm(subject.switched(other, goal="test"), end="tested")
+    before = subject.generations
+    bad = subject.closure(NEW + 'bootLoaderScript = "exit 1";')
+    subject.confirm(subject.switched(bad), end="reverted")
+    assert subject.stands_on == (other, subject.old, subject.old)
+    assert subject.generations == before
+    assert subject.body() == "other"
+
+
+def test_first_of_four_generations_is_what_a_revert_goes_back_to(subject: Subject) -> None:
+    """`nix-env --rollback` would have taken the third."""
+    for number in ("3", "4", "5"):
+        subject.sh(f"nix-env -p {PROFILE} --set {subject.closure(NEW.replace('new', number))}")
+    subject.sh(f"nix-env -p {PROFILE} --switch-generation 2")
+    before = subject.generations
+    bad = subject.closure(NEW + 'bootLoaderScript = "exit 1";')
+    subject.confirm(subject.switched(bad), end="reverted")
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+    bad = subject.closure(NEW)
+    subject.abandon(subject.switched(bad))
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)

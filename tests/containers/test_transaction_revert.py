@@ -1,0 +1,126 @@
+"""Going back: the old system runs again and is proven to, or a person is told that it is not."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import pytest
+
+from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, Subject, until
+
+EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
+EXTRA += '{ text = "[Timer]\\nUnit=extra.service\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
+REFUSES = "case $(cat /proc/$PPID/cmdline /run/refuse 2>/dev/null) in *refuse*) exit 1 ;; esac"
+
+
+def old_that(subject: Subject, more: str) -> str:
+    """The host runs this variant of OLD."""
+    odd = subject.closure(OLD.replace('version = "old"', 'version = "odd"') + more)
+    subject.confirm(subject.switched(odd, goal="test"), end="tested")
+    return odd
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+@pytest.mark.parametrize("own", [True, False], ids=["by its own means", "by hand"])
+def test_what_only_new_had_is_gone_and_what_ran_runs(subject: Subject, shell: str, own: bool) -> None:  # noqa: FBT001
+    subject.use(shell)
+    odd = old_that(subject, "" if own else 'switchScript = "test ! -e /run/refuse";')
+    run = subject.switched(subject.closure(NEW + EXTRA))
+    assert subject.is_active("extra")
+    subject.sh("systemctl stop steady" if own else "systemctl stop steady; touch /run/refuse")
+    subject.abandon(run)
+    subject.sh("rm -f /run/refuse")
+    assert (subject.running, subject.body()) == (odd, "old")
+    assert [subject.is_active(unit) for unit in ("web", "steady", "extra", "tick.timer")] == [True, True, False, False]
+    assert not subject.succeeds("test -e /etc/systemd/system/extra.service")
+
+
+def test_old_that_hangs_while_switching_back_is_put_back_by_hand(subject: Subject) -> None:
+    odd = old_that(subject, 'switchScript = "test ! -e /run/hang || /usr/bin/sleep 600";')
+    run = subject.switched(subject.closure(NEW), activation=3)
+    subject.sh("touch /run/hang")
+    subject.abandon(run)
+    subject.sh("rm /run/hang")
+    assert (subject.running, subject.body()) == (odd, "old")
+
+
+def test_old_that_cannot_be_proven_is_stuck(subject: Subject) -> None:
+    service = "services.moody = { exec = \"${busybox} sh -c 'test ! -e /run/moody && exec sleep inf'\"; };"
+    old_that(subject, service)
+    run = subject.switched(subject.closure(NEW))
+    subject.sh("touch /run/moody")
+    view = subject.abandon(run, end="stuck")
+    subject.sh("rm /run/moody")
+    assert view.reason == "operator said so"
+
+
+def test_lock_that_somebody_holds_for_a_while_is_waited_for(subject: Subject) -> None:
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep 2")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.abandon(run)
+    assert (subject.running, subject.body()) == (subject.old, "old")
+
+
+def third(subject: Subject) -> str:
+    return subject.closure(NEW.replace('"new"', '"third"'))
+
+
+def test_host_that_somebody_moved_to_a_third_system_is_left_alone(subject: Subject) -> None:
+    run, repaired = subject.switched(subject.closure(NEW)), third(subject)
+    subject.sh(f"{repaired}/bin/switch-to-configuration test")
+    subject.abandon(run, end="superseded")
+    assert (subject.running, subject.body()) == (repaired, "third")
+
+
+def test_host_whose_profile_somebody_set_is_left_alone(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    run, repaired = subject.switched(new), third(subject)
+    subject.sh(f"nix-env -p {PROFILE} --set {repaired}")
+    subject.abandon(run, end="superseded")
+    assert (subject.running, subject.profile) == (new, repaired)
+
+
+@pytest.mark.parametrize("how", ["system", "profile"])
+def test_commit_of_a_host_that_somebody_repaired_does_nothing(subject: Subject, how: str) -> None:
+    run, repaired = subject.switched(subject.closure(NEW)), third(subject)
+    act = (
+        f"nix-env -p {PROFILE} --set {repaired}" if how == "profile" else f"{repaired}/bin/switch-to-configuration test"
+    )
+    subject.sh(act)
+    before = subject.stands_on
+    subject.confirm(run, end="superseded")
+    assert subject.stands_on == before
+
+
+def test_switch_of_a_host_that_somebody_moves_meanwhile_is_ended_and_left_alone(subject: Subject) -> None:
+    """Nothing of ours goes on, also where our switch still ran."""
+    run = subject.begin(subject.closure(NEW + 'activationScript = "/usr/bin/sleep 600";'))
+    until(lambda: subject.is_active(f"fleet-switch-{run}"), what="the switch unit")
+    subject.sh(f"nix-env -p {PROFILE} --set {third(subject)}")
+    subject.abandon(run, end="superseded")
+    assert not subject.is_active(f"fleet-switch-{run}")
+
+
+def test_switch_does_not_start_once_somebody_else_has_switched(subject: Subject) -> None:
+    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    run = subject.begin(subject.closure(NEW))
+    repaired = third(subject)
+    subject.sh(f"ln -sfn {repaired} /run/current-system; systemctl stop holder")
+    subject.follow(run, "superseded")
+    assert subject.running == repaired
+
+
+def test_way_back_is_short(subject: Subject) -> None:
+    """From the word to the proven old system, with nothing of ours left."""
+    new, taken = subject.closure(NEW), []
+    for _ in range(10):
+        run = subject.switched(new)
+        started = time.monotonic()
+        subject.abandon(run)
+        taken.append(time.monotonic() - started)
+    spread = " ".join(f"{seconds:.2f}" for seconds in sorted(taken))
+    print(f"abandon to reverted: median {statistics.median(taken):.2f} s of {spread}")
+    assert statistics.median(taken) < 5
