@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DATA = 94
 """SSH_MSG_CHANNEL_DATA (RFC 4254)."""
+WORTH = 1 << 18
+"""Bytes that the window must have room for before more is sent, if there is more: sshd opens it by 40 KB at a time."""
 TAG = 16
 """Bytes that AES-GCM adds to a packet."""
 _HEAD = struct.Struct(">BBII")
@@ -57,6 +59,7 @@ class _Bulk:
         self._channel = channel
         self._slowly = channel._flush_send_buf
         channel._flush_send_buf = self._flush
+        self._worth = min(WORTH, channel._send_window // 8)
 
     def write(self, data: bytes | memoryview) -> None:
         """The data is sent as far as the host wants it now, the rest when it wants more."""
@@ -71,7 +74,9 @@ class _Bulk:
     def _flush(self) -> None:
         channel = self._channel
         connection = channel._conn
-        if channel._send_buf and channel._send_window and connection is not None and _Sealer.fits(connection):
+        if 0 < channel._send_window < min(self._worth, channel._send_buf_len):
+            channel._pause_resume_writing()  # the window opens in small steps: wait for one that is worth it
+        elif channel._send_buf and channel._send_window and connection is not None and _Sealer.fits(connection):
             sealer = _Sealer(connection, channel._send_chan, channel._send_pktsize)
             while channel._send_buf and channel._send_window:
                 data, kind = channel._send_buf[0]
@@ -84,9 +89,10 @@ class _Bulk:
                 else:
                     del channel._send_buf[0]
             sealer.close()
+            self._slowly()
         else:  # asyncssh's own way cuts off the front of what it sends
             channel._send_buf[:] = [(bytearray(data), kind) for data, kind in channel._send_buf]
-        self._slowly()
+            self._slowly()
 
 
 class _Sealer:
