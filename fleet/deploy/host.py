@@ -44,6 +44,8 @@ class HostRun:
         """Whether only a word, or time, is missing to its end."""
         self._asked: list[Answer] = []
         """What the checks said last of the new system."""
+        self._silence = ""
+        """What kept the host from answering while it was followed, if anything did."""
         self._lost: HostError | None = None
         """Why it is not known whether the host has begun."""
         self._run = run
@@ -105,6 +107,7 @@ class HostRun:
         view = await follower.follow_activation()
         verdict = await self._prove(view, before)
         end = view if not view.is_open else await follower.follow_to_end()
+        self._silence = follower.lost
         return await self._conclude(end, verdict, before, list(follower.said))
 
     async def _unroot(self) -> None:
@@ -182,7 +185,7 @@ class HostRun:
             case "reverted":
                 lines = await self._evidence(end, verdict, said)
                 unwell = await self._old_is_unwell(before)
-                ended = result.gone_back(plan, end, _reason(end, verdict), lines, old_is_unwell=unwell)
+                ended = result.gone_back(plan, end, _reason(end, verdict, self._silence), lines, old_is_unwell=unwell)
                 return result.with_bundle(ended, await self._bundle(end, said))
             case "superseded":
                 return result.with_bundle(result.not_ours(plan, end, said[-5:]), await self._bundle(end, said))
@@ -237,9 +240,11 @@ class HostRun:
         self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))
 
 
-def _reason(end: View, verdict: Verdict) -> str:
+def _reason(end: View, verdict: Verdict, silence: str) -> str:
     """Why the host went back: its own reason, and ours where that did not reach it."""
     ours = " ".join(verdict.reason.split()) if isinstance(verdict, prove.Condemned) else ""
+    if not ours and silence and end.blame == "silent" and not end.rebooted:
+        ours = f"no connection meanwhile: {silence}"
     if ours not in end.reason:
         return f"{ours}; {end.reason}"
     return end.reason or "the new system was not proven"

@@ -61,6 +61,8 @@ class Follower:
     cursor: str = ""
     said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     """The last lines that the switch wrote."""
+    lost: str = ""
+    """What kept the host from answering, the last time that something did."""
     _told: str = "switching"
     _begun: float = field(default_factory=now)
     _activated: bool = False
@@ -76,7 +78,8 @@ class Follower:
             try:
                 view = await self._watch(state)
                 heard = now()
-            except HostError:
+            except HostError as error:
+                self.lost = error.message
                 if now() - heard > patience:
                     raise
                 await asyncio.sleep(RETRY)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
-PATIENCE = 60.0
+PATIENCE = 120.0
 _numbers = itertools.count(100)
 
 
@@ -157,10 +157,6 @@ class Stage:
     home: Path
     flake: str = ""
     _started: list[Run] = field(default_factory=list)
-
-    @property
-    def names(self) -> list[str]:
-        return [str(host.name) for host in self.lab.hosts]
 
     def host(self, name: str) -> LabHost:
         return self.lab.host(name)

@@ -114,3 +114,19 @@ def test_slow_service_has_the_time_that_its_check_gives(stage: Stage) -> None:
     stage.write("checked", web(new_version(), more=slow))
     run = stage.deploy("checked")
     assert (run.code, run.outcomes) == (0, {"checked": "kept"})
+
+
+def test_old_system_whose_check_no_longer_passes_needs_a_human(stage: Stage) -> None:
+    """The new system has destroyed what going back does not bring back."""
+    host = stage.host("checked")
+    host.exec("touch", "/var/lib/data")
+    data = {"name": "data", "command": "test -e /var/lib/data || { echo the data is gone; false; }", **QUICK}
+    stage.toml({"checked": {"checks": [data]}})
+    old = running(host)
+    stage.write("checked", web(new_version(), more='activationScript = "rm /var/lib/data";'))
+    run = stage.deploy("checked")
+    assert (run.code, run.outcomes) == (4, {"checked": "needs_human"})
+    assert run.failure("checked")["now"] == (
+        f"runs {old} again, but check data: exit status 1: the data is gone (within 2 s)"
+    )
+    assert stands_on(host, old)

@@ -27,7 +27,9 @@ def versions(stage: Stage) -> tuple[str, str]:
     host = stage.host("back")
     stage.toml({"back": {"checks": [WEB]}})
     first = real(host, FIRST)
-    while real(host, PREVIOUS) in (first, PREVIOUS) or not answer(host).startswith("version"):
+    while host.exec("readlink", "-m", PREVIOUS).stdout.strip() in (first, PREVIOUS) or not answer(host).startswith(
+        "version"
+    ):
         stage.write("back", web(new_version()))
         stage.deploy("back")
     return real(host, PREVIOUS), running(host)
