@@ -114,3 +114,52 @@ DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 def untracked_nix_files(folder: Path) -> Command:
     """Prints the `.nix` files that git does not track, and that a flake in git therefore does not see."""
     return _local("git", "-C", str(folder), "ls-files", "--others", "--exclude-standard", "--", "*.nix")
+
+
+def metadata(flake: str) -> Command:
+    """Prints what the flake and its locked inputs are. A lock file that does not fit is an error."""
+    return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)
+
+
+def names(flake: str, output: str) -> Command:
+    """Prints the attribute names of an output."""
+    return _asking(flake, output, "builtins.attrNames")
+
+
+def check_names(flake: str) -> Command:
+    """Prints the names of the flake's checks, by system."""
+    return _asking(flake, "checks", "builtins.mapAttrs (_: builtins.attrNames)")
+
+
+def evaluate_check(flake: str, system: str, name: str) -> Command:
+    """Evaluates one check, and builds nothing."""
+    return _asking(flake, _check(system, name), "c: c.drvPath")
+
+
+def build_check(flake: str, system: str, name: str) -> Command:
+    """Builds one check."""
+    reference = f"{flake}#{_check(system, name)}"
+    return _local(*NIX, "build", "--no-link", "--no-update-lock-file", reference, timeout=PATIENTLY)
+
+
+def _check(system: str, name: str) -> str:
+    return f"checks.{system}.{quoted(name)}"
+
+
+def _asking(flake: str, output: str, apply: str) -> Command:
+    flags = ("--json", "--no-update-lock-file", "--apply", apply)
+    return _local(*NIX, "eval", f"{flake}#{output}", *flags, timeout=PATIENTLY)
+
+
+CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.currentSystem")
+"""Prints the system of this machine, as a Nix string."""
+
+
+def git_root(folder: Path) -> Command:
+    """Prints the top folder of the git work tree that the folder is in."""
+    return _local("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+
+
+def git_files(root: Path, *which: str) -> Command:
+    """Prints the files that git tracks, or others, each ended by a NUL."""
+    return _local("git", "-C", str(root), "ls-files", "-z", *which)

@@ -26,7 +26,7 @@ LAYERS = (
     "inventory output runs",
     "machine selector",
     "nix host checks store",
-    "steps diff lab",
+    "steps diff lab source",
     "deploy",
     "cli",
     "__main__",

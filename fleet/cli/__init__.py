@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "init": ("init", "Write a fleet.toml next to a flake.nix."),
-    "check": ("look", "Check fleet.toml, and that each configuration evaluates."),
+    "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
     "build": ("build", "Build the closures; no host is contacted."),
     "push": ("deploy", "Build, and copy the closures to the hosts."),

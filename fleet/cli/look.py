@@ -1,4 +1,4 @@
-"""`fleet check`, `fleet status`, `fleet health` and `fleet generations`: they only look."""
+"""`fleet status`, `fleet health` and `fleet generations`: they only look."""
 
 from __future__ import annotations
 
@@ -21,38 +21,6 @@ if TYPE_CHECKING:
     from fleet.host.answers import Generation, HostFacts
     from fleet.inventory import Host
     from fleet.machine.link import Link
-
-
-@click.command()
-@options.reads
-def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
-    """Check fleet.toml, and that the configuration of each host evaluates. No host is contacted.
-
-    \b
-    fleet check
-    """
-    import asyncio
-
-    from fleet.machine.local import LocalMachine
-    from fleet.steps.evaluate import evaluate
-
-    inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    evaluation = asyncio.run(evaluate(LocalMachine(), inventory.flake, hosts, emit=lambda _: None))
-    rows = [
-        {"name": host.name, "closure": found.closure if found else None, "error": failed.message if failed else None}
-        for host in hosts
-        for found, failed in [(evaluation.found.get(host.name), evaluation.failed.get(host.name))]
-    ]
-    if as_json:
-        click.echo(json.dumps({"hosts": rows}))
-    else:
-        for row in rows:
-            click.echo(f"{row['name']}: {row['closure'] or 'does not evaluate'}")
-        from fleet.cli.reading import tell_errors
-
-        tell_errors([(host, evaluation.failed.get(host.name)) for host in hosts])
-    return 3 if evaluation.failed else 0
 
 
 @click.command()

@@ -1,0 +1,107 @@
+"""`fleet check`: everything that can be known without a host."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleet.cli import options, session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.inventory import Host, Inventory
+    from fleet.machine.local import LocalMachine
+    from fleet.source import Finding
+    from fleet.source.outputs import FlakeCheck
+    from fleet.steps.evaluate import Evaluation
+
+
+@click.command()
+@click.option("--build", is_flag=True, help="Build the flake's own checks for this machine's system, too.")
+@options.reads
+def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build: bool) -> int:
+    """Check fleet.toml, that each host evaluates, and what `nix flake check` leaves open.
+
+    That is: hosts and configurations match one to one; flake.lock fits, and every input is locked and can be had
+    elsewhere; no file is missing in git; no secret would be copied to the store; and which of the flake's own checks
+    nobody looked at. No host is contacted.
+
+    \b
+    fleet check
+    fleet check @prod --json
+    """
+    import asyncio
+
+    from fleet.cli.reading import tell_errors
+    from fleet.machine.local import LocalMachine
+
+    inventory = session.open_inventory(file)
+    hosts = session.choose_or_all(inventory, selectors)
+    evaluation, findings, checks = asyncio.run(_look(LocalMachine(), inventory, hosts, build=build))
+    rows = [_row(host, evaluation) for host in hosts]
+    if as_json:
+        click.echo(json.dumps({"hosts": rows, **_as_json(findings, checks)}))
+    else:
+        for row in rows:
+            click.echo(f"{row['name']}: {row['closure'] or row['error']}")
+        for line in _lines(findings, checks):
+            click.echo(line)
+        tell_errors([(host, evaluation.failed.get(host.name)) for host in hosts])
+    if evaluation.failed or any(one.status == "failed" for one in checks):
+        return 3
+    return 1 if any(finding.severity.value == "error" for finding in findings) else 0
+
+
+async def _look(
+    here: LocalMachine, inventory: Inventory, hosts: Sequence[Host], *, build: bool
+) -> tuple[Evaluation, list[Finding], list[FlakeCheck]]:
+    from fleet.source import lock, outputs, tree
+    from fleet.steps.evaluate import evaluate
+
+    flake = inventory.flake
+    findings: list[Finding] = []
+    described = await outputs.metadata(here, flake)
+    if described.status == 0:
+        findings += lock.findings(json.loads(described.stdout).get("locks", {}), now=time.time())
+    elif stale := lock.stale(described.stderr):
+        findings.append(stale)
+    files = await tree.look(here, flake)
+    findings += tree.findings(files) if files else []
+    there = await outputs.configurations(here, flake)
+    if there is not None:
+        findings += outputs.unmatched(hosts, inventory.hosts.values(), there)
+    evaluation = await evaluate(here, flake, hosts, emit=lambda _: None)
+    return evaluation, findings, await outputs.checks(here, flake, build=build)
+
+
+def _row(host: Host, evaluation: Evaluation) -> dict[str, Any]:
+    found, failed = evaluation.found.get(host.name), evaluation.failed.get(host.name)
+    return {
+        "name": host.name,
+        "closure": found.closure if found else None,
+        "error": failed.message if failed else None,
+    }
+
+
+def _as_json(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "checks": [dataclasses.asdict(one) for one in checks],
+    }
+
+
+def _lines(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> list[str]:
+    from fleet.output.format import one_line
+
+    lines = [f"check {one.system}.{one.name}: {one.status}" + (f" ({one.said})" if one.said else "") for one in checks]
+    for finding in findings:
+        lines.append(f"{finding.severity.value}: {finding.message}")
+        lines += [f"  hint:  {finding.hint}"] if finding.hint else []
+    return list(map(one_line, lines))

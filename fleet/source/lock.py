@@ -1,0 +1,88 @@
+"""Pure: is what a flake depends on locked, and can others have it?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fleet.model import Severity
+from fleet.source import Finding
+
+OLD_DAYS = 90
+"""An input that hosts get their packages from should not be older without somebody knowing."""
+_STALE = re.compile(
+    r"lock file changes|cannot update (unlocked )?flake input"
+    r"|unable to download|[Cc]ould(n't| not) resolve|failed to fetch"
+)
+Node = Mapping[str, Any]
+
+
+def stale(stderr: str) -> Finding | None:
+    """What the failure of `nix flake metadata` says of the lock file: a fresh one makes Nix fetch nothing."""
+    if not _STALE.search(stderr):
+        return None
+    return Finding(
+        kind="lock_stale",
+        message="flake.lock does not fit the inputs of flake.nix",
+        hint="nix flake lock, look at the difference, and commit it",
+    )
+
+
+def findings(locks: Node, *, now: float) -> list[Finding]:
+    """What is wrong with the locked inputs."""
+    nodes = locks.get("nodes", {})
+    found = [finding for name, node in _inputs(nodes) for finding in _of_input(name, node)]
+    return found + [finding for name, node in _direct(nodes) for finding in _age(name, node, now)]
+
+
+def _inputs(nodes: Node) -> Iterator[tuple[str, Node]]:
+    return ((name, node) for name, node in nodes.items() if name != "root")
+
+
+def _direct(nodes: Node) -> Iterator[tuple[str, Node]]:
+    for name, target in nodes.get("root", {}).get("inputs", {}).items():
+        if isinstance(target, str) and target in nodes:
+            yield name, nodes[target]
+
+
+def _of_input(name: str, node: Node) -> Iterator[Finding]:
+    locked, original = node.get("locked", {}), node.get("original", {})
+    if place := _local(locked) or _local(original):
+        yield Finding(
+            kind="path_input",
+            message=f"input {name} is the folder {place}: another machine has another one there, or none",
+            hint=f"give it a git address, or keep it inside of this flake (./{name})",
+        )
+    elif not _is_locked(locked) and "parent" not in node:
+        yield Finding(
+            kind="unlocked_input",
+            message=f"input {name} is not locked: what it is can change without a commit here",
+            hint="commit what it points to, then: nix flake update",
+        )
+
+
+def _is_locked(locked: Node) -> bool:
+    if locked.get("type") == "path":
+        return True  # a relative one, which is part of this flake
+    return bool(locked.get("rev") or locked.get("narHash")) and not locked.get("dirtyRev")
+
+
+def _local(reference: Node) -> str:
+    """The folder of an input that is only on this machine, or nothing."""
+    if reference.get("type") == "path" and str(reference.get("path", "")).startswith("/"):
+        return str(reference["path"])
+    url = str(reference.get("url", ""))
+    return url.removeprefix("file://") if url.startswith(("file:///", "/")) and reference.get("type") == "git" else ""
+
+
+def _age(name: str, node: Node, now: float) -> Iterator[Finding]:
+    changed = node.get("locked", {}).get("lastModified")
+    days = int((now - changed) / 86400) if isinstance(changed, int) else 0
+    if days > OLD_DAYS:
+        yield Finding(
+            kind="lock_old",
+            severity=Severity.NOTE,
+            message=f"input {name} is {days} days old: so are its security updates",
+            hint="nix flake update",
+        )

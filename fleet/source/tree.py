@@ -1,0 +1,126 @@
+"""The files that a flake consists of: which Nix does not see, and which it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import CommandFailedError
+from fleet.model import Severity
+from fleet.source import Finding
+from fleet.source.secrets import PERMISSION, secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.machine import Command, Machine
+
+LARGEST = 1 << 20
+"""Bytes of a file that is looked into."""
+_MOST_NAMED = 20
+_UNSEEN = (".nix", "fleet.toml", "flake.lock")
+"""Ends of names that evaluation reads: it would read something else, or fail."""
+_LAB = ".lab.json"
+_THROWN_AWAY = "keys"
+"""A lab's folder has keys that are good for nothing else, and says that it is a lab's by this file."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The folder of a flake."""
+
+    root: Path
+    files: tuple[Path, ...]
+    """What is copied to the store."""
+    untracked: tuple[Path, ...] = ()
+    """What is there and is not copied, because git does not know it."""
+
+
+def folder_of(flake: str) -> Path | None:
+    """The folder that a flake reference means; nothing for one that is elsewhere."""
+    place = flake.removeprefix("path:").partition("?")[0]
+    return Path(place) if place.startswith("/") else None
+
+
+async def look(here: Machine, flake: str) -> Tree | None:
+    """The files of a flake in a folder of this machine."""
+    folder = folder_of(flake)
+    if folder is None or not folder.is_dir():
+        return None
+    if not flake.startswith("path:"):
+        root = (await _said(here, nix.git_root(folder))).rstrip("\n")
+        if root:
+            tracked = await _said(here, nix.git_files(Path(root)))
+            untracked = await _said(here, nix.git_files(Path(root), "--others", "--exclude-standard"))
+            return Tree(Path(root), _paths(tracked), _paths(untracked))
+    return Tree(folder, tuple(await asyncio.to_thread(lambda: tuple(_all_files(folder)))))
+
+
+async def _said(here: Machine, command: Command) -> str:
+    """What the command printed; nothing if it failed, or there is no git."""
+    try:
+        output = await here.run(command)
+    except CommandFailedError:
+        return ""
+    return output.stdout if output.status == 0 else ""
+
+
+def _paths(listed: str) -> tuple[Path, ...]:
+    return tuple(Path(name) for name in listed.split("\0") if name)
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        yield from (Path(where, name).relative_to(folder) for name in sorted(names))
+
+
+def findings(tree: Tree) -> list[Finding]:
+    """What is wrong with the files."""
+    return [*_untracked(tree), *_secrets(tree)]
+
+
+def _untracked(tree: Tree) -> Iterator[Finding]:
+    unseen = [path for path in tree.untracked if str(path).endswith(_UNSEEN)]
+    for path in unseen:
+        yield Finding(
+            kind="untracked",
+            message=f"{path} is not in git: Nix does not see it",
+            hint=f"git add {path}, or remove it",
+        )
+    if others := [str(path) for path in tree.untracked if path not in unseen]:
+        named = ", ".join(others[:_MOST_NAMED]) + (", …" if len(others) > _MOST_NAMED else "")
+        yield Finding(
+            kind="untracked",
+            severity=Severity.NOTE,
+            message=f"not in git, so that Nix does not see it: {named}",
+            hint="git add what belongs to the flake; name the rest in .gitignore",
+        )
+
+
+def _secrets(tree: Tree) -> Iterator[Finding]:
+    is_lab = (tree.root / _LAB).is_file()
+    for path in tree.files:
+        if is_lab and path.parts[0] == _THROWN_AWAY:
+            continue
+        for number, what in secrets(_text(tree.root / path)):
+            yield Finding(
+                kind="secret",
+                message=f"{path}:{number}: looks like {what}; every user of a machine can read it in the Nix store",
+                hint=f"keep it elsewhere, with sops-nix or agenix; if it is none, write '{PERMISSION}' above it",
+            )
+
+
+def _text(path: Path) -> str:
+    """The text of a file; nothing of links, and of what is too large or no text."""
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
+            return ""
+        data = path.read_bytes()
+    except OSError:
+        return ""
+    return "" if b"\0" in data else data.decode(errors="replace")

@@ -1,0 +1,209 @@
+"""`fleet check` on real flakes, good and bad in one way each: the finding, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleet import cli
+from fleet.machine.local import LocalMachine
+from fleet.model import Severity
+from fleet.source import lock, outputs, tree
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"),
+    pytest.mark.skipif(shutil.which("git") is None, reason="no git here"),
+]
+FLAKE = """
+{
+  inputs = { INPUTS };
+  outputs = { self, ... }:
+    let
+      system = "x86_64-linux";
+      made = name: derivation { inherit system name; builder = "/bin/sh"; args = [ "-c" "echo ${name} >$out" ]; };
+      host = name: { config.system.build.toplevel = made name; };
+    in
+    {
+      nixosConfigurations = { web-1 = host "web-1"; web-2 = host "web-2"; MORE };
+      checks.${system}.own = OWN;
+      checks.aarch64-linux.other = throw "nobody may look at this";
+    };
+}
+"""
+TOML = "[hosts.web-1]\n[hosts.web-2]\n"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("NIX_CONFIG", "build-users-group =\nsubstituters =\nsandbox = false")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good flake, all of it in git."""
+    made = tmp_path / "fleet"
+    made.mkdir()
+    (made / "fleet.toml").write_text(TOML)
+    write(made)
+    subprocess.run(["git", "init", "-q", str(made)], check=True)
+    track(made)
+    return made
+
+
+def write(folder: Path, *, inputs: str = "", more: str = "", own: str = 'made "own"') -> None:
+    text = FLAKE.replace("INPUTS", inputs).replace("MORE", more).replace("OWN", own)
+    (folder / "flake.nix").write_text(text)
+
+
+def track(folder: Path) -> None:
+    subprocess.run(["git", "-C", str(folder), "add", "--all"], check=True)
+
+
+def check(folder: Path, *arguments: str) -> Result:
+    argv = ["check", "--file", str(folder / "fleet.toml"), *arguments]
+    return CliRunner().invoke(cli.fleet, argv, standalone_mode=False)
+
+
+def document(folder: Path, code: int, *arguments: str) -> dict[str, Any]:
+    done = check(folder, "--json", *arguments)
+    assert done.exception is None, done.output
+    assert done.return_value == code, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def errors(found: dict[str, Any]) -> list[str]:
+    return [finding["kind"] for finding in found["findings"] if finding["severity"] == "error"]
+
+
+def test_a_good_flake_is_found_good_and_what_was_not_looked_at_is_said(folder: Path) -> None:
+    found = document(folder, 0)
+    assert [(host["name"], host["error"]) for host in found["hosts"]] == [("web-1", None), ("web-2", None)]
+    assert all(host["closure"].startswith("/nix/store/") for host in found["hosts"])
+    assert found["findings"] == []
+    assert {(one["system"], one["name"]): one["status"] for one in found["checks"]} == {
+        ("x86_64-linux", "own"): "evaluated",
+        ("aarch64-linux", "other"): "skipped",
+    }
+
+
+def test_people_see_the_same(folder: Path) -> None:
+    write(folder, more='iso = host "iso";')
+    done = check(folder)
+    assert done.return_value == 1
+    assert "check aarch64-linux.other: skipped (this machine is x86_64-linux)" in done.stdout
+    assert "check x86_64-linux.own: evaluated (not built: fleet check --build does that)" in done.stdout
+    assert "error: nixosConfigurations.iso is a configuration that no host of fleet.toml has" in done.stdout
+    assert "  hint:  add [hosts.iso] to fleet.toml" in done.stdout
+
+
+def test_the_own_checks_are_built_when_asked(folder: Path) -> None:
+    assert document(folder, 0, "--build")["checks"][-1]["status"] == "passed"
+    write(folder, own='made "own" // { drvPath = throw "the moon is down"; }')
+    (failed,) = [one for one in document(folder, 3)["checks"] if one["name"] == "own"]
+    assert (failed["status"], "the moon is down" in failed["said"]) == ("failed", True)
+    write(folder, own='derivation { inherit system; name = "own"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; }')
+    assert [one["status"] for one in document(folder, 0)["checks"] if one["name"] == "own"] == ["evaluated"]
+    assert [one["status"] for one in document(folder, 3, "--build")["checks"] if one["name"] == "own"] == ["failed"]
+
+
+def test_a_configuration_without_a_host_is_found_unless_only_some_hosts_were_asked_about(folder: Path) -> None:
+    write(folder, more='iso = host "iso";')
+    assert errors(document(folder, 1)) == ["no_host"]
+    assert errors(document(folder, 0, "web-1")) == []
+
+
+def test_a_host_without_a_configuration_is_found(folder: Path) -> None:
+    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    found = document(folder, 3)
+    assert errors(found) == ["no_configuration"]
+    assert [host["error"] is None for host in found["hosts"]] == [True, True, False]
+
+
+@pytest.mark.parametrize("bad", ['"a string"', "{ }", 'throw "assertion failed: no disk"'])
+def test_a_host_that_is_no_system_is_an_evaluation_error(folder: Path, bad: str) -> None:
+    write(folder, more=f"web-3.config.system.build.toplevel = {bad};")
+    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    assert [host["error"] is None for host in document(folder, 3)["hosts"]] == [True, True, False]
+
+
+def dependency(folder: Path) -> Path:
+    made = folder.parent / "dep"
+    made.mkdir()
+    (made / "flake.nix").write_text("{ outputs = { self }: { }; }")
+    return made
+
+
+def make_lock(folder: Path) -> None:
+    nix = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "lock", str(folder)]
+    subprocess.run(nix, check=True, capture_output=True)
+    track(folder)
+
+
+def test_an_input_that_is_only_on_this_machine_is_found(folder: Path) -> None:
+    write(folder, inputs=f'dep.url = "path:{dependency(folder)}";')
+    make_lock(folder)
+    assert errors(document(folder, 1)) == ["path_input"]
+
+
+def test_a_lock_file_that_does_not_fit_is_found(folder: Path) -> None:
+    write(folder, inputs=f'dep.url = "path:{dependency(folder)}";')
+    assert errors(document(folder, 3)) == ["lock_stale"]
+
+
+def test_a_lock_file_that_git_does_not_know_is_found(folder: Path) -> None:
+    write(folder, inputs=f'dep.url = "path:{dependency(folder)}";')
+    make_lock(folder)
+    subprocess.run(["git", "-C", str(folder), "rm", "-q", "--cached", "flake.lock"], check=True)
+    assert errors(document(folder, 3)) == ["lock_stale", "untracked"]
+
+
+def test_a_nix_file_that_git_does_not_know_is_found(folder: Path) -> None:
+    (folder / "hosts").mkdir()
+    (folder / "hosts" / "new.nix").write_text("{ }")
+    found = document(folder, 1)
+    assert errors(found) == ["untracked"]
+    assert "hosts/new.nix is not in git" in found["findings"][0]["message"]
+    (folder / ".gitignore").write_text("hosts/\n")
+    assert errors(document(folder, 0)) == []
+
+
+def test_a_folder_without_git_is_copied_as_a_whole(folder: Path) -> None:
+    token = "ghp_" + "a" * 36
+    (folder / "notes").write_text(f"{token}\n")
+    assert errors(document(folder, 0)) == []  # git does not know it, so Nix does not copy it
+    shutil.rmtree(folder / ".git")
+    found = document(folder, 1)
+    assert errors(found) == ["secret"]
+    assert token not in json.dumps(found)
+
+
+def test_a_tracked_secret_is_found(folder: Path) -> None:
+    (folder / "notes").write_text("ghp_" + "a" * 36)
+    track(folder)
+    assert errors(document(folder, 1)) == ["secret"]
+
+
+def test_a_wrong_file_is_exit_2_before_anything(folder: Path) -> None:
+    (folder / "fleet.toml").write_text("[hosts.a]\nadress = 'x'\n")
+    done = check(folder, "--json")
+    assert getattr(done.exception, "exit_code", None) == 2
+
+
+async def test_this_repository_has_no_secret_and_all_of_its_inputs_are_locked() -> None:
+    root, here = Path(__file__).parent.parent.parent, LocalMachine()
+    if not (root / ".git").exists():
+        pytest.skip("no git work tree here")
+    described = await outputs.metadata(here, str(root))
+    assert described.status == 0, described.stderr
+    files = await tree.look(here, str(root))
+    assert files is not None
+    found = [*lock.findings(json.loads(described.stdout)["locks"], now=time.time()), *tree.findings(files)]
+    assert [one for one in found if one.severity is Severity.ERROR and one.kind != "untracked"] == []
