@@ -33,7 +33,6 @@ PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
 ASK_AGAIN = 0.1
 """Seconds after which a session is asked for again that the host had no place for."""
-CLOSE_PATIENCE = 2.0
 
 
 class Secret:
@@ -221,12 +220,8 @@ class SshMachine:
     async def close(self) -> None:
         """The connection and everything that went through it have ended."""
         await cancelled(self._pumps)
-        self.connection.close()
-        try:
-            async with asyncio.timeout(CLOSE_PATIENCE):
-                await self.connection.wait_closed()
-        except (TimeoutError, OSError, asyncssh.Error):
-            self.connection.abort()
+        self.connection.close()  # this does not wait for the far end, nor for bytes that are still to be sent
+        await self.connection.wait_closed()
 
 
 def _refusal(error: asyncssh.ChannelOpenError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -11,6 +12,7 @@ import pytest
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.machine import Command
+from fleet.machine.login import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import named
 from tests.sshd import KEY, Server, listening, public, refused_port, silent_port
@@ -331,6 +333,28 @@ async def test_jump_host_of_the_ssh_configuration_has_openssh_s_default_user(
         (home / ".ssh/known_hosts").write_text(known(bastion, name="localhost"))
         await log_in(logins, make_host(user="root"))
         assert (bastion.users, server.users) == (["somebody"], ["root"])
+
+
+RELAY = """
+import os, socket, sys, threading, time
+far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+up = lambda: [far.sendall(block) for block in iter(lambda: os.read(0, 65536), b"")]
+threading.Thread(target=up, daemon=True).start()
+[os.write(1, block) for block in iter(lambda: far.recv(65536), b"")]
+time.sleep(60)
+"""
+
+
+async def test_proxy_command_of_the_ssh_configuration_is_used_and_ended(
+    logins: Logins, make_host: MakeHost, server: Server, home: Path
+) -> None:
+    (home / "relay.py").write_text(RELAY)
+    (home / ".ssh/config").write_text(f"ProxyCommand {sys.executable} {home}/relay.py {server.port}\n")
+    logins = dataclasses.replace(logins, patience=Patience())
+    started = asyncio.get_running_loop().time()
+    await log_in(logins, make_host(port=1))
+    assert asyncio.get_running_loop().time() - started < 5
+    assert server.users == ["root"]
 
 
 async def test_jump_host_that_fails_is_named(logins: Logins, make_host: MakeHost) -> None:

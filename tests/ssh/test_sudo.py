@@ -129,7 +129,7 @@ async def test_sudo_that_never_asks_is_given_up(logins: Logins, make_host: MakeH
             await machine.run(dataclasses.replace(WHO, timeout=0.05))
 
 
-@pytest.mark.parametrize("way", ["drop", "cut"])
+@pytest.mark.parametrize("way", ["drop", "cut", "leave"])
 async def test_connection_lost_in_sudo_is_no_refusal(
     logins: Logins, make_host: MakeHost, sudo: Server, way: str
 ) -> None:
@@ -137,10 +137,7 @@ async def test_connection_lost_in_sudo_is_no_refusal(
     async with network(sudo.port) as between, logins.connect(make_host(sudo=True, port=between.port)) as machine:
         task = asyncio.create_task(machine.run(WHO))
         await sudo.is_busy()
-        if way == "drop":
-            sudo.drop()
-        else:
-            between.cut()
+        {"drop": sudo.drop, "cut": between.cut, "leave": sudo.leave}[way]()
         with pytest.raises(UnreachableError, match="connection lost"):
             await task
 
