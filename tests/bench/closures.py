@@ -1,0 +1,72 @@
+"""Closures to push: so many paths, so many bytes that no compression makes smaller."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXPRESSION = """
+let
+  b = "${{builtins.path {{ path = {bin}; name = "bb"; }}}}/busybox";
+  part = n: derivation {{
+    name = "part-${{toString n}}-1.0";
+    system = builtins.currentSystem;
+    builder = b;
+    args = [ "sh" "-ec" "${{b}} mkdir $out; ${{b}} cp $data $out/data; echo $behind > $out/behind" ];
+    data = builtins.path {{ path = {data} + "/${{toString (fresh n)}}"; name = "data"; }};
+    behind = map (builtins.elemAt parts) (builtins.filter (other: other >= 0) [ (n - 1) (n - 7) ]);
+  }};
+  fresh = n: if n >= {count} - {new} then n + {count} else n;
+  parts = builtins.genList part {count};
+in
+derivation {{
+  name = "nixos-system-bench-{new}";
+  system = builtins.currentSystem;
+  builder = b;
+  args = [ "sh" "-ec" ''
+    ${{b}} mkdir -p $out/bin
+    echo $parts > $out/parts
+    ${{b}} touch $out/nixos-version $out/bin/switch-to-configuration
+    ${{b}} chmod 755 $out/bin/switch-to-configuration
+  '' ];
+  inherit parts;
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Closure:
+    """A closure in the local store."""
+
+    top: str
+    paths: tuple[str, ...]
+    nar_bytes: int
+
+
+def build(folder: Path, bin_folder: Path, *, count: int, size: int, new: int = 0) -> Closure:
+    """A closure of `count` paths of `size` bytes, the last `new` of them unlike those of one with the same folder.
+
+    Nothing is made twice: the same folder gives the same closure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in [*range(count), *range(2 * count - new, 2 * count)]:
+        file = folder / str(number)
+        if not file.exists():
+            file.write_bytes(os.urandom(size))
+    expression = EXPRESSION.format(bin=bin_folder, data=folder, count=count, new=new)
+    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression]
+    top = _ask(*argv)[0]
+    paths = tuple(_ask("nix-store", "--query", "--requisites", top))
+    return Closure(top, paths, sum(map(int, _ask("nix-store", "--query", "--size", *paths))))
+
+
+def _ask(*argv: str) -> list[str]:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{argv[0]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.split()

@@ -1,0 +1,68 @@
+"""The lab hosts that are pushed to, and how each tool finds them."""
+
+from __future__ import annotations
+
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tomli_w
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from fleet.lab import Lab
+    from tests.bench.closures import Closure
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """A lab, some of its hosts, and the files that lead `fleet` and `ssh` to them."""
+
+    lab: Lab
+    names: tuple[str, ...]
+    folder: Path
+
+    @classmethod
+    def of(cls, lab: Lab, names: Sequence[str], folder: Path, ports: Mapping[str, int] | None = None) -> Hosts:
+        """The files are written; `ports` lead around by a relay."""
+        folder.mkdir(parents=True, exist_ok=True)
+        known = tomllib.loads(lab.folder.inventory.read_text())["hosts"]
+        key = lab.folder.path / "keys/id_ed25519"
+        tables, blocks = {}, []
+        for name in names:
+            port = (ports or {}).get(name) or known[name]["port"]
+            tables[name] = {"port": port, "host_key": known[name]["host_key"]}
+            blocks.append(
+                f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {key}\n"
+                "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+            )
+        defaults = {"address": "127.0.0.1", "identity_file": str(key), "substitute": False}
+        document = {"fleet": {"name": "bench"}, "defaults": defaults, "hosts": tables, "rollout": {"at_once": 64}}
+        (folder / "fleet.toml").write_text(tomli_w.dumps(document))
+        (folder / "ssh_config").write_text("\n".join(blocks))
+        return cls(lab, tuple(names), folder)
+
+    @property
+    def inventory(self) -> str:
+        return str(self.folder / "fleet.toml")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For `fleet`, and for Nix's own ssh."""
+        return {"NIX_SSHOPTS": f"-F {self.folder / 'ssh_config'}", "XDG_STATE_HOME": str(self.folder / "state")}
+
+    def forget(self, closure: Closure, keep: Closure | None = None) -> None:
+        """No host has anything of the closure, but for what `keep` has too."""
+        gone = sorted(set(closure.paths) - set(keep.paths if keep else ()))
+        words = " ".join(gone)
+        script = (
+            "rm -rf /nix/var/nix/gcroots/fleet; "
+            f"there=$(ls -d {words} 2>/dev/null); "
+            'test -z "$there" || nix-store --delete --ignore-liveness $there >/dev/null 2>&1; '
+            f'test -z "$(nix-store --check-validity --print-invalid {words} | wc -l | grep -vx {len(gone)})"'
+        )
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: self.lab.host(name).exec("sh", "-c", script), self.names))

@@ -1,0 +1,58 @@
+"""Running commands, and what that took."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one measurement took."""
+
+    wall: float
+    """Seconds."""
+    cpu: float = 0.0
+    """Seconds of this machine's processors, children included and the hosts not."""
+    memory: int = 0
+    """Bytes at the peak, summed over commands that ran at once."""
+
+
+def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Taken:
+    """All commands have run, at once, and succeeded."""
+    environment = {**os.environ, **(env or {})}
+    started = time.perf_counter()
+    processes = [
+        subprocess.Popen(
+            list(argv), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for argv in commands
+    ]
+    cpu, memory = 0.0, 0
+    for process in processes:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        process.stderr.close()
+        if process.returncode:
+            raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said.decode()[-2000:]}")
+        cpu += usage.ru_utime + usage.ru_stime
+        memory += usage.ru_maxrss << 10
+    return Taken(time.perf_counter() - started, cpu, memory)
+
+
+def median(taken: Sequence[Taken]) -> Taken:
+    """The median of each number by itself."""
+    return Taken(
+        statistics.median(one.wall for one in taken),
+        statistics.median(one.cpu for one in taken),
+        int(statistics.median(one.memory for one in taken)),
+    )
