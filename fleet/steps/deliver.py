@@ -54,9 +54,9 @@ class Delivery:
     tops: Sequence[str]
     """The paths that the host must say it has at the end. What they refer to is then there too."""
     substitute: bool
-    first: Callable[[], Coroutine[Any, Any, object]] = _nothing
-    """What must have been done before the first byte is sent. It is done while the host is asked what it lacks, and
-    again after a lost connection."""
+    root: Callable[[], Coroutine[Any, Any, object]] = _nothing
+    """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
+    the paths holds them, and it lives on until then. Done again after a lost connection."""
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
@@ -114,10 +114,9 @@ class _Attempt:
         delivery, progress = self._delivery, self._progress
         sender = Sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
-            group.create_task(delivery.first())
+            group.create_task(delivery.root())
             infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)
-        self.left = len(infos)
-        async with asyncio.TaskGroup() as group:
+            self.left = len(infos)
             watching = group.create_task(self._watch())
             await sender.send(infos, then=delivery.tops)
             watching.cancel()

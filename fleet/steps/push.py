@@ -1,4 +1,4 @@
-"""The closure and the host program arrive on the host, rooted before their first byte."""
+"""The closure and the host program arrive on the host, and are rooted at every moment."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ async def _serve(
     root: Callable[[], Coroutine[Any, Any, object]],
     emit: Emit,
 ) -> Progress:
-    """Everything has arrived by our own engine. The roots stand before the first byte of it."""
+    """Everything has arrived by our own engine, and is rooted."""
     progress = Progress()
     tops = (program, plan.derivation or plan.closure)
     wanted = tuple(dict.fromkeys((*plan.missing, program, *([plan.derivation] if plan.derivation else []))))
-    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, substitute=plan.host.substitute, first=root)
+    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, substitute=plan.host.substitute, root=root)
 
     def told() -> PushProgressed:
         total = progress.total or plan.missing_bytes  # until the host has said what it lacks

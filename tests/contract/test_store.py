@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.errors import PushError, UnreachableError
+from fleet.errors import LockedError, PushError, UnreachableError
 from fleet.inventory import Host
 from fleet.machine import Command, Output
 from fleet.machine.pipe import LocalStreams
@@ -165,6 +166,40 @@ async def test_what_the_server_says_last_is_the_error(closure: str, tmp_path: Pa
         source._infos[closure] = type(info)(**{**vars(info), "nar_hash": "0" * 64})
         with pytest.raises(PushError, match="hash mismatch"):
             await deliver(Target(tmp_path), source, delivery(closure), Progress())
+
+
+async def test_the_roots_stand_before_the_server_that_holds_the_paths_may_go(closure: str, tmp_path: Path) -> None:
+    all_arrived, steps = asyncio.Event(), []
+
+    class Told(Progress):
+        def moved(self, count: int = 0) -> None:
+            super().moved(count)
+            if self.arrived == 11:
+                all_arrived.set()
+
+    class Watched(Target):
+        @contextlib.asynccontextmanager
+        async def stream(self, command: Command) -> AsyncIterator[Any]:
+            async with super().stream(command) as stream:
+                yield stream
+                steps.append("server ends")
+
+    async def root() -> None:
+        await all_arrived.wait()
+        steps.append("rooted")
+
+    async with Supply(LocalStreams()) as source:
+        await deliver(Watched(tmp_path), source, dataclasses.replace(delivery(closure), root=root), Told())
+    assert steps == ["rooted", "server ends"]
+
+
+async def test_roots_that_are_refused_fail_the_push(closure: str, tmp_path: Path) -> None:
+    async def root() -> None:
+        raise LockedError(HOST.name, "a transaction is open")
+
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(LockedError):
+            await deliver(Target(tmp_path), source, dataclasses.replace(delivery(closure), root=root), Progress())
 
 
 async def test_a_missing_local_path_is_named(tmp_path: Path) -> None:
