@@ -45,7 +45,7 @@ def test_missing_extra_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "testcontainers.core.docker_client", None)
     with pytest.raises(ConfigError) as caught:
         engine.connect.__wrapped__()
-    assert caught.value.hint == "pip install 'fleet[lab]'"
+    assert caught.value.hint == "install fleet with its extra lab: pip install '.[lab]' in a checkout"
 
 
 def test_free_port_is_free() -> None:
