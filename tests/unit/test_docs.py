@@ -219,7 +219,7 @@ def test_the_files_of_a_transaction_are_documented() -> None:
     written = set(re.findall(r"\bput (\w+) ", program)) | set(re.findall(r'>>?"\$open/(\w+)"', program))
     order = re.search(r"^ +(run \| new \| .*?)\) put ", program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"
-    written |= {*order[1].split(" | "), "ignore", "rebooted"}
+    written |= {*order[1].split(" | "), "ignore", "rebooted", "failing", "active"}
     shown = {word for row in table(TEXT["docs/transaction.md"], "file in `/run/fleet/open`") for word in words(row[0])}
     assert shown == written
 
