@@ -61,6 +61,7 @@ def host_program(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def subject(host_program: Subject) -> Iterator[Subject]:
     """The host at OLD. After the test nothing of fleet is left on it but what design.md allows."""
+    host_program.use("/bin/sh")
     yield host_program
     try:
         until(lambda: not host_program.leftovers(), within=10, what="clean host")

@@ -59,6 +59,7 @@ class Subject:
     old: str = ""
     program: str = ""
     _closures: dict[str, str] = field(default_factory=dict)
+    _programs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def on(cls, lab: Lab, name: str, folder: Path) -> Subject:
@@ -85,11 +86,11 @@ class Subject:
 
     def use(self, interpreter: str) -> None:
         """From now on the program is run by this shell."""
-        text = program.source().replace("#!/bin/sh", f"#!{interpreter}", 1)
-        script = (
-            'd=$(mktemp -d) && cat >"$d/fleet-host" && chmod 755 "$d/fleet-host" && nix-store --add "$d/fleet-host"'
-        )
-        self.program = self.feed(text.encode(), "sh", "-c", script + ' && rm -r "$d"')
+        if interpreter not in self._programs:
+            text = program.source().replace("#!/bin/sh", f"#!{interpreter}", 1)
+            script = "d=$(mktemp -d) && cat >$d/fleet-host && chmod 755 $d/fleet-host && nix-store --add $d/fleet-host"
+            self._programs[interpreter] = self.feed(text.encode(), "sh", "-c", script + " && rm -r $d")
+        self.program = self._programs[interpreter]
 
     def closure(self, config: str) -> str:
         """The closure of this configuration, on the host."""

@@ -1,0 +1,69 @@
+"""Which system boots next, read from the files of each boot loader."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.containers.hostprogram import Subject
+
+A = "/nix/store/00000000000000000000000000000000-a"
+B = "/nix/store/11111111111111111111111111111111-b"
+
+
+def entry(system: str) -> str:
+    return f"title NixOS\nlinux /EFI/nixos/kernel.efi\noptions init={system}/init loglevel=4\n"
+
+
+CONF, ENTRIES = "loader/loader.conf", "loader/entries/"
+TWO = {ENTRIES + "nixos-1.conf": entry(A), ENTRIES + "nixos-2.conf": entry(B)}
+EXTLINUX = (
+    "TIMEOUT 50\nDEFAULT {}\nLABEL nixos-default\n  MENU LABEL NixOS\n  LINUX ../k\n"
+    f"  APPEND init={A}/init loglevel=4\nLABEL nixos-1\n  APPEND init={B}/init\n"
+)
+GRUB = (
+    'if [ "${{next_entry}}" ] ; then\n  set default="${{next_entry}}"\nelse\n  set default={}\nfi\n'
+    f'menuentry "NixOS" {{{{\n  linux ($d)//kernels/k init={A}/init quiet\n}}}}\n'
+    f'submenu "All" {{{{\n  linux ($d)//kernels/k init={B}/init\n}}}}\n'
+)
+
+CASES = {
+    "named with .conf": (TWO | {CONF: "timeout 5\ndefault nixos-2.conf\n"}, B),
+    "named without .conf": (TWO | {CONF: "default nixos-1\n"}, A),
+    "tabs between": (TWO | {CONF: "default\tnixos-2.conf\n"}, B),
+    "pattern with one match": (TWO | {CONF: "default *-2.conf\n"}, B),
+    "pattern with several": (TWO | {CONF: "default nixos-*\n"}, ""),
+    "pattern with one match, counted": ({CONF: "default nixos-*\n", ENTRIES + "nixos-3+2.conf": entry(B)}, B),
+    "entry that is not there": (TWO | {CONF: "default nixos-3.conf\n"}, ""),
+    "no default": (TWO | {CONF: "timeout 5\n"}, ""),
+    "preferred": (TWO | {CONF: "default nixos-*\npreferred nixos-2.conf\n"}, B),
+    "boot counter": ({CONF: "default nixos-3.conf\n", ENTRIES + "nixos-3+3-1.conf": entry(A)}, A),
+    "out of tries": ({CONF: "preferred nixos-3.conf\n", ENTRIES + "nixos-3+0-3.conf": entry(A)}, ""),
+    "entry without init": ({CONF: "default x.conf\n", ENTRIES + "x.conf": "title x\nefi /x.efi\n"}, ""),
+    "on the ESP": ({"efi/" + CONF: "default nixos-1.conf\n", "efi/" + ENTRIES + "nixos-1.conf": entry(A)}, A),
+    "entries apart from loader.conf": ({"efi/" + CONF: "default nixos-1\n", ENTRIES + "nixos-1.conf": entry(A)}, A),
+    "extlinux": ({"extlinux/extlinux.conf": EXTLINUX.format("nixos-default")}, A),
+    "extlinux, another label": ({"extlinux/extlinux.conf": EXTLINUX.format("nixos-1")}, B),
+    "extlinux, no such label": ({"extlinux/extlinux.conf": EXTLINUX.format("nixos-7")}, ""),
+    "grub": ({"grub/grub.cfg": GRUB.format("0")}, A),
+    "grub, quoted": ({"grub/grub.cfg": GRUB.format('"0"')}, A),
+    "grub, saved": ({"grub/grub.cfg": GRUB.format('"${saved_entry}"')}, ""),
+    "grub, another entry": ({"grub/grub.cfg": GRUB.format("1")}, ""),
+    "nothing": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shell", ["/bin/bash --posix", "/bin/sh"])
+def test_boot_default(host_program: Subject, shell: str, case: str) -> None:
+    files, expected = CASES[case]
+    host_program.use(shell)
+    lines = ["mount -t tmpfs none /boot"]
+    for path, text in files.items():
+        lines += [f"mkdir -p /boot/{path.rpartition('/')[0]}", f"printf %s {shlex.quote(text)} >/boot/{path}"]
+    done = host_program.host.exec("unshare", "-m", "sh", "-ec", "\n".join([*lines, f"{host_program.program} facts"]))
+    (found,) = [line for line in done.stdout.splitlines() if line.startswith("boot_default=")]
+    assert found == f"boot_default={expected}"

@@ -1,0 +1,105 @@
+"""The keeper may die at any moment, and PID 1 may be busy: the end is the same."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.hostprogram import NEW, Subject, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOW = NEW + 'activationScript = "/usr/bin/sleep 1";'
+STUBBORN = 'services.slow = { exec = "${busybox} sleep inf"; service.ExecStop = "/usr/bin/sleep 1"; };'
+
+
+@contextmanager
+def meanwhile(subject: Subject, command: str, *, times: int = 1000) -> Iterator[None]:
+    """The command is run again and again."""
+    done = threading.Event()
+
+    def loop() -> None:
+        for _ in range(times):
+            if done.wait(0.3):
+                break
+            subject.sh(command, check=False)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+@pytest.mark.parametrize("word", ["confirm", "abandon"])
+def test_keeper_that_is_killed_again_and_again_comes_to_the_same_end(subject: Subject, shell: str, word: str) -> None:
+    subject.use(shell)
+    new = subject.closure(SLOW + STUBBORN)
+    run = subject.begin(new)
+    kill = f"kill -9 $(systemctl show -P MainPID fleet-keep-{run})"
+    with meanwhile(subject, kill):
+        subject.follow(run, "switched")
+    with meanwhile(subject, kill, times=9):
+        if word == "confirm":
+            subject.confirm(run)
+        else:
+            subject.abandon(run)
+    assert subject.stands_on == ((new if word == "confirm" else subject.old),) * 3
+    switches = subject.sh(f"journalctl -o cat _SYSTEMD_UNIT=fleet-switch-{run}.service | grep -c '^activating the'")
+    assert switches == "1"
+
+
+def test_keeper_that_is_stopped_by_hand_is_started_by_the_next_contact(subject: Subject) -> None:
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"systemctl stop fleet-keep-{run}")
+    assert not subject.is_active(f"fleet-keep-{run}")
+    subject.call("facts")
+    assert subject.is_active(f"fleet-keep-{run}")
+    subject.abandon(run)
+
+
+def test_keeper_that_is_stopped_by_hand_after_its_deadline_reverts_at_the_next_contact(subject: Subject) -> None:
+    run = subject.switched(subject.closure(NEW), confirm=2)
+    subject.sh(f"systemctl stop fleet-keep-{run}")
+    until(
+        lambda: float(subject.sh("cut -d' ' -f1 /proc/uptime")) > int(subject.read("deadline")) + 1, what="the deadline"
+    )
+    assert subject.read("state") == "switched"
+    subject.follow(run, "reverted")
+
+
+def test_keeper_of_a_run_that_is_not_open_does_nothing(subject: Subject) -> None:
+    run = subject.switched(subject.closure(NEW))
+    done = subject.host.exec(subject.program, "keep", "20200101T000000-another", check=False)
+    assert (done.status, subject.read("state")) == (0, "switched")
+    subject.abandon(run)
+
+
+@pytest.mark.parametrize("again", ["daemon-reload", "daemon-reexec"])
+@pytest.mark.parametrize("word", ["confirm", "abandon"])
+def test_systemd_that_reloads_all_the_while_changes_nothing(subject: Subject, again: str, word: str) -> None:
+    new = subject.closure(NEW)
+    run = subject.switched(new, confirm=30)  # switch-to-configuration itself does not survive a daemon-reexec
+    with meanwhile(subject, f"systemctl {again}"):
+        assert subject.look(run).bad == ()
+        if word == "confirm":
+            subject.confirm(run)
+        else:
+            subject.abandon(run)
+    assert subject.running == (new if word == "confirm" else subject.old)
+
+
+@pytest.mark.parametrize("target", ["emergency", "rescue"])
+def test_emergency_does_not_stop_the_way_back(subject: Subject, target: str) -> None:
+    run = subject.switched(subject.closure(NEW), confirm=3)
+    subject.sh(f"systemctl --no-block isolate {target}.target", check=False)
+    view = subject.follow(run, "reverted")
+    assert (view.blame, subject.running, subject.body()) == ("silent", subject.old, "old")
+    subject.sh("systemctl start multi-user.target")
