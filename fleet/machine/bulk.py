@@ -10,6 +10,7 @@ other names in another version) nothing is changed; while keys are exchanged, as
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
@@ -25,6 +26,9 @@ DATA = 94
 """SSH_MSG_CHANNEL_DATA (RFC 4254)."""
 WORTH = 1 << 18
 """Bytes that the window must have room for before more is sent, if there is more: sshd opens it by 40 KB at a time."""
+DEAF = 0.004
+"""Seconds between two looks at how far the window has opened. sshd tells it 25,000 times for 1 GB; to hear each by
+itself takes a second of CPU."""
 TAG = 16
 """Bytes that AES-GCM adds to a packet."""
 _HEAD = struct.Struct(">BBII")
@@ -36,7 +40,7 @@ _CHANNEL = (
 )  # fmt: skip
 _CONNECTION = (
     "_compressor", "_kex_complete", "_rekey_bytes", "_rekey_bytes_sent", "_rekey_seconds", "_rekey_time", "_send",
-    "_send_blocksize", "_send_encryption", "_send_seq",
+    "_send_blocksize", "_send_encryption", "_send_seq", "_transport",
 )  # fmt: skip
 
 
@@ -75,7 +79,8 @@ class _Bulk:
         channel = self._channel
         connection = channel._conn
         if 0 < channel._send_window < min(self._worth, channel._send_buf_len):
-            channel._pause_resume_writing()  # the window opens in small steps: wait for one that is worth it
+            channel._pause_resume_writing()  # the window opens in small steps: wait until it is worth it
+            _be_deaf(connection._transport)
         elif channel._send_buf and channel._send_window and connection is not None and _Sealer.fits(connection):
             sealer = _Sealer(connection, channel._send_chan, channel._send_pktsize)
             while channel._send_buf and channel._send_window:
@@ -93,6 +98,13 @@ class _Bulk:
         else:  # asyncssh's own way cuts off the front of what it sends
             channel._send_buf[:] = [(bytearray(data), kind) for data, kind in channel._send_buf]
             self._slowly()
+
+
+def _be_deaf(transport: asyncio.Transport | None) -> None:
+    """What comes on the connection is read in `DEAF` seconds, all at once."""
+    if transport is not None and transport.is_reading():
+        transport.pause_reading()
+        asyncio.get_running_loop().call_later(DEAF, transport.resume_reading)
 
 
 class _Sealer:
