@@ -55,3 +55,35 @@ def complaints(modules: tuple[str, ...], settings: str) -> list[str]:
     failed = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
     found: list[str] = configured(modules, settings, failed)
     return [" ".join(message.split()) for message in found]
+
+
+def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
+    """The unit as NixOS renders it, as far as modules/ use what it has. `script` is where its script lies."""
+    sections: dict[str, dict[str, Any]] = {"Unit": {"Description": unit["description"]}}
+    if name.endswith(".timer"):
+        sections["Timer"] = unit["timerConfig"]
+    else:
+        # NixOS adds these to every path; on a lab host they are Debian's.
+        path = ":".join([*(f"{package}/bin" for package in unit["path"]), "/usr/bin", "/bin"])
+        environment = {"PATH": path, **unit["environment"]}
+        lines = [f'"{key}={value}"' for key, value in environment.items()]
+        sections["Service"] = {"Environment": lines, **unit["serviceConfig"]}
+        if unit["script"]:
+            sections["Service"]["ExecStart"] = script
+    if unit["wantedBy"]:
+        sections["Install"] = {"WantedBy": unit["wantedBy"]}
+    return "\n".join(_section(title, keys) for title, keys in sections.items())
+
+
+def _section(title: str, keys: dict[str, Any]) -> str:
+    lines = [
+        f"{key}={str(each).lower() if isinstance(each, bool) else each}"
+        for key, value in keys.items()
+        for each in (value if isinstance(value, list) else [value])
+    ]
+    return "\n".join([f"[{title}]", *lines, ""])
+
+
+def script_text(unit: dict[str, Any]) -> str:
+    """The script of a unit as NixOS writes it, for the shell of every system."""
+    return f"#!/bin/sh\nset -e\n\n{unit['script']}\n"
