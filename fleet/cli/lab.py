@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -128,6 +129,28 @@ def restore(folder: Path, host: str) -> None:
 
     faults.restore(Lab.find(folder).host(host))
     _say(f"{host}: restored")
+
+
+@lab.command()
+@_folder
+@click.argument("host")
+@click.option("--rate", default="10mbit", show_default=True, metavar="RATE", help="Each way.")
+@click.option("--delay", default="25ms", show_default=True, metavar="TIME", help="Each way.")
+def slow(folder: Path, host: str, rate: str, delay: str) -> None:
+    """Put a thin link before HOST, for as long as this runs.
+
+    fleet.toml leads over it; Ctrl-C ends it.
+    """
+    import signal
+
+    from fleet.lab import Lab, faults
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with faults.slow(Lab.find(folder), host, rate=rate, delay=delay) as port:
+        _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+    _say(f"{host}: its own link again")
 
 
 def _say(text: str) -> None:

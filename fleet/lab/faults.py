@@ -5,12 +5,18 @@ Every fault lasts until `restore`; a cut ends with the host's power too. The hos
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fleet.lab.hosts import LabHost
+    from fleet.lab.lab import Lab
 
 DISKS = {"/nix": 256, "/boot": 16}
 """The folders that can be filled, and the MiB that are free in each when it gets a disk of its own."""
@@ -54,6 +60,27 @@ def make_read_only(host: LabHost, folder: str) -> None:
 def freeze(host: LabHost) -> None:
     """No process of the host runs, as if it hung or slept; its connections stand."""
     host.container.pause()
+
+
+@contextmanager
+def slow(lab: Lab, name: str, *, rate: str, delay: str) -> Iterator[int]:
+    """While inside, fleet.toml leads to the host over a link with this rate and delay each way. Gives its port."""
+    host = lab.host(name)
+    argv = [sys.executable, "-m", "fleet.lab.relay", "0", str(host.port), "--rate", rate, "--delay", delay]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
+        assert relay.stdout is not None
+        assert relay.stderr is not None
+        try:
+            said = relay.stdout.readline().strip()
+            if not said:
+                raise ConfigError(f"no such link: {relay.stderr.read().strip().splitlines()[-1]}")
+            with lab.folder.alone():
+                lab.folder.write_hosts({name: int(said)}, lab.engine.system)
+            yield int(said)
+        finally:
+            relay.terminate()
+            with lab.folder.alone():
+                lab.folder.write_hosts({name: host.port}, lab.engine.system)
 
 
 def restore(host: LabHost) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,6 +139,32 @@ def test_people_cut_fill_and_restore(lab: Lab, host: LabHost) -> None:
     assert (greets(host), can_write(host, "/boot"), can_write(host, "/nix")) == (False, False, True)
     assert run("restore", "one") == "one: restored\n"
     assert (greets(host), can_write(host, "/boot")) == (True, True)
+
+
+def test_thin_link_is_what_fleet_toml_leads_over_until_it_ends(lab: Lab, host: LabHost) -> None:
+    inventory = lab.folder.inventory
+    before = inventory.read_text()
+    with faults.slow(lab, "one", rate="1mbit", delay="100ms") as port:
+        assert f"port = {port}\n" in inventory.read_text()
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            assert connection.recv(4) == b"SSH-"
+        assert time.monotonic() - started > 0.09
+    assert inventory.read_text() == before
+    with pytest.raises(ConfigError, match="furlongs"), faults.slow(lab, "one", rate="furlongs", delay="1ms"):
+        pass
+    assert inventory.read_text() == before
+
+
+def test_people_put_a_thin_link_before_a_host_and_end_it(lab: Lab) -> None:
+    before = lab.folder.inventory.read_text()
+    argv = [FLEET, "lab", "slow", "one", "--rate", "1mbit", "--dir", str(lab.folder.path)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as link:
+        assert link.stderr is not None
+        assert "1mbit, 25ms" in link.stderr.readline()
+        link.send_signal(signal.SIGINT)
+        assert link.stderr.readline() == "one: its own link again\n"
+    assert lab.folder.inventory.read_text() == before
 
 
 def test_a_host_that_fails_to_be_broken_says_so(host: LabHost) -> None:
