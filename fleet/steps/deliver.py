@@ -76,12 +76,12 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
             if losses >= TRIES:
                 raise
             await asyncio.sleep(PAUSE * losses)
-            await _end_others(machine, delivery)
+            await end_others(machine, delivery)
         else:
             return
 
 
-async def _end_others(machine: RemoteMachine, delivery: Delivery) -> None:
+async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
     """Servers of this run that still wait on a connection that we lost are gone: they hold locks on paths."""
     argv = ("sh", "-c", _END_OTHERS, "sh", f"{_MARK}={delivery.run}")
     with contextlib.suppress(CommandFailedError, UnreachableError):

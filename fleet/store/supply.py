@@ -66,11 +66,11 @@ class _Shared(Generic[T]):
             self._made.pop(key, None)  # the next one tries again
             return
         self._weight += self._weigh(done.result())
-        for old, task in list(self._made.items()):
-            if self._weight <= self._limit:
+        while self._weight > self._limit:
+            old = next((other for other, task in self._made.items() if task.done() and other != key), None)
+            if old is None:
                 break
-            if task.done() and old != key:
-                self._weight -= self._weigh(self._made.pop(old).result())
+            self._weight -= self._weigh(self._made.pop(old).result())
 
     async def close(self) -> None:
         """Nothing is kept, nothing is under way."""

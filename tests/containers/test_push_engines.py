@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -11,6 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet import inventory
+from fleet.machine.link import Link
+from fleet.machine.login import Logins
+from fleet.model import RunId
+from fleet.steps.deliver import Delivery, end_others
 from tests.containers.driver import Stage, new_version, wait_until, web
 
 if TYPE_CHECKING:
@@ -174,6 +180,31 @@ def test_a_link_that_is_cut_fifty_times_still_brings_all(stage: Stage) -> None:
             runs.append(stage.fleet("push", "two", "--closure", closure, "--json"))
     assert runs[-1].outcomes == {"two": "staged"}, runs[-1]
     assert has(stage.host("two"), closure)
+
+
+def test_a_server_that_waits_on_a_lost_connection_is_ended_and_no_other(stage: Stage) -> None:
+    """It would hold the lock of the path that was cut off, and the next try would wait for it."""
+    file = stage.toml({"one": {}})
+    host = stage.host("one")
+    for mark in ("aaaaaa", "bbbbbb"):
+        marked = f"--setenv=FLEET_PUSH=20261120T000000-{mark}"
+        host.exec("systemd-run", "--collect", f"--unit=serve-{mark}", marked, "/usr/bin/sleep", "1000")
+
+    def alive(mark: str) -> bool:
+        return host.exec("systemctl", "is-active", f"serve-{mark}", check=False).stdout.strip() == "active"
+
+    async def end() -> None:
+        (known,) = inventory.load(file).hosts.values()
+        link = Link(Logins({}), known)
+        run = RunId("20261120T000000-aaaaaa")
+        await end_others(link, Delivery(host=known, run=run, wanted=(), tops=(), substitute=False))
+        await link.close()
+
+    assert alive("aaaaaa")
+    asyncio.run(end())
+    wait_until(lambda: not alive("aaaaaa"), "the one of this run is gone")
+    assert alive("bbbbbb")
+    host.exec("systemctl", "stop", "serve-bbbbbb")
 
 
 def test_a_path_whose_bytes_changed_here_is_refused_there(stage: Stage, engine: str) -> None:
