@@ -27,6 +27,10 @@
           }) systems
         );
 
+      # Who takes the example need not take the program: then its package, tests and template are no outputs.
+      hasProgram = builtins.pathExists ./pyproject.toml;
+      ofProgram = outputs: if hasProgram then outputs else { };
+
       inventory = builtins.fromTOML (builtins.readFile ./fleet.toml);
       hostsWith = keys: builtins.filter (name: has keys (hostOf name)) (builtins.attrNames inventory.hosts);
       hostOf =
@@ -62,10 +66,12 @@
           default.imports = builtins.attrValues files;
         };
 
-      packages = forEachSystem (pkgs: rec {
-        fleet = pkgs.callPackage ./modules/lib/package.nix { };
-        default = fleet;
-      });
+      packages = ofProgram (
+        forEachSystem (pkgs: rec {
+          fleet = pkgs.callPackage ./modules/lib/package.nix { };
+          default = fleet;
+        })
+      );
 
       devShells = forEachSystem (
         pkgs:
@@ -111,29 +117,33 @@
         )
       );
 
-      checks = forEachSystem (
-        pkgs:
-        let
-          inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) fleet;
-        in
-        {
-          inherit fleet;
-          # Virtual machines: real NixOS, systemd-boot and switch-to-configuration. Needs KVM.
-          deploy = pkgs.testers.runNixOSTest {
-            imports = [ ./tests/nixos/deploy.nix ];
-            _module.args = {
-              inherit fleet;
-              inherit (self) nixosModules;
+      checks = ofProgram (
+        forEachSystem (
+          pkgs:
+          let
+            inherit (self.packages.${pkgs.stdenv.hostPlatform.system}) fleet;
+          in
+          {
+            inherit fleet;
+            # Virtual machines: real NixOS, systemd-boot and switch-to-configuration. Needs KVM.
+            deploy = pkgs.testers.runNixOSTest {
+              imports = [ ./tests/nixos/deploy.nix ];
+              _module.args = {
+                inherit fleet;
+                inherit (self) nixosModules;
+              };
             };
-          };
-        }
+          }
+        )
       );
 
       formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
 
-      templates.default = {
-        path = ./docs/template;
-        description = "A fleet.toml, the flake that reads it, and one host";
+      templates = ofProgram {
+        default = {
+          path = ./docs/template;
+          description = "A fleet.toml, the flake that reads it, and one host";
+        };
       };
     };
 }

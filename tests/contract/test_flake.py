@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tomli_w
 
 from fleet import inventory, nix
 from tests.nixos_modules import DATA, LIB, ROOT, RefusedError, needs_lib, run
@@ -19,7 +20,8 @@ NIX_FILES = sorted(
     for path in ROOT.rglob("*.nix")
     if not any(part.startswith(".") or part == "lab" for part in path.relative_to(ROOT).parts[:1])
 )
-PARTS = ("flake.nix", "flake.lock", "fleet.toml", "hosts", "modules", "docs/template", "tests/nixos")
+PARTS = ("flake.nix", "flake.lock", "fleet.toml", "hosts", "modules")
+PROGRAM = ("pyproject.toml", "docs/template", "tests/nixos")
 NIXPKGS = """
 {
   outputs = { self }:
@@ -57,7 +59,7 @@ def flake(tmp_path: Path) -> Path:
     """A copy of the flake without the rest of the repository, and stand-ins for its inputs beside it."""
     copy = tmp_path / "flake"
     copy.mkdir()
-    for part in PARTS:
+    for part in (*PARTS, *PROGRAM):
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, copy / part, dirs_exist_ok=True)
         else:
@@ -167,6 +169,15 @@ def test_the_checks_have_a_test_on_virtual_machines(flake: Path) -> None:
     assert evaluate(flake, "checks", SHELLS) == {"x86_64-linux": names, "aarch64-linux": names}
 
 
+def test_the_example_can_be_taken_without_the_program(flake: Path) -> None:
+    for part in PROGRAM:
+        shutil.rmtree(flake / part) if (flake / part).is_dir() else (flake / part).unlink()
+    hosts = inventory.load(ROOT / "fleet.toml").hosts
+    assert evaluate(flake, "nixosConfigurations", "builtins.attrNames") == sorted(hosts)
+    run(*nix.NIX, "flake", "check", "--no-build", f"path:{flake}", *with_stand_ins(flake))
+    assert [evaluate(flake, output, "builtins.attrNames") for output in ("checks", "packages", "templates")] == [[]] * 3
+
+
 def test_each_module_is_an_output(flake: Path) -> None:
     modules = sorted(path.stem for path in (ROOT / "modules").glob("*.nix"))
     assert evaluate(flake, "nixosModules", "builtins.attrNames") == sorted([*modules, "default"])
@@ -255,3 +266,36 @@ tags = ["train"]
     assert "different tags in fleet.toml" in message
     (tmp_path / "hosts" / "gpu-2" / "default.nix").write_text(GPU % "9.0")
     assert asked(text + "failed fleet.gpu-2") == []
+
+
+@needs_lib
+def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
+    """Its script is Python, and its hosts are what the modules accept; only the machines are missing."""
+    (tmp_path / "nixos" / "tests").mkdir(parents=True)
+    keys = '_: { snakeOilEd25519PublicKey = "ssh-ed25519 AAAA me"; snakeOilEd25519PrivateKey = "/key"; }'
+    (tmp_path / "nixos" / "tests" / "ssh-keys.nix").write_text(keys)
+    text = f"""
+      let
+        lib = import {LIB};
+        test = import {ROOT}/tests/nixos/deploy.nix {{
+          inherit lib;
+          fleet = "fleet";
+          nixosModules.base = {ROOT}/modules/base.nix;
+          pkgs = {{ path = {tmp_path}; jq = "jq"; formats.toml = _: {{ generate = _: value: value; }}; }};
+        }};
+        nodes.target.system.build.toplevel = "/nix/store/x-system";
+        controller = test.nodes.controller {{ inherit nodes; }};
+      in
+      {{
+        script = test.testScript {{ inherit nodes; }};
+        toml = controller.environment.etc."fleet/fleet.toml".source;
+        variants = lib.attrNames test.nodes.target.specialisation;
+        base = test.nodes.target.services.fleet.base;
+      }}
+    """
+    found = asked(text)
+    compile(found["script"], "testScript", "exec")
+    (tmp_path / "fleet.toml").write_text(tomli_w.dumps(found["toml"]))
+    assert list(inventory.load(tmp_path / "fleet.toml").hosts) == ["target"]
+    assert all(f'deploy("{name}")' in found["script"] for name in found["variants"])
+    assert found["base"] == {"enable": True, "authorizedKeys": ["ssh-ed25519 AAAA me"]}

@@ -46,6 +46,14 @@ def test_every_option_is_typed_and_described(module: str) -> None:
         assert option["type"] not in ("unspecified value", "anything"), option
 
 
+def test_every_option_is_documented() -> None:
+    names = """map (o: lib.showOption o.loc)
+      (lib.filter (o: !(o.internal or false)) (lib.collect lib.isOption options.services.fleet))"""
+    page = (ROOT / "docs" / "modules.md").read_text()
+    shown = re.findall(rf"^\| `((?:{'|'.join(MODULES)})\.[\w.]+)` \|", page, re.MULTILINE)
+    assert sorted(f"services.fleet.{name}" for name in shown) == sorted(configured(MODULES, "{ }", names))
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_needs_the_command_line(module: str) -> None:
     text = (ROOT / "modules" / f"{module}.nix").read_text()
@@ -157,7 +165,10 @@ def test_all_of_them_fit_together() -> None:
 
 
 def test_base_lets_its_user_in_and_up() -> None:
-    settings = both(of("base", BASE + 'user = "ops";'), '{ services.openssh.extraConfig = "MaxAuthTries 3"; }')
+    settings = both(
+        of("base", BASE + 'user = "ops";'),
+        '{ lib, ... }: { services.openssh.extraConfig = lib.mkOrder 1400 "MaxAuthTries 3"; }',
+    )
     config = configured(("base",), settings, "{ inherit (config) users security services warnings; }")
     assert config["users"]["users"]["ops"]["openssh"]["authorizedKeys"]["keys"] == [f"{KEY} me"]
     for sudo in ("sudo", "sudo-rs"):
