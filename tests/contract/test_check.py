@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet import cli
+from fleet.lab.folder import Folder
 from fleet.machine.local import LocalMachine
 from fleet.model import Severity
 from fleet.source import lock, outputs, tree
@@ -195,6 +196,16 @@ def test_a_wrong_file_is_exit_2_before_anything(folder: Path) -> None:
     (folder / "fleet.toml").write_text("[hosts.a]\nadress = 'x'\n")
     done = check(folder, "--json")
     assert getattr(done.exception, "exit_code", None) == 2
+
+
+def test_a_lab_is_found_good_though_its_keys_are_in_its_folder(tmp_path: Path) -> None:
+    lab = Folder(tmp_path / "lab")
+    lab.path.mkdir()
+    lab.write_flake()
+    lab.write_busybox(b"busybox")
+    lab.write_hosts({"web-1": 22022}, "x86_64-linux")
+    lab.key("id_ed25519")
+    assert document(lab.path, 0)["findings"] == []
 
 
 async def test_this_repository_has_no_secret_and_all_of_its_inputs_are_locked() -> None:

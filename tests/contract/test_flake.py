@@ -258,7 +258,7 @@ tags = ["other"]
 kind = "server"
 tags = ["train"]
 """
-    text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", gpu_4="{ }")
+    text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", gpu_4=GPU % "7.0")
     found = asked(text + "lib.mapAttrs (_: failed) fleet")
     assert [len(found[host]) for host in ("gpu-1", "gpu-2", "gpu-3", "gpu-4")] == [0, 1, 0, 0]
     (message,) = found["gpu-2"]
