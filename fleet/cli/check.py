@@ -75,6 +75,8 @@ async def _look(
     there = await outputs.configurations(here, flake)
     if there is not None:
         findings += outputs.unmatched(hosts, inventory.hosts.values(), there)
+    if files is not None:
+        findings += tree.without_host(files, {*inventory.hosts, *(there or ())})
     evaluation = await evaluate(here, flake, hosts, emit=lambda _: None)
     return evaluation, findings, await outputs.checks(here, flake, build=build)
 

@@ -15,7 +15,7 @@ from fleet.source import Finding
 from fleet.source.secrets import PERMISSION, secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from fleet.machine import Command, Machine
 
@@ -113,6 +113,21 @@ def _secrets(tree: Tree) -> Iterator[Finding]:
                 message=f"{path}:{number}: looks like {what}; every user of a machine can read it in the Nix store",
                 hint=f"keep it elsewhere, with sops-nix or agenix; if it is none, write '{PERMISSION}' above it",
             )
+
+
+def without_host(tree: Tree, names: Collection[str]) -> list[Finding]:
+    """Folders for hosts, as `lib.mkFleet` wants them, that are no host's."""
+    folders = [path.parts[1] for path in tree.files if path.match("hosts/*/default.nix") and len(path.parts) == 3]
+    return [
+        Finding(
+            kind="no_host",
+            severity=Severity.NOTE,
+            message=f"hosts/{folder}/default.nix is of no host of fleet.toml",
+            hint=f"add [hosts.{folder}] to fleet.toml, or remove the folder if it is not shared by others",
+        )
+        for folder in folders
+        if folder not in names
+    ]
 
 
 def _text(path: Path) -> str:

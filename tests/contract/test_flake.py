@@ -254,13 +254,13 @@ tags = ["prod", "train"]
 tags = ["train"]
 [hosts.gpu-3]
 tags = ["other"]
-[hosts.gpu-4]
+[hosts.a-server]
 kind = "server"
 tags = ["train"]
 """
-    text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", gpu_4=GPU % "7.0")
+    text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", a_server=GPU % "7.0")
     found = asked(text + "lib.mapAttrs (_: failed) fleet")
-    assert [len(found[host]) for host in ("gpu-1", "gpu-2", "gpu-3", "gpu-4")] == [0, 1, 0, 0]
+    assert [len(found[host]) for host in ("gpu-1", "gpu-2", "gpu-3", "a-server")] == [0, 1, 0, 0]
     (message,) = found["gpu-2"]
     assert "gpu-2 and gpu-1 are both tagged train" in message
     assert "different tags in fleet.toml" in message

@@ -177,6 +177,12 @@ def test_the_keys_of_a_lab_are_thrown_away_with_it(tmp_path: Path) -> None:
     assert finding.message.startswith("other:1:")
 
 
+def test_a_folder_for_a_host_that_there_is_not_is_a_note(tmp_path: Path) -> None:
+    files = made(tmp_path, "hosts/a/default.nix", "hosts/b/default.nix", "hosts/c.nix", "x/hosts/d/default.nix")
+    (found,) = tree.without_host(Tree(tmp_path, files), {"a"})
+    assert (found.kind, found.severity, "hosts/b/default.nix" in found.message) == ("no_host", Severity.NOTE, True)
+
+
 @pytest.mark.parametrize(
     ("flake", "folder"),
     [("/a/b", "/a/b"), ("path:/a/b?dir=c", "/a/b"), ("github:o/r", None), ("git+ssh://host/x", None)],
