@@ -69,7 +69,11 @@ in
         '';
       }
       {
-        assertion = !(config.security.sudo.execWheelOnly || config.security.sudo-rs.execWheelOnly);
+        assertion =
+          !lib.any (sudo: sudo.enable && sudo.execWheelOnly) [
+            config.security.sudo
+            config.security.sudo-rs
+          ];
         message = ''
           With execWheelOnly only members of wheel may run sudo, and ${cfg.user} is none of them: remove
           security.sudo.execWheelOnly (or security.sudo-rs.execWheelOnly), or disable services.fleet.base and deploy as

@@ -5,10 +5,9 @@ let
   inherit (lib) mkOption types;
 
   publicKey = types.strMatching "[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=" // {
-    description = ''
-      public key of a cache, NAME:BASE64, 44 characters after the colon: the second file that
-      nix-store --generate-binary-cache-key writes (a secret key is twice as long, and never belongs here)
-    '';
+    description =
+      "public key of a cache, NAME:BASE64 with 44 characters after the colon: the second file that "
+      + "nix-store --generate-binary-cache-key writes (a secret key is twice as long, and never belongs here)";
   };
 
   cache = types.submodule {

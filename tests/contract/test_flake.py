@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from fleet import inventory, nix
-from tests.nixos_modules import DATA, LIB, ROOT, RefusedError, needs_lib, run
+from fleet.model import HostName
+from tests.nixos_modules import DATA, LIB, MODULES, ROOT, RefusedError, needs_lib, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,6 +240,55 @@ def test_every_host_has_its_name_and_system(tmp_path: Path) -> None:
     (tmp_path / "hosts" / "a.example.org" / "default.nix").write_text("{ }")
     facts = "lib.mapAttrs (_: c: [ c.config.networking.hostName c.config.nixpkgs.hostPlatform.system ]) fleet"
     assert asked(text + facts) == {"a.example.org": ["a", "aarch64-linux"], "b": ["b", "x86_64-linux"]}
+
+
+@needs_lib
+def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace() -> None:
+    """As far as that can be told without NixOS: what our modules do not set is taken as it is."""
+    text = f"""
+      let
+        lib = import {LIB};
+        pkgs = {{ cudaPackages.cudaMajorMinorVersion = "12.9"; git = 1; linuxPackages = 1; ollama-cuda = 1; }};
+        nixpkgs.lib.nixosSystem = {{ modules, specialArgs }}: lib.evalModules {{
+          inherit specialArgs;
+          modules = modules ++ [
+            {DATA}/options.nix {DATA}/journald-26.11.nix
+            {{ _module.freeformType = lib.types.attrsOf lib.types.anything; _module.args.pkgs = pkgs; }}
+          ];
+        }};
+        fleet = import {ROOT}/modules/lib/mk-fleet.nix {{
+          inherit nixpkgs;
+          inventory = {ROOT}/fleet.toml;
+          hosts = {ROOT}/hosts;
+          modules = map (name: {ROOT}/modules + "/${{name}}.nix") [ {" ".join(f'"{name}"' for name in MODULES)} ];
+          specialArgs.nixos-hardware.nixosModules.raspberry-pi-4 = {{ }};
+        }};
+      in
+      lib.mapAttrs (_: c: {{
+        failed = map (a: a.message) (lib.filter (a: !a.assertion) c.config.assertions);
+        inherit (c.config) warnings fileSystems system;
+        gc = c.config.services.fleet.gc.enable;
+        keys = c.config.users.users.deploy.openssh.authorizedKeys.keys;
+        luks = c.config.boot.initrd.luks.devices or {{ }};
+        watchdog = c.config.systemd.settings.Manager;
+      }}) fleet
+    """
+    hosts = asked(text)
+    assert set(hosts) == set(inventory.load(ROOT / "fleet.toml").hosts)
+    for host in hosts.values():
+        assert host["failed"] == []
+        assert ["key of the example" in warning for warning in host["warnings"]] == [True]
+        assert "/" in host["fileSystems"]
+        assert host["system"]["stateVersion"]
+        assert host["gc"]
+    assert hosts["laptop"]["fileSystems"]["/"]["device"] == "/dev/mapper/root"
+    assert list(hosts["laptop"]["luks"]) == ["root"]
+    assert hosts["pi-edge"]["watchdog"]["RuntimeWatchdogSec"] == "30s"
+
+
+def test_the_driver_that_a_host_demands_is_the_one_that_its_check_demands() -> None:
+    (check,) = [check for check in inventory.load(ROOT / "fleet.toml").hosts[HostName("gpu-01")].checks if check.gpu]
+    assert f'minDriver = "{check.min_driver}"' in (ROOT / "hosts" / "gpu-01" / "default.nix").read_text()
 
 
 GPU = '{ services.fleet.gpu = { enable = true; capabilities = [ "%s" ]; }; }'

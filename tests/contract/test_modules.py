@@ -180,6 +180,13 @@ def test_base_lets_its_user_in_and_up() -> None:
     assert config["warnings"] == []
 
 
+def test_base_minds_only_the_sudo_that_is_used() -> None:
+    other = "{ security.sudo-rs.execWheelOnly = true; }"
+    assert complaints(("base",), both(of("base", BASE), other)) == []
+    used = "{ security.sudo-rs = { enable = true; execWheelOnly = true; }; security.sudo.enable = false; }"
+    assert len(complaints(("base",), both(of("base", BASE), used))) == 1
+
+
 def test_base_warns_of_the_key_of_the_example_and_of_a_needless_trust() -> None:
     example = re.search(r'"(ssh-ed25519 [^"]+)"', (ROOT / "hosts" / "keys.nix").read_text())
     assert example
