@@ -127,12 +127,18 @@ class Prover:
         return self._unsettled(view, limit) if self._contact > limit + LOOK_INTERVAL else None
 
     def _unsettled(self, view: View, limit: float) -> Condemned:
-        failing = [standing for standing in self.board.standings.values() if standing.passed_since is None]
+        standings, settle = self.board.standings.values(), self.link.host.settle
+        failing = [standing for standing in standings if standing.passed_since is None]
         what = [*view.unsettled, *(f"check {standing.check.name} keeps failing" for standing in failing)]
+        what += [
+            f"check {standing.check.name} passes only now and then"
+            for standing in standings
+            if standing.passed_since is not None and now() - standing.passed_since < settle
+        ]
         if view.running != self.closure:
             what.append(f"{view.running} runs instead")
         found = bool(view.unsettled) or any(standing.is_seen for standing in failing)
-        reason = "; ".join(what) or f"nothing was well for {self.link.host.settle:g} s without a break"
+        reason = "; ".join(what) or f"nothing was well for {settle:g} s without a break"
         return Condemned(f"{reason} (after {limit:g} s)", found=found)
 
     async def _say(self, verdict: Verdict) -> Verdict | None:
