@@ -224,18 +224,25 @@ async def test_a_host_without_nix_says_so(closure: str) -> None:
     assert raised.value.said == ("sh: no nix-store",)
 
 
-@pytest.mark.parametrize("lie", ["valid", "noise"])
-async def test_a_host_that_lies_is_not_believed(closure: str, lie: str) -> None:
-    """It says that it has all, or something else altogether."""
+_GREETING = "wire.number(wire.ANSWER) + wire.number(0x207) + "
+_LIES = {
+    "it has all": (_GREETING + "wire.texts(sys.argv[1:]) + wire.texts([])", "but lacks"),
+    "it took half": (_GREETING + "wire.texts([]) + wire.number(2)", "the answer to adding"),
+    "something else": ("b'x' * 4096", "is not nix-store"),
+}
 
-    says = {
-        "valid": "wire.number(wire.ANSWER) + wire.number(0x207) + wire.texts(sys.argv[1:]) + wire.texts([])",
-        "noise": "b'x' * 4096",
-    }[lie]
-    script = f"import sys; from fleet.store import wire; sys.stdout.buffer.write({says})"
+
+@pytest.mark.parametrize("lie", _LIES)
+async def test_a_host_that_lies_is_not_believed(closure: str, lie: str) -> None:
+    says, meaning = _LIES[lie]
+    everything = nix_store("-qR", closure).split()
+    script = (
+        "import sys; from fleet.store import wire; "
+        f"sys.stdout.buffer.write({says}); sys.stdout.flush(); sys.stdin.buffer.read()"
+    )
     async with Supply(LocalStreams()) as source:
-        with pytest.raises(PushError):
-            await deliver(Instead(sys.executable, "-c", script, closure), source, delivery(closure), Progress())
+        with pytest.raises(PushError, match=meaning):
+            await deliver(Instead(sys.executable, "-c", script, *everything), source, delivery(closure), Progress())
 
 
 async def test_hosts_that_follow_each_other_share_one_reading(closure: str, tmp_path: Path) -> None:

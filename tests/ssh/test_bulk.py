@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import pytest
@@ -26,11 +26,11 @@ GCM = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
 @contextlib.asynccontextmanager
-async def connected(cipher: str, rekey_bytes: int = 1 << 30) -> AsyncIterator[SshMachine]:
+async def connected(cipher: str, **options: Any) -> AsyncIterator[SshMachine]:
     async with listening(Server()) as server:
         connection = await asyncssh.connect(
             "127.0.0.1", server.port, known_hosts=None, client_keys=None, config=[], username="root",
-            encryption_algs=[cipher], rekey_bytes=rekey_bytes,
+            encryption_algs=[cipher], **options,
         )  # fmt: skip
         async with connection:
             yield SshMachine(Host(name=HostName("web-1")), connection, "127.0.0.1", None)
@@ -61,6 +61,13 @@ async def test_what_is_sent_arrives_unchanged(cipher: str) -> None:
 async def test_it_arrives_unchanged_when_keys_are_exchanged_in_between() -> None:
     blocks = some_blocks(2, 60)
     async with connected(GCM[0], rekey_bytes=500_000) as machine:
+        assert await sum_of(machine, blocks) == hashlib.sha256(b"".join(blocks)).hexdigest()
+        assert machine.connection._rekey_bytes_sent < sum(map(len, blocks)) / 2
+
+
+async def test_it_arrives_unchanged_through_compression() -> None:
+    blocks = some_blocks(4, 20)
+    async with connected(GCM[0], compression_algs=["zlib@openssh.com"]) as machine:
         assert await sum_of(machine, blocks) == hashlib.sha256(b"".join(blocks)).hexdigest()
 
 

@@ -100,12 +100,12 @@ def test_what_is_no_sha256_is_refused(digest: str) -> None:
     ],
 )
 async def test_a_text_that_cannot_be_is_refused_before_it_costs_memory(data: bytes) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=r"announced|padded"):
         await decoder(data + bytes(64)).text()
 
 
 async def test_a_list_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match="announced"):
         await decoder(wire.number(wire.MOST_ITEMS + 1) + bytes(64)).texts()
 
 
@@ -117,6 +117,7 @@ async def test_a_list_that_cannot_be_is_refused() -> None:
         (wire.number(wire.ANSWER) + wire.number(0x205), 0x205),
         (wire.number(wire.ANSWER) + wire.number(0x204), None),
         (wire.number(wire.ANSWER) + wire.number(0x300), None),
+        (wire.number(wire.HELLO) + wire.number(0x207), None),
         (b"Welcome to gpu-01\n\n\n\n\n\n\n\n", None),
     ],
 )
