@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit model lint bench clean
+.PHONY: help setup demo test unit faults chaos model lint bench clean
 
 help:            ## list these
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -16,6 +16,12 @@ test: lint       ## everything: types, style, unit tests, and the tests on real 
 
 unit: setup      ## the tests that need nothing but Python
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract
+
+faults: setup    ## every fault in every phase, on lab hosts
+	FLEET_FAULTS=all .venv/bin/python -m pytest tests/faults
+
+chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
+	@.venv/bin/python -m tests.faults.chaos $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
 
 model: setup     ## the switch as a transaction, checked in full by Spin
 	@tests/model/check

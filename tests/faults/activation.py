@@ -1,0 +1,76 @@
+"""Faults of the activation itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.faults.table import KEPT, NEW, OLD, Fault, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.scene import Scene
+
+
+def bad(says: str, *, kind: str = "unhealthy") -> Row:
+    return Row(outcome="rolled_back", code=1, on=OLD, kind=kind, says=says)
+
+
+def all_the_while(command: str) -> Callable[[Scene], None]:
+    """The command is run again and again on the host."""
+
+    def prepare(scene: Scene) -> None:
+        loop = f"while :; do {command}; sleep 0.3; done"
+        scene.host.exec("systemd-run", "-q", "--unit=intruder", "--setenv=PATH=/usr/bin:/bin", "/bin/sh", "-c", loop)
+
+    return prepare
+
+
+REFUSED = Row(outcome="kept", code=0, on=NEW, or_else=Row(outcome="rolled_back", code=1, on=OLD))
+EMERGENCY = """
+    services.breaker = { exec = "/usr/bin/systemctl --no-block isolate emergency.target"; service.Type = "oneshot"; };
+"""
+MOUNT = """
+    units."mnt-lost.mount" = {
+        text = "[Unit]\\nOnFailure=emergency.target\\nOnFailureJobMode=isolate\\n"
+            + "[Mount]\\nWhat=/dev/nothing\\nWhere=/mnt/lost\\nType=ext4\\n";
+        wantedBy = [ "multi-user.target" ];
+    };
+"""
+
+FAULTS = (
+    Fault(
+        name="activation hangs",
+        nix='activationScript = "sleep 600";',
+        defaults={"activation_timeout": "4s"},
+        rows={"switching": bad("activation did not end within 4 s")},
+    ),
+    Fault(
+        name="activation exits 2",
+        nix='activationScript = "exit 1";',
+        rows={"switching": bad("failed with exit status 2")},
+    ),
+    Fault(name="activation exits 4 and all is well", nix="switchExit = 4;", rows={"switching": KEPT}),
+    Fault(name="activation exits 11", nix="switchExit = 11;", rows={"switching": bad("holds the lock", kind="silent")}),
+    Fault(
+        name="activation exits 100",
+        nix='initInterfaceVersion = "systemd 3";',
+        rows={"switching": bad("needs a reboot", kind="silent")},
+    ),
+    Fault(name="activation exits 101", nix="switchExit = 101;", rows={"switching": bad("failed with exit status 101")}),
+    Fault(name="emergency target", nix=EMERGENCY, rows={"switching": bad("", kind="")}),
+    Fault(name="new mount fails into emergency", nix=MOUNT, rows={"switching": bad("", kind="")}),
+    Fault(
+        name="daemon-reload all the while", prepare=all_the_while("systemctl daemon-reload"), rows={"switching": KEPT}
+    ),
+    Fault(
+        name="daemon-reexec all the while",
+        prepare=all_the_while("systemctl daemon-reexec; sleep 1"),
+        rows={"switching": REFUSED},  # the switch itself may be refused by PID 1
+    ),
+    Fault(
+        name="dbus restarted by the switch",
+        nix='activationScript = "systemctl restart dbus.service";',
+        rows={"switching": KEPT},
+    ),
+)

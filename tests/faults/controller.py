@@ -1,0 +1,127 @@
+"""Faults of the operator's machine, and of the keeper."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from tests.containers.driver import wait_until
+from tests.faults.table import GONE_BACK, KEPT, NEW, OLD, Fault, Row
+
+if TYPE_CHECKING:
+    from tests.faults.scene import Scene
+
+KILLED = Row(outcome="", code=-signal.SIGKILL, on=OLD)
+ROOTS_OF_THE_DEAD = r".*T.*-(new|program)"
+"""A run that died before it began leaves its two roots for some days: its push may be taken up again."""
+
+
+def kill_controller(scene: Scene) -> None:
+    scene.process.kill()
+    scene.process.wait()
+    scene.is_settled()  # with nobody there
+
+
+def kill_keeper_again_and_again(scene: Scene) -> None:
+    script = """\
+        for n in 1 2 3 4 5 6 7 8 9; do
+            systemctl kill -s KILL 'fleet-keep-*' 2>/dev/null; sleep 0.15
+        done"""
+    scene.host.exec("sh", "-c", script)
+
+
+def interrupt_once(scene: Scene) -> None:
+    assert scene.run is not None
+    scene.run.interrupt()
+
+
+def interrupt_twice(scene: Scene) -> None:
+    assert scene.run is not None
+    scene.run.interrupt()
+    scene.run.wait_for("run_interrupted")
+    scene.run.interrupt()
+
+
+def sleep_past_the_deadline(scene: Scene) -> None:
+    scene.process.send_signal(signal.SIGSTOP)
+    try:
+        scene.is_settled()
+    finally:
+        scene.process.send_signal(signal.SIGCONT)
+
+
+def second_controller(scene: Scene) -> None:
+    """It is told who is at work, and touches nothing."""
+    other = scene.stage.deploy(scene.name, "--closure", scene.old)
+    assert other.code == 5, other
+    assert other.failure(scene.name)["kind"] == "locked"
+    scene.said.append(other.failure(scene.name)["message"])
+
+
+def end_of_second(scene: Scene) -> None:
+    wait_until(lambda: scene.process.poll() is not None, "the first controller ends")
+
+
+IN_DOUBT = Row(outcome="needs_human", code=4, on=OLD, kind="in_doubt", says="by itself within")
+INTERRUPTED = Row(outcome="skipped", code=130, on=OLD)
+
+FAULTS = (
+    Fault(
+        name="controller killed",
+        strike=kill_controller,
+        of_run=True,
+        rows={
+            "switched": KILLED,
+            "preflight": KILLED,
+            "push": Row(outcome="", code=-signal.SIGKILL, on=OLD, leaves=ROOTS_OF_THE_DEAD),
+            "begin": Row(outcome="", code=-signal.SIGKILL, on=OLD, leaves=ROOTS_OF_THE_DEAD),
+            "switching": KILLED,
+            "committing": Row(outcome="", code=-signal.SIGKILL, on=NEW),
+            "reverting": KILLED,
+        },
+    ),
+    Fault(
+        name="keeper killed again and again",
+        strike=kill_keeper_again_and_again,
+        rows={"reverting": GONE_BACK, "switching": KEPT, "switched": KEPT, "committing": KEPT},
+    ),
+    Fault(
+        name="Ctrl-C once",
+        strike=interrupt_once,
+        of_run=True,
+        rows={
+            "switched": Row(outcome="kept", code=130, on=NEW),
+            "preflight": INTERRUPTED,
+            "push": INTERRUPTED,
+            "switching": Row(outcome="kept", code=130, on=NEW),
+            "committing": Row(outcome="kept", code=130, on=NEW),
+            "reverting": Row(outcome="rolled_back", code=130, on=OLD),
+        },
+    ),
+    Fault(
+        name="Ctrl-C twice",
+        strike=interrupt_twice,
+        of_run=True,
+        rows={"switched": IN_DOUBT, "switching": IN_DOUBT, "reverting": IN_DOUBT},
+    ),
+    Fault(
+        name="controller asleep past the deadline",
+        strike=sleep_past_the_deadline,
+        of_run=True,
+        rows={
+            "switched": Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="nobody confirmed within 6 s"),
+            "switching": Row(outcome="rolled_back", code=1, on=OLD, kind="silent"),
+            "reverting": GONE_BACK,
+            "committing": KEPT,
+        },
+    ),
+    Fault(
+        name="two controllers",
+        strike=second_controller,
+        of_run=True,
+        rows={
+            "switched": Row(outcome="kept", code=0, on=NEW, says="a transaction is open: run .* switched"),
+            "reverting": Row(outcome="rolled_back", code=1, on=OLD, says="a transaction is open: run .* reverting"),
+        },
+    ),
+)

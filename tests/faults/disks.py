@@ -1,0 +1,87 @@
+"""Faults of disks, of the store and of the boot loader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.lab import faults
+from tests.faults.activation import bad
+from tests.faults.table import GONE_BACK, OLD, Fault, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.scene import Scene
+
+
+def own_disk(folder: str) -> Callable[[Scene], None]:
+    return lambda scene: faults.give_disk(scene.host, folder)
+
+
+def full(folder: str) -> Callable[[Scene], None]:
+    return lambda scene: faults.fill(scene.host, folder)
+
+
+def read_only(folder: str) -> Callable[[Scene], None]:
+    return lambda scene: faults.make_read_only(scene.host, folder)
+
+
+def corrupt(scene: Scene) -> None:
+    """The closure is in the host's database, but not all of it on its disk."""
+    scene.bring(scene.new)
+    script = 'mount -o remount,rw /nix/store 2>/dev/null; chmod u+w "$1/bin" && rm "$1/bin/switch-to-configuration"'
+    scene.host.exec("sh", "-c", script, "sh", scene.new)
+
+
+def mend(scene: Scene) -> None:
+    scene.host.exec("sh", "-c", "nix-store --verify --check-contents --repair 2>/dev/null; :")
+
+
+NO_ROOM = Row(outcome="failed", code=1, on=OLD, kind="push", says="(?i)no space|full")
+
+UNTIDY = Row(outcome="rolled_back", code=1, on=OLD, leaves="/nix/var/fleet/open|.*-(new|program|old)")
+"""Nothing can be removed from a disk that cannot be written; the next transaction does it."""
+
+FAULTS = (
+    Fault(
+        name="nix full",
+        prepare=own_disk("/nix"),
+        strike=full("/nix"),
+        xfail="fleet-host: finish leaves half a record in /nix/var/fleet/.last when the disk is full",
+        rows={
+            "reverting": GONE_BACK,
+            "push": NO_ROOM,
+            "switched": bad("commit", kind="unhealthy"),
+            "switching": bad("commit"),
+        },
+    ),
+    Fault(
+        name="nix full before",
+        prepare=own_disk("/nix"),
+        strike=full("/nix"),
+        rows={"preflight": Row(outcome="failed", code=1, on=OLD, kind="unfit", says="free on /nix")},
+    ),
+    Fault(name="nix read-only", prepare=own_disk("/nix"), strike=read_only("/nix"), rows={"reverting": UNTIDY}),
+    Fault(
+        name="boot full",
+        prepare=own_disk("/boot"),
+        strike=full("/boot"),
+        rows={"committing": bad("commit: "), "switched": bad("commit: "), "reverting": GONE_BACK},
+    ),
+    Fault(
+        name="boot loader fails",
+        nix='bootLoaderScript = "exit 1";',
+        rows={"committing": bad("commit: boot loader failed")},
+    ),
+    Fault(
+        name="boot loader writes nothing and exits 0",
+        nix='bootLoaderScript = "exit 0";',
+        rows={"committing": bad("commit: the boot default is .* not the new system")},
+    ),
+    Fault(
+        name="store path corrupted",
+        prepare=corrupt,
+        undo=mend,
+        rows={"switching": Row(outcome="failed", code=1, on=OLD, kind="unfit", says="bin/switch-to-configuration")},
+    ),
+)

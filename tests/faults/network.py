@@ -1,0 +1,135 @@
+"""Faults of the network, and of the power."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from fleet.lab import faults
+from tests.faults.controller import IN_DOUBT
+from tests.faults.scene import CONFIRM
+from tests.faults.table import FAILED, GONE_BACK, KEPT, NEW, OLD, Fault, Row
+
+if TYPE_CHECKING:
+    from tests.faults.scene import Scene
+
+BROKEN_SSHD = r"""
+    files."etc/ssh/sshd_config.d/00-broken.conf" = "DenyUsers root\n";
+    units."ssh.service.d/restart.conf" = "[Service]\nEnvironment=CONFIG=2\n";
+"""
+_RULES = "table inet closed { chain in { type filter hook input priority 0; tcp dport 22 ct state new drop; }; }"
+FIREWALL = f"""
+    services.firewall = {{
+        exec = "/usr/sbin/nft '{_RULES}'";
+        service = {{ Type = "oneshot"; RemainAfterExit = true; ExecStop = "/usr/sbin/nft destroy table inet closed"; }};
+    }};
+"""
+NOT_SEEN = Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="no new connection|nobody confirmed")
+
+
+def cut(scene: Scene) -> None:
+    faults.cut(scene.host)
+
+
+def cut_until_it_went_back(scene: Scene) -> None:
+    faults.cut(scene.host)
+    scene.is_settled()
+    faults.restore(scene.host)
+
+
+def blink(scene: Scene) -> None:
+    """Shorter than the deadline, as 20 s are of the default."""
+    faults.cut(scene.host)
+    scene.host.exec("sleep", "4")
+    faults.restore(scene.host)
+
+
+def lose_new_connections(scene: Scene) -> None:
+    faults.cut(scene.host, new_only=True)
+    scene.is_settled()
+    faults.restore(scene.host)
+
+
+def cut_power(scene: Scene) -> None:
+    scene.host.power_off()
+    scene.host.power_on()
+
+
+def freeze_past_the_deadline(scene: Scene) -> None:
+    """The host sleeps; its own clock of seconds goes on."""
+    faults.freeze(scene.host)
+    time.sleep(CONFIRM + 1)  # nothing on the host can be asked
+    faults.restore(scene.host)
+
+
+def two_addresses(scene: Scene) -> None:
+    """The host has two addresses of its own, and fleet.toml both."""
+    scene.host.container.reload()
+    base = scene.host.container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    start, last = base.rsplit(".", 1)
+    extra = [f"{start.rsplit('.', 1)[0]}.{net}.{last}" for net in (201, 202)]
+    for address in extra:
+        scene.host.exec("ip", "address", "add", f"{address}/16", "dev", "eth0")
+    scene.prepare(reach={"address": extra, "port": 22})
+
+
+def lose_the_first_address(scene: Scene) -> None:
+    script = (
+        "ip -o address show dev eth0 | while read -r _ _ _ a _; do case $a in *.201.*) ip address del $a dev eth0; "
+    )
+    scene.host.exec("sh", "-c", script + "esac; done; ss -K sport = 22 2>/dev/null; :")
+
+
+REBOOTED = Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="rebooted during the switch")
+
+WOKEN = Row(outcome="rolled_back", code=1, on=OLD, kind="silent")
+
+FAULTS = (
+    Fault(
+        name="network cut for good",
+        strike=cut,
+        slow=True,
+        rows={
+            "switched": IN_DOUBT,
+            "switching": IN_DOUBT,
+            "committing": Row(outcome="needs_human", code=4, on=NEW, kind="in_doubt"),
+        },
+    ),
+    Fault(
+        name="network cut past the deadline",
+        strike=cut_until_it_went_back,
+        rows={"switched": NOT_SEEN, "switching": NOT_SEEN, "reverting": GONE_BACK, "committing": KEPT},
+    ),
+    Fault(
+        name="network blinks",
+        strike=blink,
+        defaults={"confirm_timeout": "14s"},
+        rows={"switched": KEPT, "switching": KEPT, "committing": KEPT},
+    ),
+    Fault(name="new connections refused", strike=lose_new_connections, rows={"switching": NOT_SEEN}),
+    Fault(
+        name="new sshd broken",
+        nix=BROKEN_SSHD,
+        rows={"switching": Row(outcome="rolled_back", code=1, on=OLD, kind="unhealthy", says="no new login")},
+    ),
+    Fault(name="new firewall refuses new connections", nix=FIREWALL, rows={"switching": NOT_SEEN}),
+    Fault(
+        name="address changed",
+        prepare=two_addresses,
+        strike=lose_the_first_address,
+        defaults={"confirm_timeout": "45s"},  # a connection that died is noticed after three keepalives
+        rows={"switched": KEPT, "switching": KEPT},
+    ),
+    Fault(
+        name="power cut",
+        strike=cut_power,
+        rows={
+            "committing": REBOOTED,
+            "push": FAILED,
+            "switching": REBOOTED,
+            "switched": REBOOTED,
+            "reverting": Row(outcome="rolled_back", code=1, on=OLD),
+        },
+    ),
+    Fault(name="host asleep past the deadline", strike=freeze_past_the_deadline, rows={"switched": WOKEN}),
+)

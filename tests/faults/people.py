@@ -1,0 +1,113 @@
+"""What people do meanwhile, and what they got wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.faults.activation import bad
+from tests.faults.controller import IN_DOUBT
+from tests.faults.scene import system
+from tests.faults.table import GONE_BACK, NEW, OLD, Fault, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.scene import Scene
+
+LOCK = "/run/nixos/switch-to-configuration.lock"
+OPERATOR = {"user": "operator", "sudo": "password"}
+OTHER = ("other", "other", "other")
+
+
+def hold_lock(seconds: float) -> Callable[[Scene], None]:
+    """A person's own switch is under way for so long."""
+
+    def strike(scene: Scene) -> None:
+        holder = ["systemd-run", "-q", "--unit=intruder", "-p", "Type=notify", "-p", "NotifyAccess=all"]
+        script = f"/usr/bin/systemd-notify --ready; exec /usr/bin/sleep {seconds}"
+        scene.host.exec(*holder, "flock", LOCK, "/bin/sh", "-c", script)
+
+    return strike
+
+
+def prepare_other(scene: Scene) -> None:
+    scene.other = scene.bring(scene.build(system(scene.version())))
+
+
+def repair(scene: Scene) -> None:
+    """A person switches the host to a system of their own."""
+    scene.by_hand(scene.other)
+
+
+def expire(scene: Scene) -> None:
+    scene.host.exec("sh", "-c", "echo operator:changed | chpasswd")
+
+
+def restore_password(scene: Scene) -> None:
+    scene.host.exec("sh", "-c", "echo operator:operator | chpasswd")
+
+
+def change_host_key(scene: Scene) -> None:
+    key = "/etc/ssh/ssh_host_ed25519_key"
+    script = f"cp -a {key} /root/key && rm {key} && ssh-keygen -q -t ed25519 -N '' -f {key} && systemctl restart ssh"
+    scene.host.exec("sh", "-c", script)
+
+
+def restore_host_key(scene: Scene) -> None:
+    scene.host.exec("sh", "-c", "mv -f /root/key /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh", check=False)
+
+
+def refuse_to_come_back(scene: Scene) -> None:
+    scene.host.exec("touch", "/run/lab-refuses")
+
+
+SUPERSEDED = Row(outcome="failed", code=1, on=OTHER, kind="superseded", says="hands off")
+
+FAULTS = (
+    Fault(
+        name="somebody's switch holds the lock for long",
+        strike=hold_lock(600),
+        slow=True,
+        rows={"preflight": bad("another switch holds the lock", kind="silent")},
+    ),
+    Fault(
+        name="somebody's switch holds the lock for a moment",
+        status=503,
+        strike=hold_lock(3),
+        rows={"switched": GONE_BACK},
+    ),
+    Fault(
+        name="somebody repairs the host",
+        prepare=prepare_other,
+        strike=repair,
+        rows={"switched": SUPERSEDED},
+    ),
+    Fault(name="old system's switch refuses", status=503, strike=refuse_to_come_back, rows={"switched": GONE_BACK}),
+    Fault(
+        name="sudo password wrong",
+        defaults=OPERATOR,
+        environment={"FLEET_SUDO_PASSWORD": "wrong"},
+        rows={"preflight": Row(outcome="failed", code=1, on=OLD, kind="authentication", says="sudo")},
+    ),
+    Fault(
+        name="sudo password expired",
+        defaults=OPERATOR,
+        environment={"FLEET_SUDO_PASSWORD": "operator"},
+        strike=expire,
+        slow=True,
+        undo=restore_password,
+        rows={"switched": IN_DOUBT, "push": Row(outcome="failed", code=1, on=OLD, leaves=".*-(new|program)")},
+    ),
+    Fault(
+        name="sudo password right",
+        defaults=OPERATOR,
+        environment={"FLEET_SUDO_PASSWORD": "operator"},
+        rows={"preflight": Row(outcome="kept", code=0, on=NEW)},
+    ),
+    Fault(
+        name="host key changed",
+        strike=change_host_key,
+        undo=restore_host_key,
+        rows={"switched": Row(outcome="rolled_back", code=1, on=OLD, says="no new login: host key not accepted")},
+    ),
+)

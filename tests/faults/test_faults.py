@@ -1,0 +1,50 @@
+"""The fault table: after any fault, the proven new system or the old one, and people are told which.
+
+`make test` plays each fault once, where it is worst. `make faults` plays every cell (`FLEET_FAULTS=all`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.activation import FAULTS as ACTIVATION
+from tests.faults.checks import FAULTS as CHECKS
+from tests.faults.controller import FAULTS as CONTROLLER
+from tests.faults.disks import FAULTS as DISKS
+from tests.faults.history import FAULTS as HISTORY
+from tests.faults.network import FAULTS as NETWORK
+from tests.faults.people import FAULTS as PEOPLE
+from tests.faults.table import Cell
+from tests.faults.units import FAULTS as UNITS
+
+if TYPE_CHECKING:
+    from tests.faults.conftest import Players
+
+FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, *HISTORY)
+
+
+def cells() -> list[Cell]:
+    """What is played: the worst phase of each quick fault, or everything."""
+    if os.environ.get("FLEET_FAULTS") == "all":
+        return [Cell(fault, phase) for fault in FAULTS for phase in fault.rows]
+    return [Cell(fault, next(iter(fault.rows))) for fault in FAULTS if not fault.slow]
+
+
+def parameters() -> list[object]:
+    return [
+        pytest.param(
+            cell,
+            id=str(cell),
+            marks=[pytest.mark.xfail(reason=cell.fault.xfail, strict=True)] if cell.fault.xfail else [],
+        )
+        for cell in cells()
+    ]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cell", parameters())
+def test_fault(cell: Cell, players: Players) -> None:
+    players.result(cell)
