@@ -1,0 +1,20 @@
+"""Files and scripts on lab hosts, around SSH."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet.lab import LabHost
+
+
+def put(host: LabHost, path: str, text: str, mode: str = "644") -> None:
+    """The file is on the host."""
+    data = base64.b64encode(text.encode()).decode()
+    host.exec("sh", "-c", f"mkdir -p $(dirname {path}) && echo {data} | base64 -d >{path} && chmod {mode} {path}")
+
+
+def shell(host: LabHost, script: str) -> str:
+    """What the script printed; it succeeded."""
+    return host.exec("sh", "-ec", script).stdout.strip()
