@@ -20,6 +20,7 @@ let
     hosts.target = {
       user = "deploy";
       sudo = true;
+      substitute = false; # there is no network
       settle = "2s";
       confirm_timeout = "20s";
       checks = [
@@ -88,6 +89,7 @@ in
       target.wait_for_unit("multi-user.target")
       target.wait_for_unit("sshd.service")
       target.wait_for_open_port(80)
+      controller.systemctl("start network-online.target")
       controller.wait_for_unit("network-online.target")
       controller.succeed(
           "install -D -m 600 ${keys.snakeOilEd25519PrivateKey} /root/.ssh/id_ed25519",
