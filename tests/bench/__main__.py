@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="measured rounds of each push; one more warms up")
     parser.add_argument("--hosts", type=int, nargs="*", default=[1, 4, 8], help="hosts of the cold push")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts go too
     cases = options.cases or CASES
     rows: list[Row] = []
     if "start" in cases:
