@@ -105,8 +105,10 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)
         case "incomplete":
             return PushError(host.name, message, hint="deploy again; what has arrived is not sent twice")
-        case "unfit" | "full" | "broken":
+        case "unfit" | "full":
             return UnfitError(host.name, message)
+        case "broken":  # its transaction may be open already: it has not said that nothing was changed
+            return CommandFailedError(host.name, message)
         case "root":
             hint = 'set user = "root", or sudo = true, for this host'
             return AuthenticationError(host.name, message, hint=hint)

@@ -194,6 +194,16 @@ async def test_answer_to_begin_that_was_lost_is_followed_up() -> None:
     assert (await case.deploy()).outcome is Outcome.KEPT
 
 
+@in_no_time
+async def test_host_that_could_not_start_its_keeper_may_have_begun() -> None:
+    broken = said(refused="broken", message="PID 1 does not start the keeper")
+    case = Case(begin=broken)
+    assert (await case.deploy()).outcome is Outcome.KEPT
+    assert case.asked("begin", "unroot") == ["begin", "begin"]
+    case = Case(begin=broken, watch=broken)
+    assert (await case.deploy()).outcome is Outcome.NEEDS_HUMAN
+
+
 @pytest.mark.parametrize("error", [LOST, AuthenticationError(WEB, "login refused")])
 def test_host_that_is_lost_in_the_switch_is_in_doubt(error: Exception) -> None:
     @in_no_time

@@ -99,7 +99,7 @@ async def test_program_that_fails_is_told_with_its_last_lines() -> None:
         ("incomplete", PushError, "deploy again"),
         ("unfit", UnfitError, ""),
         ("full", UnfitError, ""),
-        ("broken", UnfitError, ""),
+        ("broken", CommandFailedError, ""),
         ("root", AuthenticationError, "sudo = true"),
         ("locked", LockedError, ""),
         ("other", SwitchError, ""),
