@@ -60,6 +60,17 @@ def test_power_cut_while_reverting(subject: Subject) -> None:
     went_back(subject, run, before)
 
 
+def test_power_cut_while_reverting_a_commit(subject: Subject) -> None:
+    """Profile and boot default are put back before anything slow happens."""
+    before = subject.generations
+    run = subject.switched(subject.closure(STUBBORN + f'bootLoaderScript = "{INSTALL}exit 1";'))
+    assert subject.word(run, "confirm").accepted
+    until(lambda: subject.sh("systemctl is-active slow", check=False) == "deactivating", what="a slow way back")
+    cut_power(subject)
+    assert subject.running == subject.old
+    went_back(subject, run, before)
+
+
 def paused(subject: Subject, script: str) -> tuple[str, str]:
     """A run whose boot loader script has come to PAUSE, and its closure."""
     new = subject.closure(NEW + f'bootLoaderScript = "{script}";')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import NEW, Subject, until
+from tests.containers.hostprogram import NEW, OPEN, Subject, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,15 @@ def test_keeper_of_a_run_that_is_not_open_does_nothing(subject: Subject) -> None
     subject.abandon(run)
 
 
+def test_transaction_that_ends_while_somebody_looks_is_no_error(subject: Subject) -> None:
+    """For a moment the looker sees a transaction, and then not whose it is."""
+    subject.sh(f"mkdir -p {OPEN}")
+    try:
+        assert "running" in subject.call("facts")
+    finally:
+        subject.sh(f"rmdir {OPEN}")
+
+
 @pytest.mark.parametrize("again", ["daemon-reload", "daemon-reexec"])
 @pytest.mark.parametrize("word", ["confirm", "abandon"])
 def test_systemd_that_reloads_all_the_while_changes_nothing(subject: Subject, again: str, word: str) -> None:
@@ -100,6 +109,7 @@ def test_systemd_that_reloads_all_the_while_changes_nothing(subject: Subject, ag
 def test_emergency_does_not_stop_the_way_back(subject: Subject, target: str) -> None:
     run = subject.switched(subject.closure(NEW), confirm=3)
     subject.sh(f"systemctl --no-block isolate {target}.target", check=False)
+    until(lambda: not subject.succeeds(f"test -e {OPEN}"), what="the way back, with no contact that could help")
     view = subject.follow(run, "reverted")
     assert (view.blame, subject.running, subject.body()) == ("silent", subject.old, "old")
     subject.sh("systemctl start multi-user.target")

@@ -12,6 +12,7 @@ from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, Subject, until
 EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
 EXTRA += '{ text = "[Timer]\\nUnit=extra.service\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
 REFUSES = "case $(cat /proc/$PPID/cmdline /run/refuse 2>/dev/null) in *refuse*) exit 1 ;; esac"
+UNITS = ("web", "steady", "loose", "extra", "tick.timer")
 
 
 def old_that(subject: Subject, more: str) -> str:
@@ -25,14 +26,16 @@ def old_that(subject: Subject, more: str) -> str:
 @pytest.mark.parametrize("own", [True, False], ids=["by its own means", "by hand"])
 def test_what_only_new_had_is_gone_and_what_ran_runs(subject: Subject, shell: str, own: bool) -> None:  # noqa: FBT001
     subject.use(shell)
-    odd = old_that(subject, "" if own else 'switchScript = "test ! -e /run/refuse";')
+    script = 'activationScript = "echo >>/run/activated";' + ("" if own else 'switchScript = "test ! -e /run/refuse";')
+    odd = old_that(subject, script + 'services.loose = { exec = "${busybox} sleep inf"; wantedBy = [ ]; };')
+    subject.sh("systemctl start loose")  # no target would start it again
     run = subject.switched(subject.closure(NEW + EXTRA))
     assert subject.is_active("extra")
     subject.sh("systemctl stop steady" if own else "systemctl stop steady; touch /run/refuse")
     subject.abandon(run)
-    subject.sh("rm -f /run/refuse")
+    assert subject.sh("wc -l </run/activated; rm -f /run/refuse /run/activated") == "2"
     assert (subject.running, subject.body()) == (odd, "old")
-    assert [subject.is_active(unit) for unit in ("web", "steady", "extra", "tick.timer")] == [True, True, False, False]
+    assert [subject.is_active(unit) for unit in UNITS] == [True, True, True, False, False]
     assert not subject.succeeds("test -e /etc/systemd/system/extra.service")
 
 
@@ -61,6 +64,7 @@ def test_lock_that_somebody_holds_for_a_while_is_waited_for(subject: Subject) ->
     until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
     subject.abandon(run)
     assert (subject.running, subject.body()) == (subject.old, "old")
+    assert "Could not acquire lock" not in subject.sh(f"journalctl -o cat -u fleet-keep-{run}")
 
 
 def third(subject: Subject) -> str:
