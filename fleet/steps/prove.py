@@ -81,11 +81,11 @@ class Prover:
                     verdict = await self._look_until_certain(machine)
                 if said := await self._say(verdict):
                     return said
-            except (AuthenticationError, HostKeyError) as error:  # they were accepted before the switch
-                return await self._condemn(Condemned(f"no new login: {error.message}", found=True))
             except HostError as error:
                 if now() - started - self._contact > self.link.host.confirm_timeout:
-                    return await self._condemn(Condemned(f"no new connection: {error.message}", found=False))
+                    # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
+                    what = "login" if isinstance(error, AuthenticationError | HostKeyError) else "connection"
+                    return await self._condemn(Condemned(f"no new {what}: {error.message}", found=False))
                 await asyncio.sleep(RECONNECT_INTERVAL)
 
     async def _look_until_certain(self, machine: Machine) -> Verdict:

@@ -110,7 +110,7 @@ FAULTS = (
     Fault(
         name="new sshd broken",
         nix=BROKEN_SSHD,
-        rows={"switching": Row(outcome="rolled_back", code=1, on=OLD, kind="unhealthy", says="no new login")},
+        rows={"switching": Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="no new login")},
     ),
     Fault(name="new firewall refuses new connections", nix=FIREWALL, rows={"switching": NOT_SEEN}),
     Fault(

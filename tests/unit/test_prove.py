@@ -265,14 +265,25 @@ async def test_silences_add_up() -> None:
 
 
 @pytest.mark.parametrize("kind", [AuthenticationError, HostKeyError])
-def test_login_that_is_refused_now_condemns(kind: type[AuthenticationError | HostKeyError]) -> None:
+def test_login_that_is_refused_for_a_moment_is_tried_again(kind: type[AuthenticationError | HostKeyError]) -> None:
     @in_no_time
     async def test() -> None:
         case = Case()
-        case.link.connecting = [kind(WEB, "login refused")]
-        assert await case.prove() == Condemned("no new login: login refused", found=True)
-        assert case.took < 1
-        assert case.words == ["abandon found no new login: login refused"]
+        case.link.connecting = [kind(WEB, "login refused")] * 20
+        assert isinstance(await case.prove(), Proven)
+
+    test()
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, HostKeyError])
+def test_login_that_stays_refused_does_not_prove_the_system_bad(kind: type[AuthenticationError | HostKeyError]) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case()
+        case.link.connecting = [kind(WEB, "login refused")] * 1000
+        assert await case.prove() == Condemned("no new login: login refused", found=False)
+        assert 60 <= case.took < 62
+        assert case.words == ["abandon silent no new login: login refused"]
 
     test()
 
