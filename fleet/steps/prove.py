@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the units."""
 RECONNECT_INTERVAL = 0.5
+FLAPPING = 3
+"""Silences in all, in `confirm_timeout`s, that a proof may take beyond its own time. No single one of them may last
+longer than one: a connection that comes and goes for ever proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ class Prover:
     """Seconds in which the host could be looked at: only these count for the checks' `within`."""
     _connected: float = 0.0
     """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
+    _heard: float = 0.0
+    """The loop's time of the last look."""
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = now()
+        started = self._heard = now()
         while True:
             try:
                 async with self.link.fresh() as machine, self.board.asking(machine):
@@ -82,11 +87,18 @@ class Prover:
                 if said := await self._say(verdict):
                     return said
             except HostError as error:
-                if now() - started - self._contact > self.link.host.confirm_timeout:
+                if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
                     what = "login" if isinstance(error, AuthenticationError | HostKeyError) else "connection"
                     return await self._condemn(Condemned(f"no new {what}: {error.message}", found=False))
                 await asyncio.sleep(RECONNECT_INTERVAL)
+
+    @property
+    def _longest(self) -> float:
+        """Seconds after which a proof that is interrupted again and again is given up."""
+        host = self.link.host
+        within = max([self.watch, *(check.within for check in self.board.checks)])
+        return within + host.settle + FLAPPING * host.confirm_timeout
 
     async def _look_until_certain(self, machine: Machine) -> Verdict:
         self._calm_since = None
@@ -104,6 +116,7 @@ class Prover:
     async def _look(self, machine: Machine) -> View:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
+        self._heard = now()
         if view.unsettled or view.running != self.closure:
             self._calm_since = None
         elif self._calm_since is None:

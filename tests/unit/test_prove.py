@@ -257,11 +257,18 @@ async def test_check_that_could_not_be_asked_was_not_seen_to_fail() -> None:
 
 
 @in_no_time
-async def test_silences_add_up() -> None:
+async def test_connection_that_comes_and_goes_for_ever_proves_nothing() -> None:
     case = Case(look=lambda _: CALM if now() % 10 < 1 else LOST, settle="5s")
     assert isinstance(verdict := await case.prove(), Condemned)
     assert not verdict.found
-    assert case.took < 90
+    assert 5 + 3 * 60 <= case.took < 5 + 3 * 60 + 11
+
+
+@in_no_time
+async def test_short_silences_do_not_add_up_to_a_long_one() -> None:
+    case = Case(look=lambda _: LOST if now() < 1140 and now() % 20 < 14 else CALM, settle="10s")
+    assert isinstance(await case.prove(), Proven)
+    assert case.took > 140
 
 
 @pytest.mark.parametrize("kind", [AuthenticationError, HostKeyError])
