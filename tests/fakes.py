@@ -148,7 +148,7 @@ class FakeMachine:
 
 
 class FakeLink(FakeMachine):
-    """A Link to a fake host: a fresh connection leads to the same machine."""
+    """A Link to a fake host: a fresh connection leads to the same machine, unless the test has another."""
 
     def __init__(self, host: Host, *table: tuple[Fits, Answers]) -> None:
         super().__init__(*table, name=host.name)
@@ -156,6 +156,8 @@ class FakeLink(FakeMachine):
         self.connecting: list[Exception | None] = []
         """What each attempt to connect anew gives; afterwards they succeed, unless the machine is lost."""
         self.connected = 0
+        self.beyond: FakeMachine = self
+        """Where a fresh connection leads."""
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[FakeMachine]:
@@ -166,7 +168,7 @@ class FakeLink(FakeMachine):
         if error is not None:
             raise error
         self.connected += 1
-        yield self
+        yield self.beyond
 
 
 def _once(data: bytes) -> Callable[[int], Coroutine[Any, Any, bytes]]:

@@ -82,10 +82,11 @@ class Prover:
         started = self._heard = now()
         while True:
             try:
-                async with self.link.fresh() as machine, self.board.asking(machine):
-                    verdict = await self._look_until_certain(machine)
-                if said := await self._say(verdict):
-                    return said
+                async with self.link.fresh() as machine:
+                    async with self.board.asking(machine):
+                        verdict = await self._look_until_certain(machine)
+                    if said := await self._say(verdict, machine):
+                        return said
             except HostError as error:
                 if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
@@ -154,13 +155,13 @@ class Prover:
         reason = "; ".join(what) or f"nothing was well for {settle:g} s without a break"
         return Condemned(f"{reason} (after {limit:g} s)", found=found)
 
-    async def _say(self, verdict: Verdict) -> Verdict | None:
+    async def _say(self, verdict: Verdict, machine: Machine) -> Verdict | None:
         """The host has the word. Nothing when the last look showed that it is too early for one."""
         match verdict:
             case Decided():
                 return verdict
             case Condemned():
-                return await self._condemn(verdict)
+                return await self._condemn(verdict, machine)
             case Proven():
                 return await self._confirm(verdict)
 
@@ -169,16 +170,19 @@ class Prover:
         async with self.link.fresh() as machine:
             view = await self._look(machine)
             if view.bad:
-                return await self._condemn(Condemned("; ".join(view.bad), found=True))
+                return await self._condemn(Condemned("; ".join(view.bad), found=True), machine)
             if self._calm_since is None:
                 return None
             view = await self._leave(machine, "confirm")
             return verdict if view.accepted else Decided(view)
 
-    async def _condemn(self, verdict: Condemned) -> Verdict:
+    async def _condemn(self, verdict: Condemned, *machines: Machine) -> Verdict:
+        """A bad word goes over the connection that saw it, if one is open; the old one may be dead and not know it."""
         word = f"abandon {'found' if verdict.found else 'silent'} {verdict.reason}"
-        with contextlib.suppress(HostError):  # then its deadline says it
-            await self._leave(self.link, word)
+        for machine in (*machines, self.link):
+            with contextlib.suppress(HostError):  # over none of them: then the deadline says it
+                await self._leave(machine, word)
+                break
         return verdict
 
     async def _leave(self, machine: Machine, word: str) -> View:

@@ -15,7 +15,7 @@ from fleet.machine import Command, Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps.board import Board, ask_once
 from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
-from tests.fakes import Answer, Answers, Events, FakeLink, Says, asks, in_no_time, runs, said
+from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -307,6 +307,28 @@ async def test_word_that_cannot_be_left_changes_no_verdict() -> None:
     bad = said(state="switched", running=NEW, bad="a.service has failed")
     for error in (LOST, AuthenticationError(WEB, "login refused")):
         assert isinstance(await Case(look=bad, word=error).prove(), Condemned)
+
+
+@pytest.mark.parametrize("looks", [[], [CALM] * 11])
+def test_bad_word_goes_over_the_connection_that_saw_it(looks: list[Answer]) -> None:
+    @in_no_time
+    async def test() -> None:
+        bad = said(state="switched", running=NEW, bad="a.service has failed")
+        case = Case(look=[*looks, bad], word=LOST)
+        case.link.beyond = FakeMachine((asks("word"), said(accepted="yes")), *case.link.table)
+        assert isinstance(await case.prove(), Condemned)
+        words = [command.argv[3] for command in case.link.beyond.ran if asks("word")(command)]
+        assert (words, case.link.ran) == (["abandon found a.service has failed"], [])
+
+    test()
+
+
+@in_no_time
+async def test_bad_word_goes_over_the_old_connection_when_the_new_one_is_lost() -> None:
+    case = Case(look=said(state="switched", running=NEW, bad="a.service has failed"))
+    case.link.beyond = FakeMachine((asks("word"), LOST), *case.link.table)
+    assert isinstance(await case.prove(), Condemned)
+    assert case.words == ["abandon found a.service has failed"]
 
 
 @in_no_time
