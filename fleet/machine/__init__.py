@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OnLine = Callable[[str], None]
 """Gets each line of a command's stderr as it comes, without the newline and without control characters."""
 
+CHANNELS = 6
+"""Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command:

@@ -15,7 +15,7 @@ import asyncssh
 from fleet.errors import AuthenticationError, CommandFailedError, HostError, UnreachableError
 from fleet.events import plain_text
 from fleet.inventory import Sudo
-from fleet.machine import Bridge, Command, Output
+from fleet.machine import CHANNELS, Bridge, Command, Output
 from fleet.machine.lines import read_text
 from fleet.machine.pump import BLOCK, cancelled, join, keep, pump_down, pump_up
 from fleet.machine.stream import SshStream
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import OnLine
 
-CHANNELS = 6
-"""Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
 PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
 ASK_AGAIN = 0.1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fleet import checks
 from fleet.errors import HostError
 from fleet.events import CheckReported
+from fleet.machine import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -61,6 +62,8 @@ class Board:
     emit: Emit
     stage: str
     standings: dict[str, Standing] = field(default_factory=dict)
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CHANNELS - 1))
+    """Slow checks leave one channel of the connection to the looks, whose silence would be the host's."""
 
     @contextlib.asynccontextmanager
     async def asking(self, machine: Machine) -> AsyncIterator[None]:
@@ -79,7 +82,8 @@ class Board:
     async def _ask(self, standing: Standing, machine: Machine) -> None:
         while True:
             try:
-                answer = await checks.ask(standing.check, host=machine, controller=self.here)
+                async with self._places:
+                    answer = await checks.ask(standing.check, host=machine, controller=self.here)
                 standing.is_seen = True
             except HostError as error:
                 answer = checks.Answer(check=standing.check.name, passed=False, said=error.message, seconds=0.0)

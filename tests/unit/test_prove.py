@@ -11,7 +11,7 @@ from fleet.errors import AuthenticationError, CommandFailedError, HostKeyError, 
 from fleet.events import CheckReported
 from fleet.host.program import HostProgram
 from fleet.inventory import Check, Host
-from fleet.machine import Command, Output
+from fleet.machine import CHANNELS, Command, OnLine, Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps.board import Board, ask_once
 from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
@@ -336,6 +336,29 @@ async def test_good_word_whose_answer_was_lost_is_left_again() -> None:
     case = Case(word=[LOST, said(state="committing", running=NEW, accepted="yes")])
     assert isinstance(await case.prove(), Proven)
     assert case.words == ["confirm", "confirm"]
+
+
+class Narrow(FakeMachine):
+    """A machine that runs no more commands at once than a connection has channels."""
+
+    def __init__(self, *table: Any) -> None:
+        super().__init__(*table)
+        self.channels = asyncio.Semaphore(CHANNELS)
+        self.waited = 0.0
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        asked = now()
+        async with self.channels:
+            self.waited = max(self.waited, now() - asked if asks("look")(command) else 0.0)
+            return await super().run(command, on_line=on_line)
+
+
+@in_no_time
+async def test_slow_checks_do_not_delay_a_look() -> None:
+    case = Case(checks={f"slow-{number}": Says(seconds=4) for number in range(12)})
+    case.link.beyond = machine = Narrow(*case.link.table)
+    assert isinstance(await case.prove(), Proven)
+    assert machine.waited == 0.0
 
 
 # --- checks ----------------------------------------------------------------------------------------
