@@ -125,8 +125,8 @@ FAULTS = (
         strike=cut_power,
         rows={
             "committing": REBOOTED,
-            "push": FAILED,
-            "switching": REBOOTED,
+            "push": Row(outcome="kept", code=0, on=NEW, or_else=FAILED),  # pushed again when the host was back
+            "switching": Row(outcome="rolled_back", code=1, on=OLD, or_else=FAILED),  # it may not have recorded it yet
             "switched": REBOOTED,
             "reverting": Row(outcome="rolled_back", code=1, on=OLD),
         },

@@ -73,8 +73,8 @@ class Fault:
     """What `restore` and the next reset of the host cannot undo."""
     slow: bool = False
     """Only in the full table: it waits for long limits."""
-    xfail: str = ""
-    """A defect that is known, and not yet mended."""
+    xfail: Mapping[str, str] = field(default_factory=dict)
+    """Phases with a defect that is known and not yet mended."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def parameters() -> list[object]:
         pytest.param(
             cell,
             id=str(cell),
-            marks=[pytest.mark.xfail(reason=cell.fault.xfail, strict=True)] if cell.fault.xfail else [],
+            marks=[pytest.mark.xfail(reason=cell.fault.xfail[cell.phase])] if cell.phase in cell.fault.xfail else [],
         )
         for cell in cells()
     ]
