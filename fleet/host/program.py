@@ -64,7 +64,7 @@ class Order:
     host: Host
 
     def text(self) -> str:
-        """As the host program reads it."""
+        """As the host program reads it; its last line shows that nothing of it was lost on the way."""
         lines = {
             "run": self.run,
             "new": self.closure,
@@ -76,7 +76,7 @@ class Order:
             "retry": "yes" if self.retry_quarantined else "",
         }
         rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]
-        return "".join(f"{key}={' '.join(value.split())}\n" for key, value in rows)
+        return "".join(f"{key}={' '.join(value.split())}\n" for key, value in rows) + "end\n"
 
 
 async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:

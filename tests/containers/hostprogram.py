@@ -158,7 +158,7 @@ class Subject:
         ignore = changes.pop("ignore", ())
         assert isinstance(ignore, tuple)
         text = "".join(f"{key}={value}\n" for key, value in {**values, **changes}.items())
-        return text + "".join(f"ignore={pattern}\n" for pattern in ignore)
+        return text + "".join(f"ignore={pattern}\n" for pattern in ignore) + "end\n"
 
     def tell(self, order: str) -> Lines:
         """The answer to `begin`."""

@@ -44,9 +44,9 @@ def test_order_that_is_not_finished_opens_nothing(subject: Subject) -> None:
         assert client.stdin
         client.stdin.write(order.encode().partition(b"goal=")[0])
         client.stdin.flush()
-        until(lambda: subject.succeeds("test -e /run/fleet/.draft/new"), what="a draft")
-        assert not subject.succeeds(f"test -e {OPEN}")
+        until(lambda: subject.succeeds(f"pgrep -f '{subject.program} begin'"), what="the order is read")
         client.stdin.close()
+    assert not subject.succeeds(f"test -e {OPEN}")
     assert subject.running == subject.old
 
 

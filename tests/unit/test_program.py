@@ -68,7 +68,7 @@ def test_no_name_can_add_a_line_to_an_order(who: str, origin: str) -> None:
 
 def test_hostile_patterns_add_no_line() -> None:
     host = HOST.model_copy(update={"ignore_units": ("a\nnew=/nix/store/evil",)})
-    assert order(host=host).text().splitlines()[-1] == "ignore=a new=/nix/store/evil"
+    assert order(host=host).text().splitlines()[-2:] == ["ignore=a new=/nix/store/evil", "end"]
 
 
 async def answer(output: Output) -> object:

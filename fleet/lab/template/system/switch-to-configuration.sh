@@ -50,7 +50,7 @@ pre_switch_checks() {
     failed=0
     for check in "$toplevel"/lab/pre-switch-checks/*; do
         [ -e "$check" ] || continue
-        sh -e "$check" "$toplevel" "$action" >&2 9>&- || {
+        sh -e "$check" "$toplevel" "$action" >&2 || {
             say "Pre-switch check '${check##*/}' failed"
             failed=1
         }
@@ -82,7 +82,7 @@ generations() {
 # none of them no entry, and an untouched loader.conf.
 install_boot_loader() {
     if [ -e "$toplevel/lab/boot-loader-script" ]; then
-        sh -e "$toplevel/lab/boot-loader-script" >&2 9>&-
+        sh -e "$toplevel/lab/boot-loader-script" >&2
         return
     fi
     mkdir -p "$boot/entries" || return 1
@@ -216,7 +216,7 @@ dry_activate() {
     tell "would stop the following units" "$to_stop"
     tell "would NOT stop the following changed units" "$to_skip"
     say "would activate the configuration..."
-    "$toplevel/dry-activate" "$toplevel" >&2 9>&-
+    "$toplevel/dry-activate" "$toplevel" >&2
     tell "would reload the following units" "$to_reload"
     tell "would restart the following units" "$to_restart"
     tell "would start the following units" "$to_start"
@@ -249,7 +249,7 @@ switch() {
     each stop $to_stop
     tell "NOT restarting the following changed units" "$to_skip"
     say "activating the configuration..."
-    "$toplevel/activate" "$toplevel" >&2 9>&- || {
+    "$toplevel/activate" "$toplevel" >&2 || {
         say "Failed to run activate script"
         status=2
     }
@@ -277,8 +277,13 @@ esac
 NIXOS_ACTION=$action
 export NIXOS_ACTION
 mkdir -p /run/nixos
-exec 9>/run/nixos/switch-to-configuration.lock
-flock -n 9 || die "Could not acquire lock" 11
+if [ -z "${lab_locked-}" ]; then
+    # The process that took the lock lives as long as it is held, as in the real one: /proc/locks names it.
+    lab_locked=yes flock --nonblock --conflict-exit-code 11 /run/nixos/switch-to-configuration.lock "$0" "$@"
+    status=$?
+    [ $status -ne 11 ] || say "Could not acquire lock"
+    exit $status
+fi
 [ "${NIXOS_NO_CHECK-}" = 1 ] || pre_switch_checks || die "Pre-switch checks failed"
 [ "$action" != check ] || exit 0
 case $action in
@@ -294,7 +299,7 @@ if ! cmp -s "$current/init-interface-version" "$toplevel/init-interface-version"
     die "when you reboot your system." 100
 fi
 if [ "$action" != dry-activate ] && [ -e "$toplevel/lab/switch-script" ]; then
-    sh -e "$toplevel/lab/switch-script" "$action" >&2 9>&- || exit 1
+    sh -e "$toplevel/lab/switch-script" "$action" >&2 || exit 1
 fi
 switch
 if [ -e "$toplevel/lab/switch-exit" ]; then read -r status <"$toplevel/lab/switch-exit" || :; fi
