@@ -36,6 +36,10 @@ class RunStarted(Event):
     verb: str
     goal: Goal
     hosts: tuple[HostName, ...]
+    watch: float
+    """Seconds for which a new system is watched before it is kept, at the least."""
+    strict: bool
+    """With `rollback`: whether failing declared checks stop it."""
 
 
 @dataclass(frozen=True, kw_only=True)

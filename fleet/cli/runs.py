@@ -95,7 +95,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     ):
         run = Run(
             id=past.id,
-            request=Request(verb=past.verb, goal=past.goal),
+            request=Request(verb=past.verb, goal=past.goal, watch=past.watch, strict=past.strict),
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),

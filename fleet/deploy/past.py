@@ -34,7 +34,9 @@ class PastHost:
     @property
     def is_settled(self) -> bool:
         """Whether its end is known: nothing on the host can still change it."""
-        return self.result is not None and not (self.result.failure and self.result.failure.kind == "in_doubt")
+        if self.result is None or self.result.failure is None:
+            return self.result is not None
+        return self.result.outcome is not Outcome.NEEDS_HUMAN or self.result.failure.kind not in ("in_doubt", "bug")
 
 
 @dataclass
@@ -45,6 +47,8 @@ class PastRun:
     folder: Path
     verb: str = ""
     goal: Goal = Goal.SWITCH
+    watch: float = 0.0
+    strict: bool = False
     hosts: dict[HostName, PastHost] = field(default_factory=dict)
     exit_code: int | None = None
 
@@ -77,6 +81,7 @@ def _note(run: PastRun, event: dict[str, Any]) -> None:
         case "run_started":
             run.verb = run.verb or event["verb"]  # a run that is resumed starts again
             run.goal = Goal(event["goal"])
+            run.watch, run.strict = event.get("watch", 0.0), event.get("strict", False)
             run.exit_code = None
             for name in event["hosts"]:
                 run.hosts.setdefault(HostName(name), PastHost(HostName(name)))

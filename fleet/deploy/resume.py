@@ -29,7 +29,11 @@ async def resume(run: Run, past: PastRun) -> int:
     has decided alone says what it did. One that had not begun stays as it is.
     """
     names = tuple(past.hosts)
-    run.emit(RunStarted(run=run.id, verb="resume", goal=past.goal, hosts=names))
+    asked = run.request
+    started = RunStarted(
+        run=run.id, verb="resume", goal=asked.goal, hosts=names, watch=asked.watch, strict=asked.strict
+    )
+    run.emit(started)
     results: list[HostResult] = []
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_settled(run, host)) for host in past.hosts.values()]

@@ -38,7 +38,11 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
     `agree` is asked once, after the plan, when something would change; a no ends the run with nothing changed.
     """
     names = tuple(host.name for host in hosts)
-    run.emit(RunStarted(run=run.id, verb=run.request.verb, goal=run.request.goal, hosts=names))
+    asked = run.request
+    started = RunStarted(
+        run=run.id, verb=asked.verb, goal=asked.goal, hosts=names, watch=asked.watch, strict=asked.strict
+    )
+    run.emit(started)
     results: dict[HostName, HostResult] = {}
     error: FleetError | None = None
     try:

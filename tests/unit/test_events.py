@@ -34,7 +34,7 @@ PUBLIC = {
     "push_progressed": "host sent total",
     "run_finished": "run exit_code error hosts",
     "run_interrupted": "",
-    "run_started": "run verb goal hosts",
+    "run_started": "run verb goal hosts watch strict",
     "wave_started": "wave waves hosts",
 }
 HOST = HostName("web-1")
@@ -71,10 +71,12 @@ SAMPLES = {
     "severity": Severity.ERROR,
     "stage": "after",
     "status": 4,
+    "strict": True,
     "text": "line",
     "total": 9,
     "verb": "deploy",
     "wave": 1,
+    "watch": 1.5,
     "waves": 2,
     "wire_bytes": 6,
 }

@@ -43,7 +43,7 @@ class Stage:
 
 
 def started(*hosts: HostName) -> events.RunStarted:
-    return events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=hosts)
+    return events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=hosts, watch=0.0, strict=False)
 
 
 def phase(host: HostName, name: Phase) -> events.PhaseStarted:

@@ -26,7 +26,7 @@ OLD = Closure("/nix/store/" + "a" * 32 + "-nixos-system-web-1-1")
 RESULT = HostResult(host=WEB, outcome=Outcome.KEPT, closure=NEW, previous=OLD, boot_default=True, seconds=20)
 FINISHED = events.RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=(RESULT,))
 RUN = [
-    events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=(WEB, DB)),
+    events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=(WEB, DB), watch=0.0, strict=False),
     events.PhaseStarted(host=WEB, phase=Phase.EVALUATE),
     events.PhaseStarted(host=DB, phase=Phase.EVALUATE),
     events.OutputLine(host=None, phase=Phase.BUILD, text="building \x1b[1mfoo\x1b[0m"),
