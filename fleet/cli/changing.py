@@ -80,7 +80,7 @@ def _carry_out(
         return not asks or await _ask(output, planned, len(prepared.plans))
 
     with record:
-        emit: Emit = fan_out(_deaf_at_the_end, JsonLines(record), planned, output)
+        emit: Emit = fan_out(deaf_at_the_end, JsonLines(record), planned, output)
         run = Run(
             id=run_id,
             request=request,
@@ -93,7 +93,7 @@ def _carry_out(
         return asyncio.run(execute(run, hosts, agree=agree))
 
 
-def _deaf_at_the_end(event: Event) -> None:
+def deaf_at_the_end(event: Event) -> None:
     """A Ctrl-C that comes when everything has been told must not tell another end."""
     if isinstance(event, RunFinished):
         signal.signal(signal.SIGINT, signal.SIG_IGN)

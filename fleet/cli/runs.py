@@ -76,6 +76,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     fleet resume 20261120T042211-3fa9c1
     """
     from fleet import runs as state
+    from fleet.cli.changing import deaf_at_the_end
     from fleet.deploy.past import past_runs
     from fleet.deploy.request import Request, Run
     from fleet.deploy.resume import resume as take_up
@@ -99,7 +100,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),
-            emit=fan_out(JsonLines(record), output),
+            emit=fan_out(deaf_at_the_end, JsonLines(record), output),
             folder=past.folder,
         )
         return asyncio.run(take_up(run, past))

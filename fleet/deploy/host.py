@@ -71,7 +71,7 @@ class HostRun:
 
     async def _give_up(self) -> HostResult:
         await self._unroot()
-        return result.skipped(self._plan.host, "the run ended before the switch began")
+        return result.skipped(self._plan.host.name, "the run ended before the switch began")
 
     async def _ended(self, work: Awaitable[HostResult]) -> HostResult:
         started = time.monotonic()

@@ -53,12 +53,14 @@ class Prepared:
 class Preparation:
     """Looks at hosts, and decides for each what would be done. `results` fills with those already decided."""
 
-    def __init__(self, run: Run, hosts: Sequence[Host], links: Mapping[HostName, Link]) -> None:
+    def __init__(
+        self, run: Run, hosts: Sequence[Host], links: Mapping[HostName, Link], results: dict[HostName, HostResult]
+    ) -> None:
         self._run = run
         self._hosts = hosts
         self._links = links
         self._facts: dict[HostName, HostFacts] = {}
-        self.results: dict[HostName, HostResult] = {}
+        self.results = results
 
     async def prepare(self) -> Prepared:
         """The plan. Raises EvaluationError or BuildError, which stop everything unless the run keeps going."""
@@ -80,7 +82,7 @@ class Preparation:
         if not bad or not self._run.request.all_or_nothing:
             return False
         why = f"all or nothing, and {', '.join(bad)} cannot take part"
-        self._end(*(result.skipped(host, why) for host in self._left()))
+        self._end(*(result.skipped(host.name, why) for host in self._left()))
         return True
 
     def _left(self) -> list[Host]:

@@ -48,10 +48,10 @@ def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> H
     )
 
 
-def skipped(host: Host, why: str) -> HostResult:
+def skipped(name: HostName, why: str) -> HostResult:
     """The result of a host that never began."""
     failure = Failure(kind="skipped", message=why, now="nothing was changed")
-    return HostResult(host=host.name, outcome=Outcome.SKIPPED, failure=failure)
+    return HostResult(host=name, outcome=Outcome.SKIPPED, failure=failure)
 
 
 def forgotten(name: HostName, why: str) -> HostResult:

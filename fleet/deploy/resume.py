@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
+from fleet.deploy.rollout import bug
+from fleet.deploy.run import told, until_interrupted
 from fleet.errors import HostError
-from fleet.events import HostFinished, RunFinished, RunStarted
+from fleet.events import HostFinished
 from fleet.host.program import HostProgram
 from fleet.machine.link import Link
 from fleet.steps.plan import Action, HostPlan
@@ -18,8 +20,9 @@ from fleet.steps.preflight import preflight
 if TYPE_CHECKING:
     from fleet.deploy.past import PastHost, PastRun
     from fleet.deploy.request import Run
+    from fleet.deploy.run import Interrupts
     from fleet.inventory import Host
-    from fleet.model import HostResult
+    from fleet.model import HostName, HostResult
 
 
 async def resume(run: Run, past: PastRun) -> int:
@@ -28,51 +31,81 @@ async def resume(run: Run, past: PastRun) -> int:
     A host that is still switching is followed; one that waits for a word is proven, and commits or goes back; one that
     has decided alone says what it did. One that had not begun stays as it is.
     """
-    names = tuple(past.hosts)
-    asked = run.request
-    started = RunStarted(
-        run=run.id, verb="resume", goal=asked.goal, hosts=names, watch=asked.watch, strict=asked.strict
-    )
-    run.emit(started)
-    results: list[HostResult] = []
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_settled(run, host)) for host in past.hosts.values()]
-    for task in tasks:
-        ended = task.result()
-        results.append(ended)
-        run.emit(HostFinished(host=ended.host, result=ended))
-    code = result.exit_code(results)
-    run.emit(RunFinished(run=run.id, exit_code=code, error=None, hosts=tuple(results)))
-    return code
+
+    async def work(results: dict[HostName, HostResult], interrupts: Interrupts) -> None:
+        taking_up = _TakingUp(run, past, results)
+        try:
+            await until_interrupted(run, interrupts, taking_up.all_hosts(), end_early=_nothing_new_begins)
+        finally:
+            taking_up.account_for_the_rest()
+
+    return await told(run, "resume", list(past.hosts), work)
 
 
-async def _settled(run: Run, past: PastHost) -> HostResult:
-    if past.is_settled and past.result is not None:
-        return past.result
-    host = next((known for name, known in run.inventory.hosts.items() if name == past.name), None)
-    if host is None:
-        return result.forgotten(past.name, "it is not in fleet.toml any more")
-    link = Link(run.logins, host)
-    try:
-        return await _follow(run, host, past, link)
-    finally:
-        await link.close()
+def _nothing_new_begins() -> None:
+    """Nor would anything without a Ctrl-C."""
 
 
-async def _follow(run: Run, host: Host, past: PastHost, link: Link) -> HostResult:
-    if past.closure is None or past.previous is None or not (past.begun or past.pushed):
-        return result.skipped(host, "the run ended before it began")
-    try:
-        facts = await preflight(link, host)
-    except HostError as error:
-        if past.begun:
-            return result.forgotten(host.name, f"not seen to the end: {error.message}")
-        return result.left_out(host, error)
-    plan = HostPlan(
-        host=host,
-        facts=dataclasses.replace(facts, running=past.previous),
-        closure=past.closure,
-        action=Action.SWITCH,
-        reboot=past.reboot,
-    )
-    return await HostRun(run, plan, link, HostProgram()).take_up(past.before, begun=past.begun)
+class _TakingUp:
+    """All hosts of an earlier run, at once: their deadlines do not wait. `results` fills as hosts end."""
+
+    def __init__(self, run: Run, past: PastRun, results: dict[HostName, HostResult]) -> None:
+        self._run = run
+        self._past = past
+        self._results = results
+
+    async def all_hosts(self) -> None:
+        """Every host has its outcome."""
+        async with asyncio.TaskGroup() as group:
+            for host in self._past.hosts.values():
+                group.create_task(self._one(host))
+
+    def account_for_the_rest(self) -> None:
+        """Hosts that nobody waits for any more are said to be left to themselves."""
+        for past in self._past.hosts.values():
+            if past.name in self._results:
+                continue
+            if past.begun:
+                self._finish(result.forgotten(past.name, "interrupted before its end was seen"))
+            else:
+                self._finish(result.skipped(past.name, "the run ended before the switch began"))
+
+    async def _one(self, past: PastHost) -> None:
+        try:
+            self._finish(await self._settled(past))
+        except Exception:  # a bug on one host must not cancel its neighbours, whose deadlines run
+            self._finish(bug(past.name, past.closure, begun=past.begun))
+
+    def _finish(self, ended: HostResult) -> None:
+        self._results[ended.host] = ended
+        self._run.emit(HostFinished(host=ended.host, result=ended))
+
+    async def _settled(self, past: PastHost) -> HostResult:
+        if past.is_settled and past.result is not None:
+            return past.result
+        host = self._run.inventory.hosts.get(past.name)
+        if host is None:
+            return result.forgotten(past.name, "it is not in fleet.toml any more")
+        link = Link(self._run.logins, host)
+        try:
+            return await self._follow(host, past, link)
+        finally:
+            await link.close()
+
+    async def _follow(self, host: Host, past: PastHost, link: Link) -> HostResult:
+        if past.closure is None or past.previous is None or not (past.begun or past.pushed):
+            return result.skipped(host.name, "the run ended before it began")
+        try:
+            facts = await preflight(link, host)
+        except HostError as error:
+            if past.begun:
+                return result.forgotten(host.name, f"not seen to the end: {error.message}")
+            return result.left_out(host, error)
+        plan = HostPlan(
+            host=host,
+            facts=dataclasses.replace(facts, running=past.previous),
+            closure=past.closure,
+            action=Action.SWITCH,
+            reboot=past.reboot,
+        )
+        return await HostRun(self._run, plan, link, HostProgram()).take_up(past.before, begun=past.begun)

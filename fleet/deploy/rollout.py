@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleet.deploy.request import Run
     from fleet.host.program import HostProgram
     from fleet.machine.link import Link
-    from fleet.model import HostName
+    from fleet.model import Closure, HostName
     from fleet.steps.plan import HostPlan
 
 
@@ -65,14 +65,14 @@ class Rollout:
         async with places:
             reason = self._stop_reason()
             if reason is not None:
-                self._finish(result.skipped(plan.host, reason))
+                self._finish(result.skipped(plan.host.name, reason))
                 return
             host_run = self.host_run(self.run, plan, self.links[plan.host.name], self.program)
             self._at_work[plan.host.name] = host_run
             try:
                 self._finish(await host_run.deploy())
             except Exception:  # a bug on one host must not cancel its neighbours in mid-switch
-                self._finish(_bug(plan, host_run))
+                self._finish(bug(plan.host.name, plan.closure, begun=host_run.begun))
 
     def _stop_reason(self) -> str | None:
         """Why no further host may begin."""
@@ -98,16 +98,17 @@ class Rollout:
                     why = "interrupted during the switch"
                     self._finish(result.in_doubt(plan, why, has_switched=host_run.has_switched))
                 else:
-                    self._finish(result.skipped(plan.host, "interrupted before it began"))
+                    self._finish(result.skipped(plan.host.name, "interrupted before it began"))
 
 
-def _bug(plan: HostPlan, host_run: HostRun) -> HostResult:
+def bug(name: HostName, closure: Closure | None, *, begun: bool) -> HostResult:
+    """The result of a host on which fleet itself failed, by the error that is being handled."""
     failure = Failure(
         kind="bug",
         message="fleet itself failed; this is a bug in fleet",
         said=tuple(traceback.format_exc().splitlines()),
-        now="in doubt; the host goes back by itself unless it committed" if host_run.begun else "nothing was changed",
-        hint=f"fleet status {plan.host.name}; please report this",
+        now="in doubt; the host goes back by itself unless it committed" if begun else "nothing was changed",
+        hint=f"fleet status {name}; please report this",
     )
-    outcome = Outcome.NEEDS_HUMAN if host_run.begun else Outcome.FAILED
-    return HostResult(host=plan.host.name, outcome=outcome, closure=plan.closure, failure=failure)
+    outcome = Outcome.NEEDS_HUMAN if begun else Outcome.FAILED
+    return HostResult(host=name, outcome=outcome, closure=closure, failure=failure)

@@ -22,7 +22,7 @@ from fleet.host.program import HostProgram, source
 from fleet.machine.link import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from fleet.deploy.request import Run
     from fleet.inventory import Host
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fleet.model import HostName, HostResult
 
     Agree = Callable[[Prepared], Awaitable[bool]]
+    Work = Callable[[dict[HostName, HostResult], "Interrupts"], Awaitable[None]]
 
 
 async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
@@ -37,21 +38,29 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
 
     `agree` is asked once, after the plan, when something would change; a no ends the run with nothing changed.
     """
-    names = tuple(host.name for host in hosts)
+
+    async def work(results: dict[HostName, HostResult], interrupts: Interrupts) -> None:
+        async with _links(run, hosts) as links, run.supply:
+            prepared = await Preparation(run, hosts, links, results).prepare()
+            await _change(run, prepared, links, results, interrupts, agree=agree)
+
+    return await told(run, run.request.verb, [host.name for host in hosts], work)
+
+
+async def told(run: Run, verb: str, names: Sequence[HostName], work: Work) -> int:
+    """The work is done, and the run told from its first event to its last. Returns the command's exit code.
+
+    `work` fills the results. The hosts that it ends without were never begun.
+    """
     asked = run.request
-    started = RunStarted(
-        run=run.id, verb=asked.verb, goal=asked.goal, hosts=names, watch=asked.watch, strict=asked.strict
+    run.emit(
+        RunStarted(run=run.id, verb=verb, goal=asked.goal, hosts=tuple(names), watch=asked.watch, strict=asked.strict)
     )
-    run.emit(started)
     results: dict[HostName, HostResult] = {}
     error: FleetError | None = None
     try:
         with _interrupts() as interrupts:
-            async with _links(run, hosts) as links, run.supply:
-                preparation = Preparation(run, hosts, links)
-                results = preparation.results
-                prepared = await preparation.prepare()
-                await _change(run, prepared, links, results, interrupts, agree=agree)
+            await work(results, interrupts)
     except FleetError as caught:
         error = caught
     except asyncio.CancelledError:
@@ -60,10 +69,10 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
         said = traceback.format_exc().splitlines()
         error = FleetError("fleet itself failed; this is a bug in fleet", said=said, hint="please report this")
     if error is not None:
-        _skip_rest(run, hosts, results, "not begun")
+        _skip_rest(run, names, results, "not begun")
     elif run.interrupt.asked:
-        _skip_rest(run, hosts, results, "interrupted before it began")
-    ended = tuple(results[host.name] for host in hosts if host.name in results)
+        _skip_rest(run, names, results, "interrupted before it began")
+    ended = tuple(results[name] for name in names if name in results)
     code = result.exit_code(ended, error=error, interrupted=run.interrupt.asked)
     run.emit(RunFinished(run=run.id, exit_code=code, error=error.failure() if error else None, hosts=ended))
     return code
@@ -84,7 +93,7 @@ async def _change(
     if await agree(prepared):
         await _roll_out(run, prepared, links, results, interrupts)
     else:
-        _skip_rest(run, [plan.host for plan in prepared.plans], results, "not begun: the answer was no")
+        _skip_rest(run, [plan.host.name for plan in prepared.plans], results, "not begun: the answer was no")
 
 
 @contextlib.asynccontextmanager
@@ -103,10 +112,17 @@ async def _roll_out(
     results: dict[HostName, HostResult],
     interrupts: Interrupts,
 ) -> None:
-    """All hosts have ended. Ctrl-C once: no further host begins. Twice: hosts at work are left to themselves."""
+    """All hosts have ended."""
     program = HostProgram(await store_program(run.here))
     rollout = Rollout(run, prepared.waves, links, program, results=results)
-    task = asyncio.ensure_future(rollout.roll_out())
+    await until_interrupted(run, interrupts, rollout.roll_out(), end_early=rollout.end_early)
+
+
+async def until_interrupted(
+    run: Run, interrupts: Interrupts, work: Coroutine[None, None, None], *, end_early: Callable[[], None]
+) -> None:
+    """The work has ended. Ctrl-C once: it ends early. Twice: it is cancelled, and hosts are left to themselves."""
+    task = asyncio.create_task(work)
 
     def interrupt() -> None:
         if run.interrupt.asked:
@@ -114,7 +130,7 @@ async def _roll_out(
         else:
             run.interrupt.asked = True
             run.emit(RunInterrupted())
-            rollout.end_early()
+            end_early()
 
     interrupts.act = interrupt
     with contextlib.suppress(asyncio.CancelledError):
@@ -159,9 +175,9 @@ async def store_program(here: Machine) -> str:
     return added.stdout.strip()
 
 
-def _skip_rest(run: Run, hosts: Sequence[Host], results: dict[HostName, HostResult], why: str) -> None:
+def _skip_rest(run: Run, names: Sequence[HostName], results: dict[HostName, HostResult], why: str) -> None:
     """Every host has a result."""
-    for host in hosts:
-        if host.name not in results:
-            results[host.name] = result.skipped(host, why)
-            run.emit(HostFinished(host=host.name, result=results[host.name]))
+    for name in names:
+        if name not in results:
+            results[name] = result.skipped(name, why)
+            run.emit(HostFinished(host=name, result=results[name]))

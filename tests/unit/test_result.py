@@ -76,7 +76,7 @@ def test_host_is_deferred_only_when_unreachable_and_allowed(offline: str, error:
 
 
 def test_skipped_host_says_why() -> None:
-    found = result.skipped(host(), "because")
+    found = result.skipped(WEB, "because")
     assert (found.outcome, found.failure) == (
         Outcome.SKIPPED, Failure(kind="skipped", message="because", now="nothing was changed"),
     )  # fmt: skip

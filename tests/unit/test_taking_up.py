@@ -1,0 +1,157 @@
+"""A run that is taken up again: each host's truth, whatever becomes of the others and of us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, Any, cast
+
+from fleet.deploy.past import PastHost, PastRun
+from fleet.deploy.request import Request
+from fleet.deploy.resume import resume
+from fleet.errors import UnreachableError
+from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted
+from fleet.machine import Output
+from fleet.model import Goal, HostName, HostResult, Outcome
+from tests.fakes import Answers, Events, FakeLink, Says, asks, runs, said
+from tests.unit import builders
+from tests.unit.builders import NEW, OLD, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from fleet.inventory import Host
+    from fleet.machine.login import Logins
+
+KEPT, HUMAN, SKIPPED = Outcome.KEPT, Outcome.NEEDS_HUMAN, Outcome.SKIPPED
+OPEN = {"running": NEW, "open_run": RUN, "open_state": "switched", "open_new": NEW, "open_old": OLD}
+
+
+class World:
+    """Hosts that an earlier process had begun to switch, and this one takes up."""
+
+    def __init__(self, tmp_path: Path, *names: str, more: str = "", verb: str = "deploy", **keys: Any) -> None:
+        self.inventory = builders.inventory(*names, more=f"[defaults]\nsettle = '0s'\n{more}")
+        self.links = {host.name: self._link(host) for host in self.inventory.hosts.values()}
+        hosts = {name: PastHost(name, closure=NEW, previous=OLD, pushed=True, begun=True) for name in self.links}
+        self.past = PastRun(id=RUN, folder=tmp_path, verb=verb, hosts=hosts)
+        self.events = Events()
+        request = Request(verb=verb, goal=Goal.SWITCH, **keys)
+        self.run = builders.run(
+            self.events, inventory=self.inventory, request=request, folder=tmp_path, logins=cast("Logins", self)
+        )
+        self.interrupts: dict[type[Event], int] = {}
+
+    def _link(self, host: Host) -> FakeLink:
+        return FakeLink(
+            host,
+            (asks("facts"), said(**OPEN)),
+            (asks("unroot"), said(done="yes")),
+            (asks("watch"), [said(state="switched", running=NEW, status=0), said(state="committed", running=NEW)]),
+            (asks("look"), said(state="switched", running=NEW)),
+            (asks("word"), said(state="committing", accepted="yes")),
+        )
+
+    def on(self, name: str, verb: str, answers: Answers) -> None:
+        """What a host answers otherwise."""
+        link = self.links[HostName(name)]
+        link.table = [(asks(verb), answers), *link.table]
+
+    @contextlib.asynccontextmanager
+    async def connect(self, host: Host) -> AsyncIterator[FakeLink]:
+        """See `Logins.connect`."""
+        if self.links[host.name].is_lost:
+            raise UnreachableError(host.name, "no connection")
+        yield self.links[host.name]
+
+    async def resume(self) -> int:
+        def emit(event: Event) -> None:
+            self.events(event)
+            if self.interrupts.get(type(event), 0):
+                self.interrupts[type(event)] -= 1
+                os.kill(os.getpid(), signal.SIGINT)
+
+        object.__setattr__(self.run, "emit", emit)
+        return await resume(self.run, self.past)
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What the last event says of each host; each has been told before, once."""
+        (end,) = self.events.of(RunFinished)
+        assert self.events.index(end) == len(self.events) - 1
+        assert end.run == RUN
+        assert sorted(event.host for event in self.events.of(HostFinished)) == sorted(one.host for one in end.hosts)
+        return {one.host: one.outcome for one in end.hosts}
+
+    def failure(self, name: str) -> str:
+        """The kind of the host's failure."""
+        failure = next(event.result.failure for event in self.events.of(HostFinished) if event.host == name)
+        return failure.kind if failure else ""
+
+
+async def test_hosts_that_wait_for_a_word_are_proven_and_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    assert await world.resume() == 0
+    assert world.outcomes == {"a": KEPT, "b": KEPT}
+    assert world.events.of(RunStarted)[0].verb == "resume"
+
+
+async def test_bug_on_one_host_does_not_cancel_the_others(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.on("a", "facts", ZeroDivisionError("oops"))
+    assert await world.resume() == 4
+    assert world.outcomes == {"a": HUMAN, "b": KEPT}
+    assert world.failure("a") == "bug"
+
+
+async def test_host_is_told_of_as_it_ends(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.on("a", "look", [Says(seconds=0.2, stdout=b"state=switched\n"), said(state="switched", running=NEW)])
+    await world.resume()
+    assert [event.host for event in world.events.of(HostFinished)] == ["b", "a"]
+
+
+async def test_interrupt_changes_nothing_as_nothing_new_would_begin(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    world.interrupts = {PhaseStarted: 1}
+    assert await world.resume() == 130
+    assert world.outcomes == {"a": KEPT, "b": KEPT}
+    assert len(world.events.of(RunInterrupted)) == 1
+
+
+async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", "c")
+    world.past.hosts[HostName("c")].begun = False
+    world.on("a", "look", Says(seconds=60))
+    world.on("c", "unroot", Says(seconds=60))
+    world.interrupts = {PhaseStarted: 1, HostFinished: 1}
+    assert await world.resume() == 4
+    assert world.outcomes == {"a": HUMAN, "b": KEPT, "c": SKIPPED}
+    assert world.failure("a") == "in_doubt"
+
+
+async def test_host_that_is_settled_is_not_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.past.hosts[HostName("a")].result = HostResult(host=HostName("a"), outcome=KEPT)
+    assert await world.resume() == 0
+    assert world.links[HostName("a")].ran == []
+
+
+async def test_host_that_is_not_in_the_inventory_any_more_stays_in_doubt(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    gone = HostName("gone")
+    world.past.hosts[gone] = PastHost(gone, begun=True)
+    assert await world.resume() == 4
+    assert world.outcomes == {"a": KEPT, "gone": HUMAN}
+
+
+async def test_strict_rollback_is_stopped_by_its_checks_also_when_it_is_taken_up(tmp_path: Path) -> None:
+    check = "[[defaults.checks]]\nname = 'ok'\ncommand = 'ok'\nwithin = '100ms'\n"
+    for strict, word in ((True, "abandon"), (False, "confirm")):
+        world = World(tmp_path, "a", more=check, verb="rollback", strict=strict)
+        link = world.links[HostName("a")]
+        link.table.append((runs("sh", "-c", "ok"), Output(status=1)))
+        await world.resume()
+        assert [command.argv[5].split()[0] for command in link.ran if asks("word")(command)] == [word]
