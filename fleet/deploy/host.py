@@ -58,9 +58,14 @@ class HostRun:
         """How the host ended. Expected failures are results; only bugs raise."""
         return await self._ended(self._deploy())
 
-    async def take_up(self, before: dict[str, Answer], *, begun: bool) -> HostResult:
-        """How the host ended, whose run an earlier process began; `before` is what its checks said then."""
+    async def take_up(self, before: dict[str, Answer], *, begun: bool, heard: bool) -> HostResult:
+        """How the host ended, whose run an earlier process began; `before` is what its checks said then.
+
+        `heard` says whether the host is known to have begun, and not only to have been asked.
+        """
         self.begun = begun
+        if not heard:
+            self._lost = UnreachableError(self._plan.host.name, "the controller was lost before the switch began")
         return await self._ended(self._take_up(before) if begun else self._give_up())
 
     async def _take_up(self, before: dict[str, Answer]) -> HostResult:
@@ -151,9 +156,9 @@ class HostRun:
 
     async def _prove(self, view: View, before: dict[str, Answer]) -> Verdict:
         plan = self._plan
-        if view.state == "unknown":
+        if view.state == "unknown" and self._lost is not None:
             self.begun = False
-            raise self._lost or UnreachableError(plan.host.name, "connection lost before the switch began")
+            raise self._lost
         if view.state != "switched":
             return prove.Decided(view)
         self.has_switched = True
@@ -192,8 +197,7 @@ class HostRun:
             case "stuck":
                 ended = result.stuck(plan, end, await self._evidence(end, verdict, said))
                 return result.with_bundle(ended, await self._bundle(end, said))
-        why = f"the host knows nothing of run {self._run.id} any more"
-        return result.in_doubt(plan, why, has_switched=self.has_switched)
+        return result.replaced(plan, self._run.id)
 
     async def _bundle(self, end: View, said: list[str]) -> Path | None:
         return await write_bundle(self._run, self._link, self._plan, since=end.since, said=said, asked=self._asked)

@@ -27,6 +27,8 @@ class PastHost:
     """Whether a push began: roots of the run may be on the host."""
     begun: bool = False
     """Whether the host may have begun to switch."""
+    heard: bool = False
+    """Whether it has shown that it had begun."""
     before: dict[str, Answer] = field(default_factory=dict)
     """What the checks said before the switch."""
     result: HostResult | None = None
@@ -99,6 +101,9 @@ def _note_host(host: PastHost, event: dict[str, Any]) -> None:
         case "phase_started":
             host.pushed = host.pushed or event["phase"] == Phase.PUSH
             host.begun = host.begun or event["phase"] == Phase.SWITCH
+            host.heard = host.heard or event["phase"] in (Phase.PROVE, Phase.COMMIT, Phase.REVERT)
+        case "host_switched":
+            host.heard = True
         case "check_reported" if event["stage"] == "before":
             name = event["check"]
             host.before[name] = Answer(check=name, passed=event["passed"], said=event["answer"], seconds=0.0)

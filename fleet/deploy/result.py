@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fleet.errors import FleetError
     from fleet.host.answers import HostFacts, View
     from fleet.inventory import Host
-    from fleet.model import Closure, HostName
+    from fleet.model import Closure, HostName, RunId
     from fleet.steps.plan import HostPlan
 
 NIX_FAILED = (EvaluationError.kind, BuildError.kind)
@@ -157,6 +157,17 @@ def in_doubt(plan: HostPlan, why: str, *, has_switched: bool) -> HostResult:
         message=why,
         now=f"unless it committed, it goes back to {plan.facts.running} by itself within {seconds:g} s",
         hint=f"fleet status {plan.host.name} tells as soon as the host can be reached",
+    )
+    return _bad(plan, Outcome.NEEDS_HUMAN, failure)
+
+
+def replaced(plan: HostPlan, run: RunId) -> HostResult:
+    """The result of a host that began to switch and has forgotten how that ended."""
+    failure = Failure(
+        kind="replaced",
+        message=f"the host knows nothing of run {run} any more: a later run has replaced its record",
+        now="whatever the later run has left there",
+        hint=f"fleet status {plan.host.name} tells what it runs; fleet runs tells of later runs from here",
     )
     return _bad(plan, Outcome.NEEDS_HUMAN, failure)
 

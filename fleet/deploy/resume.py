@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from fleet.deploy.past import PastHost, PastRun
     from fleet.deploy.request import Run
     from fleet.deploy.run import Interrupts
+    from fleet.host.answers import HostFacts
     from fleet.inventory import Host
-    from fleet.model import HostName, HostResult
+    from fleet.model import HostName, HostResult, RunId
 
 
 async def resume(run: Run, past: PastRun) -> int:
@@ -93,14 +94,15 @@ class _TakingUp:
             await link.close()
 
     async def _follow(self, host: Host, past: PastHost, link: Link) -> HostResult:
-        if past.closure is None or past.previous is None or not (past.begun or past.pushed):
-            return result.skipped(host.name, "the run ended before it began")
         try:
             facts = await preflight(link, host)
         except HostError as error:
             if past.begun:
                 return result.forgotten(host.name, f"not seen to the end: {error.message}")
             return result.left_out(host, error)
+        _believe(facts, past, self._run.id)
+        if past.closure is None or past.previous is None or not (past.begun or past.pushed):
+            return result.skipped(host.name, "the run ended before it began")
         plan = HostPlan(
             host=host,
             facts=dataclasses.replace(facts, running=past.previous),
@@ -108,4 +110,17 @@ class _TakingUp:
             action=Action.SWITCH,
             reboot=past.reboot,
         )
-        return await HostRun(self._run, plan, link, HostProgram()).take_up(past.before, begun=past.begun)
+        host_run = HostRun(self._run, plan, link, HostProgram())
+        return await host_run.take_up(past.before, begun=past.begun, heard=past.heard)
+
+
+def _believe(facts: HostFacts, past: PastHost, run: RunId) -> None:
+    """What the host says of the run, our own file adds to: its last lines may have been lost, to a full disk say."""
+    for there in (facts.transaction, facts.last):
+        if there is None:
+            continue
+        if there.run == run:
+            past.begun = past.heard = True
+            past.closure, past.previous = there.new, there.old
+        elif there.run > run:  # a later run, which replaces the record of this one
+            past.heard = past.begun

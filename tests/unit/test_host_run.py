@@ -141,7 +141,7 @@ async def test_host_that_went_back_by_itself_is_not_proven_again() -> None:
     [
         ("superseded", Outcome.FAILED, "superseded"),
         ("stuck", Outcome.NEEDS_HUMAN, "stuck"),
-        ("unknown", Outcome.NEEDS_HUMAN, "in_doubt"),
+        ("unknown", Outcome.NEEDS_HUMAN, "replaced"),
     ],
 )
 def test_other_ends(state: str, outcome: Outcome, kind: str) -> None:
@@ -216,6 +216,16 @@ def test_host_that_is_lost_in_the_switch_is_in_doubt(error: Exception) -> None:
         assert case.asked("unroot") == []
 
     test()
+
+
+@in_no_time
+async def test_host_that_began_and_has_forgotten_it_was_changed() -> None:
+    case = Case(watch=said(state="unknown", running=NEW))
+    found = await case.deploy()
+    assert found.failure is not None
+    assert (found.outcome, found.failure.kind) == (Outcome.NEEDS_HUMAN, "replaced")
+    assert "a later run has replaced its record" in found.failure.message
+    assert case.asked("unroot") == []
 
 
 @in_no_time

@@ -51,3 +51,13 @@ def test_host_is_settled_when_nothing_can_change_it_any_more(
 ) -> None:
     run = read(tmp_path, STARTED, SWITCH, end)
     assert (run.hosts[WEB].is_settled, run.is_open) == (is_settled, not is_settled)
+
+
+@pytest.mark.parametrize(
+    ("phase", "begun", "heard"), [("push", False, False), ("switch", True, False), ("prove", True, True)]
+)
+def test_host_that_was_asked_need_not_have_begun(tmp_path: Path, phase: str, *, begun: bool, heard: bool) -> None:
+    phases = [Phase.PUSH, Phase.SWITCH, Phase.PROVE]
+    events = [PhaseStarted(host=WEB, phase=one) for one in phases[: phases.index(Phase(phase)) + 1]]
+    host = read(tmp_path, STARTED, *events).hosts[WEB]
+    assert (host.pushed, host.begun, host.heard) == (True, begun, heard)

@@ -7,6 +7,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from fleet.deploy.past import PastHost, PastRun
 from fleet.deploy.request import Request
 from fleet.deploy.resume import resume
@@ -125,6 +127,7 @@ async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b", "c")
     world.past.hosts[HostName("c")].begun = False
     world.on("a", "look", Says(seconds=60))
+    world.on("c", "facts", said(running=OLD))
     world.on("c", "unroot", Says(seconds=60))
     world.interrupts = {PhaseStarted: 1, HostFinished: 1}
     assert await world.resume() == 4
@@ -155,3 +158,36 @@ async def test_strict_rollback_is_stopped_by_its_checks_also_when_it_is_taken_up
         link.table.append((runs("sh", "-c", "ok"), Output(status=1)))
         await world.resume()
         assert [command.argv[5].split()[0] for command in link.ran if asks("word")(command)] == [word]
+
+
+async def test_host_that_says_it_has_begun_is_believed_whatever_was_written_here(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", "c")
+    for past in world.past.hosts.values():
+        past.begun = past.pushed = False
+        past.closure = past.previous = None
+    world.on("b", "facts", said(running=NEW, last_run=RUN, last_state="committed", last_new=NEW, last_old=OLD))
+    world.on("b", "watch", said(state="committed", running=NEW))
+    world.on("c", "facts", said(running=OLD, last_run="20200101T000000-000000"))
+    assert await world.resume() == 1
+    assert world.outcomes == {"a": KEPT, "b": KEPT, "c": SKIPPED}
+    assert {one.previous for one in world.events.of(RunFinished)[0].hosts} == {OLD, None}
+
+
+@pytest.mark.parametrize(
+    ("last", "heard", "outcome", "kind"),
+    [
+        ("", False, Outcome.FAILED, "unreachable"),
+        ("20200101T000000-000000", False, Outcome.FAILED, "unreachable"),
+        ("", True, HUMAN, "replaced"),
+        ("20990101T000000-000000", False, HUMAN, "replaced"),
+    ],
+)
+async def test_host_that_knows_nothing_of_the_run(
+    tmp_path: Path, last: str, outcome: Outcome, kind: str, *, heard: bool
+) -> None:
+    world = World(tmp_path, "a")
+    world.past.hosts[HostName("a")].heard = heard
+    world.on("a", "facts", said(running=OLD, last_run=last))
+    world.on("a", "watch", said(state="unknown", running=OLD))
+    await world.resume()
+    assert (world.outcomes, world.failure("a")) == ({"a": outcome}, kind)
