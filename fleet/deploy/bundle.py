@@ -45,15 +45,19 @@ async def write_bundle(
     bundle that cannot be written must not change it.
     """
     folder = run.folder / plan.host.name
-    with contextlib.suppress(OSError):
-        folder.mkdir(exist_ok=True)
-        (folder / "said.txt").write_text("".join(f"{line}\n" for line in said))
-        (folder / "checks.json").write_text(json.dumps([asdict(answer) for answer in asked], indent=1))
+    # Whatever is raised, by a disk, by a host or by a bug here: it would be told instead of the outcome.
+    with contextlib.suppress(Exception):
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _write(folder / "said.txt", "".join(f"{line}\n" for line in said))
+        _write(folder / "checks.json", json.dumps([asdict(answer) for answer in asked], indent=1))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(_from_host(run, machine, folder, since), _difference(run, machine, plan, folder))
-        return folder
-    return None
+    return folder if folder.is_dir() else None
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="replace")
 
 
 async def _from_host(run: Run, machine: Machine, folder: Path, since: int) -> None:
@@ -61,11 +65,11 @@ async def _from_host(run: Run, machine: Machine, folder: Path, since: int) -> No
         with contextlib.suppress(HostError):
             argv = ("sh", "-c", f"{script} 2>&1", "sh", run.id, str(since))
             output = await machine.run(Command(argv=argv, timeout=PATIENCE))
-            (folder / name).write_text(output.stdout)
+            _write(folder / name, output.stdout)
 
 
 async def _difference(run: Run, machine: Machine, plan: HostPlan, folder: Path) -> None:
     """What the new system would have changed, where it is in the local store."""
     with contextlib.suppress(FleetError):
         diff = await read_diff(machine, plan.facts.running, run.here, plan.closure)
-        (folder / "diff.txt").write_text("".join(f"{line}\n" for line in diff_lines(plan.host.name, diff)))
+        _write(folder / "diff.txt", "".join(f"{line}\n" for line in diff_lines(plan.host.name, diff)))

@@ -229,6 +229,18 @@ async def test_host_that_began_and_has_forgotten_it_was_changed() -> None:
 
 
 @in_no_time
+async def test_evidence_that_cannot_be_had_changes_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("fleet.steps.evidence.lines", broken)
+    ended = said(state="reverted", running=OLD, blame="found", reason="x", line="cannot bind")
+    found = await Case(watch=[SWITCHED, ended]).deploy()
+    assert found.failure is not None
+    assert (found.outcome, found.failure.said) == (Outcome.ROLLED_BACK, ("cannot bind",))
+
+
+@in_no_time
 async def test_push_only_stages() -> None:
     case = Case()
     found = await case.deploy(verb="push")

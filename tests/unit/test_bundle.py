@@ -1,0 +1,39 @@
+"""The failure bundle: what could be had is there, and what could not changes nothing."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, cast
+
+from fleet.checks import Answer
+from fleet.deploy.bundle import write_bundle
+from fleet.machine import Output
+from tests.fakes import FakeMachine, runs
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAID = ("grün → \udce9",)
+ASKED = (Answer(check="web", passed=False, said="503", seconds=0.1),)
+
+
+async def write(folder: Path, answer: Output | Exception) -> Path | None:
+    machine = FakeMachine((runs("sh"), answer), (runs("nix"), answer), (runs("nix-store"), answer))
+    run = builders.run(here=machine, folder=folder)
+    return await write_bundle(run, machine, builders.plan(), since=1, said=SAID, asked=ASKED)
+
+
+async def test_bundle_has_what_was_said_for_nobody_else_to_read(tmp_path: Path) -> None:
+    folder = await write(tmp_path, Output(status=0, stdout="→\n"))
+    assert folder is not None
+    assert (folder / "said.txt").read_text(encoding="utf-8") == "grün → ?\n"
+    assert (folder / "df.txt").read_text(encoding="utf-8") == "→\n"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+async def test_bundle_never_raises(tmp_path: Path) -> None:
+    folder = await write(tmp_path, cast("Exception", ZeroDivisionError("a bug")))
+    assert folder is not None
+    assert (folder / "checks.json").exists()
+    assert await write(tmp_path / "not there", Output(status=0)) is None
