@@ -26,6 +26,8 @@ RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""
 REVERT_ALLOWANCE = 180.0
 """Seconds that a host gets to go back after its deadline, before a silent one is a person's business."""
+BOOT_ALLOWANCE = 1800.0
+"""Seconds in which a host has set the profile and installed the boot loader, and taken both back, at their limits."""
 
 LOST = (UnreachableError, CommandFailedError)
 """After these nobody knows whether the host has done what it was asked."""
@@ -71,10 +73,14 @@ class Follower:
         """The first view that is `done`. Raises the last `HostError` after `patience` seconds without one answer.
 
         Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
+        One that answers for ever and comes to no end is given up too, as unreachable.
         """
         state = "switching"
         heard = now()
+        limit = heard + self._longest
         while True:
+            if now() > limit:
+                raise UnreachableError(self.order.host.name, f"still {state} after {self._longest:g} s")
             try:
                 view = await self._watch(state)
                 heard = now()
@@ -88,6 +94,12 @@ class Follower:
             self._tell(view)
             if done(view):
                 return view
+
+    @property
+    def _longest(self) -> float:
+        """Seconds in which a host is through, from whatever state: forward takes one activation, back up to two."""
+        host = self.order.host
+        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE + REVERT_ALLOWANCE
 
     async def _watch(self, state: str) -> View:
         call = self.program.call("watch", self.order.run, state, self.cursor)

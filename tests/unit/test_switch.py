@@ -12,7 +12,7 @@ from fleet.host.program import HostProgram, Order
 from fleet.inventory import Host
 from fleet.model import Closure, Goal, HostName, Phase, RunId
 from fleet.steps.switch import Follower, begin
-from tests.fakes import Answers, Events, FakeMachine, asks, in_no_time, said
+from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, said
 
 WEB = HostName("web-1")
 HOST = Host(name=WEB)
@@ -113,3 +113,12 @@ async def test_host_that_stays_silent_is_given_up_after_its_deadline() -> None:
 async def test_each_answer_renews_the_patience() -> None:
     follow, _, _ = follower([LOST] * 400 + [said(state="reverting")] + [LOST] * 400 + [said(state="reverted")])
     assert (await follow.follow_to_end()).state == "reverted"
+
+
+@in_no_time
+async def test_host_that_answers_for_ever_is_given_up_too() -> None:
+    follow, _, _ = follower(Says(seconds=20, stdout=b"state=reverting\n"))
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(UnreachableError, match="still reverting after"):
+        await follow.follow_to_end()
+    assert 3 * HOST.activation_timeout <= asyncio.get_running_loop().time() - started < 2 * 3600
