@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, TextIO
 from fleet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fleet.model import RunId
 
 KEEP = 20
-"""Runs whose folders, and with them the roots of what they built, outlive the next run. Those under way do too."""
+"""Runs whose folders, and with them the roots of what they built, outlive the next run. Those under way do too, and
+those that `fleet resume` can still settle."""
 
 ELSEWHERE = "set XDG_STATE_HOME to a folder that can be written"
 
@@ -29,17 +30,19 @@ def state_folder(fleet: str, environment: Mapping[str, str] = os.environ) -> Pat
     return root / "fleet" / fleet
 
 
-def new_run_folder(state: Path, run: RunId) -> Path:
-    """The run's own folder, which now exists; the oldest ones beyond `KEEP` are gone."""
+def new_run_folder(state: Path, run: RunId, *, is_open: Callable[[Path], bool]) -> Path:
+    """The run's own folder, which now exists; the oldest ones beyond `KEEP` are gone, but for those that are open."""
     folder = state / "runs" / run
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, mode=0o700)  # journals of hosts come here, and what checks were answered
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be made: {error.strerror}", hint=ELSEWHERE) from error
     _hold(folder)
     for old in sorted(folder.parent.iterdir())[:-KEEP]:
         with contextlib.suppress(OSError):
             _hold(old, briefly=True)
+            if is_open(old):
+                continue
             shutil.rmtree(old)
     return folder
 

@@ -29,12 +29,13 @@ def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> in
     fleet build gpu-01
     """
     from fleet import runs
+    from fleet.deploy.past import is_open
     from fleet.deploy.request import new_run_id
     from fleet.output import open_output
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    folder = runs.new_run_folder(runs.state_folder(inventory.name), new_run_id())
+    folder = runs.new_run_folder(runs.state_folder(inventory.name), new_run_id(), is_open=is_open)
     terminal = sys.stderr.isatty()
     with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
         closures = asyncio.run(closures_of(inventory, hosts, folder=folder, emit=output))

@@ -66,13 +66,14 @@ def _carry_out(
     request: Request, inventory: Inventory, hosts: Sequence[Host], logins: Logins, output: Output, *, asks: bool
 ) -> int:
     from fleet import runs
+    from fleet.deploy.past import is_open
     from fleet.deploy.request import Run, new_run_id
     from fleet.deploy.run import execute
     from fleet.machine.local import LocalMachine
     from fleet.output.jsonl import JsonLines
 
     run_id = new_run_id()
-    folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id)
+    folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id, is_open=is_open)
     record = runs.open_record(folder)
     planned = Planned()
 

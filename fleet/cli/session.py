@@ -66,7 +66,7 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
 
     from fleet.machine.ssh import Secret
 
-    given = os.environ.get(PASSWORD_VARIABLE)
+    given = os.environ.pop(PASSWORD_VARIABLE, None)  # Nix, git and ssh's own helpers need not know it
     if given is not None:
         return Secret(given)
     names = ", ".join(host.name for host in asking)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +67,24 @@ def past_runs(state: Path) -> list[PastRun]:
     """All runs whose folders are still there, newest first."""
     folder = state / "runs"
     found = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
-    return [read_run(one) for one in found if (one / "events.jsonl").is_file()]
+    return [read_run(one) for one in found if os.path.isfile(one / "events.jsonl")]  # noqa: PTH113 - that one may raise
+
+
+def is_open(folder: Path) -> bool:
+    """Whether the truth about some host of the run of this folder is still to be learned."""
+    return read_run(folder).is_open
 
 
 def read_run(folder: Path) -> PastRun:
-    """The run of this folder. A last line that was cut when the controller died is left out."""
+    """The run of this folder, as far as its file can be read.
+
+    Left out are a last line that was cut when the controller died, and what another version of fleet wrote otherwise.
+    """
     run = PastRun(id=RunId(folder.name), folder=folder)
-    for line in (folder / "events.jsonl").read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            _note(run, json.loads(line))
+    with contextlib.suppress(OSError):
+        for line in (folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                _note(run, json.loads(line))
     return run
 
 

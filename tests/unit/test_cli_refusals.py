@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,7 @@ def test_sudo_password_comes_from_the_environment_where_nobody_can_be_asked(
     logins = session.logins(inventory, hosts)
     assert list(logins.sudo_passwords) == [HostName("b")]
     assert "hunter2" not in repr(logins)
+    assert "FLEET_SUDO_PASSWORD" not in os.environ  # children inherit that
 
 
 def test_sudo_password_is_asked_for_once(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.deploy.past import PastRun, read_run
+from fleet.deploy.past import PastRun, is_open, past_runs, read_run
 from fleet.events import Event, HostFinished, PhaseStarted, RunStarted, event_json
 from fleet.model import Failure, Goal, HostName, HostResult, Outcome, Phase
 from tests.unit.builders import RUN
@@ -61,3 +61,14 @@ def test_host_that_was_asked_need_not_have_begun(tmp_path: Path, phase: str, *, 
     events = [PhaseStarted(host=WEB, phase=one) for one in phases[: phases.index(Phase(phase)) + 1]]
     host = read(tmp_path, STARTED, *events).hosts[WEB]
     assert (host.pushed, host.begun, host.heard) == (True, begun, heard)
+
+
+def test_run_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
+    for name, text in (("1", '{"event": "run_started"}\n[]\n7\n{"event": "run_fin'), ("2", ""), ("3", None)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        if text is not None:
+            (tmp_path / "runs" / name / "events.jsonl").write_text(text)
+    (tmp_path / "runs" / "4").symlink_to("4")
+    read(tmp_path / "runs" / "3", STARTED, SWITCH)
+    assert [(run.id, run.verb) for run in past_runs(tmp_path)] == [("3", "rollback"), ("2", ""), ("1", "")]
+    assert [is_open(tmp_path / "runs" / name) for name in ("1", "3", "4")] == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -17,19 +18,35 @@ if TYPE_CHECKING:
 
 HOLD = """
 import sys; from pathlib import Path; from fleet import runs
-runs.new_run_folder(Path(sys.argv[1]), "00000000T000000-000000"); print("held", flush=True); sys.stdin.read()
+runs.new_run_folder(Path(sys.argv[1]), "00000000T000000-000000", is_open=bool)
+print("held", flush=True); sys.stdin.read()
 """
+
+
+def none(_: Path) -> bool:
+    return False
 
 
 def test_oldest_runs_go_and_the_newest_stay(tmp_path: Path) -> None:
     for number in range(runs.KEEP + 3):
         (tmp_path / f"runs/2026{number:04}").mkdir(parents=True)
-    newest = runs.new_run_folder(tmp_path, RunId("2027"))
+    newest = runs.new_run_folder(tmp_path, RunId("2027"), is_open=none)
     assert newest.is_dir()
     assert sorted(path.name for path in newest.parent.iterdir()) == [
         *(f"2026{number:04}" for number in range(4, runs.KEEP + 3)),
         "2027",
     ]
+
+
+def test_run_that_is_open_outlives_any_number_of_runs(tmp_path: Path) -> None:
+    for number in range(runs.KEEP + 3):
+        (tmp_path / f"runs/2026{number:04}").mkdir(parents=True)
+    runs.new_run_folder(tmp_path, RunId("2027"), is_open=lambda folder: folder.name == "20260001")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir())[:2] == ["20260001", "20260004"]
+
+
+def test_folder_of_a_run_is_for_nobody_else_to_read(tmp_path: Path) -> None:
+    assert stat.S_IMODE(runs.new_run_folder(tmp_path, RunId("1"), is_open=none).stat().st_mode) == 0o700
 
 
 def test_run_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(tmp_path: Path) -> None:
@@ -38,10 +55,10 @@ def test_run_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(t
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         for number in range(runs.KEEP + 1):
-            runs.new_run_folder(tmp_path, RunId(f"2026{number:04}"))
+            runs.new_run_folder(tmp_path, RunId(f"2026{number:04}"), is_open=none)
         assert (tmp_path / "runs/00000000T000000-000000").is_dir()
         other.communicate()
-    runs.new_run_folder(tmp_path, RunId("2027"))
+    runs.new_run_folder(tmp_path, RunId("2027"), is_open=none)
     assert not (tmp_path / "runs/00000000T000000-000000").exists()
 
 
@@ -54,5 +71,5 @@ def test_state_is_where_xdg_says_or_below_home(tmp_path: Path, monkeypatch: pyte
 def test_place_that_cannot_be_written_says_where_to_go(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(ConfigError) as caught:
-        runs.new_run_folder(tmp_path, RunId("1"))
+        runs.new_run_folder(tmp_path, RunId("1"), is_open=none)
     assert "XDG_STATE_HOME" in caught.value.hint
