@@ -184,9 +184,6 @@ esac
 """
 
 
-@pytest.mark.xfail(
-    reason="fleet-host: a word is left in the transaction that is open by then, not in the one looked at"
-)
 def test_word_that_is_late_by_a_whole_run_does_not_reach_the_next(subject: Subject) -> None:
     first = to_switched(subject)
     subject.sh("rm -rf /run/stall && mkdir /run/stall")

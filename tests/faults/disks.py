@@ -47,7 +47,6 @@ FAULTS = (
         name="nix full",
         prepare=own_disk("/nix"),
         strike=full("/nix"),
-        xfail={"reverting": "fleet-host: finish leaves half a record in /nix/var/fleet/.last when the disk is full"},
         rows={
             "reverting": GONE_BACK,
             "push": NO_ROOM,

@@ -97,7 +97,6 @@ FAULTS = (
         rows={
             "switched": Row(outcome="failed", code=1, on=("other", "old", "old"), kind="superseded", says="hands off")
         },
-        xfail={"switched": "fleet-host: asks whose host it is before it waits for the lock, not after"},
     ),
     Fault(name="old system's switch refuses", status=503, strike=refuse_to_come_back, rows={"switched": GONE_BACK}),
     Fault(
