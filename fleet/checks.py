@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
 
 LONGEST_BODY = 1 << 20
+LONGEST_OUTPUT = 64 << 10
+"""Bytes that are kept of what a command writes, which may write without end."""
 _LONGEST_ANSWER = 200
 _LIVE = ("active", "reloading", "refreshing")
 
@@ -89,7 +91,7 @@ async def _ask_unit(check: Check, host: Machine) -> Verdict:
 
 
 async def _ask_command(check: Check, host: Machine) -> Verdict:
-    output = await host.run(Command(argv=("sh", "-c", check.command or ""), timeout=check.timeout))
+    output = await host.run(Command(argv=("sh", "-c", check.command or ""), timeout=check.timeout, keep=LONGEST_OUTPUT))
     if output.status == 0:
         return True, _last_line(output.stdout, output.stderr) or "exit status 0"
     line = _last_line(output.stderr, output.stdout)

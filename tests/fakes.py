@@ -108,7 +108,8 @@ class FakeMachine:
         name = command.argv[0]
         if not answer.is_there:
             raise CommandFailedError(self.name, f"cannot run {name}: No such file or directory", ran=str(command))
-        stderr = await read_text(_once(answer.stderr), on_line)
+        stdout = await read_text(_once(answer.stdout), None, command.keep)
+        stderr = await read_text(_once(answer.stderr), on_line, command.keep)
         await asyncio.sleep(min(answer.seconds, command.timeout))
         if self.is_lost:
             raise UnreachableError(self.name, "connection lost while running a command")
@@ -117,7 +118,7 @@ class FakeMachine:
             raise CommandFailedError(self.name, message, ran=str(command))
         if answer.died_of:
             raise CommandFailedError(self.name, f"{name} died of {answer.died_of}", ran=str(command))
-        return Output(status=answer.status, stdout=answer.stdout.decode(errors="replace"), stderr=stderr)
+        return Output(status=answer.status, stdout=stdout, stderr=stderr)
 
     async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         """See `Machine.dial`. Whoever listens in `listening` takes the connection and says nothing."""

@@ -32,6 +32,8 @@ class Command:
     """Seconds until the command is given up; its process may live on at the far end."""
     root: bool = True
     """Whether it needs root. A machine whose user is not root uses its elevation for that."""
+    keep: int | None = None
+    """Bytes of each output that are wanted, the last ones; None is all of stdout, and of stderr what `run` says."""
 
     def __str__(self) -> str:
         import shlex
@@ -52,7 +54,8 @@ class Machine(Protocol):
     """Runs commands, and opens TCP connections from where it stands."""
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        """The command has ended with an exit status, which may be non-zero.
+        """The command has ended with an exit status, which may be non-zero. Of a stderr that is told line by line, the
+        end is in the output: the last MiBs.
 
         Raises `CommandFailedError` when it did not end in time, died of a signal or (here, where no shell answers
         127 for it) is not there, `UnreachableError` when the connection to it was lost, `AuthenticationError` when

@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from fleet.machine import OnLine
 
 BLOCK = 1 << 16
+TAIL = 4 << 20
+"""Bytes that are kept of an output that is told line by line: a build may write more than memory has."""
 
 
-async def read_text(read: Callable[[int], Awaitable[bytes]], on_line: OnLine | None) -> str:
-    """All that there was to read. Each line has been told the moment it was whole; no line is too long."""
+async def read_text(read: Callable[[int], Awaitable[bytes]], on_line: OnLine | None, keep: int | None = None) -> str:
+    """All that there was to read, but its last `keep` bytes where that is given, or `TAIL` where lines are told.
+
+    Each line has been told the moment it was whole; of one that is longer than what is kept, its end.
+    """
+    keep = TAIL if keep is None and on_line else keep
     seen = bytearray()
     told = 0
     while block := await read(BLOCK):
@@ -24,9 +30,13 @@ async def read_text(read: Callable[[int], Awaitable[bytes]], on_line: OnLine | N
         while on_line and (end := seen.find(b"\n", max(start, told))) >= 0:
             on_line(_line(seen[told:end]))
             told = end + 1
+        if keep is not None and len(seen) > 2 * keep:
+            surplus = len(seen) - keep
+            del seen[:surplus]
+            told = max(0, told - surplus)
     if on_line and told < len(seen):
         on_line(_line(seen[told:]))
-    return seen.decode(errors="replace")
+    return (seen if keep is None else seen[-keep:]).decode(errors="replace")
 
 
 def _line(raw: bytearray) -> str:

@@ -35,7 +35,7 @@ class LocalMachine:
         process = await self._start(command)
         try:
             async with asyncio.timeout(command.timeout):
-                stdout, stderr = await _talk(process, command.stdin, on_line)
+                stdout, stderr = await _talk(process, command, on_line)
                 status = await process.wait()
         except BaseException as error:
             await _end(process)
@@ -79,14 +79,14 @@ class LocalMachine:
         raise refusal
 
 
-async def _talk(process: asyncio.subprocess.Process, data: bytes, on_line: OnLine | None) -> tuple[str, str]:
+async def _talk(process: asyncio.subprocess.Process, command: Command, on_line: OnLine | None) -> tuple[str, str]:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.TaskGroup() as group:
-        stdout = group.create_task(read_text(process.stdout.read, None))
-        stderr = group.create_task(read_text(process.stderr.read, on_line))
-        group.create_task(_feed(process.stdin, data))
+        stdout = group.create_task(read_text(process.stdout.read, None, command.keep))
+        stderr = group.create_task(read_text(process.stderr.read, on_line, command.keep))
+        group.create_task(_feed(process.stdin, command.stdin))
     return stdout.result(), stderr.result()
 
 

@@ -76,8 +76,8 @@ class SshMachine:
     async def _run(self, command: Command, on_line: OnLine | None) -> Output:
         async with self._started(command) as process:
             async with asyncio.TaskGroup() as group:
-                stdout = group.create_task(read_text(process.stdout.read, None))
-                stderr = group.create_task(read_text(process.stderr.read, on_line))
+                stdout = group.create_task(read_text(process.stdout.read, None, command.keep))
+                stderr = group.create_task(read_text(process.stderr.read, on_line, command.keep))
                 group.create_task(_feed(process.stdin, command.stdin))
             await process.wait_closed()
             status = self._status(process, command, stderr.result())

@@ -14,6 +14,7 @@ import pytest
 from fleet.errors import CommandFailedError
 from fleet.inventory import Host
 from fleet.machine import Command, Machine, Output
+from fleet.machine.lines import TAIL
 from fleet.machine.local import LocalMachine
 from fleet.machine.login import Logins
 from fleet.model import HostName
@@ -119,6 +120,23 @@ async def test_much_output_is_complete(make: Make) -> None:
     async with make(Says(stdout=b"\0" * 5_000_000, stderr=b"\0" * 5_000_000)) as machine:
         output = await machine.run(sh("head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2"))
     assert (len(output.stdout), len(output.stderr)) == (5_000_000, 5_000_000)
+
+
+async def test_of_much_that_was_told_the_end_is_kept(make: Make) -> None:
+    lines: list[str] = []
+    line = "y" * 99
+    async with make(Says(stderr=b"x\n" + f"{line}\n".encode() * 90_000 + b"end\n")) as machine:
+        script = f"echo x >&2; yes {line} | head -n 90000 >&2; echo end >&2"
+        output = await machine.run(sh(script), on_line=lines.append)
+    assert (len(lines), lines[0], lines[-1], set(lines[1:-1])) == (90_002, "x", "end", {line})
+    assert (len(output.stderr), output.stderr[-6:]) == (TAIL, "y\nend\n")
+
+
+async def test_as_much_as_is_wanted_is_kept(make: Make) -> None:
+    async with make(Says(stdout=b"\0" * 5_000_000 + b"end", stderr=b"x" * 9)) as machine:
+        command = Command(argv=("sh", "-c", "head -c 5000000 /dev/zero; printf end; printf xxxxxxxxx >&2"), keep=4)
+        output = await machine.run(command)
+    assert output == Output(status=0, stdout="\0end", stderr="xxxx")
 
 
 async def test_command_that_takes_too_long_is_given_up(make: Make) -> None:

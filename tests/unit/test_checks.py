@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fleet.checks import Answer, ask, trusting
+from fleet.checks import LONGEST_OUTPUT, Answer, ask, trusting
 from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
 from fleet.inventory import Check
 from fleet.machine import Command, OnLine, Output
@@ -271,7 +271,7 @@ async def test_a_unit_check_says_the_state_it_saw(output: Output, expected: tupl
 async def test_a_command_check_says_the_last_line(output: Output, expected: tuple[bool, str]) -> None:
     machine = Here(output)
     assert await answer(machine, command="curl -f x | grep y") == expected
-    assert machine.ran == [Command(argv=("sh", "-c", "curl -f x | grep y"), timeout=2.0, root=True)]
+    assert machine.ran == [Command(argv=("sh", "-c", "curl -f x | grep y"), timeout=2.0, keep=LONGEST_OUTPUT)]
 
 
 async def test_a_command_that_does_not_end_is_a_failed_check() -> None:
