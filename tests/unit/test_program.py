@@ -50,7 +50,7 @@ def test_order_is_told_on_stdin() -> None:
     assert call.argv == ("/nix/store/p-fleet-host", "begin")
     assert call.stdin.decode().splitlines() == [
         "run=r1", "new=/nix/store/new", "goal=switch", "who=ann", "from=desk", "activation=600", "confirm=60",
-        "retry=", "ignore=backup-*", "ignore=x.service",
+        "retry=", "ignore=backup-*", "ignore=x.service", "end",
     ]  # fmt: skip
 
 
