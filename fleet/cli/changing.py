@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -81,7 +82,8 @@ def _carry_out(
         return not asks or await _ask(output, planned, len(prepared.plans))
 
     with record:
-        emit: Emit = fan_out(deaf_at_the_end, JsonLines(record), planned, output)
+        lines = JsonLines(record)
+        emit: Emit = fan_out(deaf_at_the_end, lines, planned, output)
         run = Run(
             id=run_id,
             request=request,
@@ -91,7 +93,19 @@ def _carry_out(
             emit=emit,
             folder=folder,
         )
-        return asyncio.run(execute(run, hosts, agree=agree))
+        code = asyncio.run(execute(run, hosts, agree=agree))
+    tell_of_gaps(lines.error, folder, output)
+    return code
+
+
+def tell_of_gaps(error: OSError | None, folder: Path, output: Output) -> None:
+    """What this machine remembers of the run is less than what happened: people have been warned."""
+    import click
+
+    if error is not None:
+        with output.paused(), contextlib.suppress(OSError):  # stderr may be gone as well
+            why = error.strerror or error
+            click.echo(f"warning: {folder}/events.jsonl is not complete: {why}; fleet resume knows less", err=True)
 
 
 def deaf_at_the_end(event: Event) -> None:

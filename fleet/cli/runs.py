@@ -76,7 +76,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     fleet resume 20261120T042211-3fa9c1
     """
     from fleet import runs as state
-    from fleet.cli.changing import deaf_at_the_end
+    from fleet.cli.changing import deaf_at_the_end, tell_of_gaps
     from fleet.deploy.past import past_runs
     from fleet.deploy.request import Request, Run
     from fleet.deploy.resume import resume as take_up
@@ -94,16 +94,19 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
         state.taken_up(past.folder) as record,
         open_output(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output,
     ):
+        lines = JsonLines(record)
         run = Run(
             id=past.id,
             request=Request(verb=past.verb, goal=past.goal, watch=past.watch, strict=past.strict),
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),
-            emit=fan_out(deaf_at_the_end, JsonLines(record), output),
+            emit=fan_out(deaf_at_the_end, lines, output),
             folder=past.folder,
         )
-        return asyncio.run(take_up(run, past))
+        code = asyncio.run(take_up(run, past))
+        tell_of_gaps(lines.error, past.folder, output)
+        return code
 
 
 def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
