@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -92,14 +93,21 @@ async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
     return lines
 
 
+def locked(host: Host, held: answers.OpenTransaction) -> LockedError:
+    """The error that says whose transaction is open. Its controller may renew it for as long as it proves."""
+    since = time.strftime("%H:%M:%S", time.localtime(held.since))
+    closes = f"it closes by itself {max(0, held.closes_in)} s after its controller is gone"
+    hint = f"{closes}; fleet status {host.name} shows it"
+    return LockedError(host.name, f"a transaction is open: {held}, since {since}", hint=hint)
+
+
 def refusal(host: Host, lines: answers.Lines) -> HostError:
     """The error that a refusal means."""
     kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
     match kind:
         case "locked":
             held = answers.open_transaction(lines)
-            closes = f"it closes by itself in {max(0, held.closes_in)} s at the latest" if held else ""
-            return LockedError(host.name, f"a transaction is open: {held or message}", hint=closes)
+            return locked(host, held) if held else LockedError(host.name, f"a transaction is open: {message}")
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.errors import HostError, LockedError, UnfitError
+from fleet.errors import UnfitError
 from fleet.host import answers
-from fleet.host.program import HostProgram, ask
+from fleet.host.program import HostProgram, ask, locked
 from fleet.model import Severity
 
 if TYPE_CHECKING:
-    from fleet.host.answers import HostFacts, OpenTransaction
+    from fleet.host.answers import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
 
@@ -53,7 +52,7 @@ def findings(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
 def require_fit(host: Host, facts: HostFacts) -> None:
     """Raises the first error, if there is one."""
     if facts.transaction is not None:
-        raise _locked(host, facts.transaction)
+        raise locked(host, facts.transaction)
     for finding in errors(host, facts):
         raise UnfitError(host.name, finding.message, hint=finding.hint)
 
@@ -62,7 +61,7 @@ def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
     """What leaves the host out of the run."""
     found: list[tuple[str, str, str]] = []
     if facts.transaction is not None:
-        error = _locked(host, facts.transaction)
+        error = locked(host, facts.transaction)
         found.append(("locked", error.message, error.hint))
     if not facts.nix:
         found.append(
@@ -101,12 +100,6 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
         hint = "someone switches this host by hand; the deployment is refused if that still goes on by then"
         found.append(("switch_lock", f"switch-to-configuration's lock is held by process {facts.lock_holder}", hint))
     return tuple(Finding(severity=Severity.NOTE, kind=kind, message=text, hint=hint) for kind, text, hint in found)
-
-
-def _locked(host: Host, held: OpenTransaction) -> HostError:
-    since = time.strftime("%H:%M:%S", time.localtime(held.since))
-    closes = f"it closes by itself in {max(0, held.closes_in)} s at the latest; fleet status {host.name} shows it"
-    return LockedError(host.name, f"a transaction is open: {held}, since {since}", hint=closes)
 
 
 def _mib(count: int) -> str:

@@ -33,7 +33,12 @@ def test_healthy_host_gives_no_finding() -> None:
         ({"nix_free": 1 << 20}, "space", "only 1.0 MiB free on /nix", "nix-collect-garbage"),
         ({"boot_free": 1 << 20}, "space", "only 1.0 MiB free on /boot", "old generations"),
         ({"running": "/usr"}, "not_nixos", "not a NixOS system", "nixos-anywhere"),
-        ({"transaction": HELD}, "locked", "run r9 of bob from train", "in 0 s at the latest"),
+        (
+            {"transaction": HELD},
+            "locked",
+            "run r9 of bob from train",
+            "0 s after its controller is gone; fleet status web-1",
+        ),
     ],
 )
 def test_what_stops_a_host_is_one_line_with_its_remedy(
