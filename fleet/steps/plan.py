@@ -12,6 +12,7 @@ from fleet.errors import ConfigError, PushError, QuarantinedError, UnfitError
 from fleet.host import answers
 from fleet.host.answers import PARTS
 from fleet.machine import Command
+from fleet.steps.preflight import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,6 +170,9 @@ async def plan_host(
         reboot = await reboot_parts_there(machine, facts, closure)
     else:
         reboot = ()  # nobody knows before it is built
+    brings_new = action is Action.SWITCH and (made_of is not None or derivation is not None)
+    if brings_new:
+        require_room(host, facts)
     plan = HostPlan(
         host=host,
         facts=facts,
@@ -179,5 +183,6 @@ async def plan_host(
         missing_bytes=size,
         reboot=reboot,
     )
-    require_space(plan)
+    if brings_new:
+        require_space(plan)
     return plan

@@ -26,7 +26,7 @@ MACHINES = {
 """Which kernels (`uname -m`) can run which Nix system."""
 NIX_FLOOR = 64 << 20
 BOOT_FLOOR = 4 << 20
-"""Free bytes without which not even the smallest deployment is begun."""
+"""Free bytes without which not even the smallest new system is pushed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,6 @@ def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
     if facts.machine not in MACHINES.get(host.system, (facts.machine,)):
         hint = f'set system = "{facts.machine}-linux" for this host, and build it for that'
         found.append(("architecture", f"the host is {facts.machine}, fleet.toml says {host.system}", hint))
-    if facts.nix and facts.nix_free < NIX_FLOOR:
-        hint = "nix-collect-garbage on the host frees what no generation needs"
-        found.append(("space", f"only {_mib(facts.nix_free)} free on /nix", hint))
-    if facts.boot_free is not None and facts.boot_free < BOOT_FLOOR:
-        hint = "delete old generations, then run switch-to-configuration boot on the host"
-        found.append(("space", f"only {_mib(facts.boot_free)} free on /boot", hint))
     if not facts.running.startswith("/nix/store/"):
         hint = "fleet deploys to hosts that already run NixOS; install it first (nixos-anywhere, for one)"
         found.append(("not_nixos", "/run/current-system is not a NixOS system", hint))
@@ -99,7 +93,25 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
     if facts.lock_holder:
         hint = "someone switches this host by hand; the deployment is refused if that still goes on by then"
         found.append(("switch_lock", f"switch-to-configuration's lock is held by process {facts.lock_holder}", hint))
+    found += _space(facts)
     return tuple(Finding(severity=Severity.NOTE, kind=kind, message=text, hint=hint) for kind, text, hint in found)
+
+
+def require_room(host: Host, facts: HostFacts) -> None:
+    """Raises where not even the smallest new system would fit. What goes back, and what stays, needs no room."""
+    for _, message, hint in _space(facts):
+        raise UnfitError(host.name, message, hint=hint)
+
+
+def _space(facts: HostFacts) -> list[tuple[str, str, str]]:
+    found: list[tuple[str, str, str]] = []
+    if facts.nix and facts.nix_free < NIX_FLOOR:
+        hint = "nix-collect-garbage on the host frees what no generation needs"
+        found.append(("space", f"only {_mib(facts.nix_free)} free on /nix", hint))
+    if facts.boot_free is not None and facts.boot_free < BOOT_FLOOR:
+        hint = "delete old generations, then run switch-to-configuration boot on the host"
+        found.append(("space", f"only {_mib(facts.boot_free)} free on /boot", hint))
+    return found
 
 
 def _mib(count: int) -> str:

@@ -136,6 +136,26 @@ async def test_host_that_lacks_paths_is_planned_with_their_bytes() -> None:
     assert (found.action, found.missing, found.missing_bytes) == (Action.SWITCH, ("/nix/store/b", NEW), 203)
 
 
+FULL = [({"nix_free": 1 << 20}, "nix-collect-garbage"), ({"boot_free": 1 << 20}, "old generations")]
+
+
+@pytest.mark.parametrize(("full", "hint"), FULL)
+async def test_host_without_room_gets_no_new_system(full: dict[str, Any], hint: str) -> None:
+    keys: dict[str, Any]
+    for keys in ({"made_of": CONTENTS}, {"made_of": None, "derivation": Derivation("/nix/store/x.drv")}):
+        with pytest.raises(UnfitError, match=r"only 1\.0 MiB free on /") as caught:
+            await plan_host(store(), host(), facts(**full), NEW, **keys)
+        assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(("full", "_hint"), FULL)
+async def test_host_without_room_may_go_back_or_stay(full: dict[str, Any], _hint: str) -> None:
+    there = FakeMachine((runs("sh", "-c"), Output(status=0)))
+    assert (await plan_host(there, host(), facts(**full), NEW, made_of=None)).action is Action.SWITCH
+    stays = await plan_host(FakeMachine(), host(), facts(**full, running=NEW), NEW, made_of=CONTENTS)
+    assert stays.action is Action.COMMIT
+
+
 async def test_host_that_runs_the_closure_is_not_asked() -> None:
     found = await plan_host(FakeMachine(), host(), facts(running=NEW), NEW, made_of=CONTENTS)
     assert (found.action, found.missing) == (Action.COMMIT, ())
