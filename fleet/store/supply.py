@@ -122,8 +122,13 @@ class Supply:
                 await self._decoder.version()
             await self._stream.write(wire.query_path_infos(paths))
             return await self._decoder.path_infos()
-        except (wire.ProtocolError, BrokenPipeError) as error:
-            raise ChangedError(f"the local nix-store --serve: {error}") from error
+        except BaseException as error:
+            # Whoever asks next must not read what is left of this answer: it would be taken for the next one's.
+            self._stream = self._decoder = None
+            await self._stack.aclose()
+            if isinstance(error, wire.ProtocolError | BrokenPipeError):
+                raise ChangedError(f"the local nix-store --serve: {error}") from error
+            raise
 
     def block(self, info: PathInfo, index: int) -> asyncio.Task[bytearray]:
         """Block `index` of what adds the path to a store: the announcement and then its NAR, `BLOCK` bytes each.

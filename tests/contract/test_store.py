@@ -245,6 +245,47 @@ async def test_a_host_that_lies_is_not_believed(closure: str, lie: str) -> None:
             await deliver(Instead(sys.executable, "-c", script, *everything), source, delivery(closure), Progress())
 
 
+class Held(LocalStreams):
+    """A local store whose first answer about paths is held back."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[Any]:
+        async with super().stream(command) as stream:
+            yield HeldStream(stream, self)
+
+
+class HeldStream:
+    def __init__(self, stream: Any, held: Held) -> None:
+        self.stream, self.held, self.writes = stream, held, 0
+
+    async def write(self, data: bytes) -> None:
+        self.writes += 1
+        await self.stream.write(data)
+
+    async def read(self, count: int) -> bytes:
+        if self.writes > 1:
+            self.held.asked.set()
+            await self.held.go_on.wait()
+        read: bytes = await self.stream.read(count)
+        return read
+
+
+async def test_host_that_is_given_up_while_it_asks_spoils_no_other_ones_answer(closure: str) -> None:
+    other, top = nix_store("-qR", closure).split()[-2:]
+    held = Held()
+    async with Supply(held) as source:
+        task = asyncio.create_task(source.infos([other]))
+        await held.asked.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        held.go_on.set()
+        assert [info.path for info in await source.infos([top])] == [top]
+    assert task.cancelled()
+
+
 async def test_hosts_that_follow_each_other_share_one_reading(closure: str, tmp_path: Path) -> None:
     async with Supply(LocalStreams()) as source, asyncio.TaskGroup() as group:
         for place in range(3):
