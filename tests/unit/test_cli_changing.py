@@ -1,17 +1,20 @@
-"""What a changing command tells beside its run."""
+"""What a changing command hands to its run, and tells beside it."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.cli import run
-from fleet.events import RunFinished
-from fleet.model import RunId
+from fleet.deploy.request import Request
+from fleet.events import PhaseStarted, RunFinished, RunStarted, event_json
+from fleet.model import Goal, HostName, Phase, RunId
 
 if TYPE_CHECKING:
+    from fleet.deploy.past import PastRun
     from fleet.deploy.request import Run
 
 
@@ -41,3 +44,27 @@ def test_record_that_cannot_be_written_is_told_of(
     assert run(["deploy", "a", "--file", str(file), *flags]) == 0
     told = capsys.readouterr().err
     assert ("events.jsonl is not complete: No space left on device" in told) is warns
+
+
+def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+
+    async def resume(run: Run, past: PastRun) -> int:
+        asked.append(run.request)
+        return await finished(run, past)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("fleet.deploy.resume.resume", resume)
+    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
+    file = tmp_path / "fleet.toml"
+    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
+    folder = tmp_path / "state/fleet/home/runs/r"
+    folder.mkdir(parents=True)
+    name = HostName("a")
+    events = [
+        RunStarted(run=RunId("r"), verb="rollback", goal=Goal.TEST, hosts=(name,), watch=90.0, strict=True),
+        PhaseStarted(host=name, phase=Phase.SWITCH),
+    ]
+    (folder / "events.jsonl").write_text("".join(f"{json.dumps(event_json(event))}\n" for event in events))
+    assert run(["resume", "--file", str(file)]) == 0
+    assert asked == [Request(verb="rollback", goal=Goal.TEST, watch=90.0, strict=True)]
