@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the units."""
 RECONNECT_INTERVAL = 0.5
+REFUSED_INTERVAL = 3.0
+"""Seconds after a login that was refused: sshd and fail2ban shut out who tries too often."""
 FLAPPING = 3
 """Silences in all, in `confirm_timeout`s, that a proof may take beyond its own time. No single one of them may last
 longer than one: a connection that comes and goes for ever proves nothing."""
@@ -76,6 +78,8 @@ class Prover:
     """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
     _heard: float = 0.0
     """The loop's time of the last look."""
+    _refused: HostError | None = None
+    """How a login was refused since then, which says more than a silence."""
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
@@ -88,11 +92,13 @@ class Prover:
                     if said := await self._say(verdict, machine):
                         return said
             except HostError as error:
+                is_refused = isinstance(error, AuthenticationError | HostKeyError)
+                self._refused = error if is_refused else self._refused
                 if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
-                    what = "login" if isinstance(error, AuthenticationError | HostKeyError) else "connection"
-                    return await self._condemn(Condemned(f"no new {what}: {error.message}", found=False))
-                await asyncio.sleep(RECONNECT_INTERVAL)
+                    why = f"connection: {error.message}" if self._refused is None else f"login: {self._refused.message}"
+                    return await self._condemn(Condemned(f"no new {why}", found=False))
+                await asyncio.sleep(REFUSED_INTERVAL if is_refused else RECONNECT_INTERVAL)
 
     @property
     def _longest(self) -> float:
@@ -117,7 +123,7 @@ class Prover:
     async def _look(self, machine: Machine) -> View:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
-        self._heard = now()
+        self._heard, self._refused = now(), None
         if view.unsettled or view.running != self.closure:
             self._calm_since = None
         elif self._calm_since is None:

@@ -276,7 +276,7 @@ def test_login_that_is_refused_for_a_moment_is_tried_again(kind: type[Authentica
     @in_no_time
     async def test() -> None:
         case = Case()
-        case.link.connecting = [kind(WEB, "login refused")] * 20
+        case.link.connecting = [kind(WEB, "login refused")] * 5
         assert isinstance(await case.prove(), Proven)
 
     test()
@@ -287,9 +287,10 @@ def test_login_that_stays_refused_does_not_prove_the_system_bad(kind: type[Authe
     @in_no_time
     async def test() -> None:
         case = Case()
-        case.link.connecting = [kind(WEB, "login refused")] * 1000
+        case.link.connecting = [*[kind(WEB, "login refused")] * 5, *[LOST] * 1000]
         assert await case.prove() == Condemned("no new login: login refused", found=False)
-        assert 60 <= case.took < 62
+        assert 60 <= case.took < 63
+        assert len(case.link.connecting) > 900
         assert case.words == ["abandon silent no new login: login refused"]
 
     test()
