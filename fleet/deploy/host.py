@@ -112,7 +112,8 @@ class HostRun:
         view = await follower.follow_activation()
         verdict = await self._prove(view, before)
         end = view if not view.is_open else await follower.follow_to_end()
-        self._silence = follower.lost
+        if not self._silence and follower.lost:
+            self._silence = f"no connection meanwhile: {follower.lost}"
         return await self._conclude(end, verdict, before, list(follower.said))
 
     async def _unroot(self) -> None:
@@ -168,6 +169,7 @@ class HostRun:
         watch = self._run.request.watch
         prover = prove.Prover(self._link, self._program, self._run.id, plan.closure, board, watch=watch)
         verdict = await prover.prove()
+        self._silence = prover.lost
         self._asked = board.last_answers()
         match verdict:
             case prove.Proven(seconds):
@@ -250,7 +252,7 @@ def _reason(end: View, verdict: Verdict, silence: str) -> str:
     """Why the host went back: its own reason, and ours where that did not reach it."""
     ours = " ".join(verdict.reason.split()) if isinstance(verdict, prove.Condemned) else ""
     if not ours and silence and end.blame == "silent" and not end.rebooted:
-        ours = f"no connection meanwhile: {silence}"
+        ours = silence
     if ours not in end.reason:
         return f"{ours}; {end.reason}"
     return end.reason or "the new system was not proven"

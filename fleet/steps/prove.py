@@ -78,8 +78,9 @@ class Prover:
     """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
     _heard: float = 0.0
     """The loop's time of the last look."""
-    _refused: HostError | None = None
-    """How a login was refused since then, which says more than a silence."""
+    lost: str = ""
+    """What has kept it from being looked at since then. A login that was refused says more than a silence."""
+    _refused: bool = False
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
@@ -93,11 +94,12 @@ class Prover:
                         return said
             except HostError as error:
                 is_refused = isinstance(error, AuthenticationError | HostKeyError)
-                self._refused = error if is_refused else self._refused
+                if is_refused or not self._refused:
+                    self._refused = is_refused
+                    self.lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
                 if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
-                    why = f"connection: {error.message}" if self._refused is None else f"login: {self._refused.message}"
-                    return await self._condemn(Condemned(f"no new {why}", found=False))
+                    return await self._condemn(Condemned(self.lost, found=False))
                 await asyncio.sleep(REFUSED_INTERVAL if is_refused else RECONNECT_INTERVAL)
 
     @property
@@ -123,7 +125,8 @@ class Prover:
     async def _look(self, machine: Machine) -> View:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
-        self._heard, self._refused = now(), None
+        if view.state == "switched":
+            self._heard, self.lost, self._refused = now(), "", False
         if view.unsettled or view.running != self.closure:
             self._calm_since = None
         elif self._calm_since is None:

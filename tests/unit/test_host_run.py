@@ -229,6 +229,16 @@ async def test_host_that_began_and_has_forgotten_it_was_changed() -> None:
 
 
 @in_no_time
+async def test_host_that_went_back_unproven_is_told_with_what_kept_us_out() -> None:
+    ended = said(state="reverted", running=OLD, blame="silent", reason="nobody confirmed within 60 s")
+    case = Case(look=said(state="reverted", running=OLD), watch=[SWITCHED, ended])
+    case.link.connecting = [AuthenticationError(WEB, "login refused"), LOST]
+    found = await case.deploy()
+    assert found.failure is not None
+    assert found.failure.message == "no new login: login refused; nobody confirmed within 60 s"
+
+
+@in_no_time
 async def test_evidence_that_cannot_be_had_changes_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> list[str]:
         raise ZeroDivisionError
