@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Before any conftest imports them: their assertions show what was compared, as those of tests do.
+pytest.register_assert_rewrite(
+    "tests.containers.driver", "tests.containers.hostprogram", "tests.faults.play", "tests.faults.scene"
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -36,6 +36,7 @@ COMMANDS = {
 
 In the order of a day's work.
 """
+HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 REPORTING = ("deploy", "push", "rollback", "resume")
 """Commands whose `--json` ends with `run_finished` whatever happens."""
 
@@ -51,7 +52,7 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"fleet.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
-        return command
+        return _with_short_help_flag(command)
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,7 +70,15 @@ class _Commands(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _with_short_help_flag(command: click.Command) -> click.Command:
+    """The command, and those below it, know `-h`: a command keeps the flags of its first context."""
+    command.context_settings = {**HELP_FLAGS, **command.context_settings}
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_short_help_flag(below)
+    return command
+
+
+@click.group(cls=_Commands, context_settings={**HELP_FLAGS, "max_content_width": 100})
 @click.version_option(__version__, prog_name="fleet")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def fleet(*, debug: bool) -> None:

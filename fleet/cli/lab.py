@@ -146,10 +146,10 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
     from fleet.lab import Lab, faults
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with faults.slow(Lab.find(folder), host, rate=rate, delay=delay) as port:
+    link = faults.slow(Lab.find(folder), host, rate=rate, delay=delay)
+    with link as port, contextlib.suppress(KeyboardInterrupt):
         _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
     _say(f"{host}: its own link again")
 
 

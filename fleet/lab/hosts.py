@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import socket
 import time
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0
 """Seconds that a host has to boot; on an idle machine it takes less than one."""
+_TELL = 'cat $f.out; printf %s "$id"; cat $f.err >&2; printf %s "$id" >&2; exit "$(cat $f.status)"'
+_RUN = (
+    'c=$LAB_EXEC id=$LAB_ID f=/dev/shm/$LAB_ID; rm -f "/dev/shm/$LAB_DONE".*; unset LAB_EXEC LAB_ID LAB_DONE;'
+    f' eval "$c" >$f.out 2>$f.err; echo $? >$f.status; {_TELL}'
+)
+_TELL_AGAIN = f"id=$LAB_ID f=/dev/shm/$LAB_ID; {_TELL}"
+"""Docker loses the output of an exec now and then: it ends with a mark, and is kept until it has arrived.
+
+The command is a variable, so that it is on no command line but its own: people look for processes by those.
+"""
 _BOOTED = ("running", "degraded", "maintenance")
+
+
+_arrived: dict[str, str] = {}
+"""Of each container, the last command whose output has arrived: what is kept of it may go."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +54,33 @@ class LabHost:
 
     def exec(self, *argv: str, check: bool = True) -> Output:
         """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
-        from docker.errors import APIError
-
-        try:
-            done = self.container.exec_run(list(argv), demux=True)
-        except APIError as error:
-            raise UnreachableError(self.name, f"is off: {error.explanation}") from error
-        stdout, stderr = ((stream or b"").decode(errors="replace").replace("\r\n", "\n") for stream in done.output)
-        if check and done.exit_code:
+        mark = secrets.token_hex(8)
+        variables = {"LAB_EXEC": shlex.join(argv), "LAB_ID": mark, "LAB_DONE": _arrived.get(self.container.id, "none")}
+        output = self._asked(_RUN, variables)
+        deadline = time.monotonic() + _PATIENCE
+        while not all(text.endswith(mark) for text in (output.stdout, output.stderr)):
+            if time.monotonic() > deadline or not self.is_on:
+                raise UnreachableError(self.name, f"went off, or does not say what became of {argv[0]}")
+            output = self._asked(_TELL_AGAIN, variables)
+        _arrived[self.container.id] = mark
+        stdout, stderr = output.stdout.removesuffix(mark), output.stderr.removesuffix(mark)
+        if check and output.status:
             raise CommandFailedError(
                 self.name,
-                f"{argv[0]} ended with exit status {done.exit_code}",
+                f"{argv[0]} ended with exit status {output.status}",
                 ran=shlex.join(argv),
                 said=(stdout + stderr).splitlines()[-10:],
             )
+        return Output(status=output.status, stdout=stdout, stderr=stderr)
+
+    def _asked(self, script: str, variables: dict[str, str]) -> Output:
+        from docker.errors import APIError
+
+        try:
+            done = self.container.exec_run(["sh", "-c", script], environment=variables, demux=True)
+        except APIError as error:
+            raise UnreachableError(self.name, f"is off: {error.explanation}") from error
+        stdout, stderr = ((stream or b"").decode(errors="replace").replace("\r\n", "\n") for stream in done.output)
         return Output(status=done.exit_code, stdout=stdout, stderr=stderr)
 
     def power_off(self) -> None:

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.lab import Lab
-
-pytest.register_assert_rewrite("tests.containers.driver", "tests.faults.play", "tests.faults.scene")
-
-from tests.containers.conftest import lab_image  # noqa: E402
-from tests.containers.driver import Stage  # noqa: E402
-from tests.faults.play import play  # noqa: E402
-from tests.faults.scene import Scene, build, system  # noqa: E402
+from tests.containers.conftest import lab_image
+from tests.containers.driver import Stage
+from tests.faults.play import play
+from tests.faults.scene import Scene, build, system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -76,11 +76,15 @@ async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: Link, s
     assert [connection.is_closed() for connection in server.connections] == [False, True]
 
 
-async def test_refused_command_does_not_end_its_neighbours(link: Link, server: Server) -> None:
+async def test_refused_command_does_not_end_its_neighbours(link: Link, server: Server, tmp_path: Path) -> None:
     server.sessions = 1
-    slow = asyncio.create_task(link.run(Command(argv=("sh", "-c", "sleep 0.1; echo slow"))))
+    until_told = f"until test -e {tmp_path / 'told'}; do sleep 0.02; done; echo slow"
+    slow = asyncio.create_task(link.run(Command(argv=("sh", "-c", until_told))))
     await server.is_busy()
-    assert (await link.run(Command(argv=("echo", "quick")))).stdout == "quick\n"
+    quick = asyncio.create_task(link.run(Command(argv=("echo", "quick"))))
+    await asyncio.sleep(0)
+    (tmp_path / "told").touch()
+    assert (await quick).stdout == "quick\n"
     assert (await slow).stdout == "slow\n"
 
 
