@@ -82,6 +82,8 @@ def _build(engine: Engine, recipe: Path, name: str) -> None:
 
 def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
     """The image, from Debian's packages: no registry is asked."""
+    from docker.errors import APIError
+
     packages = ",".join((recipe / "packages").read_text().split())
     with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
         root = Path(temporary) / "root.tar"
@@ -96,7 +98,11 @@ def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
                 "and to reach deb.debian.org",
             )
         repository, _, tag = name.partition(":")
-        engine.client.api.import_image(src=str(root), repository=repository, tag=tag, changes=_CHANGES)
+        try:
+            engine.client.api.import_image(src=str(root), repository=repository, tag=tag, changes=_CHANGES)
+        except APIError as error:
+            hint = "see the log of dockerd; does it have room?"
+            raise ConfigError(f"Docker does not take the lab's image: {error.explanation}", hint=hint) from error
 
 
 def _docker_build(engine: Engine, recipe: Path, name: str) -> None:

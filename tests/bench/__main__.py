@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.lab import Lab
-from tests.bench import push, start
+from tests.bench import push, revert, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.bench.push import Row
 
-CASES = ("start", "cold", "update")
+CASES = ("start", "revert", "cold", "update")
 HOSTS = tuple(f"bench-{number}" for number in range(1, 9))
 
 
@@ -49,6 +49,8 @@ def main() -> None:
     rows: list[Row] = []
     if "start" in cases:
         start.main()
+    if "revert" in cases:
+        revert.main()
     if {"cold", "update"} & set(cases):
         with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name:
             folder = Path(name)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import pytest
 
 from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, Subject, until
@@ -115,16 +112,3 @@ def test_switch_does_not_start_once_somebody_else_has_switched(subject: Subject)
     subject.sh(f"ln -sfn {repaired} /run/current-system; systemctl stop holder")
     subject.follow(run, "superseded")
     assert subject.running == repaired
-
-
-def test_way_back_is_short(subject: Subject) -> None:
-    """From the word to the proven old system, with nothing of ours left."""
-    new, taken = subject.closure(NEW), []
-    for _ in range(10):
-        run = subject.switched(new)
-        started = time.monotonic()
-        subject.abandon(run)
-        taken.append(time.monotonic() - started)
-    spread = " ".join(f"{seconds:.2f}" for seconds in sorted(taken))
-    print(f"abandon to reverted: median {statistics.median(taken):.2f} s of {spread}")
-    assert statistics.median(taken) < 5
