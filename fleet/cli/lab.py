@@ -145,7 +145,8 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
 
     from fleet.lab import Lab, faults
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     link = faults.slow(Lab.find(folder), host, rate=rate, delay=delay)
     with link as port, contextlib.suppress(KeyboardInterrupt):
         _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
