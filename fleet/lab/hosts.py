@@ -20,12 +20,13 @@ _PATIENCE = 60.0
 _TELL = 'cat $f.out; printf %s "$id"; cat $f.err >&2; printf %s "$id" >&2; exit "$(cat $f.status)"'
 _RUN = (
     'c=$LAB_EXEC id=$LAB_ID f=/dev/shm/$LAB_ID; rm -f "/dev/shm/$LAB_DONE".*; unset LAB_EXEC LAB_ID LAB_DONE;'
-    f' eval "$c" >$f.out 2>$f.err; echo $? >$f.status; {_TELL}'
+    f' eval "set -- $c"; setsid --wait "$@" >$f.out 2>$f.err; echo $? >$f.status; {_TELL}'
 )
 _TELL_AGAIN = f"id=$LAB_ID f=/dev/shm/$LAB_ID; {_TELL}"
 """Docker loses the output of an exec now and then: it ends with a mark, and is kept until it has arrived.
 
-The command is a variable, so that it is on no command line but its own: people look for processes by those.
+The command is a variable, so that it is on no command line but its own: people look for processes by those. It has a
+session of its own, so that a `kill 0` in it does not end what waits for it.
 """
 _BOOTED = ("running", "degraded", "maintenance")
 

@@ -42,7 +42,7 @@ async def test_nothing_is_left_of_a_command_that_is_given_up(
         task.cancel()
     with pytest.raises((CommandFailedError, asyncio.CancelledError)):
         await task
-    for _ in range(100):  # a signal needs a moment to arrive
+    for _ in range(1000):  # a signal needs a moment to arrive
         await asyncio.sleep(0.01 * is_there(file))
     assert not is_there(file)
 
