@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import shlex
 import socket
@@ -13,22 +14,30 @@ from fleet.errors import CommandFailedError, UnreachableError
 from fleet.machine import Output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fleet.model import HostName
 
 _PATIENCE = 60.0
 """Seconds that a host has to boot; on an idle machine it takes less than one."""
 _TELL = 'cat $f.out; printf %s "$id"; cat $f.err >&2; printf %s "$id" >&2; exit "$(cat $f.status)"'
 _RUN = (
-    'c=$LAB_EXEC id=$LAB_ID f=/dev/shm/$LAB_ID; rm -f "/dev/shm/$LAB_DONE".*; unset LAB_EXEC LAB_ID LAB_DONE;'
+    'c=$(echo "$LAB_EXEC" | base64 -d) id=$LAB_ID f=/dev/shm/$LAB_ID; rm -f "/dev/shm/$LAB_DONE".*;'
+    " unset LAB_EXEC LAB_ID LAB_DONE;"
     f' eval "set -- $c"; setsid --wait "$@" >$f.out 2>$f.err; echo $? >$f.status; {_TELL}'
 )
 _TELL_AGAIN = f"id=$LAB_ID f=/dev/shm/$LAB_ID; {_TELL}"
 """Docker loses the output of an exec now and then: it ends with a mark, and is kept until it has arrived.
 
-The command is a variable, so that it is on no command line but its own: people look for processes by those. It has a
+The command is a variable, so that it is on no command line but its own: people look for processes by those. Encoded,
+since store paths in a process's environment are roots. It has a
 session of its own, so that a `kill 0` in it does not end what waits for it.
 """
 _BOOTED = ("running", "degraded", "maintenance")
+
+
+def _encoded(argv: Sequence[str]) -> str:
+    return base64.b64encode(shlex.join(argv).encode()).decode()
 
 
 _arrived: dict[str, str] = {}
@@ -56,7 +65,7 @@ class LabHost:
     def exec(self, *argv: str, check: bool = True) -> Output:
         """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
         mark = secrets.token_hex(8)
-        variables = {"LAB_EXEC": shlex.join(argv), "LAB_ID": mark, "LAB_DONE": _arrived.get(self.container.id, "none")}
+        variables = {"LAB_EXEC": _encoded(argv), "LAB_ID": mark, "LAB_DONE": _arrived.get(self.container.id, "none")}
         output = self._asked(_RUN, variables)
         deadline = time.monotonic() + _PATIENCE
         while not all(text.endswith(mark) for text in (output.stdout, output.stderr)):
