@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
+from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
 from fleet.store.send import Progress, Sender
 from fleet.store.wire import EndOfStreamError, ProtocolError
@@ -106,7 +107,7 @@ class _Attempt:
             try:
                 await self._talk(stream)
             except ExceptionGroup as group:
-                raise await self._meaning(stream, _first(group)) from group
+                raise await self._meaning(stream, first(group)) from group
             except (ProtocolError, ChangedError, OSError) as error:
                 raise await self._meaning(stream, error) from error
 
@@ -162,9 +163,3 @@ class _Attempt:
             else (f"nix-store --serve on the host ended with exit status {ended.status}")
         )
         return PushError(name, message, said=said[-5:], hint=AGAIN)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
