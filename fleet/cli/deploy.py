@@ -73,7 +73,7 @@ def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
     fleet rollback pi-edge
     fleet rollback pi-edge --to 41
     """
-    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True, copy_with="serve")
+    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True)
 
 
 def _seconds(flag: str, text: str) -> float:

@@ -37,8 +37,8 @@ class Request:
     keep_going: bool = False
     all_or_nothing: bool = False
     retry_quarantined: bool = False
-    copy_with: str = "nix"
-    """`serve` is our own client of the serve protocol, which the command line asks for; `nix` is `nix copy`."""
+    copy_with: str = "serve"
+    """`serve` is our own client of the serve protocol; `nix` is `nix copy`."""
     watch: float = 0.0
     """Seconds for which the new system is watched before it is kept, at the least."""
     strict: bool = False

@@ -12,11 +12,11 @@ from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
-from fleet.store.send import Progress, Sender
+from fleet.store.send import Progress, Sender, at_once
 from fleet.store.wire import EndOfStreamError, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from fleet.inventory import Host
     from fleet.machine import RemoteMachine, Stream
@@ -58,6 +58,8 @@ class Delivery:
     root: Callable[[], Coroutine[Any, Any, object]] = _nothing
     """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
     the paths holds them, and it lives on until then. Done again after a lost connection."""
+    pace: Callable[[int], Awaitable[None]] = at_once
+    """See `Sender`: how a bandwidth is capped."""
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
@@ -113,7 +115,7 @@ class _Attempt:
 
     async def _talk(self, stream: Stream) -> None:
         delivery, progress = self._delivery, self._progress
-        sender = Sender(stream, self._supply, progress)
+        sender = Sender(stream, self._supply, progress, delivery.pace)
         async with asyncio.TaskGroup() as group:
             group.create_task(delivery.root())
             infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)

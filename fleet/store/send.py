@@ -13,7 +13,7 @@ from fleet.store.supply import BLOCK, Supply, length
 from fleet.store.wire import PathInfo, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 
     from fleet.machine import Stream
 
@@ -48,13 +48,23 @@ class Progress:
         self.last_moved = time.monotonic()
 
 
-class Sender:
-    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there."""
+async def at_once(count: int) -> None:
+    """The pace of a link that nobody caps."""
 
-    def __init__(self, stream: Stream, supply: Supply, progress: Progress) -> None:
+
+class Sender:
+    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there.
+
+    `pace(count)` returns when `count` bytes, `PIECE` at most, may go to the host. It is awaited before each of them.
+    """
+
+    def __init__(
+        self, stream: Stream, supply: Supply, progress: Progress, pace: Callable[[int], Awaitable[None]] = at_once
+    ) -> None:
         self._stream = stream
         self._supply = supply
         self._progress = progress
+        self._pace = pace
         self._decoder = wire.Decoder(stream.read)
         self._asked: set[str] = set()
         self._greeted = False
@@ -144,5 +154,6 @@ class Sender:
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
             piece = view[start : start + PIECE]
+            await self._pace(len(piece))
             await self._stream.write(piece)
             self._progress.moved(len(piece))

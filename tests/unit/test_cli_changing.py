@@ -68,3 +68,22 @@ def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, monkeypatch: py
     (folder / "events.jsonl").write_text("".join(f"{json.dumps(event_json(event))}\n" for event in events))
     assert run(["resume", "--file", str(file)]) == 0
     assert asked == [Request(verb="rollback", goal=Goal.TEST, watch=90.0, strict=True)]
+
+
+@pytest.mark.parametrize("words", [("deploy",), ("push",), ("rollback",)])
+def test_all_commands_push_by_the_same_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    asked: list[Request] = []
+
+    async def execute(run: Run, *_: object, **__: object) -> int:
+        asked.append(run.request)
+        return await finished(run)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("fleet.deploy.run.execute", execute)
+    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
+    file = tmp_path / "fleet.toml"
+    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
+    assert run([*words, "a", "--file", str(file)]) == 0
+    assert [one.copy_with for one in asked] == [Request(verb="deploy").copy_with] == ["serve"]
