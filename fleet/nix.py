@@ -126,24 +126,19 @@ def names(flake: str, output: str) -> Command:
     return _asking(flake, output, "builtins.attrNames")
 
 
-def check_names(flake: str) -> Command:
-    """Prints the names of the flake's checks, by system."""
-    return _asking(flake, "checks", "builtins.mapAttrs (_: builtins.attrNames)")
+NO_OUTPUT = "does not provide attribute"
+"""What Nix says of an output that the flake does not have, and not of one that does not evaluate."""
 
 
-def evaluate_check(flake: str, system: str, name: str) -> Command:
-    """Evaluates one check, and builds nothing."""
-    return _asking(flake, _check(system, name), "c: c.drvPath")
+def derivation_of(flake: str, attribute: str) -> Command:
+    """Evaluates one derivation of the flake, and builds nothing."""
+    return _asking(flake, attribute, "d: d.drvPath")
 
 
-def build_check(flake: str, system: str, name: str) -> Command:
-    """Builds one check."""
-    reference = f"{flake}#{_check(system, name)}"
+def build_output(flake: str, attribute: str) -> Command:
+    """Builds one derivation of the flake."""
+    reference = f"{flake}#{attribute}"
     return _local(*NIX, "build", "--no-link", "--no-update-lock-file", reference, timeout=PATIENTLY)
-
-
-def _check(system: str, name: str) -> str:
-    return f"checks.{system}.{quoted(name)}"
 
 
 def _asking(flake: str, output: str, apply: str) -> Command:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build: bool) -> int:
     """Check fleet.toml, that each host evaluates, and what `nix flake check` leaves open.
 
-    That is: hosts and configurations match one to one; flake.lock fits, and every input is locked and can be had
-    elsewhere; no file is missing in git; no secret would be copied to the store; and which of the flake's own checks
-    nobody looked at. No host is contacted.
+    That is: hosts and configurations match one to one; those of nix-darwin and home-manager evaluate, too; flake.lock
+    fits, and every input is locked and can be had elsewhere; no file is missing in git; no secret would be copied to
+    the store; the commands in README and docs parse; and which of the flake's own checks nobody looked at. No host is
+    contacted.
 
     \b
     fleet check
@@ -60,7 +61,9 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build
 async def _look(
     here: LocalMachine, inventory: Inventory, hosts: Sequence[Host], *, build: bool
 ) -> tuple[Evaluation, list[Finding], list[FlakeCheck]]:
-    from fleet.source import lock, outputs, tree
+    from fleet import cli
+    from fleet.cli.parse import complaint
+    from fleet.source import commands, lock, outputs, tree
     from fleet.steps.evaluate import evaluate
 
     flake = inventory.flake
@@ -77,6 +80,7 @@ async def _look(
         findings += outputs.unmatched(hosts, inventory.hosts.values(), there)
     if files is not None:
         findings += tree.without_host(files, {*inventory.hosts, *(there or ())})
+        findings += commands.findings(files, cli.COMMANDS, complaint)
     evaluation = await evaluate(here, flake, hosts, emit=lambda _: None)
     return evaluation, findings, await outputs.checks(here, flake, build=build)
 
@@ -102,7 +106,7 @@ def _as_json(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> dict[
 def _lines(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> list[str]:
     from fleet.output.format import one_line
 
-    lines = [f"check {one.system}.{one.name}: {one.status}" + (f" ({one.said})" if one.said else "") for one in checks]
+    lines = [f"{one.place}: {one.status}" + (f" ({one.said})" if one.said else "") for one in checks]
     for finding in findings:
         lines.append(f"{finding.severity.value}: {finding.message}")
         lines += [f"  hint:  {finding.hint}"] if finding.hint else []

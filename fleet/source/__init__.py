@@ -1,6 +1,6 @@
 """What evaluating the hosts of a flake leaves open: its lock file, its files, and outputs that nobody looked at.
 
-`lock` reads flake.lock, `tree` the files and `secrets` what is in them, `outputs` asks Nix.
+`lock` reads flake.lock, `tree` the files, `secrets` and `commands` what is in them, `outputs` asks Nix.
 """
 
 from __future__ import annotations

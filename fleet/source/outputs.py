@@ -1,7 +1,8 @@
-"""The outputs of a flake that no deployment looks at: configurations without a host, and checks."""
+"""The outputs of a flake that no deployment looks at: configurations of no host or of no NixOS, and checks."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,17 +18,30 @@ if TYPE_CHECKING:
     from fleet.machine import Command, Machine, Output
 
 _CONFIGURATIONS = "nixosConfigurations"
+_FOREIGN = {"darwinConfigurations": "system", "homeConfigurations": "activationPackage"}
+"""Outputs of nix-darwin and home-manager, and where each configuration has its derivation.
+
+`nix flake check` knows neither: it warns of an unknown output, and evaluates nothing.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlakeCheck:
-    """One of the flake's own checks, and what is known of it."""
+    """A derivation of the flake that is no host's, and what is known of it: most often one of its own checks."""
 
-    system: str
-    name: str
+    output: str = "checks"
+    system: str = ""
+    """Nothing where the output is not by system."""
+    name: str = ""
+    """Nothing where it is not known, because the output as a whole does not evaluate."""
     status: str
     """`passed`, `failed`, `evaluated` (not built), or `skipped` (nobody looked)."""
     said: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is in the flake, for people."""
+        return ".".join(filter(None, (self.output, self.system, self.name)))
 
 
 async def _ask(here: Machine, command: Command) -> Output:
@@ -75,30 +89,57 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
 
 
 async def checks(here: Machine, flake: str, *, build: bool) -> list[FlakeCheck]:
-    """Each check of the flake. Those of this machine's system are evaluated, and built if asked; no others are."""
-    output = await _ask(here, nix.check_names(flake))
-    if output.status != 0:
-        return []  # the flake has none; one that does not evaluate at all has been told by its hosts
-    names: dict[str, list[str]] = json.loads(output.stdout)
+    """Each check of the flake, and each configuration that is not of NixOS.
+
+    The checks of this machine's system are evaluated, and built if asked; no others are. Configurations are evaluated,
+    for whatever system they are.
+    """
     own = (await _ask(here, nix.CURRENT_SYSTEM)).stdout.strip().strip('"')
-    found = []
-    for system, there in names.items():
+    systems, found = await _names(here, flake, FlakeCheck(status="failed"))
+    for system in systems:
+        names, broken = await _names(here, flake, FlakeCheck(system=system, status="failed"))
         if system == own:
-            found += [await _check(here, flake, system, name, build=build) for name in there]
+            found += broken
+            found += [await _look(here, flake, system=system, name=name, build=build) for name in names]
         else:
             said = f"this machine is {own}"
-            found += [FlakeCheck(system=system, name=name, status="skipped", said=said) for name in there]
+            found += [
+                FlakeCheck(system=system, name=name, status="skipped", said=said)
+                for name in names or [""] * len(broken)
+            ]
+    for output in _FOREIGN:
+        names, broken = await _names(here, flake, FlakeCheck(output=output, status="failed"))
+        found += broken
+        found += [await _look(here, flake, output=output, name=name) for name in names]
     return found
 
 
-async def _check(here: Machine, flake: str, system: str, name: str, *, build: bool) -> FlakeCheck:
-    command = nix.build_check(flake, system, name) if build else nix.evaluate_check(flake, system, name)
-    output = await _ask(here, command)
+async def _names(here: Machine, flake: str, whole: FlakeCheck) -> tuple[list[str], list[FlakeCheck]]:
+    """The names in an output, or in one system of it; where these do not evaluate, the whole as a failed check."""
+    output = await _ask(here, nix.names(flake, _attribute(whole.output, whole.system)))
     if output.status == 0:
-        status, said = ("passed", "") if build else ("evaluated", "not built: fleet check --build does that")
+        return json.loads(output.stdout), []
+    if nix.NO_OUTPUT in output.stderr:
+        return [], []
+    return [], [dataclasses.replace(whole, said=_error(output.stderr.splitlines()))]
+
+
+def _attribute(output: str, *path: str) -> str:
+    return ".".join([output, *(nix.quoted(word) for word in path if word)])
+
+
+async def _look(
+    here: Machine, flake: str, *, name: str, output: str = "checks", system: str = "", build: bool = False
+) -> FlakeCheck:
+    attribute = _attribute(output, system, name, _FOREIGN.get(output, ""))
+    told = await _ask(here, nix.build_output(flake, attribute) if build else nix.derivation_of(flake, attribute))
+    if told.status != 0:
+        status, said = "failed", _error(told.stderr.splitlines())
+    elif build:
+        status, said = "passed", ""
     else:
-        status, said = "failed", _error(output.stderr.splitlines())
-    return FlakeCheck(system=system, name=name, status=status, said=said)
+        status, said = "evaluated", "not built" if output in _FOREIGN else "not built: fleet check --build does that"
+    return FlakeCheck(output=output, system=system, name=name, status=status, said=said)
 
 
 def _error(lines: Sequence[str]) -> str:

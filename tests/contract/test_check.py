@@ -34,7 +34,8 @@ FLAKE = """
     {
       nixosConfigurations = { web-1 = host "web-1"; web-2 = host "web-2"; MORE };
       checks.${system}.own = OWN;
-      checks.aarch64-linux.other = throw "nobody may look at this";
+      checks.aarch64-linux = OTHER;
+      OUTPUTS
     };
 }
 """
@@ -58,8 +59,22 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def write(folder: Path, *, inputs: str = "", more: str = "", own: str = 'made "own"') -> None:
-    text = FLAKE.replace("INPUTS", inputs).replace("MORE", more).replace("OWN", own)
+OTHER = '{ other = throw "nobody may look at this"; }'
+
+
+def write(
+    folder: Path,
+    *,
+    inputs: str = "",
+    more: str = "",
+    own: str = 'made "own"',
+    other: str = OTHER,
+    outputs: str = "",
+) -> None:
+    parts = {"INPUTS": inputs, "MORE": more, "OWN": own, "OTHER": other, "OUTPUTS": outputs}
+    text = FLAKE
+    for word, part in parts.items():
+        text = text.replace(word, part)
     (folder / "flake.nix").write_text(text)
 
 
@@ -99,8 +114,8 @@ def test_people_see_the_same(folder: Path) -> None:
     write(folder, more='iso = host "iso";')
     done = check(folder)
     assert done.return_value == 1
-    assert "check aarch64-linux.other: skipped (this machine is x86_64-linux)" in done.stdout
-    assert "check x86_64-linux.own: evaluated (not built: fleet check --build does that)" in done.stdout
+    assert "checks.aarch64-linux.other: skipped (this machine is x86_64-linux)" in done.stdout
+    assert "checks.x86_64-linux.own: evaluated (not built: fleet check --build does that)" in done.stdout
     assert "error: nixosConfigurations.iso is a configuration that no host of fleet.toml has" in done.stdout
     assert "  hint:  add [hosts.iso] to fleet.toml" in done.stdout
 
@@ -113,6 +128,69 @@ def test_the_own_checks_are_built_when_asked(folder: Path) -> None:
     write(folder, own='derivation { inherit system; name = "own"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; }')
     assert [one["status"] for one in document(folder, 0)["checks"] if one["name"] == "own"] == ["evaluated"]
     assert [one["status"] for one in document(folder, 3, "--build")["checks"] if one["name"] == "own"] == ["failed"]
+
+
+def statuses(found: dict[str, Any]) -> dict[str, str]:
+    return {".".join((one["output"], one["system"], one["name"])): one["status"] for one in found["checks"]}
+
+
+def test_checks_of_another_system_that_have_no_names_are_skipped_as_a_whole(folder: Path) -> None:
+    write(folder, other='throw "no system"')
+    assert statuses(document(folder, 0)) == {
+        "checks.x86_64-linux.own": "evaluated",
+        "checks.aarch64-linux.": "skipped",
+    }
+
+
+@pytest.mark.parametrize(
+    ("outputs", "place"),
+    [("checks.riscv64-linux = { };", None), ('checks = throw "no checks";', "checks.."), ("", None)],
+)
+def test_checks_that_do_not_evaluate_at_all_are_not_the_same_as_none(
+    folder: Path, outputs: str, place: str | None
+) -> None:
+    text = (folder / "flake.nix").read_text()
+    kept = [line for line in text.splitlines() if "checks." not in line]
+    (folder / "flake.nix").write_text("\n".join([*kept[:-2], f"      {outputs}", *kept[-2:]]))
+    found = document(folder, 3 if place else 0)
+    assert statuses(found) == ({place: "failed"} if place else {})
+
+
+FOREIGN = """
+      darwinConfigurations.mac.system = (made "mac") // { system = "aarch64-darwin"; };
+      homeConfigurations."me@laptop".activationPackage = HOME;
+"""
+
+
+def test_configurations_that_nix_flake_check_does_not_know_are_evaluated(folder: Path) -> None:
+    write(folder, outputs=FOREIGN.replace("HOME", 'made "home"'))
+    assert statuses(document(folder, 0)) == {
+        "checks.aarch64-linux.other": "skipped",
+        "checks.x86_64-linux.own": "evaluated",
+        "darwinConfigurations..mac": "evaluated",
+        "homeConfigurations..me@laptop": "evaluated",
+    }
+    write(folder, outputs=FOREIGN.replace("HOME", 'throw "no home"'))
+    (failed,) = [one for one in document(folder, 3)["checks"] if one["status"] == "failed"]
+    assert (failed["output"], failed["name"], "no home" in failed["said"]) == ("homeConfigurations", "me@laptop", True)
+    assert "homeConfigurations.me@laptop: failed (error: no home)" in check(folder).stdout
+
+
+def test_the_commands_of_readme_and_docs_parse(folder: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "README.md").write_text(
+        "Deploy with `fleet deploy @prod`.\n\n```console\n$ fleet deploy --all --yes\n```\n"
+    )
+    (folder / "docs" / "more.md").write_text("See `fleet gc`, or\n```sh\ncd x && fleet deploy --gaol test web-1\n```\n")
+    (folder / "notes.md").write_text("`fleet deplyo`")
+    track(folder)
+    found = document(folder, 1)
+    assert [(one["kind"], one["message"].split(": ")[0]) for one in found["findings"]] == [
+        ("command", "docs/more.md:1"),
+        ("command", "docs/more.md:3"),
+    ]
+    assert "No such command 'gc'" in found["findings"][0]["message"]
+    assert "`fleet deploy --gaol test web-1` would be refused: No such option" in found["findings"][1]["message"]
 
 
 def test_a_configuration_without_a_host_is_found_unless_only_some_hosts_were_asked_about(folder: Path) -> None:

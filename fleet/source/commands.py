@@ -1,0 +1,75 @@
+"""The `fleet` commands that the documentation of a flake shows. Whether they parse, the command line knows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fleet.source import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import PurePath
+
+    from fleet.source.tree import Tree
+
+_SHELLS = ("sh", "bash", "shell", "zsh", "fish")
+"""Labels of blocks in which every line is a command; in others a command has a prompt."""
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*([\w-]*)")
+_COMMENT = re.compile(r"(?:^|\s)#\s.*$")
+_LINK = re.compile(r"&&|\|\||[|;]|\s&(?:\s|$)")
+_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+
+
+def is_documentation(path: PurePath) -> bool:
+    """Whether people or agents take commands from this file. A changelog may have those of former versions."""
+    if path.suffix.lower() != ".md" or path.stem.upper() == "CHANGELOG":
+        return False
+    return (
+        path.parts[0] == "docs" or path.name == "SKILL.md" or (len(path.parts) == 1 and path.stem.upper() == "README")
+    )
+
+
+def shown(text: str, names: Collection[str]) -> Iterator[tuple[int, str]]:
+    """The number of each line of Markdown that shows a command, from 1, and the command: each of a chain by itself.
+
+    A code span that is no more than one of the names only mentions a command.
+    """
+    fence = label = begun = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if edge := _FENCE.match(line):
+            if not fence:
+                fence, label, begun = edge[1], edge[2].lower(), ""
+            elif edge[1].startswith(fence) and not edge[2]:
+                fence = ""
+        elif not fence:
+            spans = (span.strip() for _, span in _SPAN.findall(line))
+            yield from ((number, span) for span in spans if _is_command(span) and span.split(" ", 1)[1] not in names)
+        elif begun or line.lstrip().startswith("$ ") or label in _SHELLS:
+            begun += _COMMENT.sub("", line).strip().removeprefix("$ ")
+            if begun.endswith("\\"):  # it goes on in the next line
+                begun = begun[:-1]
+                continue
+            parts = (part.strip() for part in _LINK.split(begun))
+            yield from ((number, part) for part in parts if _is_command(part))
+            begun = ""
+
+
+def _is_command(text: str) -> bool:
+    return text.startswith("fleet ")
+
+
+def findings(tree: Tree, names: Collection[str], complaint: Callable[[str], str | None]) -> Iterator[Finding]:
+    """The commands that would be refused. `complaint` says why, or nothing."""
+    for path in filter(is_documentation, tree.files):
+        try:
+            text = (tree.root / path).read_text(errors="replace")
+        except OSError:  # it is gone, or a link to nowhere
+            continue
+        for number, command in shown(text, names):
+            if said := complaint(command):
+                yield Finding(
+                    kind="command",
+                    message=f"{path}:{number}: `{command}` would be refused: {said.rstrip('.')}",
+                    hint="correct it; fleet COMMAND --help shows what there is",
+                )
