@@ -12,12 +12,7 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from fleet.events import Emit
-    from fleet.inventory import Host, Inventory
-    from fleet.model import Closure, HostName
 
 
 @click.command()
@@ -31,6 +26,8 @@ def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> in
     from fleet import runs
     from fleet.deploy.past import is_open
     from fleet.deploy.request import new_run_id
+    from fleet.deploy.target import closures_of
+    from fleet.machine.local import LocalMachine
     from fleet.output import open_output
 
     inventory = session.open_inventory(file)
@@ -38,29 +35,10 @@ def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> in
     folder = runs.new_run_folder(runs.state_folder(inventory.name), new_run_id(), is_open=is_open)
     terminal = sys.stderr.isatty()
     with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-        closures = asyncio.run(closures_of(inventory, hosts, folder=folder, emit=output))
+        closures = asyncio.run(closures_of(LocalMachine(), inventory.flake, hosts, folder=folder, emit=output))
     if as_json:
         click.echo(json.dumps({"hosts": [{"name": name, "closure": path} for name, path in closures.items()]}))
     else:
         for name, path in closures.items():
             click.echo(f"{name}: {path}")
     return 0
-
-
-async def closures_of(
-    inventory: Inventory, hosts: Sequence[Host], *, folder: Path, emit: Emit
-) -> dict[HostName, Closure]:
-    """The closure of each host, built and rooted in `folder`. Raises EvaluationError or BuildError."""
-    from fleet.deploy.target import together
-    from fleet.machine.local import LocalMachine
-    from fleet.steps import build as step
-    from fleet.steps.evaluate import evaluate
-
-    here = LocalMachine()
-    evaluation = await evaluate(here, inventory.flake, hosts, emit=emit)
-    if evaluation.failed:
-        raise together(evaluation.failed)
-    failed = await step.build(here, evaluation.found, root=folder / "closure", emit=emit)
-    if failed:
-        raise step.build_failure(failed)
-    return {host.name: evaluation.found[host.name].closure for host in hosts}

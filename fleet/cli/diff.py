@@ -29,9 +29,8 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
     fleet diff gpu-01
     fleet diff --json | jq '.hosts[].packages'
     """
-    from fleet.cli.build import closures_of
     from fleet.cli.reading import ask_all, tell_errors
-    from fleet.deploy.target import given
+    from fleet.deploy.target import closures_of, given
     from fleet.diff import diff_json, fold, read_diff
     from fleet.errors import FleetError
     from fleet.machine.local import LocalMachine
@@ -48,7 +47,9 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
             wanted = dict.fromkeys((host.name for host in hosts), asyncio.run(given(LocalMachine(), Closure(closure))))
         else:
             with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-                wanted = asyncio.run(closures_of(inventory, hosts, folder=Path(folder), emit=output))
+                wanted = asyncio.run(
+                    closures_of(LocalMachine(), inventory.flake, hosts, folder=Path(folder), emit=output)
+                )
 
         async def ask(host: Host, link: Link) -> SystemDiff:
             facts = await preflight(link, host)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
     """Tell what each host runs, keeps and boots, and whether a transaction is open there.
 
-    What a reboot or a crash had left open on a host is settled by this very contact.
+    What a reboot or a crash had left open on a host is settled by this very contact. The exit code is 1 when a host
+    cannot be reached or has units that failed.
 
     \b
     fleet status
@@ -48,7 +49,7 @@ def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
         click.echo(json.dumps({"hosts": rows}))
     else:
         _tell_status(answers)
-    return 1 if any(not row["reachable"] for row in rows) else 0
+    return 0 if all(row["reachable"] and not row["failed_units"] for row in rows) else 1
 
 
 def _status(host: Host, answer: HostFacts | FleetError) -> dict[str, Any]:

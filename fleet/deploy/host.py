@@ -15,7 +15,7 @@ from fleet.errors import HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram, Order, ask
 from fleet.model import Goal, HostResult, Outcome, Phase
-from fleet.steps import evidence, preflight, prove, push, switch
+from fleet.steps import evidence, preflight, prove, push, switch, system
 from fleet.steps.board import Board, ask_once
 from fleet.steps.plan import Action
 
@@ -101,6 +101,10 @@ class HostRun:
         self._phase(Phase.PUSH)
         copier = self._run.here if self._run.request.copy_with == "nix" else self._run.supply
         await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
+        if plan.derivation is not None:  # before, there was nothing to look at
+            system.require_switchable(
+                plan.host, plan.facts, await system.look_there(self._link, plan.host, plan.closure)
+            )
         if self._run.request.verb == "push" or not self._run.request.goal.switches:
             return await self._stage()
         before = await ask_once(plan.host, self._link, self._run.here, emit=self._emit)

@@ -22,7 +22,8 @@ from fleet.inventory import BuildOn
 from fleet.model import Goal, HostResult, Outcome, Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
-from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host, require_deployable
+from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host
+from fleet.steps.system import require_welcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -127,8 +128,7 @@ class Preparation:
 
         async def one(host: Host) -> None:
             want, facts = wanted[host.name], self._facts[host.name]
-            if want.is_local:
-                require_deployable(host, facts, want.closure, retry_quarantined=self._run.request.retry_quarantined)
+            require_welcome(host, facts, want.closure, retry_quarantined=self._run.request.retry_quarantined)
             plans[host.name] = await plan_host(
                 self._links[host.name],
                 host,

@@ -15,12 +15,15 @@ from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
+from fleet.steps.build import build, build_failure
 from fleet.steps.evaluate import Evaluated, evaluate, hidden_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from fleet.deploy.request import Run
+    from fleet.events import Emit
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
@@ -62,6 +65,19 @@ async def choose_targets(
         closure = await given(run.here, run.request.closure)
         return {host.name: Wanted(closure=closure) for host in hosts}
     return await _evaluated(run, hosts, leave)
+
+
+async def closures_of(
+    here: Machine, flake: str, hosts: Sequence[Host], *, folder: Path, emit: Emit
+) -> dict[HostName, Closure]:
+    """The closure of each host, built and rooted in `folder`. Raises EvaluationError or BuildError."""
+    evaluation = await evaluate(here, flake, hosts, emit=emit)
+    if evaluation.failed:
+        raise together(evaluation.failed)
+    failed = await build(here, evaluation.found, root=folder / "closure", emit=emit)
+    if failed:
+        raise build_failure(failed)
+    return {host.name: evaluation.found[host.name].closure for host in hosts}
 
 
 async def given(here: Machine, closure: Closure) -> Closure:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.errors import ConfigError, PushError, QuarantinedError, UnfitError
-from fleet.host import answers
-from fleet.host.answers import PARTS
-from fleet.machine import Command
+from fleet.errors import ConfigError, PushError, UnfitError
 from fleet.steps.preflight import require_room
+from fleet.steps.system import look_here, look_there, require_switchable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,52 +84,6 @@ async def lacking(machine: Machine, host: Host, contents: Contents) -> tuple[tup
     return paths, sum(contents.sizes[path] for path in paths)
 
 
-def reboot_parts(facts: HostFacts, closure: Closure) -> tuple[str, ...]:
-    """The parts of a closure in the local store that differ from what the host has booted."""
-    tree = Path(closure)
-    new = {part: str((tree / part).resolve()) if (tree / part).exists() else "" for part in PARTS}
-    return tuple(part for part in PARTS if new[part] != _resolved(facts.booted_parts.get(part, "")))
-
-
-async def reboot_parts_there(machine: Machine, facts: HostFacts, closure: Closure) -> tuple[str, ...]:
-    """The same for a closure that the host has."""
-    script = 'for path; do readlink -e "$path" || echo; done'
-    argv = ("sh", "-c", script, "sh", *(f"{closure}/{part}" for part in PARTS))
-    output = await machine.run(Command(argv=argv))
-    new = dict(zip(PARTS, output.stdout.splitlines(), strict=False))
-    return tuple(part for part in PARTS if _resolved(new.get(part, "")) != _resolved(facts.booted_parts.get(part, "")))
-
-
-def _resolved(path: str) -> str:
-    return path if path.startswith("/nix/store/") else ""
-
-
-def require_deployable(host: Host, facts: HostFacts, closure: Closure, *, retry_quarantined: bool) -> None:
-    """Raises what makes this closure unfit for this host: its architecture, its quarantine, an inhibitor."""
-    tree = Path(closure)
-    if closure in facts.quarantined and not retry_quarantined:
-        hint = "deploy a different closure, or --retry-quarantined"
-        raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
-    if not (tree / "nixos-version").exists() or not (tree / "bin/switch-to-configuration").exists():
-        hint = "a closure has nixos-version and bin/switch-to-configuration; is system.switch.enable off?"
-        raise UnfitError(host.name, f"{closure} is not a NixOS system that can be switched to", hint=hint)
-    system = _text(tree / "system")
-    if system and system != host.system:
-        hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
-        raise UnfitError(host.name, f"the closure is for {system}, the host is {host.system}", hint=hint)
-    _require_uninhibited(host, facts, tree)
-
-
-def _require_uninhibited(host: Host, facts: HostFacts, tree: Path) -> None:
-    """switch-to-configuration refuses when a key that both systems have differs (nixpkgs, pre-switch checks)."""
-    wanted = answers.inhibitors(_text(tree / "switch-inhibitors"))
-    differing = [key for key, value in wanted.items() if facts.inhibitors.get(key, value) != value]
-    if differing:
-        changes = ", ".join(f"{key}: {facts.inhibitors[key]} -> {wanted[key]}" for key in differing)
-        hint = "these change only with a reboot: nixos-rebuild boot and a reboot do that today"
-        raise UnfitError(host.name, f"a live switch is inhibited ({changes})", hint=hint)
-
-
 def require_space(plan: HostPlan) -> None:
     """Raises when what is pushed would not fit."""
     free = plan.facts.nix_free
@@ -140,13 +91,6 @@ def require_space(plan: HostPlan) -> None:
         need, have = (plan.missing_bytes + SPARE) >> 20, free >> 20
         hint = "nix-collect-garbage on the host frees what no generation needs"
         raise UnfitError(plan.host.name, f"needs {need} MiB on /nix, {have} MiB are free", hint=hint)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 async def plan_host(
@@ -158,18 +102,20 @@ async def plan_host(
     made_of: Contents | None,
     derivation: Derivation | None = None,
 ) -> HostPlan:
-    """The plan of one host. `made_of` is None where nothing will be pushed: rollback, or a build on the host."""
+    """The plan of one host. `made_of` is None where nothing will be pushed: rollback, or a build on the host.
+
+    Raises what makes the host or the closure unfit for it.
+    """
     action = choose_action(facts, closure)
     missing: tuple[str, ...] = ()
     size = 0
     if made_of is not None and action is Action.SWITCH:
         missing, size = await lacking(machine, host, made_of)
-    if made_of is not None:
-        reboot = reboot_parts(facts, closure)
-    elif derivation is None:
-        reboot = await reboot_parts_there(machine, facts, closure)
-    else:
-        reboot = ()  # nobody knows before it is built
+    reboot: tuple[str, ...] = ()  # of what the host will build, nobody knows before it is built
+    if made_of is not None or derivation is None:
+        system = look_here(closure) if made_of is not None else await look_there(machine, host, closure)
+        require_switchable(host, facts, system)
+        reboot = system.reboot_parts(facts)
     brings_new = action is Action.SWITCH and (made_of is not None or derivation is not None)
     if brings_new:
         require_room(host, facts)

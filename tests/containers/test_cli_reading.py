@@ -71,6 +71,7 @@ def test_health_asks_the_checks_and_fails_for_a_failed_unit(stage: Stage, deploy
     host.exec("systemd-run", "-q", "--unit=rotten", "--wait", "false", check=False)
     host.exec("systemd-run", "-q", "--unit=rotten2", "--property=Type=oneshot", "false", check=False)
     try:
+        assert stage.document("status", "right", code=1)["hosts"][0]["reachable"]
         ill = stage.document("health", "right", code=1)["hosts"][0]
         assert (ill["healthy"], "rotten2.service" in ill["failed_units"]) == (False, True)
         text = stage.fleet("health")

@@ -134,9 +134,9 @@ def play(drawn: Round, scene: Scene) -> str:
     run.process.wait(240)
     told = [event for event in run.events if event["event"] == "run_finished"]
     outcome = run.outcomes.get(scene.name, "none") if told else "silent"
-    scene.stage.document("status")
+    scene.stage.document("status", code=None)
     scene.is_settled()
-    status_now = scene.stage.document("status")["hosts"][0]
+    status_now = scene.stage.document("status", code=None)["hosts"][0]
     stands = scene.stands_on()
     promise(drawn, scene, outcome, stands)
     said = (status_now["running"], status_now["profile"], status_now["boot_default"])

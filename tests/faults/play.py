@@ -77,9 +77,9 @@ def holds(scene: Scene, run: Run, row: Row) -> None:
         assert re.search(row.says, told), f"{row.says!r} is not in {told}"
     # Whoever asks next is told the truth, and settles what is left to settle.
     scene.prepare()
-    scene.stage.document("status")
+    scene.stage.document("status", code=None)
     scene.is_settled()
-    status = scene.stage.document("status")["hosts"][0]
+    status = scene.stage.document("status", code=None)["hosts"][0]
     assert scene.stands_on() == row.on, run
     assert (status["running"], status["profile"], status["boot_default"]) == standing(scene.host)
     assert status["transaction"] is None

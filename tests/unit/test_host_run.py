@@ -27,6 +27,7 @@ LOST = UnreachableError(WEB, "connection lost")
 PROGRAM = HostProgram("/nix/store/p/fleet-host")
 YES, NO = Output(status=0), Output(status=1, stderr="no\n")
 SWITCHED = said(state="switched", running=NEW, status=0)
+GOOD = said(platform="x86_64-linux")
 CHECKS = [{"name": "ok", "command": "ok", "within": "20s"}]
 
 
@@ -303,14 +304,26 @@ def test_system_that_ran_already_is_said_to(goal: Goal, note: str) -> None:
 
 @in_no_time
 async def test_system_built_on_the_host_is_asked_for_its_reboot() -> None:
-    plan = {"derivation": Derivation("/nix/store/x.drv"), "missing": ()}
-    case = Case(plan=plan)
-    case.link.table = [(runs("nix-store", "--realise"), YES), *case.link.table]
-    found = await case.deploy()
+    found = await building().deploy()
     assert (found.outcome, found.reboot_pending) == (Outcome.KEPT, True)
-    lost = Case(plan=plan, facts=LOST)
-    lost.link.table = [(runs("nix-store", "--realise"), YES), *lost.link.table]
-    assert (await lost.deploy()).outcome is Outcome.KEPT
+    assert (await building(facts=LOST).deploy()).outcome is Outcome.KEPT
+
+
+def building(says: Output = GOOD, **answers: Answers) -> Case:
+    """A host that builds its own closure, which says this of itself afterwards."""
+    case = Case(plan={"derivation": Derivation("/nix/store/x.drv"), "missing": ()}, **answers)
+    case.link.table = [(runs("nix-store", "--realise"), YES), (runs("sh", "-c"), says), *case.link.table]
+    return case
+
+
+@in_no_time
+async def test_system_built_on_the_host_that_does_not_fit_is_not_switched_to() -> None:
+    for verb in ("deploy", "push"):
+        case = building(said(platform="aarch64-linux"))
+        found = await case.deploy(verb=verb)
+        assert found.failure is not None
+        assert (found.outcome, found.failure.kind) == (Outcome.FAILED, "unfit")
+        assert case.asked("begin", "stage", "unroot") == ["unroot"]
 
 
 @in_no_time

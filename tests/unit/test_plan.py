@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from fleet.errors import ConfigError, PushError, QuarantinedError, UnfitError
+from fleet.errors import ConfigError, PushError, UnfitError
 from fleet.machine import Output
 from fleet.model import Closure, Derivation
 from fleet.steps import plan as steps
-from fleet.steps.plan import SPARE, Action, Contents, choose_action, plan_host, reboot_parts, require_deployable
-from tests.fakes import FakeMachine, runs
+from fleet.steps.plan import SPARE, Action, Contents, choose_action, plan_host
+from fleet.steps.system import System
+from tests.fakes import FakeMachine, runs, said
 from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, plan
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SPECIAL = Closure("/nix/store/special")
-
-
-@pytest.fixture
-def system(tmp_path: Path) -> Path:
-    """A closure in the local store, as far as the plan looks at one."""
-    tree = tmp_path / "system"
-    (tree / "bin").mkdir(parents=True)
-    for file, text in {"nixos-version": "24.05", "bin/switch-to-configuration": "", "system": "x86_64-linux\n"}.items():
-        (tree / file).write_text(text)
-    return tree
 
 
 @pytest.mark.parametrize(
@@ -47,73 +35,6 @@ def test_action_follows_from_what_the_host_stands_on(changes: dict[str, Any], ac
     assert choose_action(facts(**changes), NEW) is action
 
 
-def test_parts_that_only_a_reboot_makes_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = tmp_path / "system"
-    tree.mkdir()
-    booted = dict.fromkeys(("kernel", "initrd", "kernel-modules", "systemd"), "")
-    assert reboot_parts(facts(booted_parts=booted), Closure(str(tree))) == ()
-    (tree / "kernel").symlink_to("/nix/store/k2/bzImage")
-    (tree / "systemd").mkdir()
-    assert reboot_parts(facts(booted_parts=booted), Closure(str(tree))) == ("systemd",)  # the kernel dangles
-    assert reboot_parts(facts(booted_parts={"kernel": "/nix/store/k"}), Closure(str(tree))) == ("kernel", "systemd")
-    assert reboot_parts(facts(booted_parts={"kernel": "/boot/k"}), Closure(str(tree))) == ("systemd",)
-
-
-def test_deployable_closure_is_no_trouble(system: Path) -> None:
-    require_deployable(host(), FACTS, Closure(str(system)), retry_quarantined=False)
-
-
-def test_quarantined_closure_is_refused_unless_wanted_anyway(system: Path) -> None:
-    closure = Closure(str(system))
-    with pytest.raises(QuarantinedError) as caught:
-        require_deployable(host(), facts(quarantined=(closure,)), closure, retry_quarantined=False)
-    assert "--retry-quarantined" in caught.value.hint
-    require_deployable(host(), facts(quarantined=(closure,)), closure, retry_quarantined=True)
-
-
-@pytest.mark.parametrize("file", ["nixos-version", "bin/switch-to-configuration"])
-def test_what_is_no_system_is_refused(system: Path, file: str) -> None:
-    (system / file).unlink()
-    with pytest.raises(UnfitError, match="not a NixOS system"):
-        require_deployable(host(), FACTS, Closure(str(system)), retry_quarantined=False)
-
-
-def test_closure_for_another_system_is_refused(system: Path) -> None:
-    (system / "system").write_text("aarch64-linux")
-    with pytest.raises(UnfitError, match="the closure is for aarch64-linux, the host is x86_64-linux"):
-        require_deployable(host(), FACTS, Closure(str(system)), retry_quarantined=False)
-    (system / "system").unlink()
-    require_deployable(host(), FACTS, Closure(str(system)), retry_quarantined=False)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "refused"),
-    [
-        ({"init": "systemd"}, '{"init": "systemd"}', False),
-        ({"init": "systemd"}, '{"init": "other"}', True),
-        ({}, '{"init": "other"}', False),
-        ({"init": "systemd"}, '{"driver": "1"}', False),
-        ({"init": "systemd"}, "nonsense", False),
-    ],
-)
-def test_switch_that_is_inhibited_is_refused_beforehand(
-    system: Path,
-    old: dict[str, str],
-    new: str,
-    refused: bool,  # noqa: FBT001
-) -> None:
-    (system / "switch-inhibitors").write_text(new)
-
-    def ask() -> None:
-        require_deployable(host(), facts(inhibitors=old), Closure(str(system)), retry_quarantined=False)
-
-    if refused:
-        with pytest.raises(UnfitError, match=r"inhibited \(init: systemd -> other\)"):
-            ask()
-    else:
-        ask()
-
-
 @pytest.mark.parametrize(("free", "fits"), [(SPARE + 100, True), (SPARE + 99, False), (0, False)])
 def test_what_would_not_fit_is_refused(free: int, fits: bool) -> None:  # noqa: FBT001
     wanted = plan(missing_bytes=100, facts=facts(nix_free=free))
@@ -129,6 +50,19 @@ def store(*, missing: str = "", status: int = 0) -> FakeMachine:
 
 
 CONTENTS = Contents({"/nix/store/a": 10, "/nix/store/b": 200, str(NEW): 3})
+SAYS = {"platform": "x86_64-linux", **{f"part_{part}": path for part, path in PARTS.items()}}
+
+
+def there(**changes: str) -> FakeMachine:
+    """A host that has the closure, which says this of itself."""
+    return FakeMachine((runs("sh", "-c"), said(**{**SAYS, **changes})))
+
+
+@pytest.fixture(autouse=True)
+def fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the local store is fit: `test_system.py` looks at what is not."""
+    fit = System(closure=NEW, is_switchable=True)
+    monkeypatch.setattr(steps, "look_here", lambda _: fit)
 
 
 async def test_host_that_lacks_paths_is_planned_with_their_bytes() -> None:
@@ -150,8 +84,7 @@ async def test_host_without_room_gets_no_new_system(full: dict[str, Any], hint: 
 
 @pytest.mark.parametrize(("full", "_hint"), FULL)
 async def test_host_without_room_may_go_back_or_stay(full: dict[str, Any], _hint: str) -> None:
-    there = FakeMachine((runs("sh", "-c"), Output(status=0)))
-    assert (await plan_host(there, host(), facts(**full), NEW, made_of=None)).action is Action.SWITCH
+    assert (await plan_host(there(), host(), facts(**full), NEW, made_of=None)).action is Action.SWITCH
     stays = await plan_host(FakeMachine(), host(), facts(**full, running=NEW), NEW, made_of=CONTENTS)
     assert stays.action is Action.COMMIT
 
@@ -168,11 +101,17 @@ async def test_closure_that_is_not_here_is_planned_without_its_contents() -> Non
 
 
 async def test_closure_that_only_the_host_has_is_looked_at_there() -> None:
-    there = FakeMachine(
-        (runs("sh", "-c"), Output(status=0, stdout="\n".join(["/nix/store/k2", *[*PARTS.values()][1:]])))
-    )
-    found = await plan_host(there, host(), FACTS, NEW, made_of=None)
+    found = await plan_host(there(part_kernel="/nix/store/k2"), host(), FACTS, NEW, made_of=None)
     assert (found.missing, found.reboot) == ((), ("kernel",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"lacks": "nixos-version"}, "not a NixOS system"), ({"platform": "aarch64-linux"}, "is for aarch64-linux")],
+)
+async def test_closure_that_only_the_host_has_must_fit_too(changes: dict[str, str], why: str) -> None:
+    with pytest.raises(UnfitError, match=why):
+        await plan_host(there(**changes), host(), FACTS, NEW, made_of=None)
 
 
 async def test_store_that_does_not_answer_is_told() -> None:
