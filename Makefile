@@ -33,8 +33,8 @@ lint: setup      ## style and types of Python and shell
 	.venv/bin/mypy
 	shellcheck fleet/host/fleet-host modules/gc.sh .ci/setup .ci/demo .ci/run .ci/bench tests/model/check
 
-bench: setup     ## how long things take, beside OpenSSH with nix copy
-	@.ci/bench
+bench: setup     ## how long things take, beside OpenSSH with nix copy; CASES="cold update" chooses
+	@.ci/bench $(CASES)
 
 clean:           ## remove the virtual environment, the demo's lab and caches
 	-@.venv/bin/fleet lab down --dir .demo 2>/dev/null

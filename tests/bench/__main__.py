@@ -3,84 +3,56 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fleet.lab import Lab
-from tests.bench import push, revert, start
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.bench.push import Row
-
-CASES = ("start", "revert", "cold", "update")
-HOSTS = tuple(f"bench-{number}" for number in range(1, 9))
-
-
-def table(rows: Sequence[Row]) -> list[str]:
-    """One line for each tool in each case. Ratios are to the best peer of the case."""
-    lines = [f"{'case':28}{'tool':24}{'wall':>9}{'ratio':>7}{'CPU/GB/host':>13}{'ratio':>7}{'peak':>10}"]
-    for row in rows:
-        peers = [other for other in rows if other.case == row.case and not other.is_ours]
-        wall = row.taken.wall / min(peer.taken.wall for peer in peers)
-        best = min(peer.cpu_per_gb for peer in peers)
-        cpu = f"{row.cpu_per_gb:11.2f} s{row.cpu_per_gb / best:7.2f}" if row.taken.cpu and best else " " * 20
-        peak = f"{row.taken.memory >> 20:6} MiB" if row.taken.memory else ""
-        lines.append(f"{row.case:28}{row.tool:24}{row.taken.wall:7.2f} s{wall:7.2f}{cpu}{peak:>10}")
-    return lines
+from tests.bench import report
+from tests.bench.bench import Bench
+from tests.bench.cases import CASES
 
 
 def main() -> None:
-    """Measures what was asked for, on lab hosts that are gone afterwards."""
-    parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"some of {', '.join(CASES)}; default: all")
-    parser.add_argument("--runs", type=int, default=3, help="measured rounds of each push; one more warms up")
-    parser.add_argument("--hosts", type=int, nargs="*", default=[1, 4, 8], help="hosts of the cold push")
+    """Measures what was asked for, on hosts that are gone afterwards."""
+    parser = _parser()
     options = parser.parse_args()
+    if unknown := [name for name in options.cases if name not in CASES]:
+        parser.error(f"there is no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts go too
-    cases = options.cases or CASES
-    rows: list[Row] = []
-    if "start" in cases:
-        start.main()
-    if "revert" in cases:
-        revert.main()
-    if {"cold", "update"} & set(cases):
-        with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name:
-            folder = Path(name)
-            lab = Lab.find(folder / "lab")
-            try:
-                lab = Lab.up(folder / "lab", HOSTS[: max(options.hosts)])
-                if "cold" in cases:
-                    rows += push.cold(lab, folder, runs=options.runs, counts=options.hosts)
-                if "update" in cases:
-                    rows += push.update(lab, folder, runs=options.runs)
-            finally:
-                lab.down()
-    if rows:
-        print("\n".join(table(rows)))
-        _keep(rows)
+    rows: list[report.Row] = []
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
+        bench = Bench(
+            folder=Path(folder),
+            runs=options.runs,
+            hosts=tuple(options.hosts),
+            idle=options.idle,
+            simulated=options.simulated,
+        )
+        try:
+            for name in options.cases or CASES:
+                print(f"{name}: {CASES[name].about}", file=sys.stderr, flush=True)
+                rows += CASES[name].measure(bench)
+        finally:
+            bench.down()
+    print("\n".join(report.table(rows)))
+    print(f"written to {report.keep(rows)}; each ratio is to the best peer of the case", file=sys.stderr)
 
 
-def _keep(rows: Sequence[Row]) -> None:
-    folder = Path(os.environ.get("BENCH_DIR", ".bench"))
-    folder.mkdir(exist_ok=True)
-    load = os.getloadavg()[0]
-    document = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "processors": os.cpu_count(),
-        "load_at_end": load,
-        "rows": [push.as_json(row) for row in rows],
-    }
-    file = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json"
-    file.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"written to {file}; ratios are to the best peer of the case", file=sys.stderr)
+def _parser() -> argparse.ArgumentParser:
+    about = "\n".join(f"  {name:10} {case.about}" for name, case in CASES.items())
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"cases, all of them by default:\n{about}\n\n"
+        'PEERS="name=command with {host} and {closure};…" puts other tools beside fleet.',
+    )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="see below")
+    parser.add_argument("--runs", type=int, default=3, help="measured rounds of each case; one more warms up")
+    parser.add_argument("--hosts", type=int, nargs="+", default=[1, 4, 8], help="hosts of the cold push")
+    parser.add_argument("--idle", type=int, default=100, help="lab hosts of the no-op")
+    parser.add_argument("--simulated", type=int, default=1000, help="simulated hosts of the no-op")
+    return parser
 
 
 if __name__ == "__main__":

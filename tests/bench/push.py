@@ -7,67 +7,39 @@ import os
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import closures
 from tests.bench.hosts import Hosts
 from tests.bench.measure import Taken, median, run
+from tests.bench.peers import Commands, each, peers
+from tests.bench.report import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from fleet.lab import Lab
+    from tests.bench.bench import Bench
     from tests.bench.closures import Closure
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
 NIX = ("nix", "--extra-experimental-features", "nix-command")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One tool in one case."""
+def tools() -> dict[str, Commands]:
+    """The commands that bring a closure to hosts, with those of `PEERS`."""
 
-    case: str
-    tool: str
-    taken: Taken
-    runs: int
-    hosts: int
-    nar_bytes: int
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is not a peer."""
-        return self.tool.startswith("fleet")
-
-    @property
-    def cpu_per_gb(self) -> float:
-        """Processor seconds here for each GB (10^9 bytes of NAR) and host."""
-        return self.taken.cpu / (self.nar_bytes / 1e9) / self.hosts
-
-
-def tools() -> dict[str, Callable[[Hosts, str], list[list[str]]]]:
-    """The commands that bring a closure to hosts. `PEERS="name=command with {host} and {closure};…"` adds some."""
-
-    def fleet(*more: str) -> Callable[[Hosts, str], list[list[str]]]:
+    def fleet(*more: str) -> Commands:
         return lambda hosts, top: [[FLEET, "push", "--all", "--json", "-f", hosts.inventory, "--closure", top, *more]]
 
-    def each(*argv: str) -> Callable[[Hosts, str], list[list[str]]]:
-        return lambda hosts, top: [
-            [word.replace("{host}", name).replace("{closure}", top) for word in argv] for name in hosts.names
-        ]
-
-    found = {
+    return {
         "fleet": fleet(),
         "fleet --copy-with nix": fleet("--copy-with", "nix"),
         "nix copy ssh-ng": each(*NIX, "copy", "--no-check-sigs", "--to", "ssh-ng://{host}", "{closure}"),
         "nix-copy-closure": each("nix-copy-closure", "--to", "{host}", "{closure}"),
+        **peers(),
     }
-    for peer in filter(None, os.environ.get("PEERS", "").split(";")):
-        name, _, command = peer.partition("=")
-        found[name.strip()] = each("sh", "-c", command)
-    return found
 
 
 def compare(case: str, hosts: Hosts, closure: Closure, *, runs: int, keep: Closure | None = None) -> list[Row]:
@@ -92,19 +64,21 @@ def _shared(closure: Closure, keep: Closure) -> int:
     return sum(map(int, done.stdout.split()))
 
 
-def cold(lab: Lab, folder: Path, *, runs: int, counts: Sequence[int]) -> list[Row]:
+def cold(bench: Bench) -> list[Row]:
     """300 MB in 150 paths, to so many hosts at once."""
+    lab, folder = bench.lab(), bench.folder
     closure = closures.build(folder / "cold", lab.folder.path / "bin", count=150, size=2_000_000)
     names = [str(host.name) for host in lab.hosts]
     rows = []
-    for count in counts:
+    for count in bench.hosts:
         hosts = Hosts.of(lab, names[:count], folder / f"hosts-{count}")
-        rows += compare(f"cold push, {count} hosts", hosts, closure, runs=runs)
+        rows += compare(f"cold push, {count} hosts", hosts, closure, runs=bench.runs)
     return rows
 
 
-def update(lab: Lab, folder: Path, *, runs: int) -> list[Row]:
+def update(bench: Bench) -> list[Row]:
     """5 paths out of 1,000, at a round trip of 50 ms: with connecting, and on a connection that stands."""
+    lab, folder, runs = bench.lab(), bench.folder, bench.runs
     old = closures.build(folder / "update", lab.folder.path / "bin", count=1000, size=8192)
     new = closures.build(folder / "update", lab.folder.path / "bin", count=1000, size=8192, new=5)
     name = str(lab.hosts[0].name)
@@ -162,18 +136,3 @@ def relay(lab: Lab, name: str, *arguments: str) -> Iterator[int]:
 
 def _say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
-
-
-def as_json(row: Row) -> Mapping[str, object]:
-    """The row for scripts."""
-    return {
-        "case": row.case,
-        "tool": row.tool,
-        "hosts": row.hosts,
-        "nar_bytes": row.nar_bytes,
-        "runs": row.runs,
-        "wall_seconds": round(row.taken.wall, 4),
-        "cpu_seconds": round(row.taken.cpu, 4),
-        "cpu_seconds_per_gb_and_host": round(row.cpu_per_gb, 4),
-        "peak_bytes": row.taken.memory,
-    }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING
 
-from fleet.lab import Lab
+from tests.bench.measure import Taken
+from tests.bench.report import Row
 from tests.containers.hostprogram import NEW, Subject
 
+if TYPE_CHECKING:
+    from tests.bench.bench import Bench
+
+CASE = "verdict to old system"
 RUNS = 30
 TIMED = "a=$(date +%s%N); {act}; b=$(date +%s%N); echo $(((b - a) / 1000000))"
 """Prints the milliseconds that it took, by the host's own clock: nothing of docker exec is in it."""
@@ -16,7 +21,7 @@ ABANDON = '"$1" word "$2" "abandon silent bench" >/dev/null; while [ -d /run/fle
 SWITCH = '"$1/bin/switch-to-configuration" test 2>/dev/null'
 
 
-def measure(subject: Subject, runs: int) -> tuple[list[float], list[float]]:
+def distributions(subject: Subject, runs: int) -> tuple[list[float], list[float]]:
     """Seconds from the word to the end of the transaction, and seconds of the old system's own switch by hand."""
     new = subject.closure(NEW)
     whole, own = [], []
@@ -29,17 +34,14 @@ def measure(subject: Subject, runs: int) -> tuple[list[float], list[float]]:
     return whole, own
 
 
-def main() -> None:
-    """Prints one row for each."""
-    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as name:
-        folder = Path(name)
-        lab = Lab.find(folder / "lab")
-        try:
-            Lab.up(folder / "lab", ["subject"])
-            whole, own = measure(Subject.on(lab, "subject", folder), RUNS)
-        finally:
-            lab.down()
-    print(f"{'from verdict to old system':34} {'best':>7} {'median':>7} {'worst':>7}   {RUNS} runs")
+def measure(bench: Bench) -> list[Row]:
+    """The whole way back beside the old system's own switch, which is most of it."""
+    folder = bench.folder / "revert"
+    folder.mkdir()
+    whole, own = distributions(Subject.on(bench.lab("subject"), "subject", folder), RUNS)
     rest = [all_of_it - its for all_of_it, its in zip(whole, own, strict=True)]
     for label, taken in (("whole", whole), ("the old system's own switch", own), ("what fleet adds", rest)):
-        print(f"{label:34} {min(taken):5.2f} s {statistics.median(taken):5.2f} s {max(taken):5.2f} s")
+        spread = f"best {min(taken):.2f} s, median {statistics.median(taken):.2f} s, worst {max(taken):.2f} s"
+        print(f"  {CASE}: {label}: {spread}", file=sys.stderr)
+    tools = {"fleet": whole, "switch-to-configuration": own}
+    return [Row(CASE, tool, Taken(statistics.median(seconds)), RUNS, 1) for tool, seconds in tools.items()]

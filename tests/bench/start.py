@@ -1,4 +1,4 @@
-"""Medians and ratios, each against a named peer measured in the same run."""
+"""How long people wait for an answer that asks no host."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.bench.measure import Taken
+from tests.bench.report import Row
+
+if TYPE_CHECKING:
+    from tests.bench.bench import Bench
 
 RUNS = 15
 BIN = Path(sys.executable).parent
@@ -24,15 +31,10 @@ def median(*pairs: list[str]) -> list[float]:
     return [statistics.median(taken) for taken in seconds]
 
 
-def main() -> None:
-    """Prints one row for each case."""
+def measure(bench: Bench) -> list[Row]:
+    """`--help` and `--version`, beside the library that both are made with."""
     peer = [sys.executable, "-c", "import click"]
     cases = {"fleet --help": [str(BIN / "fleet"), "--help"], "fleet --version": [str(BIN / "fleet"), "--version"]}
     base, *ours = median(peer, *cases.values())
-    print(f"{'case':20} {'median':>9} {'peer':>9} {'ratio':>6}   peer: python -c 'import click', {RUNS} runs each")
-    for name, taken in zip(cases, ours, strict=True):
-        print(f"{name:20} {taken * 1000:6.0f} ms {base * 1000:6.0f} ms {taken / base:6.2f}")
-
-
-if __name__ == "__main__":
-    main()
+    rows = [Row("start-up", name, Taken(wall), RUNS, 0) for name, wall in zip(cases, ours, strict=True)]
+    return [*rows, Row("start-up", "import click", Taken(base), RUNS, 0)]

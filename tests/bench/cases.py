@@ -1,0 +1,32 @@
+"""The cases of `make bench`, each in a file of its own. A new one is a line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.bench import push, revert, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tests.bench.bench import Bench
+    from tests.bench.report import Row
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that people wait for."""
+
+    about: str
+    """One line for `--help`."""
+    measure: Callable[[Bench], Sequence[Row]]
+    """Gives a row for each tool."""
+
+
+CASES: Mapping[str, Case] = {
+    "start": Case("start-up of the command line, beside import click", start.measure),
+    "revert": Case("from a failing verdict to the proven old system, beside its own switch", revert.measure),
+    "cold": Case("push of 300 MB in 150 paths to 1, 4 and 8 hosts", push.cold),
+    "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),
+}
