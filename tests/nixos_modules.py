@@ -84,6 +84,18 @@ def _section(title: str, keys: dict[str, Any]) -> str:
     return "\n".join([f"[{title}]", *lines, ""])
 
 
+def nix_conf(settings: dict[str, Any]) -> str:
+    """nix.conf as NixOS renders `nix.settings`."""
+    return "".join(f"{key} = {setting_text(value)}\n" for key, value in settings.items())
+
+
+def setting_text(value: Any) -> str:
+    """One value of it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
 def script_text(unit: dict[str, Any]) -> str:
     """The script of a unit as NixOS writes it, for the shell of every system."""
     return f"#!/bin/sh\nset -e\n\n{unit['script']}\n"

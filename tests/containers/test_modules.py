@@ -10,10 +10,13 @@ import pytest
 
 from tests.containers.driver import WEB, Stage, boot_default, new_version, profile, running, wait_until, web
 from tests.containers.files import put, shell
-from tests.nixos_modules import configured, needs_lib, script_text, unit_text
+from tests.nixos_modules import configured, needs_lib, nix_conf, script_text, unit_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fleet.lab import Lab, LabHost
+    from fleet.machine import Output
     from tests.containers.conftest import MakeLab
 
 needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
@@ -215,3 +218,51 @@ def test_base_s_sshd_lets_fleet_deploy_and_check(hardened: LabHost, stage: Stage
     stage.toml({"open": {"user": "root"}})
     status = stage.document("status", "open", code=1)["hosts"][0]
     assert status["error"]["kind"] == "authentication"
+
+
+@pytest.fixture
+def client(lab: Lab) -> Iterator[LabHost]:
+    """A host as client of a cache at http://127.0.0.1:8099 as `services.fleet.cache` says; its folder is /srv/cache."""
+    host = lab.host("small")
+    shell(host, "mkdir -p /srv && cd /srv && rm -rf cache && nix-store --generate-binary-cache-key lab-1 secret public")
+    public = shell(host, "cat /srv/public")
+    settings = f"""{{ services.fleet.cache = {{ enable = true;
+      caches = [ {{ url = "http://127.0.0.1:8099"; publicKey = "{public}"; priority = 30; }} ]; }}; }}"""
+    before = shell(host, "cat /etc/nix/nix.conf")
+    put(host, "/etc/nix/nix.conf", nix_conf(configured(("cache",), settings, "config.nix.settings")))
+    shell(host, "mkdir /srv/cache; systemd-run -q --unit=cache busybox httpd -f -p 127.0.0.1:8099 -h /srv/cache")
+    shell(host, "systemctl stop nix-daemon.service")  # its socket starts it again
+    answers = "busybox nc -w 1 127.0.0.1 8099 </dev/null"
+    wait_until(lambda: host.exec("sh", "-c", answers, check=False).status == 0, "the cache listens")
+    yield host
+    shell(host, "systemctl stop cache.service; rm -rf /srv; rm -f /root/.cache/nix/binary-cache-*")
+    put(host, "/etc/nix/nix.conf", before + "\n")
+    shell(host, "systemctl stop nix-daemon.service")
+
+
+def cached(host: LabHost, name: str, sign: str) -> str:
+    """A path that is in the cache, and not on the host. It was built: what is content-addressed needs no signature."""
+    made = 'builder = "/bin/sh"; args = [ "-c" ">$out" ];'
+    drv = f'derivation {{ name = "{name}"; system = builtins.currentSystem; {made} }}'
+    nix = "nix --extra-experimental-features nix-command"
+    path = shell(host, f"nix-build --no-out-link --option sandbox false --expr '{drv}'")
+    shell(host, f"{nix} copy --to 'file:///srv/cache{sign}' {path}; nix-store --delete {path}")
+    assert not is_there(host, path)
+    return path
+
+
+def fetch(host: LabHost, path: str) -> Output:
+    """As a user whom Nix does not trust: what counts is the configuration of the daemon."""
+    return host.exec("runuser", "-u", "operator", "--", "nix-store", "--realise", path, check=False)
+
+
+def test_cache_s_client_fetches_what_is_signed_and_nothing_else(client: LabHost) -> None:
+    signed = cached(client, "signed", "?secret-key=/srv/secret")
+    assert fetch(client, signed).status == 0
+    assert is_there(client, signed)
+
+    shell(client, "cd /srv && nix-store --generate-binary-cache-key lab-1 other other.public")
+    for name, sign in (("unsigned", ""), ("foreign", "?secret-key=/srv/other")):
+        path = cached(client, name, sign)
+        refused = fetch(client, path)
+        assert (refused.status != 0, is_there(client, path)) == (True, False), refused

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.nixos_modules import MODULES, ROOT, RefusedError, complaints, configured, needs_lib
+from tests.nixos_modules import (
+    MODULES,
+    ROOT,
+    RefusedError,
+    complaints,
+    configured,
+    needs_lib,
+    nix_conf,
+    setting_text,
+)
 
 pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -252,20 +261,13 @@ def test_what_cache_and_edge_set_is_understood_by_nix(tmp_path: Any) -> None:
     settings = f"""{{ services.fleet.cache = {{ enable = true; caches = [ {CACHE} ]; }};
       services.fleet.edge.enable = true; }}"""
     found = configured(("cache", "edge"), settings, "config.nix.settings")
-    lines = [f"{key} = {text(value)}" for key, value in found.items()]
-    (tmp_path / "nix.conf").write_text("\n".join(lines) + "\n")
+    (tmp_path / "nix.conf").write_text(nix_conf(found))
     argv = ["nix", "--extra-experimental-features", "nix-command", "show-config"]
     environment = {"NIX_CONF_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     assert "unknown setting" not in done.stderr
     shown = dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
-    assert {key: shown[key] for key in found} == {key: text(value) for key, value in found.items()}
-
-
-def text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return " ".join(value) if isinstance(value, list) else str(value)
+    assert {key: shown[key] for key in found} == {key: setting_text(value) for key, value in found.items()}
 
 
 def test_builder_is_nixos_s_own_restricted_user() -> None:
