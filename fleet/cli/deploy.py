@@ -78,10 +78,10 @@ def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
 
 def _seconds(flag: str, text: str) -> float:
     from fleet.errors import ConfigError
-    from fleet.inventory import values
+    from fleet.inventory import amounts
 
     try:
-        return values.seconds(text)
+        return amounts.seconds(text)
     except ValueError as error:
         raise ConfigError(f"{flag}: {error}") from None
 

@@ -20,7 +20,7 @@ from fleet.steps.board import Board, ask_once
 from fleet.steps.plan import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from fleet.deploy.request import Run
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
     from fleet.steps.plan import HostPlan
     from fleet.steps.prove import Verdict
 
+    SwitchPlace = Callable[[], Awaitable[str | None]]
+
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days."""
+
+
+async def _at_once() -> None:
+    """Nobody has to wait for a place."""
 
 
 class HostRun:
@@ -54,9 +60,12 @@ class HostRun:
         self._program = program
         self._emit = run.emit
 
-    async def deploy(self) -> HostResult:
-        """How the host ended. Expected failures are results; only bugs raise."""
-        return await self._ended(self._deploy())
+    async def deploy(self, switch_place: SwitchPlace = _at_once) -> HostResult:
+        """How the host ended. Expected failures are results; only bugs raise.
+
+        `switch_place` is awaited between push and switch: it returns when the host may switch, or why it must not.
+        """
+        return await self._ended(self._deploy(switch_place))
 
     async def take_up(self, before: dict[str, Answer], *, begun: bool, heard: bool) -> HostResult:
         """How the host ended, whose run an earlier process began; `before` is what its checks said then.
@@ -66,7 +75,9 @@ class HostRun:
         self.begun = begun
         if not heard:
             self._lost = UnreachableError(self._plan.host.name, "the controller was lost before the switch began")
-        return await self._ended(self._take_up(before) if begun else self._give_up())
+        return await self._ended(
+            self._take_up(before) if begun else self._give_up("the run ended before the switch began")
+        )
 
     async def _take_up(self, before: dict[str, Answer]) -> HostResult:
         unasked = {
@@ -74,9 +85,9 @@ class HostRun:
         }
         return await self._see_through(self._follower(), {**unasked, **before})
 
-    async def _give_up(self) -> HostResult:
+    async def _give_up(self, why: str) -> HostResult:
         await self._unroot()
-        return result.skipped(self._plan.host.name, "the run ended before the switch began")
+        return result.skipped(self._plan.host.name, why)
 
     async def _ended(self, work: Awaitable[HostResult]) -> HostResult:
         started = time.monotonic()
@@ -96,7 +107,7 @@ class HostRun:
             raise
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
-    async def _deploy(self) -> HostResult:
+    async def _deploy(self, switch_place: SwitchPlace) -> HostResult:
         plan = self._plan
         self._phase(Phase.PUSH)
         copier = self._run.here if self._run.request.copy_with == "nix" else self._run.supply
@@ -107,6 +118,8 @@ class HostRun:
             )
         if self._run.request.verb == "push" or not self._run.request.goal.switches:
             return await self._stage()
+        if (reason := await switch_place()) is not None:
+            return await self._give_up(reason)
         before = await ask_once(plan.host, self._link, self._run.here, emit=self._emit)
         self._phase(Phase.SWITCH)
         return await self._see_through(await self._begin(), before)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
-from fleet.events import HostFinished, WaveStarted
-from fleet.model import Failure, HostResult, Outcome
+from fleet.deploy.places import Places, Turn
+from fleet.events import HostFinished, PhaseStarted, WaveStarted
+from fleet.model import Failure, HostResult, Outcome, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,13 +57,13 @@ class Rollout:
             self._account_for_the_rest()
 
     async def _wave(self, wave: Sequence[HostPlan]) -> None:
-        places = asyncio.Semaphore(self.run.inventory.rollout.at_once)
+        places = Places(self.run.inventory.rollout)
         async with asyncio.TaskGroup() as group:
             for plan in wave:
                 self._tasks[plan.host.name] = group.create_task(self._host(plan, places))
 
-    async def _host(self, plan: HostPlan, places: asyncio.Semaphore) -> None:
-        async with places:
+    async def _host(self, plan: HostPlan, places: Places) -> None:
+        async with Turn(places) as turn:
             reason = self._stop_reason()
             if reason is not None:
                 self._finish(result.skipped(plan.host.name, reason))
@@ -70,9 +71,15 @@ class Rollout:
             host_run = self.host_run(self.run, plan, self.links[plan.host.name], self.program)
             self._at_work[plan.host.name] = host_run
             try:
-                self._finish(await host_run.deploy())
+                self._finish(await host_run.deploy(lambda: self._switch_place(plan, turn)))
             except Exception:  # a bug on one host must not cancel its neighbours in mid-switch
                 self._finish(bug(plan.host.name, plan.closure, begun=host_run.begun))
+
+    async def _switch_place(self, plan: HostPlan, turn: Turn) -> str | None:
+        """The host has a place to switch, or this is why it must not begin any more."""
+        if turn.must_wait:
+            self.run.emit(PhaseStarted(host=plan.host.name, phase=Phase.WAITING))
+        return self._stop_reason() if await turn.switch() else None
 
     def _stop_reason(self) -> str | None:
         """Why no further host may begin."""

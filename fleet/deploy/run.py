@@ -20,6 +20,7 @@ from fleet.errors import FleetError
 from fleet.events import HostFinished, RunFinished, RunInterrupted, RunStarted
 from fleet.host.program import HostProgram, source
 from fleet.machine.link import Link
+from fleet.machine.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -98,7 +99,12 @@ async def _change(
 
 @contextlib.asynccontextmanager
 async def _links(run: Run, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:
-    links = {host.name: Link(run.logins, host) for host in hosts}
+    cap = run.inventory.rollout.bandwidth
+    fleet = Pace(cap) if cap else None
+    links = {
+        host.name: Link(run.logins, host, pace=Pace(host.bandwidth, within=fleet) if host.bandwidth else fleet)
+        for host in hosts
+    }
     try:
         yield links
     finally:

@@ -1,6 +1,6 @@
 """fleet.toml becomes an Inventory, or a ConfigError that names everything that is wrong with it.
 
-`values` knows what single values look like, `schema` the keys, `matching` selectors, `problems` and `words`
+`values` and `amounts` know what single values look like, `schema` the keys, `matching` selectors, `problems` and `words`
 how errors read, `edit` writes.
 """
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fleet.inventory import values
+from fleet.inventory import amounts, values
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
@@ -141,8 +141,10 @@ def _flake(value: object, info: ValidationInfo) -> str:
     return values.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
 
-Seconds = Annotated[float, BeforeValidator(values.seconds)]
-PositiveSeconds = Annotated[float, BeforeValidator(values.positive_seconds)]
+Seconds = Annotated[float, BeforeValidator(amounts.seconds)]
+PositiveSeconds = Annotated[float, BeforeValidator(amounts.positive_seconds)]
+Rate = Annotated[float, BeforeValidator(amounts.rate)]  # bytes per second
+Count = Annotated[int, BeforeValidator(_whole), _at_least(1)]
 CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
 CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
 
@@ -205,7 +207,7 @@ class Check(Table):
     body: Annotated[str, BeforeValidator(values.regex)] | None = None
     headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
     verify_tls: StrictBool = True
-    count: Annotated[int, BeforeValidator(_whole), _at_least(1)] | None = None
+    count: Count | None = None
     min_driver: Annotated[str, BeforeValidator(_version)] | None = None
 
     @property
@@ -248,6 +250,8 @@ class Host(Table):
     substitute: StrictBool = True
     offline: Offline = Offline.FAIL
     link: Link = Link.FAST
+    bandwidth: Rate | None = None
+    """What may go to the host each second; None is all that the link takes."""
     settle: Seconds = 5.0
     confirm_timeout: PositiveSeconds = 60.0
     activation_timeout: PositiveSeconds = 600.0
@@ -270,7 +274,11 @@ def default_attribute(host: str) -> tuple[str, ...]:
 class Rollout(Table):
     """How a run goes through many hosts."""
 
-    at_once: Annotated[int, BeforeValidator(_whole), _at_least(1)] = 16
+    at_once: Count = 16
+    push_at_once: Count | None = None
+    """Hosts that are pushed to at the same time; None where the push counts for `at_once`."""
+    bandwidth: Rate | None = None
+    """What may go to all hosts together each second."""
     max_failures: Annotated[int, BeforeValidator(_whole), _at_least(0)] = 0
     waves: Annotated[tuple[str, ...], BeforeValidator(_selectors)] = ()
 

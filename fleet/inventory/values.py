@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from fleet.inventory.words import expected, nearest, shown
 
-LONGEST = 30 * 24 * 3600.0
-_DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -33,28 +31,6 @@ def text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise expected(value, what)
     return value
-
-
-def seconds(value: object) -> float:
-    """Seconds from `5s`, `500ms`, `10m` or `1h30m`."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise expected(value, f'a duration with its unit: write "{value}s"')
-    match = _DURATION.fullmatch(text(value, 'a duration such as "5s"'))
-    if match is None:
-        raise expected(value, 'a duration such as "500ms", "5s", "10m" or "1h30m"')
-    hours, minutes, whole, milli = match.groups(default="0")
-    total = float(hours) * 3600 + float(minutes) * 60 + float(whole) + float(milli) / 1000
-    if total > LONGEST:
-        raise expected(value, "a duration of at most 720h")
-    return total
-
-
-def positive_seconds(value: object) -> float:
-    """The same, and more than nothing."""
-    total = seconds(value)
-    if total <= 0:
-        raise expected(value, "a duration longer than 0s")
-    return total
 
 
 def name(value: object) -> str:

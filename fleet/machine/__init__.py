@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from socket import socket
 
+    from fleet.machine.pace import Pace
+
 OnLine = Callable[[str], None]
 """Gets each line of a command's stderr as it comes, without the newline and without control characters."""
 
@@ -112,6 +114,8 @@ class Bridge:
     received: int = 0
     last_moved: float = 0.0
     """The event loop's time of the last byte in either direction."""
+    pace: Pace | None = None
+    """What all that goes towards the machine keeps to."""
     stderr: str = ""
     """What the far commands wrote to stderr, and how they ended where that was no good end."""
 

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnreachableError
+from fleet.machine.pace import PacedStream
 
 if TYPE_CHECKING:
     import socket
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Bridge, Command, OnLine, Output, Stream
     from fleet.machine.login import Logins
+    from fleet.machine.pace import Pace
     from fleet.machine.ssh import SshMachine
 
 
@@ -24,9 +26,11 @@ class Link:
     What was under way when it was lost is not repeated: whoever asked decides that.
     """
 
-    def __init__(self, logins: Logins, host: Host) -> None:
+    def __init__(self, logins: Logins, host: Host, *, pace: Pace | None = None) -> None:
         self.host = host
         self._logins = logins
+        self._pace = pace
+        """What bridges and streams keep to on the way there. Commands and their answers are small."""
         self._stack = contextlib.AsyncExitStack()
         self._machine: SshMachine | None = None
         self._opening = asyncio.Lock()
@@ -48,6 +52,7 @@ class Link:
         """See `RemoteMachine.bridge`."""
         machine = await self._connected()
         async with machine.bridge(command) as bridge:
+            bridge.pace = self._pace
             yield bridge
 
     @contextlib.asynccontextmanager
@@ -56,7 +61,7 @@ class Link:
         machine = await self._connected()
         with self._watched(machine):
             async with machine.stream(command) as stream:
-                yield stream
+                yield stream if self._pace is None else PacedStream(stream, self._pace)
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[SshMachine]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from fleet.machine import Bridge
 
@@ -41,11 +41,16 @@ async def pump_up(bridge: Bridge, reader: asyncio.StreamReader, stdin: asyncssh.
     """Everything from the near end has been sent, and its end too; or the far end reads no more."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.ConnectionLost):
         while block := await reader.read(BLOCK):
-            stdin.write(block)
-            await stdin.drain()
-            bridge.sent += len(block)
-            bridge.last_moved = asyncio.get_running_loop().time()
+            async for piece in bridge.pace.portions(block) if bridge.pace else _whole(block):
+                stdin.write(bytes(piece))
+                await stdin.drain()
+                bridge.sent += len(piece)
+                bridge.last_moved = asyncio.get_running_loop().time()
         stdin.write_eof()
+
+
+async def _whole(block: bytes) -> AsyncIterator[bytes]:
+    yield block
 
 
 async def pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fleet.errors import UnreachableError
 from fleet.machine import Command
 from fleet.machine.link import Link
+from fleet.machine.pace import Pace
 from tests.fakes import nothing_left
 from tests.sshd import Server, network
 
@@ -65,6 +66,39 @@ async def test_host_that_stays_away_is_unreachable_each_time(
             with pytest.raises(UnreachableError):
                 await link.run(Command(argv=("true",)))
         await link.close()
+
+
+class Watched(Pace):
+    """A pace that nobody notices, and that remembers how much went at it."""
+
+    went = 0
+
+    async def portions(self, data: bytes | bytearray | memoryview) -> AsyncIterator[memoryview]:
+        async for piece in super().portions(data):
+            self.went += len(piece)
+            yield piece
+
+
+async def test_all_that_goes_through_bridges_and_streams_keeps_the_pace(logins: Logins, host: Host) -> None:
+    pace = Watched(1e9)
+    link = Link(logins, host, pace=pace)
+    data = bytes(range(256)) * 4096
+    cat = Command(argv=("cat",))
+    async with link.stream(cat) as stream:
+        sending = asyncio.create_task(stream.write(data))
+        came = b""
+        while len(came) < len(data):
+            came += await stream.read(1 << 20)
+        await sending
+    assert (came, pace.went) == (data, len(data))
+    async with link.bridge(cat) as bridge:
+        reader, writer = await asyncio.open_unix_connection(bridge.socket)
+        writer.write(data)
+        writer.write_eof()
+        assert await reader.read() == data
+        writer.close()
+        assert (bridge.sent, pace.went) == (len(data), 2 * len(data))
+    await link.close()
 
 
 async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: Link, server: Server) -> None:

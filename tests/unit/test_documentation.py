@@ -65,10 +65,12 @@ def test_the_reference_shows_the_defaults() -> None:
         "tags",
         "host_key",
         "identity_file",
+        "bandwidth",
         "ignore_units",
         "checks",
     }
     assert host.model_dump(exclude=examples) == default.model_dump(exclude=examples)
     examples = {"http", "name", "body", "headers"}
     assert check.model_dump(exclude=examples) == default_check.model_dump(exclude=examples)
-    assert shown.rollout.model_dump(exclude={"waves"}) == bare.rollout.model_dump(exclude={"waves"})
+    examples = {"push_at_once", "bandwidth", "waves"}
+    assert shown.rollout.model_dump(exclude=examples) == bare.rollout.model_dump(exclude=examples)

@@ -20,6 +20,8 @@ from tests.unit import builders
 from tests.unit.builders import NEW, OLD, host
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fleet.machine.link import Link
 
 WEB = HostName("web-1")
@@ -57,11 +59,11 @@ class Case:
         self.here = FakeMachine((runs("nix"), copied), name="controller")
         self.events = Events()
 
-    async def deploy(self, **request: Any) -> HostResult:
+    async def deploy(self, *switch_place: Callable[[], Awaitable[str | None]], **request: Any) -> HostResult:
         asked = Request(**{"verb": "deploy", "copy_with": "nix", **request})
         run = builders.run(self.events, here=self.here, request=asked)
         self.host_run = HostRun(run, self.plan, cast("Link", self.link), PROGRAM)
-        return await self.host_run.deploy()
+        return await self.host_run.deploy(*switch_place)
 
     def asked(self, *verbs: str) -> list[str]:
         """Which of these the host was asked, in order."""
@@ -324,6 +326,18 @@ async def test_system_built_on_the_host_that_does_not_fit_is_not_switched_to() -
         assert found.failure is not None
         assert (found.outcome, found.failure.kind) == (Outcome.FAILED, "unfit")
         assert case.asked("begin", "stage", "unroot") == ["unroot"]
+
+
+@in_no_time
+async def test_host_that_must_not_switch_any_more_is_left_as_it_was() -> None:
+    async def too_late() -> str | None:
+        return "not begun: others ended badly"
+
+    case = Case()
+    found = await case.deploy(too_late)
+    assert found.failure is not None
+    assert (found.outcome, found.failure.message) == (Outcome.SKIPPED, "not begun: others ended badly")
+    assert case.asked("begin", "unroot") == ["unroot"]
 
 
 @in_no_time

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.inventory import BuildOn, Inventory, Kind, Link, Offline, Sudo, load, parse
+from fleet.inventory.amounts import rate, seconds
 from fleet.inventory.edit import set_host_key, template
 from fleet.inventory.schema import Check, Host
-from fleet.inventory.values import addresses, attribute, flake, host_key, seconds
+from fleet.inventory.values import addresses, attribute, flake, host_key
 from fleet.model import HostName
 
 DATA = Path(__file__).parent.parent / "data" / "inventory"
@@ -221,6 +222,24 @@ def test_the_parts_of_a_duration_add_up(hours: int, minutes: int, whole: int) ->
 def test_any_other_text_is_no_duration_but_never_a_crash(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert 0 <= seconds(text) <= 720 * 3600
+
+
+def test_rates_have_units() -> None:
+    texts = ("2MB/s", "500kB/s", "1.5MiB/s", "10Mbit/s", "1 Gbit/s", "1000B/s")
+    assert [rate(text) for text in texts] == [2e6, 5e5, 1.5 * (1 << 20), 1.25e6, 1.25e8, 1e3]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["2MB", "10mbit", "2Mb/s", "2 MB / s", "-1MB/s", "MB/s", "1e3B/s", "", 2_000_000, True]
+)
+def test_rate_without_a_clear_unit_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="expected a rate such as"):
+        rate(wrong)
+
+
+def test_rate_at_which_nothing_would_arrive_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1kB/s"):
+        rate("0MB/s")
 
 
 def checks(text: str) -> tuple[Check, ...]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from fleet.deploy import result
 from fleet.deploy.rollout import Rollout
-from fleet.events import HostFinished, WaveStarted
+from fleet.events import HostFinished, PhaseStarted, WaveStarted
 from fleet.host.program import HostProgram
-from fleet.model import Failure, HostResult, Outcome
+from fleet.model import Failure, HostResult, Outcome, Phase
 from tests.fakes import Events, in_no_time
 from tests.unit import builders
 from tests.unit.builders import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from fleet.deploy.host import HostRun
     from fleet.machine.link import Link
@@ -38,13 +41,16 @@ class Fleet:
     at_once: int = 16
     max_failures: int = 0
     begun: list[str] = field(default_factory=list)
-    at_work: int = 0
-    most_at_work: int = 0
+    more: str = ""
+    switching: float = 1.0
+    now: Counter[str] = field(default_factory=Counter)
+    """How many hosts are at which part of their run."""
+    most: Counter[str] = field(default_factory=Counter)
     events: Events = field(default_factory=Events)
 
     def rollout(self) -> Rollout:
         names = [name for wave in self.waves for name in wave]
-        rollout = f"[rollout]\nat_once = {self.at_once}\nmax_failures = {self.max_failures}\n"
+        rollout = f"[rollout]\nat_once = {self.at_once}\nmax_failures = {self.max_failures}\n{self.more}\n"
         self.run = builders.run(self.events, inventory=builders.inventory(*names, more=rollout))
         plans = [[builders.plan(name) for name in wave] for wave in self.waves]
         links = cast("dict[HostName, Link]", dict.fromkeys(names))
@@ -53,6 +59,16 @@ class Fleet:
 
     def host_run(self, kind: type[_FakeRun]) -> Callable[..., HostRun]:
         return lambda _run, plan, _link, _program: cast("HostRun", kind(self, plan))
+
+    @contextlib.contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """A host is at that part."""
+        self.now[part] += 1
+        self.most[part] = max(self.most[part], self.now[part])
+        try:
+            yield
+        finally:
+            self.now[part] -= 1
 
     async def roll_out(self) -> dict[str, Outcome]:
         rollout = self.rollout()
@@ -67,17 +83,17 @@ class _FakeRun:
     begun: bool = False
     has_switched: bool = False
 
-    async def deploy(self) -> HostResult:
+    async def deploy(self, switch_place: Callable[[], Awaitable[str | None]]) -> HostResult:
         name = self.plan.host.name
         self.fleet.begun.append(name)
-        self.fleet.at_work += 1
-        self.fleet.most_at_work = max(self.fleet.at_work, self.fleet.most_at_work)
-        try:
-            await asyncio.sleep(1)
+        with self.fleet.counting("run"):
+            with self.fleet.counting("push"):
+                await asyncio.sleep(1)
+            if (reason := await switch_place()) is not None:
+                return result.skipped(name, reason)
             self.begun = True
-            await asyncio.sleep(1)
-        finally:
-            self.fleet.at_work -= 1
+            with self.fleet.counting("switch"):
+                await asyncio.sleep(self.fleet.switching)
         end = self.fleet.ends.get(name, KEPT)
         if isinstance(end, Exception):
             raise end
@@ -98,7 +114,39 @@ async def test_waves_go_one_after_another() -> None:
 async def test_so_many_at_once_and_no_more() -> None:
     fleet = Fleet((tuple("abcdefg"),), at_once=3)
     await fleet.roll_out()
-    assert fleet.most_at_work == 3
+    assert fleet.most == {"run": 3, "push": 3, "switch": 3}
+
+
+@in_no_time
+async def test_few_are_pushed_to_while_many_switch() -> None:
+    fleet = Fleet((tuple("abcdefg"),), more="push_at_once = 1", switching=3.0)
+    await fleet.roll_out()
+    assert fleet.most == {"run": 4, "push": 1, "switch": 3}
+
+
+@in_no_time
+async def test_many_are_pushed_to_while_few_switch() -> None:
+    fleet = Fleet((tuple("abcdefg"),), at_once=1, more="push_at_once = 5")
+    await fleet.roll_out()
+    assert (fleet.most["push"], fleet.most["switch"]) == (5, 1)
+    waited = [event.host for event in fleet.events.of(PhaseStarted) if event.phase is Phase.WAITING]
+    assert len(waited) == 6
+
+
+@in_no_time
+async def test_host_that_waits_to_switch_has_not_begun_when_others_end_badly() -> None:
+    fleet = Fleet((tuple("abc"),), dict.fromkeys("abc", BACK), at_once=1, more="push_at_once = 3")
+    assert sorted((await fleet.roll_out()).values()) == [BACK, SKIPPED, SKIPPED]
+    assert fleet.begun == ["a", "b", "c"]
+
+
+@in_no_time
+async def test_every_place_is_given_back() -> None:
+    fleet = Fleet(
+        (tuple("abcdef"),), {"b": ZeroDivisionError("oops")}, at_once=1, max_failures=9, more="push_at_once = 2"
+    )
+    found = await fleet.roll_out()
+    assert found == {"a": KEPT, "b": HUMAN, "c": KEPT, "d": KEPT, "e": KEPT, "f": KEPT}
 
 
 @pytest.mark.parametrize("outcome", [FAILED, BACK, HUMAN])
@@ -159,7 +207,7 @@ async def test_bug_before_the_switch_leaves_the_host_as_it_was() -> None:
     rollout = fleet.rollout()
 
     class Broken(_FakeRun):
-        async def deploy(self) -> HostResult:
+        async def deploy(self, switch_place: Callable[[], Awaitable[str | None]]) -> HostResult:  # noqa: ARG002
             raise ZeroDivisionError
 
     rollout.host_run = fleet.host_run(Broken)

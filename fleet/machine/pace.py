@@ -1,0 +1,74 @@
+"""A cap on bytes per second, for one link or for all of them together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fleet.machine import Output, Stream
+
+SLICE = 0.1
+"""Seconds that a portion takes at the full rate: what a link is ahead of its cap at most."""
+SMALLEST, LARGEST = 1 << 10, 1 << 18
+"""Bytes of a portion, whatever the rate: each costs a packet and a turn of the loop."""
+
+
+class Pace:
+    """So many bytes a second, and no more, for all that goes at this pace. `within` is a pace that it keeps as well.
+
+    Over any time, at most that time's bytes and one portion for each who shares it go out. Time in which nothing went
+    is not made up for. Who asks first goes first, so those who share it get the same.
+    """
+
+    def __init__(self, rate: float, *, within: Pace | None = None) -> None:
+        self._rate = rate
+        self._within = within
+        self._free = 0.0
+        """When the last portion that may go will have gone, in the time of the event loop."""
+
+    @property
+    def portion(self) -> int:
+        """Bytes that go at once."""
+        own = min(max(int(self._rate * SLICE), SMALLEST), LARGEST)
+        return own if self._within is None else min(own, self._within.portion)
+
+    async def portions(self, data: bytes | bytearray | memoryview) -> AsyncIterator[memoryview]:
+        """The data piece by piece, each as soon as it may go."""
+        view = memoryview(data)
+        for start in range(0, len(view), self.portion):
+            piece = view[start : start + self.portion]
+            await self._turn(len(piece))
+            yield piece
+
+    async def _turn(self, count: int) -> None:
+        now = asyncio.get_running_loop().time()
+        start = max(now, self._free)
+        self._free = start + count / self._rate
+        if start > now:
+            await asyncio.sleep(start - now)
+        if self._within is not None:
+            await self._within._turn(count)
+
+
+class PacedStream:
+    """A stream that is written to at a pace. See `Stream`."""
+
+    def __init__(self, stream: Stream, pace: Pace) -> None:
+        self._stream = stream
+        self._pace = pace
+
+    async def read(self, count: int) -> bytes:
+        """See `Stream.read`."""
+        return await self._stream.read(count)
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """See `Stream.write`."""
+        async for piece in self._pace.portions(data):
+            await self._stream.write(piece)
+
+    async def ended(self) -> Output:
+        """See `Stream.ended`."""
+        return await self._stream.ended()
