@@ -3,7 +3,11 @@
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixpkgs-unstable";
-    nixos-hardware.url = "github:NixOS/nixos-hardware";
+    nixos-hardware = {
+      url = "github:NixOS/nixos-hardware";
+      # It has had an input of this name since 2026: without this a second nixpkgs, by an address that old Nix cannot lock.
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
   };
 
   outputs =

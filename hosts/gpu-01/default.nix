@@ -1,5 +1,4 @@
-# A server with an NVIDIA GPU and UEFI, which serves language models. To replace: the capability of the GPU here, the
-# disk in disks.nix, the keys in ../keys.nix.
+# A server with an NVIDIA GPU and UEFI, which serves language models.
 { pkgs, ... }:
 {
   imports = [ ./disks.nix ];
@@ -18,9 +17,9 @@
   nixpkgs.config.allowUnfree = true;
   services.fleet.gpu = {
     enable = true;
-    open = true; # false for a GPU older than Turing
-    capabilities = [ "9.0" ]; # what nvidia-smi --query-gpu=compute_cap says
-    minDriver = "570.86"; # the same as in the check of fleet.toml
+    open = true; # yours: false for a GPU older than Turing
+    capabilities = [ "9.0" ]; # yours: what nvidia-smi --query-gpu=compute_cap says
+    minDriver = "570.86"; # yours: the same as in the check of fleet.toml
   };
 
   # Answers on http://127.0.0.1:11434; models are in /var/lib/ollama, and not part of the system.
@@ -41,5 +40,5 @@
   services.fleet.builder.emulatedSystems = [ "aarch64-linux" ];
 
   # The release this host was installed with. It never changes: see the manual of NixOS.
-  system.stateVersion = "26.05";
+  system.stateVersion = "26.05"; # yours
 }

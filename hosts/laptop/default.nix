@@ -1,4 +1,4 @@
-# A laptop with UEFI. To replace: the user and the time zone here, the disk in disks.nix, the keys in ../keys.nix.
+# A laptop with UEFI and an encrypted disk. Its desktop is yours to add.
 { pkgs, ... }:
 {
   imports = [ ./disks.nix ];
@@ -26,7 +26,7 @@
   };
 
   networking.networkmanager.enable = true;
-  time.timeZone = "Europe/Berlin";
+  time.timeZone = "Europe/Berlin"; # yours
 
   services.fleet.base = {
     enable = true;
@@ -34,18 +34,19 @@
   };
   services.fleet.gc.enable = true;
 
+  # yours: the name of the user
   users.users.you = {
     isNormalUser = true;
     extraGroups = [
       "networkmanager"
       "wheel"
     ];
-    # On the laptop itself, and not in this repository: mkpasswd > /etc/nixos/you.password
-    hashedPasswordFile = "/etc/nixos/you.password";
+    # On the laptop itself, and not in this repository: mkpasswd > /mnt/etc/nixos/you.password, before nixos-install.
+    hashedPasswordFile = "/etc/nixos/you.password"; # yours
   };
 
   environment.systemPackages = [ pkgs.git ];
 
   # The release this host was installed with. It never changes: see the manual of NixOS.
-  system.stateVersion = "26.05";
+  system.stateVersion = "26.05"; # yours
 }

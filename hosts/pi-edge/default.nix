@@ -1,4 +1,4 @@
-# A Raspberry Pi 4, installed from NixOS's image for SD cards. To replace: the keys in ../keys.nix.
+# A Raspberry Pi 4 on a cable, installed from NixOS's image for SD cards.
 {
   nixos-hardware,
   pkgs,
@@ -28,5 +28,5 @@
   services.fleet.edge.enable = true;
 
   # The release this host was installed with. It never changes: see the manual of NixOS.
-  system.stateVersion = "26.05";
+  system.stateVersion = "26.05"; # yours
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +285,16 @@ def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace()
     assert hosts["laptop"]["fileSystems"]["/"]["device"] == "/dev/mapper/root"
     assert list(hosts["laptop"]["luks"]) == ["root"]
     assert hosts["pi-edge"]["watchdog"]["RuntimeWatchdogSec"] == "30s"
+
+
+def test_the_readme_names_each_file_with_lines_to_replace() -> None:
+    rows = re.findall(r"^\| `((?:fleet\.toml|hosts/)[^`]*)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    marked = {path for path in (ROOT / "hosts").rglob("*.nix") if "# yours" in path.read_text()}
+    marked |= {path for path in (ROOT / "fleet.toml",) if "# yours" in path.read_text()}
+    # The card of the Raspberry Pi is as its image makes it.
+    assert marked == {path for row in rows for path in ROOT.glob(row)} - {ROOT / "hosts/pi-edge/disks.nix"}
+    addresses = [line for line in (ROOT / "fleet.toml").read_text().splitlines() if line.startswith("address")]
+    assert all(line.endswith("# yours") for line in addresses)
 
 
 def test_the_driver_that_a_host_demands_is_the_one_that_its_check_demands() -> None:
