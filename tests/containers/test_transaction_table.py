@@ -174,7 +174,7 @@ STALLING_CAT = """\
 #!/bin/sh
 /usr/bin/cat "$@"
 case $1 in
-    */state)
+    */state | state)
         echo >>/run/stall/reads
         [ "$(wc -l </run/stall/reads)" = 2 ] || exit 0
         : >/run/stall/stalls
