@@ -43,7 +43,7 @@ class Local(Protocol):
         ...
 
 
-class _Shared(Generic[T]):
+class Shared(Generic[T]):
     """What threads make, made once and kept while it fits. The oldest use goes first."""
 
     def __init__(self, limit: int, weigh: Callable[[T], int]) -> None:
@@ -85,8 +85,8 @@ class Supply:
     def __init__(self, local: Local, *, window: int = WINDOW) -> None:
         self.reads = 0
         self._local = local
-        self._blocks: _Shared[bytearray] = _Shared(window, len)
-        self._trees: _Shared[Nar] = _Shared(TREES, lambda nar: nar.cost)
+        self._blocks: Shared[bytearray] = Shared(window, len)
+        self._trees: Shared[Nar] = Shared(TREES, lambda nar: nar.cost)
         self._infos: dict[str, PathInfo] = {}
         self._asking = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
@@ -104,14 +104,20 @@ class Supply:
     async def infos(self, paths: Iterable[str]) -> list[PathInfo]:
         """What the local store knows about the paths. Raises `ChangedError` when it lacks one."""
         wanted = list(paths)
+        known = await self.known(wanted)
+        if len(known) < len(wanted):
+            lost = next(path for path in wanted if path not in self._infos)
+            raise ChangedError(f"{lost} is not in the local store")
+        return known
+
+    async def known(self, paths: Iterable[str]) -> list[PathInfo]:
+        """The same, of those that the local store has."""
+        wanted = list(paths)
         async with self._asking:
             unknown = [path for path in dict.fromkeys(wanted) if path not in self._infos]
             for start in range(0, len(unknown), AT_ONCE):
                 self._infos |= await self._ask(unknown[start : start + AT_ONCE])
-        lost = [path for path in wanted if path not in self._infos]
-        if lost:
-            raise ChangedError(f"{lost[0]} is not in the local store")
-        return [self._infos[path] for path in wanted]
+        return [self._infos[path] for path in wanted if path in self._infos]
 
     async def _ask(self, paths: list[str]) -> dict[str, PathInfo]:
         try:
@@ -138,7 +144,7 @@ class Supply:
         return self._blocks.get((info.path, index), lambda: self._read(info, index))
 
     async def _read(self, info: PathInfo, index: int) -> bytearray:
-        nar = await asyncio.shield(self._trees.get(info.path, lambda: asyncio.to_thread(_tree, info)))
+        nar = await asyncio.shield(self._trees.get(info.path, lambda: asyncio.to_thread(tree, info)))
         self.reads += 1
         return await asyncio.to_thread(nar.read, index * BLOCK, BLOCK)
 
@@ -148,7 +154,8 @@ def length(info: PathInfo) -> int:
     return len(wire.add_to_store_nar(info)) + info.nar_size
 
 
-def _tree(info: PathInfo) -> Nar:
+def tree(info: PathInfo) -> Nar:
+    """What adds the path to a store, announcement and NAR. Raises `ChangedError` where it is not as its store says."""
     head = wire.add_to_store_nar(info)
     nar = Nar.of(info.path, head)
     if nar.size != len(head) + info.nar_size:  # one byte too many or too few, and all that follows is noise
