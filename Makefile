@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit faults chaos model lint bench clean
+.PHONY: help setup demo test unit faults reboots chaos model lint bench clean
 
 help:            ## list these
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -20,6 +20,9 @@ unit: setup      ## the tests that need nothing but Python
 
 faults: setup    ## every fault in every phase, on lab hosts
 	FLEET_FAULTS=all .venv/bin/python -m pytest tests/faults
+
+reboots: setup   ## every fault around a reboot, on a virtual machine
+	FLEET_REBOOTS=all .venv/bin/python -m pytest tests/reboots
 
 chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
 	@.venv/bin/python -m tests.faults.chaos $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))

@@ -20,10 +20,11 @@ _folder = click.option(
 
 @click.group()
 def lab() -> None:
-    """Disposable hosts in containers, to try things and to rehearse on.
+    """Disposable hosts in containers or VMs, to try things and to rehearse on.
 
     \b
     fleet lab up && cd lab && fleet deploy --all
+    fleet lab up --vm vm-01
     fleet lab power gpu-01 off
     fleet lab cut gpu-01; fleet lab restore gpu-01
     fleet lab down
@@ -33,11 +34,12 @@ def lab() -> None:
 @lab.command()
 @_folder
 @click.option("--hosts", metavar="NAME,NAME…", default="", help="Default: laptop,gpu-01,pi-edge.")
-def up(folder: Path, hosts: str) -> None:
+@click.option("--vm", "vms", metavar="NAME,NAME…", default="", help="Hosts with a kernel and boot loader of their own.")
+def up(folder: Path, hosts: str, vms: str) -> None:
     """Boot the hosts, and write a fleet.toml and a flake for them."""
     from fleet.lab import Lab
 
-    Lab.up(folder, [name.strip() for name in hosts.split(",") if name.strip()], say=_say)
+    Lab.up(folder, _names(hosts), vms=_names(vms), say=_say)
     _say(f"the lab is up; cd {folder} && fleet deploy --all")
 
 
@@ -48,14 +50,20 @@ def status(folder: Path, *, as_json: bool) -> None:
     """List the hosts of the lab."""
     from fleet.lab import Lab
 
-    hosts = Lab.find(folder).hosts
+    lab = Lab.find(folder)
     if as_json:
-        rows = [{"name": host.name, "container": host.container.name, "port": host.port} for host in hosts]
+        rows: list[dict[str, object]] = [
+            {"name": host.name, "container": host.container.name, "port": host.port} for host in lab.hosts
+        ]
+        rows += [{"name": vm.name, "process": vm.process, "port": vm.port} for vm in lab.vms]
         click.echo(json.dumps({"hosts": rows}))
         return
-    for host in hosts:
+    for host in lab.hosts:
         click.echo(f"{host.name:16} {'on' if host.is_on else 'off':4} 127.0.0.1:{host.port}  {host.container.name}")
-    if not hosts:
+    for vm in lab.vms:
+        where = f"VM, process {vm.process}" if vm.is_on else "VM"
+        click.echo(f"{vm.name:16} {'on' if vm.is_on else 'off':4} 127.0.0.1:{vm.port}  {where}")
+    if not (lab.hosts or lab.vms):
         _say(f"no lab in {folder}; fleet lab up --dir {folder} makes one")
 
 
@@ -79,7 +87,7 @@ def power(folder: Path, host: str, state: str) -> None:
     """Cut the power of HOST, or switch it on and wait until it answers."""
     from fleet.lab import Lab
 
-    target = Lab.find(folder).host(host)
+    target = Lab.find(folder).any_host(host)
     if state == "off":
         target.power_off()
         _say(f"{host}: off")
@@ -95,7 +103,7 @@ def cut(folder: Path, host: str, *, new_only: bool) -> None:
     """Cut HOST off the network, until it is restored or its power is cut."""
     from fleet.lab import Lab, faults
 
-    faults.cut(Lab.find(folder).host(host), new_only=new_only)
+    faults.cut(Lab.find(folder).any_host(host), new_only=new_only)
     _say(f"{host}: " + ("lets no new connection in" if new_only else "cut off the network"))
 
 
@@ -112,7 +120,7 @@ def fill(folder: Path, host: str, what: str, *, prepare: bool) -> None:
     """
     from fleet.lab import Lab, faults
 
-    target = Lab.find(folder).host(host)
+    target = Lab.find(folder).any_host(host)
     if prepare:
         faults.give_disk(target, what)
     else:
@@ -127,7 +135,7 @@ def restore(folder: Path, host: str) -> None:
     """Undo every fault of HOST: it has power, network and space."""
     from fleet.lab import Lab, faults
 
-    faults.restore(Lab.find(folder).host(host))
+    faults.restore(Lab.find(folder).any_host(host))
     _say(f"{host}: restored")
 
 
@@ -152,6 +160,10 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
         _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
         signal.pause()
     _say(f"{host}: its own link again")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _say(text: str) -> None:

@@ -144,6 +144,11 @@ class Folder:
         if text != before:
             self._write("fleet.toml", text, ours=not before or not self._edited("fleet.toml"))
 
+    def write_vms(self, names: Sequence[str], linux: str) -> None:
+        """vms.nix says which hosts are VMs, and what their kernel is."""
+        words = " ".join(f'"{name}"' for name in names)
+        self._write("vms.nix", f"{{\n  hosts = [ {words} ];\n  linux = {linux};\n}}\n")
+
     def write_closure(self, host: str, text: str) -> None:
         """hosts/NAME.nix is this text."""
         self._write(f"hosts/{host}.nix", text)

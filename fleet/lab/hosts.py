@@ -111,7 +111,7 @@ class LabHost:
         state = ""
         while time.monotonic() < deadline and self.is_on:
             state = self._state()
-            if state in _BOOTED and self._greets():
+            if state in _BOOTED and greets(self.port):
                 return state
             time.sleep(0.05)
         raise UnreachableError(
@@ -128,9 +128,11 @@ class LabHost:
             return ""  # it died since we looked; the next look says so
         return done.stdout.strip()
 
-    def _greets(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-                return connection.recv(4) == b"SSH-"
-        except OSError:
-            return False
+
+def greets(port: int) -> bool:
+    """Whether an sshd answers on the port of 127.0.0.1."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False

@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 _REPOSITORY = "fleet-lab"
 _SUITE = "trixie"
 _CHANGES = ["ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", 'CMD ["/usr/sbin/lab-boot-stage"]']
+_NO_INITRAMFS = (
+    '--essential-hook=mkdir -p "$1/etc/initramfs-tools"'
+    ' && echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"',
+    "--dpkgopt=force-confold",
+)
+"""The kernel's package would make an initrd that nobody boots: the VM has one of its own."""
 
 
 def ensure(engine: Engine, say: Callable[[str], None]) -> str:
     """The image of this recipe exists; built only if it did not. Returns its name."""
-    with _recipe() as recipe:
+    with recipe_folder() as recipe:
         name = f"{_REPOSITORY}:{digest(recipe)}"
         if _exists(engine, name):
             return name
-        with _alone():
+        with alone():
             if not _exists(engine, name):
                 say(f"building the image {name}, once: about half a minute")
                 _build(engine, recipe, name)
@@ -48,21 +54,24 @@ def digest(recipe: Path) -> str:
 
 
 @contextmanager
-def _recipe() -> Iterator[Path]:
-    """A folder with everything that the image is made from."""
+def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
+    """A folder with everything that the image is made from; with `vm` also what a VM needs beyond it."""
     with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
         recipe = Path(temporary) / "lab"
         with as_file(files("fleet.lab")) as package:
             shutil.copytree(package / "image", recipe)
             shutil.copytree(package / "template" / "system", recipe / "system")
             shutil.copy(package / "template" / "system.nix", recipe)
-        for script in ("setup", "boot-stage", "disk"):
-            (recipe / script).chmod(0o755)  # a wheel may have lost the bit
+            if vm:
+                shutil.copytree(package / "vm-image", recipe / "vm-image")
+        for script in ("setup", "boot-stage", "stage-2", "disk", "vm-image/setup"):
+            if (recipe / script).exists():
+                (recipe / script).chmod(0o755)  # a wheel may have lost the bit
         yield recipe
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """No other process of this user builds an image meanwhile."""
     with (Path(tempfile.gettempdir()) / f"fleet-lab-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -84,25 +93,40 @@ def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
     """The image, from Debian's packages: no registry is asked."""
     from docker.errors import APIError
 
-    packages = ",".join((recipe / "packages").read_text().split())
     with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
         root = Path(temporary) / "root.tar"
-        argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}"]
-        argv += [f"--customize-hook=sync-in {recipe.parent} /", '--customize-hook=chroot "$1" /lab/setup']
-        done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, text=True, errors="replace")
-        if done.returncode:
-            raise ConfigError(
-                "mmdebstrap could not make the lab's image",
-                said=(done.stdout + done.stderr).splitlines()[-10:],
-                hint="it needs root or user namespaces, Debian's archive key (debian-archive-keyring), "
-                "and to reach deb.debian.org",
-            )
+        debootstrap(recipe, root)
         repository, _, tag = name.partition(":")
         try:
             engine.client.api.import_image(src=str(root), repository=repository, tag=tag, changes=_CHANGES)
         except APIError as error:
             hint = "see the log of dockerd; does it have room?"
             raise ConfigError(f"Docker does not take the lab's image: {error.explanation}", hint=hint) from error
+
+
+def debootstrap(recipe: Path, root: Path) -> None:
+    """A Debian of the recipe, set up, is this tar or this folder. Raises `ConfigError` with what mmdebstrap said."""
+    vm = recipe / "vm-image"
+    lists = [recipe / "packages", *([vm / "packages"] if vm.exists() else [])]
+    packages = ",".join(word for file in lists for word in file.read_text().split())
+    setups = [*(["/lab/vm-image/setup"] if vm.exists() else []), "/lab/setup"]
+    argv = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--include={packages}",
+        *(_NO_INITRAMFS if setups[1:] else []),
+    ]
+    argv += [f"--customize-hook=sync-in {recipe.parent} /"]
+    argv += [f'--customize-hook=chroot "$1" {setup}' for setup in setups]
+    done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise ConfigError(
+            "mmdebstrap could not make the lab's image",
+            said=(done.stdout + done.stderr).splitlines()[-10:],
+            hint="it needs root or user namespaces, Debian's archive key (debian-archive-keyring), "
+            "and to reach deb.debian.org",
+        )
 
 
 def _docker_build(engine: Engine, recipe: Path, name: str) -> None:

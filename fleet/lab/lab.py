@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet.errors import ConfigError, FleetError, HostError
 from fleet.lab import engine as docker
-from fleet.lab import image
+from fleet.lab import image, vm, vm_image
 from fleet.lab.folder import Folder, checked_names
 from fleet.lab.hosts import LabHost
+from fleet.lab.vm import VmHost
 from fleet.model import HostName
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HOSTS = ("laptop", "gpu-01", "pi-edge")
 _AT_ONCE = 8
+_Host = TypeVar("_Host", LabHost, VmHost, LabHost | VmHost)
 
 
 def _silent(_: str) -> None:
@@ -29,27 +32,34 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Lab:
-    """The hosts of one folder. Containers are found by their labels, so any process can take a lab over."""
+    """The hosts of one folder. Containers are found by their labels, VMs by their folder: any process can take over."""
 
     folder: Folder
     engine: docker.Engine
 
     @classmethod
-    def up(cls, path: Path, hosts: Sequence[str] = (), *, say: Callable[[str], None] = _silent) -> Lab:
+    def up(
+        cls,
+        path: Path,
+        hosts: Sequence[str] = (),
+        *,
+        vms: Sequence[str] = (),
+        say: Callable[[str], None] = _silent,
+    ) -> Lab:
         """Every host answers over SSH, and the folder has a fleet.toml, a flake and keys for them.
 
-        Hosts that run are left alone, powered-off ones are started, missing ones made. Without `hosts`, those of
-        the folder's fleet.toml, or the default ones.
+        Hosts that run are left alone, powered-off ones are started, missing ones made. Without `hosts` and `vms`,
+        those of the folder's fleet.toml, or the default ones.
         """
         lab = cls(Folder(path.absolute()), docker.connect())
         lab.folder.check_ours()
-        name = image.ensure(lab.engine, say)
         try:
             with lab.folder.alone():
                 known = lab.folder.hosts()
-                names = checked_names([*known, *hosts] if hosts else tuple(known) or DEFAULT_HOSTS)
-                lab._start(names, known, name, say)
-            lab._wait(names, say)
+                vm_names = checked_names([*(vm.name for vm in lab.vms), *vms])
+                names = checked_names([*known, *hosts] if hosts or vms else tuple(known) or DEFAULT_HOSTS)
+                lab._start([name for name in names if name not in vm_names], vm_names, known, say)
+            lab._wait([*names, *vm_names], say)
         except FleetError as error:
             again = f"fleet lab up --dir {path} goes on from here, fleet lab down --dir {path} removes all"
             error.hint = f"{error.hint}; {again}" if error.hint else again
@@ -67,15 +77,24 @@ class Lab:
         found = self.engine.containers(self.folder.path)
         return tuple(LabHost(HostName(name), found[name]) for name in sorted(found))
 
+    @property
+    def vms(self) -> tuple[VmHost, ...]:
+        """All hosts that are virtual machines, by name."""
+        place = vm.folder(self.folder.name)
+        return tuple(VmHost(HostName(one.parent.name), one.parent) for one in sorted(place.glob("*/vm.json")))
+
     def host(self, name: str) -> LabHost:
+        """The host with this name, which is a container."""
+        return _named(name, self.hosts, self.folder)
+
+    def vm(self, name: str) -> VmHost:
+        """The host with this name, which is a VM."""
+        return _named(name, self.vms, self.folder)
+
+    def any_host(self, name: str) -> LabHost | VmHost:
         """The host with this name."""
-        hosts = {str(host.name): host for host in self.hosts}
-        if name not in hosts:
-            raise ConfigError(
-                f"the lab in {self.folder.path} has no host {name!r}",
-                hint=f"its hosts: {', '.join(hosts)}" if hosts else f"fleet lab up --dir {self.folder.path}",
-            )
-        return hosts[name]
+        everybody: tuple[LabHost | VmHost, ...] = (*self.hosts, *self.vms)
+        return _named(name, everybody, self.folder)
 
     def write_host(self, name: str, nix: str) -> None:
         """hosts/NAME.nix is this text: what the next deployment puts there."""
@@ -84,20 +103,59 @@ class Lab:
     def down(self) -> list[str]:
         """No container and no file of `up` is left. Returns the files that stay, since people edited them."""
         if not self.folder.path.is_dir():
-            self._remove_containers()
+            self._remove_hosts()
             return []
         with self.folder.alone():
-            self._remove_containers()
+            self._remove_hosts()
             return self.folder.remove()
 
-    def _remove_containers(self) -> None:
+    def _remove_hosts(self) -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda host: host.container.remove(force=True, v=True), self.hosts))
+            list(pool.map(VmHost.remove, self.vms))
+        shutil.rmtree(vm.folder(self.folder.name), ignore_errors=True)
 
     def _start(
-        self, names: Sequence[str], known: dict[str, dict[str, Any]], image_name: str, say: Callable[[str], None]
+        self,
+        names: Sequence[str],
+        vms: Sequence[str],
+        known: dict[str, dict[str, Any]],
+        say: Callable[[str], None],
     ) -> None:
-        """Every host has a running container, and the folder describes them all, also if a later step fails."""
+        """Every host has power, and the folder describes them all, also if a later step fails."""
+        ports: dict[str, int] = {}
+        if vms:
+            ports |= self._start_vms(vms, known, say)
+        if names:
+            ports |= self._start_containers(names, known, image.ensure(self.engine, say), say)
+        self.folder.write_flake()
+        self.folder.write_hosts(ports, self.engine.system)
+
+    def _start_vms(
+        self, names: Sequence[str], known: dict[str, dict[str, Any]], say: Callable[[str], None]
+    ) -> dict[str, int]:
+        """Every VM has power; where their sshd are."""
+        disk = vm_image.ensure(say)
+        place = vm.folder(self.folder.name)
+        vm.add_kernel(disk, place / "linux")
+        self.folder.write_vms(names, disk.linux_nix)
+        self.folder.write_busybox(disk.busybox)
+        taken = {str(host.name) for host in self.hosts}
+        for name in names:
+            if name in taken:
+                raise ConfigError(f"{name} is a container already", hint="give the VM another name")
+            host = VmHost(HostName(name), place / name)
+            if not host.is_on:
+                say(f"{name}: powering on")
+                keys = {"host_key": self.folder.key(name)[0], "client_key": self.folder.key("id_ed25519")[1]}
+                host.make(disk, **keys, port=known.get(name, {}).get("port"))
+                host.start()
+        return {str(host.name): host.port for host in self.vms}
+
+    def _start_containers(
+        self, names: Sequence[str], known: dict[str, dict[str, Any]], image_name: str, say: Callable[[str], None]
+    ) -> dict[str, int]:
+        """Every container runs; where their sshd are."""
         found = self.engine.containers(self.folder.path)
         boots = {name: self._boot(name, image_name) for name in names}  # before the threads: it writes keys
 
@@ -117,8 +175,7 @@ class Lab:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             ports = dict(zip(names, pool.map(start, names), strict=True))
         self.folder.write_busybox(_busybox(self.engine.containers(self.folder.path)[names[0]]))
-        self.folder.write_flake()
-        self.folder.write_hosts(ports, self.engine.system)
+        return ports
 
     def _boot(self, name: str, image_name: str) -> docker.Boot:
         return docker.Boot(
@@ -131,7 +188,7 @@ class Lab:
         )
 
     def _wait(self, names: Sequence[str], say: Callable[[str], None]) -> None:
-        hosts = [self.host(name) for name in names]
+        hosts = [self.any_host(name) for name in dict.fromkeys(names)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             states = pool.map(_state_or_error, hosts)
         for host, state in zip(hosts, states, strict=True):
@@ -140,7 +197,18 @@ class Lab:
             say(f"{host.name}: {state}, 127.0.0.1:{host.port}")
 
 
-def _state_or_error(host: LabHost) -> str | HostError:
+def _named(name: str, hosts: Sequence[_Host], folder: Folder) -> _Host:
+    """The one of this name. Raises `ConfigError` that names the others."""
+    found = {str(host.name): host for host in hosts}
+    if name not in found:
+        raise ConfigError(
+            f"the lab in {folder.path} has no host {name!r}",
+            hint=f"its hosts: {', '.join(found)}" if found else f"fleet lab up --dir {folder.path}",
+        )
+    return found[name]
+
+
+def _state_or_error(host: LabHost | VmHost) -> str | HostError:
     try:
         return host.wait()
     except HostError as error:

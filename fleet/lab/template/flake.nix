@@ -6,8 +6,11 @@
     let
       inventory = builtins.fromTOML (builtins.readFile ./fleet.toml);
       defaults = inventory.defaults or { };
+      # Written by `fleet lab up --vm`: the kernel of VMs, and which hosts are one.
+      vms = if builtins.pathExists ./vms.nix then import ./vms.nix else { hosts = [ ]; };
       closure = name: host: import ./system.nix {
         inherit name;
+        linux = if builtins.elem name vms.hosts then vms.linux else null;
         system = host.system or defaults.system or "x86_64-linux";
         config = import (./hosts + "/${name}.nix");
       };

@@ -19,7 +19,11 @@
 #   bootLoaderScript                         instead of installing the boot loader
 #   preSwitchChecks.NAME                     fails: the switch is refused
 #   switchExit = 4                           what `switch` and `test` exit with, whatever happened
-{ name, system, config ? { } }:
+#   initrdScript                             VMs only, not with -e: read by stage 1, before it mounts anything
+#
+# `linux` is the kernel of a VM: a store path lab-linux of this hash, which is there already. Without it the kernel is
+# a word in a file: a container has none.
+{ name, system, config ? { }, linux ? null }:
 let
   inherit (builtins) attrNames attrValues concatLists concatStringsSep filter hasAttr isAttrs isBool
     isFunction isList listToAttrs mapAttrs placeholder readFile replaceStrings stringLength toJSON toString;
@@ -37,7 +41,7 @@ let
     kernel = "6.12.1";
     initrd = "1";
     systemd = "257";
-    kernelParams = [ "loglevel=4" ];
+    kernelParams = [ "loglevel=4" ] ++ (if linux == null then [ ] else [ "console=ttyS0" ]);
     initInterfaceVersion = "systemd 2";
     switchInhibitors = { };
     activationScript = null;
@@ -46,6 +50,7 @@ let
     bootLoaderScript = null;
     preSwitchChecks = { };
     switchExit = null;
+    initrdScript = null;
   };
   given = if isFunction config then config { inherit busybox; } else config;
   unknown = filter (key: !(hasAttr key defaults)) (attrNames given);
@@ -53,13 +58,15 @@ let
     if unknown == [ ] then defaults // given
     else throw "hosts/${name}.nix: unknown: ${concatStringsSep ", " unknown}; system.nix says what there is";
 
-  # A store path NAME made of `texts` (path -> text), `scripts` (the same, executable) and `links` (path -> target).
-  tree = treeName: { texts ? { }, scripts ? { }, links ? { } }:
+  # A store path NAME made of `texts` (path -> text), `scripts` (the same, executable), `links` (path -> target) and
+  # `copies` (path -> source).
+  tree = treeName: { texts ? { }, scripts ? { }, links ? { }, copies ? { } }:
     let
       contents = listToAttrs (concatLists [
         (map (path: { name = "text ${path}"; value = texts.${path}; }) (attrNames texts))
         (map (path: { name = "script ${path}"; value = scripts.${path}; }) (attrNames scripts))
         (map (path: { name = "link ${path}"; value = links.${path}; }) (attrNames links))
+        (map (path: { name = "copy ${path}"; value = copies.${path}; }) (attrNames copies))
       ]);
       keys = attrNames contents;
       numbers = builtins.genList (n: "item${toString n}") (builtins.length keys);
@@ -133,9 +140,33 @@ let
       (attrNames commands));
   };
   commands = { lab-host = "1"; } // cfg.packages;
-  linux = tree "linux-${cfg.kernel}" { texts.bzImage = "Linux ${cfg.kernel}\n"; };
+  # Its hash is known and it is in the store: nothing is built.
+  debian = derivation {
+    name = "lab-linux";
+    inherit system;
+    builder = "/not/built/but/added/by/fleet/lab/up";
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+    outputHash = linux.hash;
+  };
+  # Copies: two versions differ in their store path alone, and are as far apart as two kernels of NixOS.
+  kernel = tree "linux-${cfg.kernel}" (
+    if linux == null then { texts.bzImage = "Linux ${cfg.kernel}\n"; } else { copies.bzImage = "${debian}/bzImage"; });
   modules = tree "linux-${cfg.kernel}-modules" { texts."lib/modules/${cfg.kernel}/modules.dep" = "\n"; };
-  initrd = tree "initrd-linux-${cfg.kernel}" { texts.initrd = "initrd ${cfg.initrd} of ${cfg.kernel}\n"; };
+  initrdText = "initrd ${cfg.initrd} of ${cfg.kernel}\n";
+  initrd =
+    if linux == null then tree "initrd-linux-${cfg.kernel}" { texts.initrd = initrdText; }
+    else derivation {
+      name = "initrd-linux-${cfg.kernel}";
+      inherit system busybox;
+      builder = busybox;
+      args = [ "sh" "-eu" (builtins.path { path = ./system/initrd.sh; name = "initrd.sh"; }) ];
+      stage1 = "${debian}/initrd";
+      text = initrdText;
+      script = if cfg.initrdScript == null then "" else cfg.initrdScript;
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+    };
   systemd = tree "systemd-${cfg.systemd}" { texts."share/lab" = "Debian's systemd serves this host\n"; };
 
   toplevel = placeholder "out";
@@ -162,7 +193,7 @@ tree "nixos-system-${name}-${cfg.version}" {
       "org.nixos.bootspec.v1" = {
         inherit system toplevel;
         init = "${toplevel}/init";
-        kernel = "${linux}/bzImage";
+        kernel = "${kernel}/bzImage";
         kernelParams = cfg.kernelParams;
         initrd = "${initrd}/initrd";
         label = "NixOS lab ${cfg.version} (Linux ${cfg.kernel})";
@@ -174,14 +205,13 @@ tree "nixos-system-${name}-${cfg.version}" {
     activate = script ./system/activate.sh;
     dry-activate = script ./system/dry-activate.sh;
     "bin/switch-to-configuration" = script ./system/switch-to-configuration.sh;
-    # In a container the image's boot stage is stage 2, and runs activate itself.
-    init = "#!/bin/sh\nexec ${toplevel}/activate ${toplevel}\n";
+    init = "#!/bin/sh\nexec /usr/sbin/lab-stage-2 ${toplevel}\n";
   };
   links = {
     etc = "${etc}/etc";
     sw = "${sw}";
     systemd = "${systemd}";
-    kernel = "${linux}/bzImage";
+    kernel = "${kernel}/bzImage";
     kernel-modules = "${modules}";
     initrd = "${initrd}/initrd";
   };

@@ -78,8 +78,19 @@ generations() {
     done | sort -n
 }
 
+# FILE: its copy on the boot partition, named after its store path as NixOS names it; where it stands there.
+boot_file() {
+    source=$(readlink -e "$1") || return 0 # a system made by hand may have none
+    name=EFI/nixos/$(echo "${source#/nix/store/}" | tr / -).efi
+    if ! cmp -s "$source" "/boot/$name"; then
+        mkdir -p /boot/EFI/nixos
+        cp "$source" "/boot/$name.tmp" && sync "/boot/$name.tmp" && mv -f "/boot/$name.tmp" "/boot/$name" || return 1
+    fi
+    echo "/$name"
+}
+
 # As nixpkgs' systemd-boot builder did for years: an entry for each generation of the profile; for a closure in
-# none of them no entry, and an untouched loader.conf.
+# none of them no entry, and an untouched loader.conf. What no generation needs goes first: the partition is small.
 install_boot_loader() {
     if [ -e "$toplevel/lab/boot-loader-script" ]; then
         sh -e "$toplevel/lab/boot-loader-script" >&2
@@ -90,17 +101,21 @@ install_boot_loader() {
         number=${entry##*/nixos-generation-}
         [ -L "$profiles/system-${number%.conf}-link" ] || rm -f "$entry"
     done
+    for file in /boot/EFI/nixos/*; do
+        grep -qF "${file#/boot}" "$boot"/entries/*.conf 2>/dev/null || rm -f "$file"
+    done
     mine=
     for number in $(generations); do
         closure=$(readlink -f "$profiles/system-$number-link")
+        linux=$(boot_file "$closure/kernel") && initrd=$(boot_file "$closure/initrd") || return 1
         write_synced "$boot/entries/nixos-generation-$number.conf" "title NixOS
 version Generation $number $(cat "$closure/nixos-version" 2>/dev/null)
-linux $(readlink -f "$closure/kernel")
-initrd $(readlink -f "$closure/initrd")
+linux $linux
+initrd $initrd
 options init=$closure/init $(cat "$closure/kernel-params" 2>/dev/null)" || return 1
         [ "$closure" != "$toplevel" ] || mine=$number
     done
-    [ -z "$mine" ] || write_synced "$boot/loader.conf" "timeout 5
+    [ -z "$mine" ] || write_synced "$boot/loader.conf" "timeout 0
 default nixos-generation-$mine.conf
 console-mode keep" || return 1
     sync -f "$boot"

@@ -1,0 +1,232 @@
+"""One VM of a lab: a QEMU process with an overlay over the image's disk. It has a real kernel and a real boot loader.
+
+Its folder is not the lab's: Nix would copy the disk into the store with the lab's flake.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet.errors import CommandFailedError, ConfigError, UnreachableError
+from fleet.lab import agent, vm_image
+from fleet.lab.engine import free_port, port_is_free
+from fleet.lab.hosts import greets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.lab.vm_image import VmImage
+    from fleet.machine import Output
+    from fleet.model import HostName
+
+KVM = Path("/dev/kvm")
+_PATIENCE = 300.0
+"""Seconds that a VM has to boot; under emulation on two idle cores it takes 20."""
+_BOOTED = ("running", "degraded", "maintenance")
+_KVM_PATIENCE = 20.0
+"""Seconds in which a kernel under KVM has come to the end of its boot, if it ever does; it takes one."""
+
+
+@dataclass(frozen=True)
+class VmHost:
+    """A virtual machine that stands for a host."""
+
+    name: HostName
+    place: Path
+    """The folder of its disk."""
+
+    @property
+    def port(self) -> int:
+        """Where its sshd is to be found on 127.0.0.1, whether it runs or not."""
+        return int(json.loads((self.place / "vm.json").read_text())["port"])
+
+    @property
+    def process(self) -> int | None:
+        """The id of its QEMU process, while it has power."""
+        try:
+            pid = int((self.place / "pid").read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if self._pidfile.encode() in words else None  # or the number has gone to somebody else since
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        return self.process is not None
+
+    def make(self, image: VmImage, *, host_key: str, client_key: str, port: int | None) -> None:
+        """It exists, at generation 1 and off; one that existed is kept, with the keys given now."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        chosen = port if port is not None and port_is_free(port) else free_port()
+        if not (self.place / "vm.json").exists():
+            overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk)]
+            subprocess.run([*overlay, str(self.place / "disk.qcow2")], check=True, capture_output=True)
+            shutil.copy(vm_image.VARIABLES, self.place / "firmware.fd")
+        with tarfile.open(self.place / "seed.tar", "w") as seed:
+            for file, text in (("host_key", host_key), ("client_key", client_key), ("name", self.name)):
+                member = tarfile.TarInfo(file)
+                member.size = len(text.encode())
+                seed.addfile(member, io.BytesIO(text.encode()))
+        (self.place / "vm.json").write_text(json.dumps({"port": chosen, "kernel": str(image.linux / "bzImage")}))
+
+    def remove(self) -> None:
+        """Nothing of it is left."""
+        self.power_off()
+        shutil.rmtree(self.place)
+
+    def exec(self, *argv: str, check: bool = True) -> Output:
+        """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
+        try:
+            output = agent.run(self.place, argv)
+        except agent.AgentSilentError as error:
+            raise UnreachableError(self.name, f"does not say what became of {argv[0]}: {error}") from error
+        if check and output.status:
+            raise CommandFailedError(
+                self.name,
+                f"{argv[0]} ended with exit status {output.status}",
+                ran=shlex.join(argv),
+                said=(output.stdout + output.stderr).splitlines()[-10:],
+            )
+        return output
+
+    def power_off(self) -> None:
+        """A power cut: what its kernel had not written is lost."""
+        pid = self.process
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGKILL)
+        while not _has_ended(pid):  # before that it holds its disk and its port
+            time.sleep(0.01)
+
+    def power_on(self) -> str:
+        """It has booted what its boot loader's files say, and answers. Returns systemd's word for its state."""
+        self.start()
+        return self.wait()
+
+    def start(self) -> None:
+        """It has power."""
+        if self.is_on:
+            return
+        done = subprocess.run(self._argv(), cwd=self.place, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise ConfigError(f"{self.name}: QEMU does not start", said=done.stderr.splitlines()[-5:])
+
+    def wait(self) -> str:
+        """It has finished booting and its sshd answers. Returns systemd's word for its state, such as `running`."""
+        deadline = time.monotonic() + _PATIENCE
+        state = ""
+        while time.monotonic() < deadline and self.is_on:
+            state = self._state()
+            if state in _BOOTED and greets(self.port):
+                return state
+            time.sleep(0.2)
+        raise UnreachableError(
+            self.name,
+            f"does not come up, its state is {state or 'unknown'}" if self.is_on else "went off while booting",
+            said=self.console().splitlines()[-10:],
+            hint=f"see {self.place / 'console.log'}",
+        )
+
+    def console(self) -> str:
+        """What it has written to its console since it was made."""
+        return (self.place / "console.log").read_text(errors="replace")
+
+    def _state(self) -> str:
+        try:
+            return agent.run(self.place, ["systemctl", "is-system-running"]).stdout.strip()
+        except agent.AgentSilentError:
+            return ""
+
+    @property
+    def _pidfile(self) -> str:
+        """Also what tells its process from others."""
+        return str(self.place / "pid")
+
+    def _argv(self) -> list[str]:
+        """QEMU's, in the folder of the VM. It returns when the machine runs, which goes on without us."""
+        kvm = kvm_works(Path(json.loads((self.place / "vm.json").read_text())["kernel"]))
+        return [
+            *("qemu-system-x86_64", "-name", self.name),
+            *_machine(kvm=kvm),
+            *("-smp", "2", "-m", "1024", "-device", "virtio-rng-pci"),
+            *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={vm_image.FIRMWARE}"),
+            *("-drive", "if=pflash,unit=1,format=raw,file=firmware.fd"),
+            *("-drive", "if=virtio,format=qcow2,file=disk.qcow2"),
+            *("-drive", "if=virtio,format=raw,readonly=on,file=seed.tar"),
+            *("-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
+            *("-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-device", "virtio-serial", "-chardev", "socket,id=agent,path=agent.sock,server=on,wait=off"),
+            *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
+            *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
+            *("-pidfile", self._pidfile, "-daemonize"),
+        ]
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether nothing of the process is left but, at most, its entry in the table of processes."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def _machine(*, kvm: bool) -> list[str]:
+    accel = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    return ["-machine", "q35", *accel, "-display", "none", "-nodefaults", "-no-user-config"]
+
+
+def kvm_works(kernel: Path) -> bool:
+    """Whether this machine runs the kernel under KVM; tried once a boot. There are machines where it stands still."""
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return False
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    answer = vm_image.cache() / f"kvm-{boot}"
+    if not answer.exists():
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        answer.write_text("yes" if _boots_under_kvm(kernel) else "no")
+    return answer.read_text() == "yes"
+
+
+def _boots_under_kvm(kernel: Path) -> bool:
+    """Without a disk the kernel panics at the end of its boot, and with that the machine is off."""
+    console = ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1", "-no-reboot", "-serial", "stdio"]
+    argv = ["qemu-system-x86_64", *_machine(kvm=True), "-m", "256", *console]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_KVM_PATIENCE)
+    except subprocess.TimeoutExpired:
+        return False
+    return b"Kernel panic" in done.stdout
+
+
+def folder(lab: str) -> Path:
+    """Where the VMs of the lab with this name are."""
+    return vm_image.cache() / "vms" / lab
+
+
+def add_kernel(image: VmImage, root: Path) -> None:
+    """The kernel of the lab's VMs is in this machine's store, and stays there as long as `root` is a link to it."""
+    add = ["nix-store", "--add-fixed", "--recursive", "sha256", str(image.linux)]
+    path = _nix(add).strip()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    _nix(["nix-store", "--realise", path, "--add-root", str(root), "--indirect"])
+
+
+def _nix(argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = error.stderr.splitlines()[-5:] if isinstance(error, subprocess.CalledProcessError) else []
+        raise ConfigError(f"{argv[0]} does not take the kernel of the lab's VMs", said=said) from error
+    return done.stdout

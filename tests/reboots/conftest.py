@@ -1,0 +1,56 @@
+"""One VM for all tests of a session: it has a kernel, a boot loader and a disk that forgets what was not written.
+
+Those marked `long` are part of `make reboots` alone, which sets FLEET_REBOOTS=all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.errors import ConfigError
+from fleet.lab import Lab, VmHost, vm_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT = 1200
+"""Seconds for one test: under emulation, on a machine that has other things to do, a boot takes a minute."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.container)
+        item.add_marker(pytest.mark.timeout(TIMEOUT))
+    if os.environ.get("FLEET_REBOOTS") != "all":
+        long = [item for item in ours if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session")
+def vm_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab with one VM, `vm`. Where VMs cannot run, tests that need one are skipped, but fail in CI."""
+    try:
+        vm_image.ensure(print)
+    except ConfigError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{error}; {error.hint}")
+    lab = Lab.find(tmp_path_factory.mktemp("lab"))
+    try:
+        yield Lab.up(lab.folder.path, vms=["vm"])
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def vm(vm_lab: Lab) -> VmHost:
+    """The VM, which has power and has booted."""
+    host = vm_lab.vm("vm")
+    host.power_on()
+    return host
