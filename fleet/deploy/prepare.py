@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CONTACTS = 64
 """Hosts that are asked at once."""
+KEPT_OPEN = 128
+"""Hosts of a run whose connections stay open from one phase to the next. With more of them a connection lasts for one
+phase: each takes a file here, of 1,024 that most systems allow, and 60 KB, and has to be kept alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class Preparation:
             if self._is_there(self._facts[host.name], wanted[host.name].closure):
                 self._report_plan(host, wanted[host.name].closure, Action.UNCHANGED.value)
                 self._end(result.unchanged(host, self._facts[host.name], wanted[host.name].closure))
+                await self._links[host.name].close()
         await self._build(wanted)
         prepared = await self._plan(wanted)
         return Prepared(results=self.results) if self._nothing() else prepared
@@ -155,6 +159,9 @@ class Preparation:
                     await act(host)
                 except HostError as error:
                     self._leave_out(host, error)
+                finally:
+                    if len(self._hosts) > KEPT_OPEN:
+                        await self._links[host.name].close()
 
         async with asyncio.TaskGroup() as group:
             for host in hosts:

@@ -74,6 +74,7 @@ class Rollout:
                 self._finish(await host_run.deploy(lambda: self._switch_place(plan, turn)))
             except Exception:  # a bug on one host must not cancel its neighbours in mid-switch
                 self._finish(bug(plan.host.name, plan.closure, begun=host_run.begun))
+            await self.links[plan.host.name].close()
 
     async def _switch_place(self, plan: HostPlan, turn: Turn) -> str | None:
         """The host has a place to switch, or this is why it must not begin any more."""

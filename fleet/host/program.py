@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,7 @@ ANSWER_TIMEOUT = 60.0
 """Seconds for one answer. PID 1 alone may take 10 (it refuses calls while it re-executes)."""
 
 
+@functools.cache
 def source() -> str:
     """The text of the host program."""
     return resources.files("fleet.host").joinpath("fleet-host").read_text()
@@ -61,6 +63,7 @@ class Order:
     who: str
     origin: str
     retry_quarantined: bool = False
+    accept_boot_risk: bool = False
 
     host: Host
 
@@ -74,6 +77,9 @@ class Order:
             "from": self.origin,
             "activation": f"{max(1, round(self.host.activation_timeout))}",
             "confirm": f"{max(1, round(self.host.confirm_timeout))}",
+            "boot": f"{max(1, round(self.host.boot_timeout))}",
+            "risk": "yes" if self.accept_boot_risk else "",
+            "last_resort": self.host.last_resort or "",
             "retry": "yes" if self.retry_quarantined else "",
         }
         rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]

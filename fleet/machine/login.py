@@ -12,12 +12,13 @@ import asyncssh
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.inventory import Host, Kind
 from fleet.inventory.values import host_and_port
+from fleet.machine.files import LoginFiles
 from fleet.machine.ssh import Secret, SshMachine
 from fleet.machine.translate import translated
 from fleet.model import HostName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 Found = TypeVar("Found")
 
@@ -55,6 +56,7 @@ class Logins:
     sudo_passwords: Mapping[HostName, Secret] = field(default_factory=dict)
     patience: Patience = PATIENCE
     system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
+    files: LoginFiles = field(default_factory=LoginFiles)
 
     @contextlib.asynccontextmanager
     async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
@@ -153,12 +155,11 @@ class Logins:
             chosen["port"] = host.port
         if host.user is not None:
             chosen["username"] = host.user
-        if host.identity_file is not None:
-            # One that is encrypted is the agent's to use.
-            chosen |= {"client_keys": [str(host.identity_file)], "ignore_encrypted": True}
         try:
+            # In a thread: `Match exec` runs a program. Without keys, which the second look has.
             options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
                 config=(),  # without these words, ~/.ssh/config is not read here
+                client_keys=None,
                 host=address,
                 connect_timeout=self.patience.connect,
                 login_timeout=self.patience.login,
@@ -170,12 +171,22 @@ class Logins:
                 chosen["username"] = "root"
             if host.kind is not Kind.PI and options.config.get("Ciphers") is None:
                 chosen["encryption_algs"] = FAST_CIPHERS
-            known_hosts = self._known_hosts(host, options)
-            options = await asyncssh.SSHClientConnectionOptions.construct(options, known_hosts=known_hosts, **chosen)
+            chosen |= {"known_hosts": self._known_hosts(host, options), **self._identity(host, options)}
+            options = asyncssh.SSHClientConnectionOptions(options, **chosen)
         except OSError as error:
             what = f"cannot read {error.filename}: {error.strerror}"
             raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
         return options
+
+    def _identity(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
+        """The key that fleet.toml names; else ~/.ssh/config's, or the usual ones."""
+        if host.identity_file is None:
+            return {"client_keys": ()}
+        key = self.files.identity(host.identity_file)
+        if options.config.get("IdentitiesOnly"):  # then the agent is told the file
+            key = str(host.identity_file)
+        # One that is encrypted is the agent's to use.
+        return {"client_keys": [key], "ignore_encrypted": True}
 
     def _known_hosts(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> Any:
         """The keys to trust. Never None, which would trust every key; and never asyncssh's own defaults."""
@@ -186,20 +197,10 @@ class Logins:
                 raise HostKeyError(host.name, f"host_key in fleet.toml is not a key: {error}") from error
         user: Any = options.config.get("UserKnownHostsFile")
         system: Any = options.config.get("GlobalKnownHostsFile")
-        return _read_known_hosts([
+        return self.files.known_hosts([
             *([USER_KNOWN_HOSTS] if user is None else user),
             *([self.system_known_hosts] if system is None else system),
         ])  # fmt: skip
-
-
-def _read_known_hosts(names: Iterable[str | Path]) -> asyncssh.SSHKnownHosts:
-    known = asyncssh.SSHKnownHosts()
-    for file in (Path(name).expanduser() for name in names):
-        if file.is_file():
-            for line in file.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError):  # a line that nobody can read is skipped, as OpenSSH has it
-                    known.load(line)
-    return known
 
 
 def _most_telling(errors: list[HostError]) -> HostError:

@@ -47,13 +47,15 @@ class Fleet:
     """How many hosts are at which part of their run."""
     most: Counter[str] = field(default_factory=Counter)
     events: Events = field(default_factory=Events)
+    closed: list[str] = field(default_factory=list)
+    """Hosts whose connection was closed, in order."""
 
     def rollout(self) -> Rollout:
         names = [name for wave in self.waves for name in wave]
         rollout = f"[rollout]\nat_once = {self.at_once}\nmax_failures = {self.max_failures}\n{self.more}\n"
         self.run = builders.run(self.events, inventory=builders.inventory(*names, more=rollout))
         plans = [[builders.plan(name) for name in wave] for wave in self.waves]
-        links = cast("dict[HostName, Link]", dict.fromkeys(names))
+        links = cast("dict[HostName, Link]", {name: _FakeLink(self, name) for name in names})
         program = HostProgram("/nix/store/p/fleet-host")
         return Rollout(self.run, plans, links, program, host_run=self.host_run(_FakeRun))
 
@@ -74,6 +76,15 @@ class Fleet:
         rollout = self.rollout()
         await rollout.roll_out()
         return outcomes(rollout.results)
+
+
+@dataclass
+class _FakeLink:
+    fleet: Fleet
+    name: str
+
+    async def close(self) -> None:
+        self.fleet.closed.append(self.name)
 
 
 @dataclass
@@ -254,3 +265,10 @@ def test_cancellation_accounts_for_every_host(seconds: float, first: Outcome) ->
         assert [event.host for event in fleet.events.of(HostFinished)] == ["a", "b", "c"]
 
     test()
+
+
+@in_no_time
+async def test_connection_of_a_host_that_ended_is_closed_before_the_next_wave() -> None:
+    fleet = Fleet((("a", "b"), ("c",)), {"b": RuntimeError("a bug")}, max_failures=1)
+    await fleet.roll_out()
+    assert [sorted(fleet.closed[:2]), fleet.closed[2:]] == [["a", "b"], ["c"]]
