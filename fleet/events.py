@@ -90,6 +90,19 @@ class HostPlanned(HostEvent):
     missing_paths: int
     missing_bytes: int
     """NAR bytes, before any substitution."""
+    substitute_paths: int = 0
+    """How many of them the host fetches from its own caches."""
+    substitute_bytes: int = 0
+    """Their NAR bytes."""
+    download_bytes: int = 0
+    """What fetching them downloads."""
+    wire_bytes: int = 0
+    """What pushing the rest sends to the host."""
+    push_seconds: float | None = None
+    """How long that takes at the speed of the last push to the host; None where none was measured."""
+    room_needed: int = 0
+    """Bytes on the disk that /nix is on."""
+    room_free: int = 0
     reboot: tuple[str, ...]
     """Parts that only a reboot makes live: `kernel`, `initrd`, `kernel-modules`, `systemd`."""
 
@@ -104,12 +117,21 @@ class WaveStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostFetched(HostEvent):
+    """The host has fetched what its own caches gave. The rest is pushed."""
+
+    paths: int
+    nar_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PushProgressed(HostEvent):
     """Bytes that crossed the connection so far; at most a few of these each second."""
 
     sent: int
     total: int
-    """NAR bytes the host lacked, an upper bound where it substitutes."""
+    """Bytes that will have crossed it at the end. Exact as soon as the host has said what it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +139,12 @@ class PushFinished(HostEvent):
     """The closure is complete and rooted on the host."""
 
     paths: int
+    """How many were sent."""
     nar_bytes: int
     wire_bytes: int
+    """Bytes that went to the host, questions included, SSH's own excluded."""
     seconds: float
+    """Without what the host fetched or built itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

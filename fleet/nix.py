@@ -87,6 +87,40 @@ def missing(paths: Iterable[str]) -> Command:
     return Command(argv=argv, stdin=_lines(paths), timeout=120.0)
 
 
+HASTILY = ("--option", "download-attempts", "1", "--option", "connect-timeout", "5")
+"""For questions: a cache that does not answer at once is no help."""
+
+
+def substitutable(paths: Iterable[str]) -> Command:
+    """Prints on stderr which of the paths the machine's own caches have. Fetches nothing."""
+    argv = ("xargs", "-r", "nix-store", "--realise", "--dry-run", *HASTILY)
+    return Command(argv=argv, stdin=_lines(paths))
+
+
+_WILL_FETCH = re.compile(r"will be fetched \(([0-9.]+) ([KMGT]i)?B download")
+_UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+def read_substitutable(stderr: str) -> tuple[frozenset[str], int]:
+    """What `substitutable` printed: paths, and the bytes that fetching them would download, to a hundredth."""
+    paths: set[str] = set()
+    download = 0.0
+    is_list = False
+    for line in stderr.splitlines():
+        if found := _WILL_FETCH.search(line):
+            download += float(found[1]) * _UNITS[found[2]]
+        is_list = found is not None or (is_list and line.startswith("  /"))
+        if is_list and not found:
+            paths.add(line.strip())
+    return frozenset(paths), round(download)
+
+
+def fetch(paths: Iterable[str]) -> Command:
+    """Fetches what the machine's own caches give of the paths, whatever becomes of the others."""
+    argv = ("xargs", "-r", "nix-store", "--realise", "--keep-going")
+    return Command(argv=argv, stdin=_lines(paths), timeout=PATIENTLY, keep=1 << 16)
+
+
 def _lines(paths: Iterable[str]) -> bytes:
     return "".join(f"{path}\n" for path in paths).encode()
 
@@ -96,14 +130,12 @@ def add_file(path: Path) -> Command:
     return _local("nix-store", "--add", str(path))
 
 
-def copy(socket: Path, paths: Iterable[str], *, substitute: bool, derivation: bool = False) -> Command:
+def copy(socket: Path, paths: Iterable[str], *, derivation: bool = False) -> Command:
     """Copies the closures of the paths into the store whose daemon answers at the socket.
 
     Signatures do not count: the far daemon serves root, whose login is the proof.
     """
-    flags = ["--no-check-sigs"]
-    flags += ["--substitute-on-destination"] if substitute else []
-    flags += ["--derivation"] if derivation else []
+    flags = ["--no-check-sigs", *(["--derivation"] if derivation else [])]
     return _local(*NIX, "copy", *flags, "--to", f"unix://{socket}", *paths, timeout=PATIENTLY)
 
 

@@ -70,11 +70,14 @@ def _carry_out(
     from fleet.deploy.past import is_open
     from fleet.deploy.request import Run, new_run_id
     from fleet.deploy.run import execute
+    from fleet.deploy.speeds import measured_speeds
     from fleet.machine.local import LocalMachine
     from fleet.output.jsonl import JsonLines
 
     run_id = new_run_id()
-    folder = runs.new_run_folder(runs.state_folder(inventory.name), run_id, is_open=is_open)
+    state = runs.state_folder(inventory.name)
+    speeds = measured_speeds(state)
+    folder = runs.new_run_folder(state, run_id, is_open=is_open)
     record = runs.open_record(folder)
     planned = Planned()
 
@@ -92,6 +95,7 @@ def _carry_out(
             here=LocalMachine(),
             emit=emit,
             folder=folder,
+            speeds=speeds,
         )
         code = asyncio.run(execute(run, hosts, agree=agree))
     tell_of_gaps(lines.error, folder, output)

@@ -36,8 +36,10 @@ def plan(
     from fleet.cli.changing import Planned
     from fleet.deploy.request import Request, Run, new_run_id
     from fleet.deploy.run import execute
+    from fleet.deploy.speeds import measured_speeds
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
+    from fleet.runs import state_folder
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
@@ -64,6 +66,7 @@ def plan(
             here=LocalMachine(),
             emit=fan_out(planned, end, talk),
             folder=Path(folder),
+            speeds=measured_speeds(state_folder(inventory.name)),
         )
         code = asyncio.run(execute(run, hosts, agree=never))
     _tell(planned, end, as_json=as_json)

@@ -22,8 +22,10 @@ from fleet.inventory import BuildOn
 from fleet.model import Goal, HostResult, Outcome, Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
+from fleet.steps.caches import INSTEAD
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host
 from fleet.steps.system import require_welcome
+from fleet.steps.weigh import Scales
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -74,8 +76,12 @@ class Preparation:
         wanted = await choose_targets(self._run, self._left(), self._facts, self._links, self._leave_out)
         for host in self._left():
             if self._is_there(self._facts[host.name], wanted[host.name].closure):
-                self._report_plan(host, wanted[host.name].closure, Action.UNCHANGED.value)
-                self._end(result.unchanged(host, self._facts[host.name], wanted[host.name].closure))
+                facts, closure = self._facts[host.name], wanted[host.name].closure
+                stays = HostPlan(
+                    host=host, facts=facts, closure=closure, action=Action.UNCHANGED, reboot=facts.reboot_pending
+                )
+                self._tell(stays, 0)
+                self._end(result.unchanged(host, facts, closure))
                 await self._links[host.name].close()
         await self._build(wanted)
         prepared = await self._plan(wanted)
@@ -129,11 +135,12 @@ class Preparation:
         for closure in dict.fromkeys(wanted[host.name].closure for host in self._left() if wanted[host.name].is_local):
             made_of[closure] = await contents(self._run.here, closure)
         plans: dict[HostName, HostPlan] = {}
+        scales = Scales(self._run.supply)
 
         async def one(host: Host) -> None:
             want, facts = wanted[host.name], self._facts[host.name]
             require_welcome(host, facts, want.closure, retry_quarantined=self._run.request.retry_quarantined)
-            plans[host.name] = await plan_host(
+            plan = await plan_host(
                 self._links[host.name],
                 host,
                 facts,
@@ -141,6 +148,7 @@ class Preparation:
                 made_of=made_of.get(want.closure) if want.is_local else None,
                 derivation=want.derivation_to_send,
             )
+            plans[host.name] = await scales.weigh(plan, speed=self._speed(host)) if plan.missing else plan
 
         await self._each(self._left(), one)
         waves = selector.waves(self._run.inventory, [host for host in self._hosts if host.name in plans])
@@ -148,6 +156,11 @@ class Preparation:
             for host in wave:
                 self._tell(plans[host.name], number)
         return Prepared(waves=tuple(tuple(plans[host.name] for host in wave) for wave in waves), results=self.results)
+
+    def _speed(self, host: Host) -> float | None:
+        """Bytes a second that a push to the host will have: what the last one had, but no more than is allowed now."""
+        known = (self._run.speeds.get(host.name), host.bandwidth, self._run.inventory.rollout.bandwidth)
+        return min((speed for speed in known if speed), default=None)
 
     async def _each(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
         """`act` has been done for every host; one that fails is left out, the others go on."""
@@ -179,21 +192,6 @@ class Preparation:
     def _report(self, host: Host, severity: Severity, kind: str, message: str, hint: str) -> None:
         self._run.emit(FindingReported(host=host.name, severity=severity, kind=kind, message=message, hint=hint))
 
-    def _report_plan(self, host: Host, closure: Closure, action: str) -> None:
-        facts = self._facts[host.name]
-        self._run.emit(
-            HostPlanned(
-                host=host.name,
-                action=action,
-                closure=closure,
-                running=facts.running,
-                wave=0,
-                missing_paths=0,
-                missing_bytes=0,
-                reboot=facts.reboot_pending,
-            )
-        )
-
     def _tell(self, plan: HostPlan, wave: int) -> None:
         self._run.emit(
             HostPlanned(
@@ -204,10 +202,20 @@ class Preparation:
                 wave=wave,
                 missing_paths=len(plan.missing),
                 missing_bytes=plan.missing_bytes,
+                substitute_paths=len(plan.substitutes),
+                substitute_bytes=sum(plan.substitutes.values()),
+                download_bytes=plan.download_bytes,
+                wire_bytes=plan.wire_bytes,
+                push_seconds=plan.push_seconds,
+                room_needed=plan.room_needed,
+                room_free=plan.facts.nix_free,
                 reboot=plan.reboot,
             )
         )
-        if plan.reboot:
+        if plan.caches_trouble:
+            message = f"the host's own caches could not be asked: {plan.caches_trouble}"
+            self._report(plan.host, Severity.NOTE, "caches", message, INSTEAD)
+        if plan.reboot and wave:
             parts = ", ".join(plan.reboot)
             message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
             self._report(plan.host, Severity.NOTE, "needs_reboot", message, "")

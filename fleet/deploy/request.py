@@ -14,13 +14,14 @@ from fleet.model import Goal, RunId
 from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fleet.events import Emit
     from fleet.inventory import Inventory
     from fleet.machine import Machine
     from fleet.machine.login import Logins
-    from fleet.model import Closure
+    from fleet.model import Closure, HostName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class Run:
     """The run's own folder, which exists."""
     supply: Supply = field(default_factory=lambda: Supply(LocalStreams()))
     """What is pushed: read once for all hosts."""
+    speeds: Mapping[HostName, float] = field(default_factory=dict)
+    """Bytes a second of the last push to each host, as far as that was measured."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     who: str = field(default_factory=lambda: _user())
     origin: str = field(default_factory=socket.gethostname)

@@ -1,7 +1,7 @@
 """fleet.toml becomes an Inventory, or a ConfigError that names everything that is wrong with it.
 
-`values` and `amounts` know what single values look like, `schema` the keys, `matching` selectors, `problems` and `words`
-how errors read, `edit` writes.
+`values` and `amounts` know what single values look like, `schema` the keys, `matching` selectors, `problems` and
+`words` how errors read, `edit` writes.
 """
 
 from __future__ import annotations

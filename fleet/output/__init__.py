@@ -51,7 +51,7 @@ def open_output(
     else:
         from fleet.output.plain import Plain
 
-        yield Output(fan_out(Plain(stderr), _summary_to(stdout)))
+        yield Output(fan_out(Plain(stderr, clock=clock), _summary_to(stdout)))
 
 
 def _summary_to(stream: TextIO) -> Emit:

@@ -11,6 +11,7 @@ from fleet.events import (
     EvaluationFinished,
     Event,
     HostCondemned,
+    HostFetched,
     HostFinished,
     HostProven,
     HostSwitched,
@@ -23,7 +24,8 @@ from fleet.events import (
 )
 from fleet.model import HostName, Outcome, Phase
 from fleet.output.facts import SHARED_PHASES, outcome_words
-from fleet.output.format import counted, human_bytes, human_seconds, one_line
+from fleet.output.format import counted, human_seconds, one_line
+from fleet.output.progress import Pushes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +37,6 @@ class Row:
 
     host: HostName
     phase: Phase = Phase.WAITING
-    sent: int = 0
-    total: int = 0
     began: float | None = None
     """Clock seconds when something happened to this host alone for the first time."""
     ended: float | None = None
@@ -52,12 +52,6 @@ class Row:
         """The phase, and the outcome once there is one."""
         return self.phase.value if self.outcome is None else outcome_words(self.outcome)
 
-    def pushed(self) -> str:
-        """`27% of 45.6 MiB` while pushing, else nothing."""
-        if self.phase is not Phase.PUSH or not self.total:
-            return ""
-        return f"{min(100 * self.sent // self.total, 100)}% of {human_bytes(self.total)}"
-
 
 class Board:
     """Follows events. `clock` counts seconds. Not thread-safe: its owner holds a lock."""
@@ -67,9 +61,11 @@ class Board:
         self._rows: dict[HostName, Row] = {}
         self._shared: tuple[Phase, float] | None = None
         self._last = ""
+        self._pushes = Pushes(clock)
 
     def see(self, event: Event) -> None:
         """The board shows the event."""
+        self._pushes.see(event)
         match event:
             case RunStarted(hosts=hosts):
                 self._rows = {host: Row(host) for host in hosts}
@@ -91,9 +87,10 @@ class Board:
         match event:
             case PhaseStarted(host=host, phase=phase):
                 self._enter(self._row(host), phase)
-            case PushProgressed(host=host, sent=sent, total=total):
-                row = self._row(host)
-                row.sent, row.total = sent, total
+            case PushProgressed(host=host):
+                self._row(host)
+            case HostFetched(host=host, paths=paths):
+                self._row(host).last = f"has fetched {counted(paths, 'path')} from its own caches"
             case PushFinished(host=host):
                 self._row(host).last = "pushed"
             case HostSwitched(host=host):
@@ -127,10 +124,14 @@ class Board:
             return ""
         return human_seconds((self._clock() if row.ended is None else row.ended) - row.began)
 
+    def pushed(self, row: Row, *, brief: bool = False) -> str:
+        """`27% of 45.6 MiB, 3.1 MiB/s, 11 s left` while pushing, else nothing."""
+        return self._pushes.words(row.host, brief=brief)
+
     def status(self) -> str:
-        """One line until a host is worked on alone: the phase, its seconds, the last output."""
+        """One line: until a host is worked on alone, the phase, its seconds, the last output; then all pushes."""
         if self._shared is None or self._has_begun():
-            return ""
+            return self._pushes.together()
         phase, since = self._shared
         hosts = counted(len(self._rows), "host")
         return f"{phase.value} {hosts}, {human_seconds(self._clock() - since)}  {self._last}".rstrip()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _NARROW = 80
 """Columns below which the last line of output has no room."""
+_WIDE = 100
+"""Columns below which a push tells its share alone."""
 
 
 class Console:
@@ -101,7 +103,9 @@ class Console:
         with self._lock:
             status = self._board.status()
             rows, hidden = self._board.visible(room)
-            table = _table([_cells(row, self._board.elapsed(row)) for row in rows], options.max_width)
+            brief = options.max_width < _WIDE
+            cells = [_cells(row, self._board.pushed(row, brief=brief), self._board.elapsed(row)) for row in rows]
+        table = _table(cells, options.max_width)
         if rows:
             yield table
         for line in (status, hidden):
@@ -133,12 +137,12 @@ def _outcome_style(outcome: Outcome) -> str:
     return "green" if outcome in (Outcome.KEPT, Outcome.STAGED) else "dim"
 
 
-def _cells(row: Row, elapsed: str) -> tuple[Text, Text, Text, Text, Text]:
+def _cells(row: Row, pushed: str, elapsed: str) -> tuple[Text, Text, Text, Text, Text]:
     style = "cyan" if row.outcome is None else _outcome_style(row.outcome)
     if row.phase is Phase.REVERT and row.outcome is None:
         style = "red"
     state, last = Text(row.state(), style=style), Text(row.last, style="dim")
-    return Text(row.host), state, Text(row.pushed()), Text(elapsed), last
+    return Text(row.host), state, Text(pushed), Text(elapsed), last
 
 
 def _table(rows: list[tuple[Text, Text, Text, Text, Text]], width: int) -> Table:

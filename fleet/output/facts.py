@@ -9,6 +9,7 @@ from fleet.events import (
     Event,
     FindingReported,
     HostCondemned,
+    HostFetched,
     HostFinished,
     HostPlanned,
     HostProven,
@@ -51,6 +52,9 @@ def _host_lines(event: Event) -> list[str]:
             return [f"{host}: {severity.value}: {message}", *([f"{host}: hint: {hint}"] if hint else [])]
         case HostPlanned():
             return [_planned(event)]
+        case HostFetched(host=host, paths=paths, nar_bytes=size, seconds=seconds):
+            amount = f"{counted(paths, 'path')}, {human_bytes(size)}"
+            return [f"{host}: fetched {amount} from its own caches in {human_seconds(seconds)}"]
         case PushFinished(host=host, paths=0):
             return [f"{host}: nothing to push"]
         case PushFinished(host=host, paths=paths, nar_bytes=size, wire_bytes=wire, seconds=seconds):
@@ -75,10 +79,28 @@ def outcome_words(outcome: Outcome) -> str:
     return outcome.value.replace("_", " ")
 
 
+def pushed(event: HostPlanned) -> str:
+    """`12 paths, 34.0 MiB as 3.1 MiB`: what would be pushed and, where that is less, what would be sent for it."""
+    paths, size = event.missing_paths - event.substitute_paths, event.missing_bytes - event.substitute_bytes
+    if not paths:
+        return ""
+    sent = f" as {human_bytes(event.wire_bytes)}" if 0 < event.wire_bytes < size * 0.95 else ""
+    return f"{counted(paths, 'path')}, {human_bytes(size)}{sent}"
+
+
+def fetched(event: HostPlanned) -> str:
+    """`12 paths, 34.0 MiB`: what the host would fetch from its own caches."""
+    if not event.substitute_paths:
+        return ""
+    return f"{counted(event.substitute_paths, 'path')}, {human_bytes(event.substitute_bytes)}"
+
+
 def _planned(event: HostPlanned) -> str:
     parts = [f"{event.host}: plan: {event.action} {change(event.running, event.closure, event.host)}"]
-    if event.missing_paths:
-        parts.append(f"push {counted(event.missing_paths, 'path')}, {human_bytes(event.missing_bytes)}")
+    if words := pushed(event):
+        parts.append(f"push {words}")
+    if words := fetched(event):
+        parts.append(f"fetch {words} from its own caches")
     if event.reboot:
         parts.append(f"a reboot is needed for {listed(event.reboot)}")
     return "; ".join(parts)

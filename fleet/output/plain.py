@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+import time
+from typing import TYPE_CHECKING, TextIO
 
-from fleet.events import Event, OutputLine, PhaseStarted
+from fleet.events import Event, OutputLine, PhaseStarted, PushProgressed
 from fleet.model import Phase
 from fleet.output.facts import SHARED_PHASES, fact_lines
 from fleet.output.format import one_line
+from fleet.output.progress import Pushes
 from fleet.output.stream import Sturdy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+INTERVAL = 10.0
+"""Seconds between two lines about pushes."""
+FEW = 4
+"""Hosts that are told of one by one; of more, only all together."""
 
 
 class Plain:
-    """Writes `host: text` lines, without colours and cursor movement."""
+    """Writes `host: text` lines, without colours and cursor movement. `clock` counts seconds."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = Sturdy(stream)
         self._shared: Phase | None = None
+        self._clock = clock
+        self._pushes = Pushes(clock)
+        self._told = clock()
 
     def __call__(self, event: Event) -> None:
+        self._pushes.see(event)
         match event:
+            case PushProgressed():
+                lines = self._progress()
             case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
                 lines = [] if phase is self._shared else [f"fleet: {phase.value}"]
                 self._shared = phase
@@ -32,3 +49,14 @@ class Plain:
             case _:
                 lines = fact_lines(event)
         self._stream.write("".join(one_line(line) + "\n" for line in lines))
+
+    def _progress(self) -> list[str]:
+        if self._clock() < self._told + INTERVAL:
+            return []
+        self._told = self._clock()
+        hosts = self._pushes.active()
+        lines = (
+            [f"{host}: {words}" for host in hosts if (words := self._pushes.words(host))] if len(hosts) <= FEW else []
+        )
+        together = self._pushes.together()
+        return [*lines, *([f"fleet: {together}"] if together else [])]

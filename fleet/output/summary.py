@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleet.model import Failure, HostName, HostResult, Outcome
-from fleet.output.facts import outcome_words
+from fleet.output.facts import fetched, outcome_words, pushed
 from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, listed, one_line
 from fleet.output.table import table
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleet.events import FindingReported, HostPlanned, RunFinished
+
+
+ALWAYS = ("host", "action", "running → wanted", "push", "reboot")
+"""Columns of a plan that are there even where they say nothing."""
 
 
 def summary_lines(finished: RunFinished, *, is_terminal: bool = False, width: int | None = None) -> list[str]:
@@ -65,8 +69,11 @@ def plan_lines(
     """What a run would do to each host, in which order, and what was found on the way."""
     lines: list[str] = []
     if planned:
-        headers = ("host", "action", "running → wanted", "push", "reboot")
-        lines += table(headers, list(map(_plan_row, planned)), is_terminal=is_terminal, width=width).splitlines()
+        headers = ("host", "action", "running → wanted", "push", "takes", "from caches", "room on /nix", "reboot")
+        columns = zip(headers, *map(_plan_row, planned), strict=True)
+        told = [column for column in columns if column[0] in ALWAYS or any(cell != "-" for cell in column[1:])]
+        first, *rows = zip(*told, strict=True)
+        lines += table(first, rows, is_terminal=is_terminal, width=width).splitlines()
     if len(waves) > 1:
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
     if findings:
@@ -75,11 +82,18 @@ def plan_lines(
 
 
 def plan_totals(planned: Sequence[HostPlanned]) -> str:
-    """`2 switch, 1 unchanged; 34 paths to push, 1.2 GiB`."""
+    """`2 switch, 1 unchanged; 34 paths to push, 1.2 GiB; 5 paths from caches, 20.0 MiB`."""
     actions = Counter(host.action for host in planned)
-    words = ", ".join(f"{count} {action}" for action, count in actions.items())
-    paths, size = sum(host.missing_paths for host in planned), sum(host.missing_bytes for host in planned)
-    return f"{words}; {counted(paths, 'path')} to push, {human_bytes(size)}" if paths else words
+    parts = [", ".join(f"{count} {action}" for action, count in actions.items())]
+    fetched_paths = sum(host.substitute_paths for host in planned)
+    fetched_bytes = sum(host.substitute_bytes for host in planned)
+    paths = sum(host.missing_paths for host in planned) - fetched_paths
+    size = sum(host.missing_bytes for host in planned) - fetched_bytes
+    if paths:
+        parts.append(f"{counted(paths, 'path')} to push, {human_bytes(size)}")
+    if fetched_paths:
+        parts.append(f"{counted(fetched_paths, 'path')} from caches, {human_bytes(fetched_bytes)}")
+    return "; ".join(parts)
 
 
 def _result_row(result: HostResult) -> tuple[str, ...]:
@@ -103,12 +117,14 @@ def _notes(result: HostResult) -> list[str]:
 
 
 def _plan_row(host: HostPlanned) -> tuple[str, ...]:
-    push = f"{counted(host.missing_paths, 'path')}, {human_bytes(host.missing_bytes)}"
     return (
         host.host,
         host.action,
         change(host.running, host.closure, host.host),
-        push if host.missing_paths else "-",
+        pushed(host) or "-",
+        "-" if host.push_seconds is None else f"about {human_seconds(host.push_seconds)}",
+        fetched(host) or "-",
+        f"{human_bytes(host.room_needed)} of {human_bytes(host.room_free)}" if host.room_needed else "-",
         ", ".join(host.reboot) or "-",
     )
 

@@ -12,11 +12,11 @@ from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
-from fleet.store.send import Progress, Sender, at_once
+from fleet.store.send import Progress, Sender
 from fleet.store.wire import EndOfStreamError, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fleet.inventory import Host
     from fleet.machine import RemoteMachine, Stream
@@ -54,12 +54,9 @@ class Delivery:
     """Paths of the local store. What they refer to comes along."""
     tops: Sequence[str]
     """The paths that the host must say it has at the end. What they refer to is then there too."""
-    substitute: bool
     root: Callable[[], Coroutine[Any, Any, object]] = _nothing
     """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
     the paths holds them, and it lives on until then. Done again after a lost connection."""
-    pace: Callable[[int], Awaitable[None]] = at_once
-    """See `Sender`: how a bandwidth is capped."""
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
@@ -115,10 +112,10 @@ class _Attempt:
 
     async def _talk(self, stream: Stream) -> None:
         delivery, progress = self._delivery, self._progress
-        sender = Sender(stream, self._supply, progress, delivery.pace)
+        sender = Sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
             group.create_task(delivery.root())
-            infos = await sender.lacking(delivery.wanted, substitute=delivery.substitute)
+            infos = await sender.lacking(delivery.wanted)
             self.left = len(infos)
             watching = group.create_task(self._watch())
             await sender.send(infos, then=delivery.tops)

@@ -1,13 +1,15 @@
-"""What a run would do to each host. Pure but for two questions: what is the closure made of, what lacks the host?"""
+"""What a run would do to each host. Pure but for what has to be asked: what is the closure made of, what of it does the
+host lack, what do its own caches have?"""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.errors import ConfigError, PushError, UnfitError
+from fleet.errors import ConfigError, PushError
+from fleet.steps.caches import Caches, ask_caches
 from fleet.steps.preflight import require_room
 from fleet.steps.system import look_here, look_there, require_switchable
 
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.model import Closure, Derivation
-
-SPARE = 32 << 20
-"""Bytes that must stay free on /nix beside what is pushed: the profile, the record, the host's own life."""
 
 
 class Action(enum.StrEnum):
@@ -46,8 +45,27 @@ class HostPlan:
     """Store paths that the host lacks."""
     missing_bytes: int = 0
     """Their NAR bytes."""
+    substitutes: Mapping[str, int] = field(default_factory=dict)
+    """Those of them that the host fetches from its own caches, with their NAR bytes."""
+    download_bytes: int = 0
+    """What fetching them downloads."""
+    caches_trouble: str = ""
+    """Why the caches could not be asked, if they could not."""
+    push_bytes: int = 0
+    """NAR bytes of the rest, which is pushed."""
+    wire_bytes: int = 0
+    """What pushing it sends to the host."""
+    push_seconds: float | None = None
+    """How long that takes; None where it cannot be known."""
+    room_needed: int = 0
+    """Bytes on the disk that /nix is on."""
     reboot: tuple[str, ...] = ()
     """The parts of the closure that only a reboot makes live."""
+
+    @property
+    def pushed(self) -> tuple[str, ...]:
+        """What the host lacks and does not fetch."""
+        return tuple(path for path in self.missing if path not in self.substitutes)
 
 
 @dataclass(frozen=True)
@@ -84,15 +102,6 @@ async def lacking(machine: Machine, host: Host, contents: Contents) -> tuple[tup
     return paths, sum(contents.sizes[path] for path in paths)
 
 
-def require_space(plan: HostPlan) -> None:
-    """Raises when what is pushed would not fit."""
-    free = plan.facts.nix_free
-    if plan.missing_bytes + SPARE > free:
-        need, have = (plan.missing_bytes + SPARE) >> 20, free >> 20
-        hint = "nix-collect-garbage on the host frees what no generation needs"
-        raise UnfitError(plan.host.name, f"needs {need} MiB on /nix, {have} MiB are free", hint=hint)
-
-
 async def plan_host(
     machine: Machine,
     host: Host,
@@ -108,18 +117,20 @@ async def plan_host(
     """
     action = choose_action(facts, closure)
     missing: tuple[str, ...] = ()
-    size = 0
+    size, caches = 0, Caches()
     if made_of is not None and action is Action.SWITCH:
         missing, size = await lacking(machine, host, made_of)
+        if missing and host.substitute:
+            caches = await ask_caches(machine, missing)
     reboot: tuple[str, ...] = ()  # of what the host will build, nobody knows before it is built
     if made_of is not None or derivation is None:
         system = look_here(closure) if made_of is not None else await look_there(machine, host, closure)
         require_switchable(host, facts, system)
         reboot = system.reboot_parts(facts)
-    brings_new = action is Action.SWITCH and (made_of is not None or derivation is not None)
-    if brings_new:
+    if action is Action.SWITCH and (made_of is not None or derivation is not None):
         require_room(host, facts)
-    plan = HostPlan(
+    sizes = made_of.sizes if made_of is not None else {}
+    return HostPlan(
         host=host,
         facts=facts,
         closure=closure,
@@ -127,8 +138,9 @@ async def plan_host(
         action=action,
         missing=missing,
         missing_bytes=size,
+        substitutes={path: sizes[path] for path in caches.paths},
+        download_bytes=caches.download,
+        caches_trouble=caches.trouble,
+        push_bytes=size - sum(sizes[path] for path in caches.paths),
         reboot=reboot,
     )
-    if brings_new:
-        require_space(plan)
-    return plan

@@ -15,6 +15,7 @@ from fleet.events import OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, ask
 from fleet.machine import Command
 from fleet.model import Phase
+from fleet.steps.caches import fetch
 from fleet.steps.deliver import AGAIN, STALLED, Delivery, deliver
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
@@ -47,12 +48,13 @@ async def push(
 ) -> Pushed:
     """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
 
-    What copies is `nix copy` on this machine, or a supply by our own engine. Where the closure is built on the host,
-    its derivations are pushed and built there instead.
+    What copies is `nix copy` on this machine, or a supply by our own engine. What the host's own caches have, it has
+    fetched first. Where the closure is built on the host, its derivations are pushed and built there instead.
     """
-    started = time.monotonic()
     assert program.path is not None
     host = plan.host
+    lost = await fetch(machine, host, plan.substitutes, emit=emit)
+    started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, plan.closure, program.path))
     if isinstance(copier, Supply):
         moved = await _serve(copier, machine, plan, run, program.path, root, emit)
@@ -62,9 +64,8 @@ async def push(
             if plan.derivation is not None:
                 await _copy(copier, machine, plan, bridge, [plan.derivation], derivation=True)
             await _copy(copier, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
-        moved = Progress(paths=len(plan.missing), nar_bytes=plan.missing_bytes, sent=bridge.sent)
-    if plan.derivation is not None:
-        await _build_there(machine, plan, emit)
+        size = plan.push_bytes + sum(plan.substitutes[path] for path in lost)
+        moved = Progress(paths=len(plan.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
     pushed = Pushed(moved.paths, moved.nar_bytes, moved.sent, time.monotonic() - started)
     emit(
         PushFinished(
@@ -75,6 +76,8 @@ async def push(
             seconds=pushed.seconds,
         )
     )
+    if plan.derivation is not None:
+        await _build_there(machine, plan, emit)
     return pushed
 
 
@@ -91,10 +94,10 @@ async def _serve(
     progress = Progress()
     tops = (program, plan.derivation or plan.closure)
     wanted = tuple(dict.fromkeys((*plan.missing, program, *([plan.derivation] if plan.derivation else []))))
-    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, substitute=plan.host.substitute, root=root)
+    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, root=root)
 
     def told() -> PushProgressed:
-        total = progress.total or plan.missing_bytes  # until the host has said what it lacks
+        total = progress.total or plan.wire_bytes  # until the host has said what it lacks
         return PushProgressed(host=plan.host.name, sent=progress.sent, total=total)
 
     async with _telling(told, emit):
@@ -106,7 +109,7 @@ async def _copy(
     here: Machine, machine: Machine, plan: HostPlan, bridge: Bridge, paths: list[str], *, derivation: bool = False
 ) -> None:
     """The paths have arrived. Raises `UnreachableError` when the host has gone meanwhile, else `PushError`."""
-    command = nix.copy(bridge.socket, paths, substitute=plan.host.substitute, derivation=derivation)
+    command = nix.copy(bridge.socket, paths, derivation=derivation)
     clock = asyncio.get_running_loop().time
     bridge.last_moved = clock()
     copying = asyncio.create_task(here.run(command))
@@ -134,7 +137,7 @@ async def _following(machine: RemoteMachine, plan: HostPlan, emit: Emit) -> Asyn
     async with machine.bridge(nix.DAEMON) as bridge:
 
         def progress() -> PushProgressed:
-            total = max(plan.missing_bytes, bridge.sent)
+            total = max(plan.wire_bytes, bridge.sent)
             return PushProgressed(host=plan.host.name, sent=bridge.sent, total=total)
 
         async with _telling(progress, emit):

@@ -13,7 +13,7 @@ from fleet.store.supply import BLOCK, Supply, length
 from fleet.store.wire import PathInfo, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 
     from fleet.machine import Stream
 
@@ -48,32 +48,22 @@ class Progress:
         self.last_moved = time.monotonic()
 
 
-async def at_once(count: int) -> None:
-    """The pace of a link that nobody caps."""
-
-
 class Sender:
-    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there.
+    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there."""
 
-    `pace(count)` returns when `count` bytes, `PIECE` at most, may go to the host. It is awaited before each of them.
-    """
-
-    def __init__(
-        self, stream: Stream, supply: Supply, progress: Progress, pace: Callable[[int], Awaitable[None]] = at_once
-    ) -> None:
+    def __init__(self, stream: Stream, supply: Supply, progress: Progress) -> None:
         self._stream = stream
         self._supply = supply
         self._progress = progress
-        self._pace = pace
         self._decoder = wire.Decoder(stream.read)
         self._asked: set[str] = set()
         self._greeted = False
 
-    async def lacking(self, wanted: Sequence[str], *, substitute: bool) -> list[PathInfo]:
+    async def lacking(self, wanted: Sequence[str]) -> list[PathInfo]:
         """What must be sent so that the host has the wanted paths, in the order to send it. All of it is rooted.
 
         One round trip where `wanted` holds all that the host lacks: the references of those are asked about along
-        with them. With `substitute`, the host has fetched first what its own caches have.
+        with them.
         """
         missing: dict[str, PathInfo] = {}
         front = list(wanted)
@@ -81,7 +71,7 @@ class Sender:
             known = await self._supply.infos(front)
             beside = {path for info in known for path in info.references} - self._asked - set(front)
             question = [*front, *sorted(beside)]
-            valid = await self._valid(question, substitute=substitute)
+            valid = await self._valid(question)
             self._asked.update(question)
             for info in await self._supply.infos(path for path in question if path not in valid):
                 missing[info.path] = info
@@ -105,8 +95,8 @@ class Sender:
         if lost:
             raise ProtocolError(f"the host said that it has all, but lacks {min(lost)}")
 
-    async def _valid(self, paths: Sequence[str], *, substitute: bool) -> set[str]:
-        question = wire.query_valid_paths(paths, lock=True, substitute=substitute)
+    async def _valid(self, paths: Sequence[str]) -> set[str]:
+        question = wire.query_valid_paths(paths, lock=True, substitute=False)
         if not self._greeted:  # no need to wait for the server's greeting: it reads on
             question = wire.hello() + question
         await self._stream.write(question)
@@ -154,6 +144,5 @@ class Sender:
         view = memoryview(data)
         for start in range(0, len(view), PIECE):
             piece = view[start : start + PIECE]
-            await self._pace(len(piece))
             await self._stream.write(piece)
             self._progress.moved(len(piece))

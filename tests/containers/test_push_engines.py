@@ -17,40 +17,16 @@ from fleet.machine.link import Link
 from fleet.machine.login import Logins
 from fleet.model import RunId
 from fleet.steps.deliver import Delivery, end_others
+from tests.containers.closures import has, many, nar_bytes, requisites
 from tests.containers.driver import Stage, new_version, wait_until, web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleet.lab import Lab, LabHost
+    from fleet.lab import Lab
     from tests.containers.conftest import MakeLab
 
 ENGINES = ("serve", "nix")
-MANY = """
-let
-  bin = builtins.path {{ path = ./bin; name = "bb"; }};
-  b = "${{bin}}/busybox";
-  part = n: derivation {{
-    name = "part-${{toString n}}-{version}";
-    system = "x86_64-linux";
-    builder = b;
-    # The shell stays: dd alone would close its output, which Nix takes for the end, and kills it.
-    args = [ "sh" "-ec" "${{b}} dd if=/dev/urandom of=$out bs=1k count={kib} 2>/dev/null; ${{b}} true" ];
-  }};
-in
-derivation {{
-  name = "nixos-system-{host}-{version}";
-  system = "x86_64-linux";
-  builder = b;
-  args = [ "sh" "-ec" ''
-    ${{b}} mkdir -p $out/bin
-    echo ${{toString (builtins.genList part {count})}} > $out/parts
-    ${{b}} touch $out/nixos-version $out/bin/switch-to-configuration
-    ${{b}} chmod 755 $out/bin/switch-to-configuration
-  '' ];
-}}
-"""
-"""A closure of many paths that nobody has; nothing of it runs."""
 
 
 @pytest.fixture(scope="module")
@@ -61,35 +37,6 @@ def lab(make_lab: MakeLab) -> Lab:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def many(stage: Stage, *, count: int = 12, kib: int = 64) -> str:
-    """A closure of so many paths, built here, that no host has."""
-    text = MANY.format(version=new_version() + os.urandom(3).hex(), host="many", count=count, kib=kib)
-    file = stage.lab.folder.path / "many.nix"
-    file.write_text(text)
-    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", str(file)]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, env=stage.environment).stdout.strip()
-
-
-def nar_bytes(*paths: str) -> int:
-    done = subprocess.run(["nix-store", "--query", "--size", *paths], check=True, capture_output=True, text=True)
-    return sum(map(int, done.stdout.split()))
-
-
-def requisites(closure: str) -> list[str]:
-    done = subprocess.run(["nix-store", "--query", "--requisites", closure], check=True, capture_output=True, text=True)
-    return done.stdout.split()
-
-
-def has(host: LabHost, closure: str) -> bool:
-    """Whether the host has all of the closure, and every byte of it as it should be."""
-    valid = host.exec("nix-store", "--check-validity", closure, check=False).status == 0
-    if valid:
-        paths = host.exec("nix-store", "--query", "--requisites", closure).stdout.split()
-        assert sorted(paths) == sorted(requisites(closure))
-        host.exec("nix-store", "--verify-path", *paths)
-    return valid
 
 
 @contextlib.contextmanager
@@ -197,7 +144,7 @@ def test_a_server_that_waits_on_a_lost_connection_is_ended_and_no_other(stage: S
         (known,) = inventory.load(file).hosts.values()
         link = Link(Logins({}), known)
         run = RunId("20261120T000000-aaaaaa")
-        await end_others(link, Delivery(host=known, run=run, wanted=(), tops=(), substitute=False))
+        await end_others(link, Delivery(host=known, run=run, wanted=(), tops=()))
         await link.close()
 
     assert alive("aaaaaa")

@@ -21,7 +21,7 @@ from fleet.machine import Command, Output
 from fleet.machine.pipe import LocalStreams
 from fleet.model import HostName, RunId
 from fleet.steps.deliver import Delivery, deliver
-from fleet.store import nar, supply, wire
+from fleet.store import nar, supply
 from fleet.store.nar import ChangedError, Nar
 from fleet.store.send import Progress
 from fleet.store.supply import BLOCK, Supply
@@ -119,7 +119,7 @@ class Cut:
 
 
 def delivery(*wanted: str) -> Delivery:
-    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, tops=wanted, substitute=False)
+    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, tops=wanted)
 
 
 async def test_an_empty_store_gets_the_whole_closure_and_then_nothing(closure: str, tmp_path: Path) -> None:
@@ -146,20 +146,6 @@ async def test_a_dropped_connection_loses_nothing_that_had_arrived(
     assert nix_store("--store", str(tmp_path), "-qR", closure) == nix_store("-qR", closure)
     assert progress.sent < 9 * BLOCK  # the big path in part, once in full, and never again
     assert len(target.commands) == 5  # before each new try, servers that still wait are ended
-
-
-async def test_nothing_of_a_path_goes_out_before_its_pace_allows_it(closure: str, tmp_path: Path) -> None:
-    progress, allowed = Progress(), 0
-
-    async def pace(count: int) -> None:
-        nonlocal allowed
-        assert progress.sent <= allowed + question
-        allowed += count
-
-    question = len(wire.hello()) + 10_000
-    async with Supply(LocalStreams()) as source:
-        await deliver(Target(tmp_path), source, dataclasses.replace(delivery(closure), pace=pace), progress)
-    assert 5 * BLOCK < allowed < progress.sent <= allowed + question
 
 
 async def test_a_host_that_stays_away_is_given_up(

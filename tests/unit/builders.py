@@ -10,11 +10,16 @@ from fleet.deploy.request import Request, Run
 from fleet.host.answers import HostFacts
 from fleet.inventory import Host, parse
 from fleet.machine.login import Logins
+from fleet.machine.pipe import LocalStreams
 from fleet.model import Closure, HostName, Outcome, RunId
 from fleet.steps.plan import Action, HostPlan
+from fleet.store.supply import Supply
+from fleet.store.wire import PathInfo
 from tests.fakes import Events, FakeMachine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleet.inventory import Inventory
     from fleet.machine import Machine
     from fleet.model import HostResult
@@ -52,11 +57,22 @@ def inventory(*names: str, more: str = "") -> Inventory:
 def run(events: Events | None = None, *, here: Machine | None = None, **keys: Any) -> Run:
     usual = {
         "inventory": inventory(), "request": Request(verb="deploy"), "folder": Path("/nowhere"), "logins": Logins({}),
+        "supply": FakeSupply(),
     }  # fmt: skip
     return Run(
         id=RUN, here=here or FakeMachine(), emit=Events() if events is None else events,
         who="ann", origin="desk", **{**usual, **keys},
     )  # fmt: skip
+
+
+class FakeSupply(Supply):
+    """A local store that has whatever it is asked for, 100 bytes each."""
+
+    def __init__(self) -> None:
+        super().__init__(LocalStreams())
+
+    async def infos(self, paths: Iterable[str]) -> list[PathInfo]:
+        return [PathInfo(path=path, nar_hash="0" * 64, nar_size=100) for path in paths]
 
 
 def outcomes(results: dict[HostName, HostResult]) -> dict[str, Outcome]:

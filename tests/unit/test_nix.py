@@ -68,16 +68,30 @@ def test_paths_go_by_stdin_however_many_there_are() -> None:
         assert command.stdin == b"/nix/store/a\n/nix/store/b\n"
 
 
-@pytest.mark.parametrize(
-    ("substitute", "derivation", "flags"),
-    [
-        (True, False, ["--no-check-sigs", "--substitute-on-destination"]),
-        (False, True, ["--no-check-sigs", "--derivation"]),
-    ],
-)
-def test_copy_goes_to_the_socket(substitute: bool, derivation: bool, flags: list[str]) -> None:  # noqa: FBT001
-    command = nix.copy(Path("/tmp/s"), ["/nix/store/a"], substitute=substitute, derivation=derivation)
-    assert command.argv == (*nix.NIX, "copy", *flags, "--to", "unix:///tmp/s", "/nix/store/a")
+@pytest.mark.parametrize(("derivation", "flags"), [(False, []), (True, ["--derivation"])])
+def test_copy_goes_to_the_socket(derivation: bool, flags: list[str]) -> None:  # noqa: FBT001
+    command = nix.copy(Path("/tmp/s"), ["/nix/store/a"], derivation=derivation)
+    assert command.argv == (*nix.NIX, "copy", "--no-check-sigs", *flags, "--to", "unix:///tmp/s", "/nix/store/a")
+
+
+FETCHED = """\
+warning: unable to download 'http://x/nix-cache-info': Couldn't connect to server (7)
+these 2 paths will be fetched (1.50 MiB download, 4.00 MiB unpacked):
+  /nix/store/a
+  /nix/store/b
+don't know how to build these paths:
+  /nix/store/c
+this path will be fetched (512.0 KiB download, 1.0 MiB unpacked):
+  /nix/store/d
+these 2 derivations will be built:
+  /nix/store/e.drv
+"""
+
+
+def test_what_the_caches_have_is_read_from_what_a_dry_run_says() -> None:
+    assert nix.read_substitutable(FETCHED) == (frozenset({"/nix/store/a", "/nix/store/b", "/nix/store/d"}), 2 << 20)
+    assert nix.read_substitutable("") == (frozenset(), 0)
+    assert nix.read_substitutable("  /nix/store/a\n") == (frozenset(), 0)
 
 
 def test_other_commands() -> None:

@@ -81,6 +81,19 @@ def test_a_row_shows_phase_bytes_elapsed_and_the_last_line() -> None:
     assert second.split() == ["web-01", "waiting"]
 
 
+def test_pushes_show_their_rate_and_all_of_them_together() -> None:
+    stage = Stage(width=120)
+    stage.console(started(*HOSTS[:2]))
+    for host in HOSTS[:2]:
+        stage.console(phase(host, Phase.PUSH))
+        stage.console(events.PushProgressed(host=host, sent=0, total=40 << 20))
+    stage.clock.now = 5
+    stage.console(events.PushProgressed(host=HOSTS[0], sent=10 << 20, total=40 << 20))
+    first, _, together = stage.picture()
+    assert "25% of 40.0 MiB, 2.0 MiB/s, 15 s left" in first
+    assert together == "push to 2 hosts: 12% of 80.0 MiB, 2.0 MiB/s, 35 s left"
+
+
 def test_elapsed_stops_when_the_host_has_its_outcome() -> None:
     stage = Stage()
     stage.console(started(HOSTS[0]))

@@ -150,6 +150,7 @@ def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
                 reboot=reboot,
             )
         )
+    plain(events.HostFetched(host=WEB, paths=2, nar_bytes=2048, seconds=3))
     plain(events.PushFinished(host=WEB, paths=0, nar_bytes=0, wire_bytes=0, seconds=0))
     plain(events.PhaseStarted(host=WEB, phase=Phase.DONE))
     plain(events.RunInterrupted())
@@ -158,6 +159,7 @@ def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
         "fleet: built 2 systems in 1m 10s",
         "web-1: plan: switch 1 → 2; push 2 paths, 2.0 KiB; a reboot is needed for kernel",
         "web-1: plan: switch 1 → 2",
+        "web-1: fetched 2 paths, 2.0 KiB from its own caches in 3.0 s",
         "web-1: nothing to push",
         "fleet: interrupted: no further host begins; hosts that switched are proven or reverted",
     ]

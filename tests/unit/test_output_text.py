@@ -194,6 +194,27 @@ def test_plan_shows_action_bytes_reboot_waves_and_findings() -> None:
     ]
 
 
+def test_plan_shows_what_comes_from_caches_what_is_sent_and_how_long_that_takes() -> None:
+    mib = 1024**2
+    hosts = [
+        planned(
+            "pi", "switch", missing_paths=12, missing_bytes=34 * mib, substitute_paths=2, substitute_bytes=4 * mib,
+            wire_bytes=3 * mib, push_seconds=2.5, room_needed=70 * mib, room_free=900 * mib,
+        ),
+        planned("web-2", "unchanged", running=system("web-2", "2"), room_free=900 * mib),
+    ]  # fmt: skip
+    assert plan_lines(hosts) == [
+        "host   action     running → wanted  push                           takes        from caches       "
+        "room on /nix           reboot",
+        "pi     switch     1 → 2             10 paths, 30.0 MiB as 3.0 MiB  about 2.5 s  2 paths, 4.0 MiB  "
+        "70.0 MiB of 900.0 MiB  -",
+        "web-2  unchanged  2                 -                              -            -                 "
+        "-                      -",
+        "",
+        "1 switch, 1 unchanged; 10 paths to push, 30.0 MiB; 2 paths from caches, 4.0 MiB",
+    ]
+
+
 def test_patch_is_coloured_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)

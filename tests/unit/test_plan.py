@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from fleet.errors import ConfigError, PushError, UnfitError
+from fleet.errors import CommandFailedError, ConfigError, PushError, UnfitError
 from fleet.machine import Output
 from fleet.model import Closure, Derivation
 from fleet.steps import plan as steps
-from fleet.steps.plan import SPARE, Action, Contents, choose_action, plan_host
+from fleet.steps.caches import ask_caches
+from fleet.steps.plan import Action, Contents, choose_action, plan_host
 from fleet.steps.system import System
-from tests.fakes import FakeMachine, runs, said
-from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, plan
+from tests.fakes import Answers, FakeMachine, runs, said
+from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host
 
 SPECIAL = Closure("/nix/store/special")
 
@@ -33,16 +34,6 @@ SPECIAL = Closure("/nix/store/special")
 )
 def test_action_follows_from_what_the_host_stands_on(changes: dict[str, Any], action: Action) -> None:
     assert choose_action(facts(**changes), NEW) is action
-
-
-@pytest.mark.parametrize(("free", "fits"), [(SPARE + 100, True), (SPARE + 99, False), (0, False)])
-def test_what_would_not_fit_is_refused(free: int, fits: bool) -> None:  # noqa: FBT001
-    wanted = plan(missing_bytes=100, facts=facts(nix_free=free))
-    if fits:
-        steps.require_space(wanted)
-    else:
-        with pytest.raises(UnfitError, match="MiB on /nix"):
-            steps.require_space(wanted)
 
 
 def store(*, missing: str = "", status: int = 0) -> FakeMachine:
@@ -68,6 +59,52 @@ def fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_host_that_lacks_paths_is_planned_with_their_bytes() -> None:
     found = await plan_host(store(missing=f"/nix/store/b\n{NEW}\nnoise\n"), host(), FACTS, NEW, made_of=CONTENTS)
     assert (found.action, found.missing, found.missing_bytes) == (Action.SWITCH, ("/nix/store/b", NEW), 203)
+
+
+def caching(caches: Answers) -> FakeMachine:
+    """A host that lacks all of CONTENTS, and whose caches say this."""
+    missing = Output(status=0, stdout="".join(f"{path}\n" for path in CONTENTS.sizes))
+    return FakeMachine((runs("xargs", "-r", "nix-store", "--realise"), caches), (runs("xargs"), missing))
+
+
+HAVE_B = "this path will be fetched (0.50 MiB download, 1.00 MiB unpacked):\n  /nix/store/b\n  /nix/store/other\n"
+
+
+async def test_what_the_hosts_caches_have_is_not_pushed() -> None:
+    there = caching(Output(status=0, stderr=HAVE_B))
+    found = await plan_host(there, host(), FACTS, NEW, made_of=CONTENTS)
+    assert (len(found.missing), found.missing_bytes) == (3, 213)
+    assert (found.substitutes, found.download_bytes) == ({"/nix/store/b": 200}, 1 << 19)
+    assert (found.pushed, found.push_bytes) == (("/nix/store/a", NEW), 13)
+    assert found.caches_trouble == ""
+
+
+async def test_host_that_must_not_substitute_is_not_asked_for_its_caches() -> None:
+    found = await plan_host(caching(ZeroDivisionError()), host(substitute=False), FACTS, NEW, made_of=CONTENTS)
+    assert (len(found.pushed), found.substitutes) == (3, {})
+
+
+@pytest.mark.parametrize(
+    ("says", "trouble"),
+    [
+        (
+            Output(status=123, stderr="warning: x\nerror: unable to download 'http://x'\n"),
+            "unable to download 'http://x'",
+        ),
+        (Output(status=123, stderr="oops\n"), "exit status 123"),
+        (CommandFailedError(host().name, "xargs did not end within 60 s"), "did not end within 60 s"),
+    ],
+)
+async def test_caches_that_do_not_answer_have_nothing(says: Output | CommandFailedError, trouble: str) -> None:
+    found = await plan_host(caching(says), host(), FACTS, NEW, made_of=CONTENTS)
+    assert (len(found.pushed), found.substitutes, found.download_bytes) == (3, {}, 0)
+    assert trouble in found.caches_trouble
+
+
+async def test_derivations_are_not_asked_for() -> None:
+    there = caching(Output(status=0))
+    await ask_caches(there, ["/nix/store/a", "/nix/store/b.drv"])
+    assert there.ran[0].stdin == b"/nix/store/a\n"
 
 
 FULL = [({"nix_free": 1 << 20}, "nix-collect-garbage"), ({"boot_free": 1 << 20}, "old generations")]

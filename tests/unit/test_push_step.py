@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import PushError
-from fleet.events import OutputLine, PushFinished, PushProgressed
+from fleet.events import HostFetched, OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram
 from fleet.machine import Bridge, Command, Output
 from fleet.steps import push
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PROGRAM = HostProgram("/nix/store/p-fleet-host")
-PLAN = builders.plan(missing=(NEW,), missing_bytes=1000)
+PLAN = builders.plan(missing=(NEW,), missing_bytes=1000, push_bytes=1000, wire_bytes=1000)
 
 
 class Moving(FakeMachine):
@@ -67,6 +67,23 @@ async def test_progress_is_told_while_bytes_move() -> None:
         host=PLAN.host.name, paths=1, nar_bytes=1000, wire_bytes=1000, seconds=events[-1].seconds,  # type: ignore[attr-defined]
     )  # fmt: skip
     assert (moved.paths, moved.wire_bytes) == (1, 1000)
+
+
+@in_no_time
+async def test_what_the_host_fetches_is_not_counted_as_pushed() -> None:
+    other = "/nix/store/other"
+    plan = builders.plan(missing=(NEW, other), missing_bytes=1007, push_bytes=1000, substitutes={other: 7})
+    for lost, paths, size in (("", 1, 1000), (f"{other}\n", 2, 1007)):
+        machine, events = Moving(0), Events()
+        machine.table += [
+            (runs("xargs", "-r", "nix-store", "--realise"), Says(seconds=100)),
+            (runs("xargs"), Output(status=0, stdout=lost)),
+        ]
+        moved = await push.push(here(Output(status=0)), machine, plan, RUN, PROGRAM, emit=events)
+        assert (moved.paths, moved.nar_bytes) == (paths, size)
+        assert moved.seconds < 50  # of the push alone
+        kinds = [type(event) for event in events if isinstance(event, HostFetched | PushFinished)]
+        assert kinds == [HostFetched, PushFinished]
 
 
 @in_no_time

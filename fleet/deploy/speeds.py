@@ -1,0 +1,37 @@
+"""How fast the last push to each host was, as the folders of earlier runs tell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ENOUGH = 1 << 20
+"""Bytes that a push must have sent to tell a speed: below, it was round trips that took the time."""
+
+
+def measured_speeds(state: Path) -> dict[HostName, float]:
+    """Bytes a second of the newest push to each host that was big enough to tell."""
+    speeds: dict[HostName, float] = {}
+    folder = state / "runs"
+    for run in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else ():
+        speeds = {**dict(_pushes(run / "events.jsonl")), **speeds}
+    return speeds
+
+
+def _pushes(record: Path) -> Iterator[tuple[HostName, float]]:
+    # What cannot be read, or was cut or written otherwise by another version, tells nothing.
+    with contextlib.suppress(OSError), record.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if '"push_finished"' not in line:  # most lines are not, and parsing them all takes seconds
+                continue
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                event = json.loads(line)
+                if event["event"] == "push_finished" and event["wire_bytes"] >= ENOUGH and event["seconds"] > 0:
+                    yield HostName(event["host"]), event["wire_bytes"] / event["seconds"]
