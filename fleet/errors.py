@@ -11,10 +11,10 @@ FleetError                   exit  what to think
     ├── CommandFailedError         a command ended non-zero, by a signal, or timed out
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
+    ├── StaleError                 the host does not run any more what the deployment was planned for
     ├── QuarantinedError           this closure was found bad on this host before
     ├── PushError                  the closure did not arrive
-    ├── SwitchError                the transaction was refused or reverted
-    └── NeedsHumanError       4    the host is not proven to be on either system
+    └── SwitchError                the transaction was refused or reverted
 """
 
 from __future__ import annotations
@@ -118,6 +118,12 @@ class LockedError(HostError):
     kind = "locked"
 
 
+class StaleError(HostError):
+    """The host does not run any more what it ran when this deployment was planned. Nothing was touched."""
+
+    kind = "stale"
+
+
 class QuarantinedError(HostError):
     """This closure was found bad on this host before."""
 
@@ -134,10 +140,3 @@ class SwitchError(HostError):
     """The transaction was refused, or the host went back to its old system."""
 
     kind = "switch"
-
-
-class NeedsHumanError(HostError):
-    """The host is not proven to run either system."""
-
-    exit_code = 4
-    kind = "needs_human"

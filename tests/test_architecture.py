@@ -181,5 +181,5 @@ def test_undocumented_error_is_seen() -> None:
         exit_code = 4
 
     assert undocumented(LostError, errors.__doc__ or "") == ["a docstring", "a kind", "its line in the tree"]
-    wrong_code = (errors.__doc__ or "").replace("NeedsHumanError       4", "NeedsHumanError       1")
-    assert undocumented(errors.NeedsHumanError, wrong_code) == ["its line in the tree"]
+    wrong_code = (errors.__doc__ or "").replace("LockedError           5", "LockedError           1")
+    assert undocumented(errors.LockedError, wrong_code) == ["its line in the tree"]

@@ -151,6 +151,7 @@ class HostRun:
         order = Order(
             run=self._run.id,
             closure=self._plan.closure,
+            expected=self._plan.facts.running,
             goal=self._run.request.goal,
             who=self._run.who,
             origin=self._run.origin,

@@ -15,6 +15,7 @@ from fleet.errors import (
     LockedError,
     PushError,
     QuarantinedError,
+    StaleError,
     SwitchError,
     UnfitError,
 )
@@ -59,6 +60,8 @@ class Order:
 
     run: RunId
     closure: Closure
+    expected: Closure
+    """What ran when this was planned. Where another runs by now, the host refuses."""
     goal: Goal
     who: str
     origin: str
@@ -71,6 +74,7 @@ class Order:
         lines = {
             "run": self.run,
             "new": self.closure,
+            "expected": self.expected,
             "goal": self.goal.value,
             "who": self.who,
             "from": self.origin,
@@ -113,6 +117,8 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)
+        case "stale":
+            return StaleError(host.name, message, hint="deploy again: the plan is made anew")
         case "incomplete":
             return PushError(host.name, message, hint="deploy again; what has arrived is not sent twice")
         case "unfit" | "full":

@@ -149,6 +149,7 @@ class Subject:
         values = {
             "run": run_id(),
             "new": new,
+            "expected": self.running,
             "goal": "switch",
             "who": "alice",
             "from": "desk",

@@ -50,7 +50,7 @@ def test_order_that_is_not_finished_opens_nothing(subject: Subject) -> None:
     assert subject.running == subject.old
 
 
-@pytest.mark.parametrize("lost", ["goal", "activation", "confirm", "run", "new"])
+@pytest.mark.parametrize("lost", ["goal", "activation", "confirm", "run", "new", "expected"])
 def test_order_that_lacks_something_opens_nothing(subject: Subject, lost: str) -> None:
     lines = subject.order(subject.closure(NEW)).splitlines(keepends=True)
     order = "".join(line for line in lines if not line.startswith(lost))
@@ -99,9 +99,19 @@ def test_run_that_is_begun_twice_switches_once(subject: Subject) -> None:
     assert [answers.one(lines, "begun") for lines in told] == [run] * 4
     subject.follow(run, "switched")
     subject.abandon(run)
-    assert answers.one(subject.tell(order), "refused") == "closed"
+    assert answers.one(subject.tell(order), "begun") == run  # it was: what became of it, `show` tells
+    assert subject.show(run).state == "reverted"
     switches = subject.sh(f"journalctl -o cat _SYSTEMD_UNIT=fleet-switch-{run}.service | grep -c '^activating the'")
     assert switches == "1"
+
+
+def test_host_that_runs_another_system_than_the_plan_was_made_for_is_refused(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    lines = subject.tell(subject.order(new, expected=new))
+    assert answers.one(lines, "refused") == "stale"
+    assert {new, subject.old} <= set(answers.one(lines, "message").replace(",", "").split())
+    assert subject.leftovers() == ""
+    assert subject.stands_on == (subject.old,) * 3
 
 
 def test_one_of_many_that_begin_at_once_wins_and_the_others_are_told_its_run(subject: Subject) -> None:
@@ -176,4 +186,15 @@ def test_roots_of_a_run_that_never_begins_go_when_it_says_so(subject: Subject) -
     subject.call("root", run, subject.old, subject.program)
     assert subject.sh(f"ls {ROOTS}").split() == [f"{run}-new", f"{run}-program"]
     subject.call("unroot", run)
+    assert subject.leftovers() == ""
+
+
+def test_what_a_run_had_under_way_when_it_was_given_up_comes_too_late(subject: Subject) -> None:
+    """Its controller went, and what it had asked last reaches the host after its goodbye."""
+    run, new = run_id(), subject.closure(NEW)
+    subject.call("unroot", run)
+    for late in (("root", run, new, subject.program), ("begin",)):
+        script = 'order=$1; shift; printf %s "$order" | "$@"'
+        said = subject.sh(script, subject.order(new, run=run), subject.program, *late)
+        assert answers.one(answers.parse(said), "refused") == "closed", late
     assert subject.leftovers() == ""

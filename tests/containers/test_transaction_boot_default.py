@@ -18,6 +18,13 @@ def entry(system: str) -> str:
     return f"title NixOS\nlinux /EFI/nixos/kernel.efi\noptions init={system}/init loglevel=4\n"
 
 
+def efi(variable: str, value: str) -> dict[str, str]:
+    """An EFI variable's file: its attributes in four bytes, here 7, then UTF-16 with a NUL at the end. For printf."""
+    data = b"\7\0\0\0" + f"{value}\0".encode("utf-16-le")
+    path = f"/sys/firmware/efi/efivars/{variable}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+    return {path: "".join(f"\\0{byte:03o}" for byte in data)}
+
+
 CONF, ENTRIES = "loader/loader.conf", "loader/entries/"
 TWO = {ENTRIES + "nixos-1.conf": entry(A), ENTRIES + "nixos-2.conf": entry(B)}
 EXTLINUX = (
@@ -39,6 +46,24 @@ CASES = {
     "pattern with one match, counted": ({CONF: "default nixos-*\n", ENTRIES + "nixos-3+2.conf": entry(B)}, B),
     "entry that is not there": (TWO | {CONF: "default nixos-3.conf\n"}, ""),
     "no default": (TWO | {CONF: "timeout 5\n"}, ""),
+    "EFI variable": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-1.conf"), A),
+    "EFI variable, in capitals": (
+        TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "NIXOS-1.CONF"),
+        A,
+    ),
+    "EFI variable of no entry": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "gone.conf"), B),
+    "EFI variable of several": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-*"), ""),
+    "EFI variable, last booted": (
+        TWO
+        | {CONF: "default nixos-2.conf\n"}
+        | efi("LoaderEntryDefault", "@saved")
+        | efi("LoaderEntryLastBooted", "nixos-1.conf"),
+        A,
+    ),
+    "EFI variable of another time": (
+        TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryOneShot", "nixos-1.conf"),
+        B,
+    ),
     "preferred": (TWO | {CONF: "default nixos-*\npreferred nixos-2.conf\n"}, B),
     "boot counter": ({CONF: "default nixos-3.conf\n", ENTRIES + "nixos-3+3-1.conf": entry(A)}, A),
     "out of tries": ({CONF: "preferred nixos-3.conf\n", ENTRIES + "nixos-3+0-3.conf": entry(A)}, ""),
@@ -61,9 +86,10 @@ CASES = {
 def test_boot_default(host_program: Subject, shell: str, case: str) -> None:
     files, expected = CASES[case]
     host_program.use(shell)
-    lines = ["mount -t tmpfs none /boot"]
+    lines = ["mount -t tmpfs none /boot", "mount -t tmpfs none /sys/firmware"]
     for path, text in files.items():
-        lines += [f"mkdir -p /boot/{path.rpartition('/')[0]}", f"printf %s {shlex.quote(text)} >/boot/{path}"]
+        place, form = (path, "%b") if path.startswith("/") else (f"/boot/{path}", "%s")
+        lines += [f"mkdir -p {place.rpartition('/')[0]}", f"printf {form} {shlex.quote(text)} >{place}"]
     done = host_program.host.exec("unshare", "-m", "sh", "-ec", "\n".join([*lines, f"{host_program.program} facts"]))
     (found,) = [line for line in done.stdout.splitlines() if line.startswith("boot_default=")]
     assert found == f"boot_default={expected}"

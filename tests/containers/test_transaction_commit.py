@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, PROFILE, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, PROFILE, RECORD, Subject, until
 
 LOADER = "/boot/loader/loader.conf"
 
@@ -70,9 +70,12 @@ def test_end_that_could_not_be_written_is_not_taken_for_a_reboot(subject: Subjec
     try:
         subject.confirm(run, end="tested")
         assert subject.call("facts").get("open_run") is None
+        assert subject.tell(subject.order(subject.old))["refused"] == ["full"]
     finally:
         subject.sh("umount /nix/var/fleet")
     assert (subject.show(run).state, subject.running) == ("tested", new)
+    assert subject.leftovers() == ""
+    assert subject.sh(f"cat {RECORD}/last/run") == run
 
 
 def test_lock_that_another_switch_holds_during_the_commit_is_waited_for(subject: Subject) -> None:

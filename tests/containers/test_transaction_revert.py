@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, RECORD, Subject, until
 
 EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
 EXTRA += '{ text = "[Timer]\\nUnit=extra.service\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
@@ -46,7 +46,9 @@ def test_old_that_hangs_while_switching_back_is_put_back_by_hand(subject: Subjec
 
 
 def test_old_that_cannot_be_proven_is_stuck(subject: Subject) -> None:
-    service = "services.moody = { exec = \"${busybox} sh -c 'test ! -e /run/moody && exec sleep inf'\"; };"
+    service = (
+        'services.moody = { exec = "${busybox} sleep inf"; service.ExecStartPre = "${busybox} test ! -e /run/moody"; };'
+    )
     old_that(subject, service)
     run = subject.switched(subject.closure(NEW))
     subject.sh("touch /run/moody")
@@ -104,11 +106,53 @@ def test_switch_of_a_host_that_somebody_moves_meanwhile_is_ended_and_left_alone(
     assert not subject.is_active(f"fleet-switch-{run}")
 
 
-def test_switch_does_not_start_once_somebody_else_has_switched(subject: Subject) -> None:
+@pytest.mark.parametrize("which", ["a third system", "the same that we were to bring"])
+def test_switch_does_not_start_once_somebody_else_has_switched(subject: Subject, which: str) -> None:
     subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
     until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
-    run = subject.begin(subject.closure(NEW))
-    repaired = third(subject)
-    subject.sh(f"ln -sfn {repaired} /run/current-system; systemctl stop holder")
+    new = subject.closure(NEW)
+    run = subject.begin(new)
+    theirs = third(subject) if which == "a third system" else new
+    subject.sh(f"ln -sfn {theirs} /run/current-system; systemctl stop holder")
     subject.follow(run, "superseded")
-    assert subject.running == repaired
+    assert subject.running == theirs
+
+
+def test_system_that_was_not_the_default_runs_again_after_a_power_cut(subject: Subject) -> None:
+    """The host boots its default then, which is neither of the two."""
+    odd = old_that(subject, "")
+    run = subject.switched(subject.closure(NEW))
+    subject.host.power_off()
+    subject.host.power_on()
+    assert subject.running == subject.old
+    view = subject.follow(run, "reverted")
+    assert (view.rebooted, view.reason) == (True, "the host rebooted during the switch")
+    assert subject.stands_on == (odd, subject.old, subject.old)
+
+
+def test_what_somebody_else_made_the_default_before_the_switch_started_stays_after_a_power_cut(
+    subject: Subject,
+) -> None:
+    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    new = subject.closure(NEW)
+    run = subject.begin(new)
+    until(lambda: subject.succeeds(f"test -e {RECORD}/open"), what="the record")
+    subject.sh(f"systemctl stop fleet-keep-{run} holder; nix-env -p {PROFILE} --set {new}")
+    subject.sh(f"{new}/bin/switch-to-configuration boot")
+    subject.host.power_off()
+    subject.host.power_on()
+    subject.follow(run, "superseded")
+    assert subject.stands_on == (new,) * 3
+
+
+def test_way_back_leaves_alone_what_somebody_else_put_there_before_the_switch_started(subject: Subject) -> None:
+    """They have brought the very system that we were to bring, and told us to stop."""
+    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    new = subject.closure(NEW)
+    run = subject.begin(new)
+    assert subject.word(run, "abandon silent somebody else did it").accepted
+    subject.sh(f"ln -sfn {new} /run/current-system; nix-env -p {PROFILE} --set {new}; systemctl stop holder")
+    subject.follow(run, "superseded")
+    assert (subject.running, subject.profile) == (new, new)

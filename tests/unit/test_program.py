@@ -15,6 +15,7 @@ from fleet.errors import (
     LockedError,
     PushError,
     QuarantinedError,
+    StaleError,
     SwitchError,
     UnfitError,
 )
@@ -25,7 +26,15 @@ from fleet.model import Closure, Goal, HostName, RunId
 from tests.fakes import FakeMachine, asks, said
 
 HOST = Host(name=HostName("web-1"), ignore_units=("backup-*", "x.service"))
-ORDER = Order(run=RunId("r1"), closure=Closure("/nix/store/new"), goal=Goal.SWITCH, who="ann", origin="desk", host=HOST)
+ORDER = Order(
+    run=RunId("r1"),
+    closure=Closure("/nix/store/new"),
+    expected=Closure("/nix/store/old"),
+    goal=Goal.SWITCH,
+    who="ann",
+    origin="desk",
+    host=HOST,
+)
 
 
 def order(**changes: object) -> Order:
@@ -49,8 +58,8 @@ def test_order_is_told_on_stdin() -> None:
     call = HostProgram("/nix/store/p-fleet-host").begin(ORDER)
     assert call.argv == ("/nix/store/p-fleet-host", "begin")
     assert call.stdin.decode().splitlines() == [
-        "run=r1", "new=/nix/store/new", "goal=switch", "who=ann", "from=desk", "activation=600", "confirm=60",
-        "retry=", "ignore=backup-*", "ignore=x.service", "end",
+        "run=r1", "new=/nix/store/new", "expected=/nix/store/old", "goal=switch", "who=ann", "from=desk",
+        "activation=600", "confirm=60", "retry=", "ignore=backup-*", "ignore=x.service", "end",
     ]  # fmt: skip
 
 
@@ -97,6 +106,7 @@ async def test_program_that_fails_is_told_with_its_last_lines() -> None:
     [
         ("quarantined", QuarantinedError, "--retry-quarantined"),
         ("incomplete", PushError, "deploy again"),
+        ("stale", StaleError, "deploy again"),
         ("unfit", UnfitError, ""),
         ("full", UnfitError, ""),
         ("broken", CommandFailedError, ""),

@@ -16,7 +16,15 @@ from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, sa
 
 WEB = HostName("web-1")
 HOST = Host(name=WEB)
-ORDER = Order(run=RunId("r1"), closure=Closure("/new"), goal=Goal.SWITCH, who="ann", origin="desk", host=HOST)
+ORDER = Order(
+    run=RunId("r1"),
+    closure=Closure("/new"),
+    expected=Closure("/old"),
+    goal=Goal.SWITCH,
+    who="ann",
+    origin="desk",
+    host=HOST,
+)
 PROGRAM = HostProgram("/nix/store/p/fleet-host")
 LOST = UnreachableError(WEB, "connection lost")
 
