@@ -127,7 +127,7 @@ class HostRun:
     async def _see_through(self, follower: switch.Follower, before: dict[str, Answer]) -> HostResult:
         """The host has begun, as far as is known: what became of it."""
         view = await follower.follow_activation()
-        verdict = await self._prove(view, before)
+        verdict = await self._prove(view, before, follower)
         end = view if not view.is_open else await follower.follow_to_end()
         if not self._silence and follower.lost:
             self._silence = f"no connection meanwhile: {follower.lost}"
@@ -173,7 +173,7 @@ class HostRun:
             raise
         return follower
 
-    async def _prove(self, view: View, before: dict[str, Answer]) -> Verdict:
+    async def _prove(self, view: View, before: dict[str, Answer], follower: switch.Follower) -> Verdict:
         plan = self._plan
         if view.state == "unknown" and self._lost is not None:
             self.begun = False
@@ -187,6 +187,7 @@ class HostRun:
         watch = self._run.request.watch
         prover = prove.Prover(self._link, self._program, self._run.id, plan.closure, board, watch=watch)
         verdict = await prover.prove()
+        follower.renewed(prover.heard)
         self._silence = prover.lost
         self._asked = board.last_answers()
         match verdict:
@@ -269,7 +270,9 @@ class HostRun:
 def _reason(end: View, verdict: Verdict, silence: str) -> str:
     """Why the host went back: its own reason, and ours where that did not reach it."""
     ours = " ".join(verdict.reason.split()) if isinstance(verdict, prove.Condemned) else ""
-    if not ours and silence and end.blame == "silent" and not end.rebooted:
+    if end.rebooted and not (isinstance(verdict, prove.Condemned) and verdict.found):
+        return end.reason  # it explains all silence
+    if not ours and silence and end.blame == "silent":
         ours = silence
     if ours not in end.reason:
         return f"{ours}; {end.reason}"

@@ -210,6 +210,8 @@ class View:
     rebooted: bool = False
     since: int = 0
     """When the transaction began: seconds since 1970, by the host's clock."""
+    closes_in: int = 0
+    """Seconds until the host goes back by itself, while it is switching or switched."""
     lines: tuple[str, ...] = ()
     """What the switch wrote since the last look."""
     cursor: str = ""
@@ -239,6 +241,7 @@ def view(lines: Lines) -> View:
         boot_entry=one(lines, "boot_entry"),
         rebooted="rebooted" in lines,
         since=_number(one(lines, "since")),
+        closes_in=_number(one(lines, "closes_in")),
         lines=tuple(lines.get("line", ())),
         cursor=one(lines, "cursor"),
         bad=tuple(lines.get("bad", ())),

@@ -76,15 +76,15 @@ class Prover:
     """Seconds in which the host could be looked at: only these count for the checks' `within`."""
     _connected: float = 0.0
     """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
-    _heard: float = 0.0
-    """The loop's time of the last look."""
+    heard: float = 0.0
+    """The loop's time of the last look, which renewed the host's deadline."""
     lost: str = ""
     """What has kept it from being looked at since then. A login that was refused says more than a silence."""
     _refused: bool = False
 
     async def prove(self) -> Verdict:
         """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = self._heard = now()
+        started = self.heard = now()
         while True:
             try:
                 async with self.link.fresh() as machine:
@@ -97,7 +97,7 @@ class Prover:
                 if is_refused or not self._refused:
                     self._refused = is_refused
                     self.lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
-                if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
+                if now() - self.heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
                     return await self._condemn(Condemned(self.lost, found=False))
                 await asyncio.sleep(REFUSED_INTERVAL if is_refused else RECONNECT_INTERVAL)
@@ -126,7 +126,7 @@ class Prover:
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
         if view.state == "switched":
-            self._heard, self.lost, self._refused = now(), "", False
+            self.heard, self.lost, self._refused = now(), "", False
         if view.unsettled or view.running != self.closure:
             self._calm_since = None
         elif self._calm_since is None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""
-REVERT_ALLOWANCE = 180.0
-"""Seconds that a host gets to go back after its deadline, before a silent one is a person's business."""
+GOING_BACK = 60.0
+"""Seconds that a silent host gets to go back after its deadline, beyond the time that its activation took. What takes
+longer, where somebody else's switch holds the lock say, a later `fleet status` or `fleet resume` tells."""
 BOOT_ALLOWANCE = 1800.0
 """Seconds in which a host has set the profile and installed the boot loader, and taken both back, at their limits."""
 
@@ -67,31 +68,40 @@ class Follower:
     """What kept the host from answering, the last time that something did."""
     _told: str = "switching"
     _begun: float = field(default_factory=now)
-    _activated: bool = False
+    _activation: float | None = None
+    """Seconds that it took, once it has ended."""
+    _due: float = 0.0
+    """The loop's time at which a host that nobody reaches goes back, as far as is known."""
 
-    async def until(self, done: Callable[[View], bool], *, patience: float) -> View:
-        """The first view that is `done`. Raises the last `HostError` after `patience` seconds without one answer.
+    def __post_init__(self) -> None:
+        """Nothing has been heard yet: it may just have begun."""
+        self._due = self._begun + self.order.host.activation_timeout + self.order.host.confirm_timeout
+
+    def renewed(self, heard: float) -> None:
+        """The host was looked at then, the loop's time, and has renewed its deadline."""
+        self._due = heard + self.order.host.confirm_timeout
+
+    async def until(self, done: Callable[[View], bool]) -> View:
+        """The first view that is `done`. Raises the last `HostError` when the host must have gone back unseen.
 
         Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
         One that answers for ever and comes to no end is given up too, as unreachable.
         """
         state = "switching"
-        heard = now()
-        limit = heard + self._longest
+        limit = now() + self._longest
         while True:
             if now() > limit:
                 raise UnreachableError(self.order.host.name, f"still {state} after {self._longest:g} s")
             try:
                 view = await self._watch(state)
-                heard = now()
             except HostError as error:
                 self.lost = error.message
-                if now() - heard > patience:
+                if now() > self._due + (self._activation or 0.0) + GOING_BACK:
                     raise
                 await asyncio.sleep(RETRY)
                 continue
             state = view.state
-            self._tell(view)
+            self._hear(view)
             if done(view):
                 return view
 
@@ -99,32 +109,33 @@ class Follower:
     def _longest(self) -> float:
         """Seconds in which a host is through, from whatever state: forward takes one activation, back up to two."""
         host = self.order.host
-        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE + REVERT_ALLOWANCE
+        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE
 
     async def _watch(self, state: str) -> View:
         call = self.program.call("watch", self.order.run, state, self.cursor)
         return answers.view(await ask(self.machine, self.order.host, call))
 
-    def _tell(self, view: View) -> None:
+    def _hear(self, view: View) -> None:
+        """What the view says is known and told."""
+        still = self.order.host.confirm_timeout if view.state == "switching" else 0.0
+        self._due = now() + max(0, view.closes_in) + still
         self.cursor = view.cursor or self.cursor
         for line in view.lines:
             text = plain_text(line)
             self.said.append(text)
             self.emit(OutputLine(host=self.order.host.name, phase=Phase.SWITCH, text=text))
-        if view.status is not None and not self._activated:
-            self._activated = True
-            name, seconds = self.order.host.name, now() - self._begun
-            self.emit(HostSwitched(host=name, closure=self.order.closure, status=view.status, seconds=seconds))
+        if view.status is not None and self._activation is None:
+            self._activation = now() - self._begun
+            name, closure = self.order.host.name, self.order.closure
+            self.emit(HostSwitched(host=name, closure=closure, status=view.status, seconds=self._activation))
         if view.state in PHASES and view.state != self._told:
             self._told = view.state
             self.emit(PhaseStarted(host=self.order.host.name, phase=PHASES[view.state]))
 
     async def follow_activation(self) -> View:
         """switch-to-configuration has ended, and the host says what comes of it."""
-        patience = self.order.host.activation_timeout + self.order.host.confirm_timeout + REVERT_ALLOWANCE
-        return await self.until(lambda view: view.state != "switching", patience=patience)
+        return await self.until(lambda view: view.state != "switching")
 
     async def follow_to_end(self) -> View:
         """The transaction is closed."""
-        patience = self.order.host.confirm_timeout + REVERT_ALLOWANCE
-        return await self.until(lambda view: not view.is_open, patience=patience)
+        return await self.until(lambda view: not view.is_open)

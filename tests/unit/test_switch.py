@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,8 +12,11 @@ from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host.program import HostProgram, Order
 from fleet.inventory import Host
 from fleet.model import Closure, Goal, HostName, Phase, RunId
-from fleet.steps.switch import Follower, begin
+from fleet.steps.switch import GOING_BACK, Follower, begin
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, said
+
+if TYPE_CHECKING:
+    from fleet.machine import Output
 
 WEB = HostName("web-1")
 HOST = Host(name=WEB)
@@ -114,12 +118,52 @@ async def test_host_that_stays_silent_is_given_up_after_its_deadline() -> None:
     with pytest.raises(UnreachableError):
         await follow.follow_to_end()
     waited = asyncio.get_running_loop().time() - started
-    assert HOST.confirm_timeout + 180 <= waited < HOST.confirm_timeout + 182
+    longest = HOST.activation_timeout + HOST.confirm_timeout + GOING_BACK  # it may have begun just now
+    assert longest <= waited < longest + 2
+
+
+@pytest.mark.parametrize(
+    ("seen", "seconds"),
+    [
+        (said(state="switching", closes_in="100"), 100 + HOST.confirm_timeout),
+        (said(state="switched", closes_in="7"), 7),
+        (said(state="reverting", closes_in="-3"), 0),
+        (said(state="committing", closes_in="-900"), 0),
+    ],
+)
+def test_host_that_falls_silent_is_given_up_when_it_must_have_gone_back(seen: Output, seconds: float) -> None:
+    @in_no_time
+    async def test() -> None:
+        follow, _, _ = follower([seen, LOST])
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(UnreachableError):
+            await follow.follow_to_end()
+        waited = asyncio.get_running_loop().time() - started
+        assert seconds + GOING_BACK <= waited < seconds + GOING_BACK + 2
+
+    test()
+
+
+@in_no_time
+async def test_silent_host_has_as_long_to_go_back_as_it_took_to_switch() -> None:
+    switching = said(state="switching", closes_in="500")
+    follow, _, _ = follower([switching, Says(seconds=40, stdout=b"state=switched\nstatus=0\n"), LOST])
+    assert (await follow.follow_activation()).state == "switched"
+    follow.renewed(asyncio.get_running_loop().time())
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(UnreachableError):
+        await follow.follow_to_end()
+    waited = asyncio.get_running_loop().time() - started
+    longest = HOST.confirm_timeout + 40 + GOING_BACK
+    assert longest <= waited < longest + 3
 
 
 @in_no_time
 async def test_each_answer_renews_the_patience() -> None:
-    follow, _, _ = follower([LOST] * 400 + [said(state="reverting")] + [LOST] * 400 + [said(state="reverted")])
+    silence = [LOST] * 100
+    follow, _, _ = follower(
+        [said(state="reverting"), *silence, said(state="reverting"), *silence, said(state="reverted")]
+    )
     assert (await follow.follow_to_end()).state == "reverted"
 
 
