@@ -32,17 +32,26 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+LONGEST = 100_000
+"""Characters of an expression: Linux takes 131,071 bytes for one argument."""
+
+
 def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
     """Evaluates the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
 
-    A lock file that does not fit is an error: what is deployed is what is locked.
+    A lock file that does not fit is an error: what is deployed is what is locked. Purely, whatever nix.conf says, and
+    without Nix's own cache: that does not know an `--apply`, and fails where several write it at once.
     """
-    picks = []
-    for host, path in attributes.items():
-        value = ".".join(["o", *(quoted(word) for word in path)])
-        picks.append(f"{quoted(host)} = {{ drv = {value}.drvPath; out = {value}.outPath; }};")
-    flags = ("--json", "--no-update-lock-file", "--apply", f"o: {{ {' '.join(picks)} }}")
-    return _local(*NIX, "eval", f"{flake}#{output}", *flags, timeout=PATIENTLY)
+    picks = " ".join(pick(host, path) for host, path in attributes.items())
+    apply = f"o: let f = p: {{ drv = p.drvPath; out = p.outPath; }}; in {{ {picks} }}"
+    flags = ("--json", "--no-update-lock-file", "--apply", apply)
+    always = ("--option", "pure-eval", "true", "--option", "eval-cache", "false")
+    return _local(*NIX, "eval", f"{flake}#{output}", *flags, *always, timeout=PATIENTLY)
+
+
+def pick(host: HostName, path: tuple[str, ...]) -> str:
+    """The part of the expression that is one host's."""
+    return f"{quoted(host)} = f {'.'.join(['o', *map(quoted, path)])};"
 
 
 def read_evaluation(stdout: str) -> dict[HostName, tuple[Derivation, Closure]]:
@@ -139,6 +148,23 @@ def copy(socket: Path, paths: Iterable[str], *, derivation: bool = False) -> Com
     return _local(*NIX, "copy", *flags, "--to", f"unix://{socket}", *paths, timeout=PATIENTLY)
 
 
+def sign(key: Path, closures: Iterable[str]) -> Command:
+    """Signs every path of the closures in the local store with the key in the file."""
+    return _local(*NIX, "store", "sign", "--recursive", "--key-file", str(key), *closures, timeout=PATIENTLY)
+
+
+CONFIGURATION = Command(
+    argv=(
+        "sh",
+        "-c",
+        # The words changed with Nix 2.20.
+        'echo "NIX_REMOTE=$NIX_REMOTE"; set -- --extra-experimental-features nix-command;'
+        ' nix "$@" config show 2>/dev/null || nix "$@" show-config',
+    )
+)
+"""Prints NIX_REMOTE and `name = value` for each setting of Nix."""
+
+
 DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 """Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
 
@@ -185,6 +211,15 @@ CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.current
 def git_root(folder: Path) -> Command:
     """Prints the top folder of the git work tree that the folder is in."""
     return _local("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+
+
+VERSION = _local("nix", "--version")
+"""Prints which Nix this is."""
+
+
+def git_head(root: Path) -> Command:
+    """Prints the commit that is checked out; fails where there is none yet."""
+    return _local("git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
 
 
 def git_files(root: Path, *which: str) -> Command:

@@ -24,6 +24,7 @@ from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
 from fleet.steps.caches import INSTEAD
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host
+from fleet.steps.sign import SigningKey, ask_trust, read_key, sign, untrusted
 from fleet.steps.system import require_welcome
 from fleet.steps.weigh import Scales
 
@@ -66,10 +67,13 @@ class Preparation:
         self._hosts = hosts
         self._links = links
         self._facts: dict[HostName, HostFacts] = {}
+        self._key: SigningKey | None = None
         self.results = results
 
     async def prepare(self) -> Prepared:
         """The plan. Raises EvaluationError or BuildError, which stop everything unless the run keeps going."""
+        if self._run.inventory.signing_key is not None and self._run.request.verb != "rollback":
+            self._key = read_key(self._run.inventory.path, self._run.inventory.signing_key)
         await self._each(self._hosts, self._look)
         if self._nothing():
             return Prepared(results=self.results)
@@ -109,6 +113,10 @@ class Preparation:
         for finding in preflight.notes(facts):
             self._report(host, finding.severity, finding.kind, finding.message, finding.hint)
         preflight.require_fit(host, facts)
+        if self._key is not None:
+            note = untrusted(self._key, host, await ask_trust(self._links[host.name], host))
+            if note is not None:
+                self._report(host, note.severity, note.kind, note.message, note.hint)
 
     async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
         started = time.monotonic()
@@ -134,6 +142,8 @@ class Preparation:
         made_of: dict[Closure, Contents] = {}
         for closure in dict.fromkeys(wanted[host.name].closure for host in self._left() if wanted[host.name].is_local):
             made_of[closure] = await contents(self._run.here, closure)
+        if self._key is not None and made_of and self._run.request.verb != "plan":
+            await sign(self._run.here, self._key, made_of)
         plans: dict[HostName, HostPlan] = {}
         scales = Scales(self._run.supply)
 

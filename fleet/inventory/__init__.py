@@ -99,7 +99,14 @@ def parse(path: Path, text: str) -> Inventory:
     problems.raise_if_any()
     assert fleet is not None
     assert rollout is not None
-    return Inventory(path=path.resolve(), name=fleet.name, flake=fleet.flake, hosts=hosts, rollout=rollout)
+    return Inventory(
+        path=path.resolve(),
+        name=fleet.name,
+        flake=fleet.flake,
+        signing_key=fleet.signing_key,
+        hosts=hosts,
+        rollout=rollout,
+    )
 
 
 def _document(path: Path, text: str) -> Raw:

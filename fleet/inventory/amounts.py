@@ -1,4 +1,4 @@
-"""Amounts of fleet.toml: durations and rates, each with its unit.
+"""Amounts of fleet.toml: counts, and durations and rates with their units.
 
 Like those in `values`, each reader returns the value, or raises a ValueError that says what was found.
 """
@@ -6,9 +6,13 @@ Like those in `values`, each reader returns the value, or raises a ValueError th
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from fleet.inventory import values
 from fleet.inventory.words import expected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LONGEST = 30 * 24 * 3600.0
 _DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
@@ -16,6 +20,24 @@ SLOWEST = 1000.0
 """Bytes per second: a push that is slower would be given up as stalled."""
 _PREFIXES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _RATE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(_PREFIXES)})(B|bit)/s", re.ASCII)
+
+
+def whole(value: object) -> int:
+    """A whole number."""
+    if type(value) is not int:
+        raise expected(value, "a whole number")
+    return value
+
+
+def at_least(least: int) -> Callable[[int], int]:
+    """What reads a number that is not below `least`."""
+
+    def check(value: int) -> int:
+        if value < least:
+            raise expected(value, f"at least {least}")
+        return value
+
+    return check
 
 
 def seconds(value: object) -> float:

@@ -79,21 +79,6 @@ def _sudo(value: object) -> Sudo:
     raise expected(value, 'false, true or "password"')
 
 
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise expected(value, "a whole number")
-    return value
-
-
-def _at_least(least: int) -> AfterValidator:
-    def check(value: int) -> int:
-        if value < least:
-            raise expected(value, f"at least {least}")
-        return value
-
-    return AfterValidator(check)
-
-
 def _true(value: object) -> bool:
     if value is not True:
         raise expected(value, "true; leave the check out where there is no GPU")
@@ -144,7 +129,7 @@ def _flake(value: object, info: ValidationInfo) -> str:
 Seconds = Annotated[float, BeforeValidator(amounts.seconds)]
 PositiveSeconds = Annotated[float, BeforeValidator(amounts.positive_seconds)]
 Rate = Annotated[float, BeforeValidator(amounts.rate)]  # bytes per second
-Count = Annotated[int, BeforeValidator(_whole), _at_least(1)]
+Count = Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(1))]
 CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
 CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
 
@@ -279,7 +264,7 @@ class Rollout(Table):
     """Hosts that are pushed to at the same time; None where the push counts for `at_once`."""
     bandwidth: Rate | None = None
     """What may go to all hosts together each second."""
-    max_failures: Annotated[int, BeforeValidator(_whole), _at_least(0)] = 0
+    max_failures: Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(0))] = 0
     waves: Annotated[tuple[str, ...], BeforeValidator(_selectors)] = ()
 
 
@@ -288,6 +273,7 @@ class Fleet(Table):
 
     name: Annotated[str, BeforeValidator(values.name)]
     flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
+    signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
 
 
 class Inventory(Table):
@@ -296,5 +282,6 @@ class Inventory(Table):
     path: Path
     name: str
     flake: str
+    signing_key: Path | None = None
     hosts: dict[HostName, Host]
     rollout: Rollout

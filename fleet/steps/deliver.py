@@ -32,6 +32,7 @@ STALLED = 600.0
 DYING = 10.0
 """Seconds that a server gets to end after it closed its side."""
 AGAIN = "deploy again; what has arrived is not sent twice"
+SIGN = "set signing_key in [fleet], and trusted-public-keys in the host's nix.conf: its daemon does not trust root"
 
 _MARK = "FLEET_PUSH"
 _END_OTHERS = (
@@ -161,4 +162,5 @@ class _Attempt:
             if reason
             else (f"nix-store --serve on the host ended with exit status {ended.status}")
         )
-        return PushError(name, message, said=said[-5:], hint=AGAIN)
+        hint = SIGN if "signature" in reason else AGAIN
+        return PushError(name, message, said=said[-5:], hint=hint)

@@ -184,9 +184,9 @@ def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path)
 def test_the_files_of_a_transaction_are_documented() -> None:
     program = source()
     written = set(re.findall(r"\bput (\w+) ", program)) | set(re.findall(r" >>?([a-z]+)\b", program))
-    order = re.search(r"^ +(run \| new \| .*?)\) put ", program, re.MULTILINE)
+    order = re.findall(r'^ +(\w[\w |]+)\) put "\$key"', program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"
-    written |= {*order[1].split(" | ")}
+    written |= {key for line in order for key in line.split(" | ")}
     shown = {word for row in table(TEXT["docs/transaction.md"], "file in `/run/fleet/open`") for word in words(row[0])}
     assert shown == written
 

@@ -35,9 +35,10 @@ def test_evaluation_asks_for_all_hosts_at_once_and_changes_no_lock_file() -> Non
     assert command.argv[:3] == nix.NIX
     assert command.argv[3:7] == ("eval", "/f#nixosConfigurations", "--json", "--no-update-lock-file")
     assert command.argv[8] == (
-        'o: { "a" = { drv = o."a"."config".drvPath; out = o."a"."config".outPath; }; '
-        '"b.lan" = { drv = o."b.lan"."config".drvPath; out = o."b.lan"."config".outPath; }; }'
+        "o: let f = p: { drv = p.drvPath; out = p.outPath; }; in "
+        '{ "a" = f o."a"."config"; "b.lan" = f o."b.lan"."config"; }'
     )
+    assert command.argv[9:] == ("--option", "pure-eval", "true", "--option", "eval-cache", "false")
     assert (command.root, command.timeout) == (False, nix.PATIENTLY)
 
 
