@@ -70,13 +70,12 @@ def _carry_out(
     from fleet.deploy.past import is_open
     from fleet.deploy.request import Run, new_run_id
     from fleet.deploy.run import execute
-    from fleet.deploy.speeds import measured_speeds
+    from fleet.deploy.speeds import Speeds
     from fleet.machine.local import LocalMachine
     from fleet.output.jsonl import JsonLines
 
     run_id = new_run_id()
     state = runs.state_folder(inventory.name)
-    speeds = measured_speeds(state)
     folder = runs.new_run_folder(state, run_id, is_open=is_open)
     record = runs.open_record(folder)
     planned = Planned()
@@ -95,7 +94,7 @@ def _carry_out(
             here=LocalMachine(),
             emit=emit,
             folder=folder,
-            speeds=speeds,
+            speed_of=Speeds(state).of,
         )
         code = asyncio.run(execute(run, hosts, agree=agree))
     tell_of_gaps(lines.error, folder, output)

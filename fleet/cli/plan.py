@@ -36,7 +36,7 @@ def plan(
     from fleet.cli.changing import Planned
     from fleet.deploy.request import Request, Run, new_run_id
     from fleet.deploy.run import execute
-    from fleet.deploy.speeds import measured_speeds
+    from fleet.deploy.speeds import Speeds
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
     from fleet.runs import state_folder
@@ -66,7 +66,7 @@ def plan(
             here=LocalMachine(),
             emit=fan_out(planned, end, talk),
             folder=Path(folder),
-            speeds=measured_speeds(state_folder(inventory.name)),
+            speed_of=Speeds(state_folder(inventory.name)).of,
         )
         code = asyncio.run(execute(run, hosts, agree=never))
     _tell(planned, end, as_json=as_json)

@@ -169,7 +169,7 @@ class Preparation:
 
     def _speed(self, host: Host) -> float | None:
         """Bytes a second that a push to the host will have: what the last one had, but no more than is allowed now."""
-        known = (self._run.speeds.get(host.name), host.bandwidth, self._run.inventory.rollout.bandwidth)
+        known = (self._run.speed_of(host.name), host.bandwidth, self._run.inventory.rollout.bandwidth)
         return min((speed for speed in known if speed), default=None)
 
     async def _each(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:

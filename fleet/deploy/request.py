@@ -14,7 +14,7 @@ from fleet.model import Goal, RunId
 from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from fleet.events import Emit
@@ -72,8 +72,8 @@ class Run:
     """The run's own folder, which exists."""
     supply: Supply = field(default_factory=lambda: Supply(LocalStreams()))
     """What is pushed: read once for all hosts."""
-    speeds: Mapping[HostName, float] = field(default_factory=dict)
-    """Bytes a second of the last push to each host, as far as that was measured."""
+    speed_of: Callable[[HostName], float | None] = lambda _: None
+    """Bytes a second of the last push to a host, if that was measured."""
     interrupt: Interrupt = field(default_factory=Interrupt)
     who: str = field(default_factory=lambda: _user())
     origin: str = field(default_factory=socket.gethostname)

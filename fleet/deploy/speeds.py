@@ -16,13 +16,20 @@ ENOUGH = 1 << 20
 """Bytes that a push must have sent to tell a speed: below, it was round trips that took the time."""
 
 
-def measured_speeds(state: Path) -> dict[HostName, float]:
-    """Bytes a second of the newest push to each host that was big enough to tell."""
-    speeds: dict[HostName, float] = {}
-    folder = state / "runs"
-    for run in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else ():
-        speeds = {**dict(_pushes(run / "events.jsonl")), **speeds}
-    return speeds
+class Speeds:
+    """What the runs in this state folder tell. They are read when the first host is asked for."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "runs"
+        self._known: dict[HostName, float] | None = None
+
+    def of(self, host: HostName) -> float | None:
+        """Bytes a second of the newest push to the host that was big enough to tell."""
+        if self._known is None:
+            self._known = {}
+            for run in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+                self._known.update(_pushes(run / "events.jsonl"))
+        return self._known.get(host)
 
 
 def _pushes(record: Path) -> Iterator[tuple[HostName, float]]:
