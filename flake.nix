@@ -64,10 +64,23 @@
             gc = ./modules/gc.nix;
             gpu = ./modules/gpu.nix;
           };
+          # What the guard runs is a part of the program: one file, which works on the host.
+          hostProgram = ./fleet/host/fleet-host;
+          guard.imports = [
+            ./modules/guard.nix
+            (
+              { lib, ... }:
+              if builtins.pathExists hostProgram then
+                { services.fleet.guard.program = lib.mkDefault hostProgram; }
+              else
+                { }
+            )
+          ];
         in
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
-          default.imports = builtins.attrValues files;
+          inherit guard;
+          default.imports = builtins.attrValues files ++ [ guard ];
         };
 
       packages = ofProgram (

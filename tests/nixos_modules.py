@@ -59,7 +59,7 @@ def complaints(modules: tuple[str, ...], settings: str) -> list[str]:
 
 def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
     """The unit as NixOS renders it, as far as modules/ use what it has. `script` is where its script lies."""
-    sections: dict[str, dict[str, Any]] = {"Unit": {"Description": unit["description"]}}
+    sections: dict[str, dict[str, Any]] = {"Unit": {"Description": unit["description"], **unit.get("unitConfig", {})}}
     if name.endswith(".timer"):
         sections["Timer"] = unit["timerConfig"]
     else:

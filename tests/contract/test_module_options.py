@@ -6,7 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,11 +21,15 @@ from tests.nixos_modules import (
     setting_text,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 SIGNER = "home-1:" + "A" * 43 + "="
 BASE = f'enable = true; authorizedKeys = [ "{KEY} me" ];'
 CACHE = f'{{ url = "https://cache.lan"; publicKey = "{SIGNER}"; }}'
+GUARD = 'enable = true; program = "/nix/store/x-fleet-host";'
 MACHINE = f'machines.big = {{ hostKey = "{KEY}"; }};'
 
 
@@ -66,7 +70,7 @@ def test_every_option_is_documented() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_needs_the_command_line(module: str) -> None:
     text = (ROOT / "modules" / f"{module}.nix").read_text()
-    assert not re.search(r"\.\./|fleet-host|pkgs\.fleet|fetch(url|Git|Tarball|Tree)|getFlake|<nixpkgs>", text)
+    assert not re.search(r"\.\./|pkgs\.fleet|fetch(url|Git|Tarball|Tree)|getFlake|<nixpkgs>", text)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +101,13 @@ def test_no_module_needs_the_command_line(module: str) -> None:
         ("builder", 'emulatedSystems = [ "arm" ];', "system such as aarch64-linux"),
         ("builder", "machines.big = { };", "hostKey"),
         ("builder", f'machines.big = {{ hostKey = "{KEY}"; maxJobs = 0; }};', "positive integer"),
+        ("guard", 'window = "soon";', "time such as 90s or 5min"),
+        ("guard", "window = 60;", "time such as 90s or 5min"),
+        ("guard", 'units = [ "sshd" ];', "unit with its suffix"),
+        ("guard", 'checks = "true";', "attribute set of"),
+        ("guard", "restartThreshold = 0;", "positive integer"),
+        ("guard", 'action = "reboot";', "revert"),
+        ("guard", 'program = "fleet";', "absolute path"),
         ("gpu", 'capabilities = [ "sm_90" ];', "compute capability such as 8.9 or 9.0a"),
         ("gpu", 'minDriver = "new";', "version such as 570.86"),
         ("gpu", 'cudaPackages = "12.9";', "cudaPackages"),
@@ -151,6 +162,8 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
             of("builder", MACHINE + 'machines.big.sshKey = "/nix/store/x-key";'),
             "machines.big.sshKey is in the Nix store",
         ),
+        ("guard", of("guard", "enable = true;"), "take the file fleet/host/fleet-host"),
+        ("guard", of("guard", GUARD + 'window = "4s";'), "make it 5s or longer"),
         ("gpu", of("gpu", 'enable = true; minDriver = "590";'), "the NVIDIA driver would be 580.95.05"),
         ("gpu", both(of("gpu", "enable = true;"), '{ hardware.nvidia.package.version = "520.1"; }'), "CUDA 12.9 needs"),
         ("gpu", of("gpu", 'enable = true; capabilities = [ "9.0" "9.0" ];'), "names a capability twice"),
@@ -168,6 +181,7 @@ def test_all_of_them_fit_together() -> None:
       edge.enable = true;
       cache = {{ enable = true; caches = [ {CACHE} ]; }};
       builder = {{ enable = true; authorizedKeys = [ "{KEY}" ]; emulatedSystems = [ "aarch64-linux" ]; {MACHINE} }};
+      guard = {{ {GUARD} }};
       gpu = {{ enable = true; capabilities = [ "9.0a" ]; minDriver = "570.86"; branch = "production"; }};
     }}; nix.gc.options = "--max-freed 10G"; }}"""
     assert complaints(MODULES, settings) == []
@@ -286,6 +300,43 @@ def test_a_host_that_only_uses_a_builder_serves_nobody() -> None:
     (machine,) = found["buildMachines"]
     assert (machine["hostName"], machine["sshUser"], machine["protocol"]) == ("big", "nix-ssh", "ssh-ng")
     assert found["known"]["big"] == {"hostNames": ["big"], "publicKey": KEY}
+
+
+def guarded(settings: str = "") -> dict[str, Any]:
+    wanted = "{ inherit (config.systemd) services; inherit (config.system.preSwitchChecks) fleet-guard; }"
+    found: dict[str, Any] = configured(("guard",), of("guard", GUARD + settings), wanted)
+    return found
+
+
+def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
+    program = tmp_path / "fleet-host"
+    program.write_text('#!/bin/sh\necho "$@"; cat; exit 1\n')
+    program.chmod(0o755)
+    settings = """window = "2min"; restartThreshold = 5; action = "report"; ignoreUnits = [ "backup-*" "b" ];"""
+    check = guarded(settings)["fleet-guard"].replace("/nix/store/x-fleet-host", str(program))
+    argv = ["bash", "-euo", "pipefail", "-c", f"if ! (\n{check}\n) ; then exit 7; fi", "check", "/nix/store/x-system"]
+    environment = {"NIXOS_ACTION": "test", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert said[0] == "guard /nix/store/x-system test"
+    assert said[1:-1] == ["confirm=120", "threshold=5", "guarded=report", "ignore=backup-*", "ignore=b", "end"]
+    assert said[-1] == "services.fleet.guard does not watch this switch"
+
+
+def test_guard_asks_for_units_and_checks_only_where_there_are_some() -> None:
+    assert "fleet-guard" not in guarded()["services"]
+    assert "ask=" not in guarded()["fleet-guard"]
+    found = guarded('units = [ "sshd.service" ]; checks = { "it\'s up" = "true\nexit 3"; never = "exit 0"; };')
+    assert "ask=fleet-guard.service\n" in found["fleet-guard"]
+    script = found["services"]["fleet-guard"]["script"]
+    argv = ["sh", "-e", "-c", f"systemctl() {{ echo systemctl $*; }}\n{script}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.splitlines() == [
+        "is sshd.service active?",
+        "systemctl is-active --quiet sshd.service",
+        "check it's up",
+    ]
 
 
 def test_gpu_pins_what_is_built_for_it() -> None:

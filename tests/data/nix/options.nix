@@ -108,6 +108,8 @@ in
       extraConfig = of types.lines "";
     };
 
+    system.preSwitchChecks = of (types.attrsOf types.str) { };
+
     systemd.services = of (types.attrsOf unit) { };
     systemd.timers = of (types.attrsOf unit) { };
     systemd.settings.Manager = of (types.attrsOf (types.oneOf [ types.str types.int types.bool ])) { };

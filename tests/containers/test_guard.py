@@ -1,0 +1,169 @@
+"""`services.fleet.guard` at work: switches by hand on a lab host, with nobody there to prove or to undo them."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.nix import quoted
+from tests.containers.files import put
+from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject, until
+from tests.nixos_modules import configured, needs_lib, script_text, unit_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+GOOD = NEW
+FAILS = NEW + 'services.broken.exec = "${busybox} false";'
+LOOPS = NEW + (
+    'services.loops = { exec = "${busybox} false"; unit.StartLimitIntervalSec = 0;'
+    ' service = { Restart = "always"; RestartSec = "300ms"; }; };'
+)
+LAST = "/run/fleet/last"
+
+
+class Guarded:
+    """A host on which people switch by hand to systems that have the guard."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def system(self, config: str, settings: str = "") -> str:
+        """The closure of this configuration with `services.fleet.guard`, on the host."""
+        settings = f'{{ services.fleet.guard = {{ enable = true; program = "{self.subject.program}"; {settings} }}; }}'
+        wanted = "{ inherit (config.systemd) services; check = config.system.preSwitchChecks.fleet-guard; }"
+        found = configured(("guard",), settings, wanted)
+        text = config + f"preSwitchChecks.fleet-guard = {quoted(found['check'])};"
+        for name, unit in found["services"].items():
+            if unit["script"]:
+                put(self.subject.host, f"/opt/{name}", script_text(unit), mode="755")
+            rendered = quoted(unit_text(f"{name}.service", unit, f"/opt/{name}"))
+            wants = " ".join(map(quoted, unit["wantedBy"]))
+            text += f'units."{name}.service" = {{ text = {rendered}; wantedBy = [ {wants} ]; }};'
+        return self.subject.closure(text)
+
+    def switch(self, closure: str, action: str = "switch") -> int:
+        """The exit status of what `nixos-rebuild` does on the host."""
+        if action in ("switch", "boot"):
+            self.subject.sh(f"nix-env -p {PROFILE} --set {closure}")
+        return self.subject.host.exec(f"{closure}/bin/switch-to-configuration", action, check=False).status
+
+    @property
+    def is_watched(self) -> bool:
+        return self.subject.succeeds(f"test -e {OPEN}")
+
+    def end(self) -> str:
+        """How the watch has ended."""
+        until(lambda: not self.is_watched, within=60, what="the watch has ended")
+        return self.subject.sh(f"cat {LAST}/state; cat {LAST}/reason 2>/dev/null", check=False).replace("\n", ": ")
+
+
+@pytest.fixture
+def guarded(subject: Subject) -> Iterator[Guarded]:
+    yield Guarded(subject)
+    if subject.running != subject.old:  # its own units are gone before it is looked for leftovers
+        subject.sh(f"{subject.old}/bin/switch-to-configuration test")
+    subject.sh("rm -f /opt/fleet-guard*")
+
+
+def test_good_system_is_kept_when_the_window_is_over_and_rooted_before(guarded: Guarded, subject: Subject) -> None:
+    good = guarded.system(GOOD, 'window = "6s"; units = [ "web.service" ]; checks.mark = "test -e /run/mark";')
+    subject.sh("touch /run/mark")
+    assert guarded.switch(good) == 0
+    assert guarded.is_watched
+    roots = subject.sh(f"readlink {ROOTS}/*-new {ROOTS}/*-old {ROOTS}/*-program").splitlines()
+    assert roots == [good, subject.old, subject.program]
+    assert subject.tell(subject.order(subject.closure(NEW)))["refused"] == ["locked"]
+    assert guarded.end() == "tested"
+    assert subject.stands_on == (good, good, good)
+    assert subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous").splitlines() == [good, subject.old]
+    assert f"the switch to {good}: tested" in subject.sh("journalctl -q -o cat -u 'fleet-keep-*' -n 5")
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "action", "why"),
+    [
+        (FAILS, "", "switch", "broken.service has failed"),
+        (LOOPS, "restartThreshold = 4;", "test", "loops.service was restarted "),
+        (GOOD + 'activationScript = "false";', "", "switch", "activation failed with exit status 2"),
+    ],
+)
+def test_bad_system_goes_back_with_nobody_there(
+    guarded: Guarded, subject: Subject, config: str, settings: str, action: str, why: str
+) -> None:
+    bad = guarded.system(config, settings)
+    guarded.switch(bad, action)
+    assert guarded.end().startswith(f"reverted: {why}")
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+    assert (subject.body(), subject.is_active("steady")) == ("old", True)
+    assert subject.quarantined(bad)
+
+
+def test_switch_that_is_cut_short_goes_back(guarded: Guarded, subject: Subject) -> None:
+    slow = guarded.system(NEW + 'services.slow = { exec = "${busybox} sleep inf"; service.Type = "oneshot"; };')
+    subject.sh(
+        f"nix-env -p {PROFILE} --set {slow}; systemd-run -q --unit=hand {slow}/bin/switch-to-configuration switch"
+    )
+    until(lambda: subject.running == slow, what="the switch is half done")
+    subject.sh("systemctl kill -s KILL hand; systemctl stop slow")
+    assert guarded.end() == "reverted: activation was killed (exit status 137)"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+
+
+def test_after_another_switch_in_the_window_it_goes_back_to_what_was_proven(guarded: Guarded, subject: Subject) -> None:
+    guarded.switch(guarded.system(GOOD))
+    assert guarded.is_watched
+    guarded.switch(guarded.system(FAILS))
+    assert guarded.end() == "reverted: broken.service has failed"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+
+
+def test_somebody_who_goes_back_by_hand_is_left_alone(guarded: Guarded, subject: Subject) -> None:
+    guarded.switch(guarded.system(GOOD))
+    assert guarded.is_watched
+    guarded.switch(subject.old)
+    assert guarded.end() == "superseded"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+
+
+def test_reboot_in_the_window_begins_it_anew(guarded: Guarded, subject: Subject) -> None:
+    new = guarded.system(GOOD, 'window = "15s"; checks.mark = "test -e /run/mark";')
+    subject.sh("touch /run/mark")  # which is gone after the reboot
+    guarded.switch(new)
+    until(lambda: subject.read("state") == "switched", what="the activation has ended")
+    subject.host.power_off()
+    subject.host.power_on()
+    assert subject.running == new
+    until(lambda: guarded.is_watched, what="the watch goes on")
+    assert guarded.end() == "reverted: fleet-guard.service has failed"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+
+
+def test_what_only_is_to_be_reported_stays(guarded: Guarded, subject: Subject) -> None:
+    bad = guarded.system(FAILS, 'action = "report";')
+    guarded.switch(bad)
+    assert guarded.end() == "superseded: broken.service has failed"
+    assert subject.stands_on == (bad, bad, bad)
+    assert not subject.quarantined(bad)
+
+
+def test_switch_that_was_refused_leaves_nothing_to_watch(guarded: Guarded, subject: Subject) -> None:
+    refused = guarded.system(GOOD + 'preSwitchChecks.never = "false";')
+    assert guarded.switch(refused) == 1
+    assert guarded.end() == "superseded"
+    assert (subject.running, subject.boots) == (subject.old, subject.old)
+
+
+def test_fleet_and_what_switches_nothing_are_not_watched(guarded: Guarded, subject: Subject) -> None:
+    good = guarded.system(GOOD)
+    for action in ("check", "dry-activate", "boot"):
+        assert guarded.switch(good, action) == 0
+        assert not guarded.is_watched
+    subject.reset()
+    run = subject.switched(good)
+    assert subject.read("guarded") == ""
+    subject.confirm(run)
+    assert subject.stands_on == (good, good, good)
