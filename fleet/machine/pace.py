@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from fleet.machine import Output, Stream
 
 SLICE = 0.1
-"""Seconds that a portion takes at the full rate: what a link is ahead of its cap at most."""
+"""Seconds that a portion takes at the full rate, and seconds that are made up for: a timer is late by some
+milliseconds each time, and at a high rate that would be much of it."""
 SMALLEST, LARGEST = 1 << 10, 1 << 18
 """Bytes of a portion, whatever the rate: each costs a packet and a turn of the loop."""
 
@@ -19,8 +20,8 @@ SMALLEST, LARGEST = 1 << 10, 1 << 18
 class Pace:
     """So many bytes a second, and no more, for all that goes at this pace. `within` is a pace that it keeps as well.
 
-    Over any time, at most that time's bytes and one portion for each who shares it go out. Time in which nothing went
-    is not made up for. Who asks first goes first, so those who share it get the same.
+    Over any time, at most that time's bytes, those of `SLICE` seconds, and one portion go out: a longer time in which
+    nothing went is not made up for. Who asks first goes first, so those who share it get the same.
     """
 
     def __init__(self, rate: float, *, within: Pace | None = None) -> None:
@@ -45,7 +46,7 @@ class Pace:
 
     async def _turn(self, count: int) -> None:
         now = asyncio.get_running_loop().time()
-        start = max(now, self._free)
+        start = max(now - SLICE, self._free)
         self._free = start + count / self._rate
         if start > now:
             await asyncio.sleep(start - now)
