@@ -6,6 +6,7 @@ Nix 2.8 to 2.36 and Lix speak version 2.7 of it; 2.35 and later answer with 2.8,
 from __future__ import annotations
 
 import enum
+import functools
 import graphlib
 import struct
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class PathInfo:
     """Bytes."""
     signatures: tuple[str, ...] = ()
     content_address: str = ""
+
+    @functools.cached_property
+    def added_size(self) -> int:
+        """Bytes that adding the path takes."""
+        return len(add_to_store_nar(self)) + self.nar_size
 
 
 def number(value: int) -> bytes:
