@@ -64,6 +64,8 @@ class EvaluationFinished(Event):
     """All selected hosts have a derivation."""
 
     derivations: dict[HostName, Derivation]
+    recalled: int
+    """How many of the hosts were not evaluated again, because the source has not changed since."""
     seconds: float
 
 

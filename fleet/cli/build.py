@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.reads
-def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
+@options.no_eval_cache
+def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, no_eval_cache: bool) -> int:
     """Evaluate and build, and print the closure of each host. No host is contacted.
 
     \b
@@ -29,13 +30,17 @@ def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> in
     from fleet.deploy.target import closures_of
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
+    from fleet.source import evaluations
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
     folder = runs.new_run_folder(runs.state_folder(inventory.name), new_run_id(), is_open=is_open)
+    cache = None if no_eval_cache else evaluations.users_own()
     terminal = sys.stderr.isatty()
     with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-        closures = asyncio.run(closures_of(LocalMachine(), inventory.flake, hosts, folder=folder, emit=output))
+        closures = asyncio.run(
+            closures_of(LocalMachine(), inventory.flake, hosts, folder=folder, cache=cache, emit=output)
+        )
     if as_json:
         click.echo(json.dumps({"hosts": [{"name": name, "closure": path} for name, path in closures.items()]}))
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.option("--watch", metavar="TIME", default="0s", help="Prove for at least this long (10m) before keeping it.")
 @options.closure
+@options.no_eval_cache
 @options.keep_going
 @options.retry_quarantined
 @options.copy_with
@@ -51,6 +52,7 @@ def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **com
 @click.command()
 @options.changes
 @options.closure
+@options.no_eval_cache
 @options.keep_going
 @options.copy_with
 def push(closure: Closure | None, copy_with: str, *, keep_going: bool, **common: Any) -> int:
@@ -90,5 +92,6 @@ def _change(verb: str, common: dict[str, Any], **asked: Any) -> int:
     from fleet.cli.changing import change
     from fleet.deploy.request import Request
 
+    asked["eval_cache"] = not common.pop("no_eval_cache", True)
     request = Request(verb=verb, all_or_nothing=common.pop("all_or_nothing"), **asked)
     return change(request, **common)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.command()
 @options.reads
 @options.closure
-def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, as_json: bool) -> int:
+@options.no_eval_cache
+def diff(
+    selectors: tuple[str, ...], file: Path | None, closure: str | None, *, as_json: bool, no_eval_cache: bool
+) -> int:
     """Compare what each host runs with what would be deployed. Nothing is pushed.
 
     \b
@@ -36,11 +39,13 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
     from fleet.machine.local import LocalMachine
     from fleet.model import Closure
     from fleet.output import open_output
+    from fleet.source import evaluations
     from fleet.steps.preflight import preflight
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
     logins = session.logins(inventory, hosts)
+    cache = None if no_eval_cache else evaluations.users_own()
     terminal = sys.stderr.isatty()
     with tempfile.TemporaryDirectory(prefix="fleet-diff-") as folder:
         if closure is not None:
@@ -48,7 +53,7 @@ def diff(selectors: tuple[str, ...], file: Path | None, closure: str | None, *, 
         else:
             with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
                 wanted = asyncio.run(
-                    closures_of(LocalMachine(), inventory.flake, hosts, folder=Path(folder), emit=output)
+                    closures_of(LocalMachine(), inventory.flake, hosts, folder=Path(folder), cache=cache, emit=output)
                 )
 
         async def ask(host: Host, link: Link) -> SystemDiff:

@@ -27,6 +27,9 @@ yes = click.option("--yes", "-y", is_flag=True, help="Do not ask before several 
 keep_going = click.option(
     "--keep-going", is_flag=True, help="A host that does not evaluate or build is left out; the others go on."
 )
+no_eval_cache = click.option(
+    "--no-eval-cache", is_flag=True, help="Evaluate also where the source has not changed since the last time."
+)
 all_or_nothing = click.option(
     "--all-or-nothing", is_flag=True, help="Stop before anything is built if one host cannot take part."
 )

@@ -24,9 +24,16 @@ if TYPE_CHECKING:
 @click.command()
 @options.reads
 @options.closure
+@options.no_eval_cache
 @options.keep_going
 def plan(
-    selectors: tuple[str, ...], file: Path | None, closure: Closure | None, *, as_json: bool, keep_going: bool
+    selectors: tuple[str, ...],
+    file: Path | None,
+    closure: Closure | None,
+    *,
+    as_json: bool,
+    keep_going: bool,
+    no_eval_cache: bool,
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
@@ -60,7 +67,7 @@ def plan(
 
         run = Run(
             id=new_run_id(),
-            request=Request(verb="plan", closure=closure, keep_going=keep_going),
+            request=Request(verb="plan", closure=closure, keep_going=keep_going, eval_cache=not no_eval_cache),
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fleet.machine.pipe import LocalStreams
 from fleet.model import Goal, RunId
+from fleet.source import evaluations
 from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Request:
     back_to: str | None = None
     """With `rollback`: a generation number or a closure; None is the host's `previous`."""
     keep_going: bool = False
+    eval_cache: bool = False
+    """Whether what a source evaluated to counts for as long as it does not change; the command line asks for it."""
     all_or_nothing: bool = False
     retry_quarantined: bool = False
     copy_with: str = "serve"
@@ -77,6 +80,11 @@ class Run:
     interrupt: Interrupt = field(default_factory=Interrupt)
     who: str = field(default_factory=lambda: _user())
     origin: str = field(default_factory=socket.gethostname)
+
+    @property
+    def evaluations(self) -> evaluations.Evaluations | None:
+        """What sources evaluated to before, where that counts."""
+        return evaluations.users_own() if self.request.eval_cache else None
 
 
 def new_run_id() -> RunId:

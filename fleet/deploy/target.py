@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet import nix
+from fleet.deploy.evaluating import evaluated
 from fleet.errors import ConfigError, EvaluationError, FleetError, HostError, UnfitError
 from fleet.events import EvaluationFinished, FindingReported
 from fleet.host import answers
@@ -16,7 +17,7 @@ from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
 from fleet.steps.build import build, build_failure
-from fleet.steps.evaluate import Evaluated, evaluate, hidden_files
+from fleet.steps.evaluate import Evaluated, hidden_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.machine.link import Link
     from fleet.model import Derivation, HostName
+    from fleet.source.evaluations import Evaluations
 
     LeaveOut = Callable[[Host, FleetError], None]
 
@@ -68,10 +70,10 @@ async def choose_targets(
 
 
 async def closures_of(
-    here: Machine, flake: str, hosts: Sequence[Host], *, folder: Path, emit: Emit
+    here: Machine, flake: str, hosts: Sequence[Host], *, folder: Path, cache: Evaluations | None, emit: Emit
 ) -> dict[HostName, Closure]:
     """The closure of each host, built and rooted in `folder`. Raises EvaluationError or BuildError."""
-    evaluation = await evaluate(here, flake, hosts, emit=emit)
+    evaluation = await evaluated(here, flake, hosts, cache=cache, emit=emit)
     if evaluation.failed:
         raise together(evaluation.failed)
     failed = await build(here, evaluation.found, root=folder / "closure", emit=emit)
@@ -102,14 +104,18 @@ async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[H
                 host=hosts[0].name, severity=Severity.NOTE, kind="untracked", message=message, hint=f"git add {file}"
             )
         )
-    evaluation = await evaluate(run.here, flake, hosts, emit=run.emit)
+    evaluation = await evaluated(run.here, flake, hosts, cache=run.evaluations, emit=run.emit)
     if evaluation.failed and not run.request.keep_going:
         raise together(evaluation.failed)
     for host in hosts:
         if host.name in evaluation.failed:
             leave(host, evaluation.failed[host.name])
     derivations = {name: one.derivation for name, one in evaluation.found.items()}
-    run.emit(EvaluationFinished(derivations=derivations, seconds=time.monotonic() - started))
+    run.emit(
+        EvaluationFinished(
+            derivations=derivations, recalled=len(evaluation.recalled), seconds=time.monotonic() - started
+        )
+    )
     return {
         host.name: Wanted(
             closure=evaluation.found[host.name].closure,

@@ -35,8 +35,9 @@ def _run_lines(event: Event) -> list[str]:
     match event:
         case RunStarted(run=run, verb=verb, hosts=hosts):
             return [f"fleet: run {run}: {verb} {counted(len(hosts), 'host')}"]
-        case EvaluationFinished(derivations=derivations, seconds=seconds):
-            return [f"fleet: evaluated {counted(len(derivations), 'host')} in {human_seconds(seconds)}"]
+        case EvaluationFinished(derivations=derivations, recalled=recalled, seconds=seconds):
+            known = f", {recalled} of them from the evaluation cache: the source has not changed" if recalled else ""
+            return [f"fleet: evaluated {counted(len(derivations), 'host')} in {human_seconds(seconds)}{known}"]
         case BuildFinished(derivations=count, seconds=seconds):
             return [f"fleet: built {counted(count, 'system')} in {human_seconds(seconds)}"]
         case WaveStarted(wave=wave, waves=waves, hosts=hosts):

@@ -36,6 +36,18 @@ def findings(locks: Node, *, now: float) -> list[Finding]:
     return found + [finding for name, node in _direct(nodes) for finding in _age(name, node, now)]
 
 
+def is_settled(locks: Node) -> bool:
+    """Whether the lock file alone says what every input is, whatever is on this machine or elsewhere."""
+    nodes = dict(_inputs(locks.get("nodes", {}))).values()
+    return all(
+        _is_locked(node.get("locked", {}))
+        and not _local(node.get("locked", {}))
+        and not _local(node.get("original", {}))
+        for node in nodes
+        if "parent" not in node
+    )
+
+
 def _inputs(nodes: Node) -> Iterator[tuple[str, Node]]:
     return ((name, node) for name, node in nodes.items() if name != "root")
 

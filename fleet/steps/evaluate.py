@@ -13,7 +13,7 @@ from fleet.events import OutputLine
 from fleet.model import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fleet.events import Emit
     from fleet.inventory import Host
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 """Evaluations at once when the guilty are looked for: each may take gigabytes."""
+IGNORED = "error (ignored)"
+"""What Nix says of trouble that changes nothing: a cache of its own that is busy, say."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,7 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
     """
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
-    for output in dict.fromkeys(host.attr[0] for host in hosts):
-        group = [host for host in hosts if host.attr[0] == output]
+    for output, group in _groups(hosts):
         try:
             found |= await _together(here, flake, output, group, emit)
         except EvaluationError as error:
@@ -61,6 +62,21 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
             if not one_by_one.failed:  # each alone can be evaluated: the failure is of no host in particular
                 raise
     return Evaluation(found, failed)
+
+
+def _groups(hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
+    """The hosts that one command evaluates: of one output, and no more than an argument can hold."""
+    for output in dict.fromkeys(host.attr[0] for host in hosts):
+        group: list[Host] = []
+        length = 0
+        for host in (host for host in hosts if host.attr[0] == output):
+            more = len(nix.pick(host.name, host.attr[1:]).encode()) + 1
+            if group and length + more > nix.LONGEST:
+                yield output, group
+                group, length = [], 0
+            group.append(host)
+            length += more
+        yield output, group
 
 
 async def _one_by_one(here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit) -> Evaluation:
@@ -90,8 +106,8 @@ async def _together(
 
     def show(line: str) -> None:  # the error itself is told at the end
         nonlocal failed
-        failed = failed or line.startswith("error")
-        if not failed:
+        failed = failed or _is_error(line)
+        if not failed and not line.startswith(IGNORED):
             emit(OutputLine(host=None, phase=Phase.EVALUATE, text=line))
 
     try:
@@ -108,8 +124,13 @@ async def _together(
 def _error_of(stderr: str) -> tuple[str, ...]:
     """Nix's own message: from the first line that says error, without the lines before it."""
     lines = stderr.splitlines()
-    start = next((index for index, line in enumerate(lines) if line.lstrip().startswith("error")), 0)
+    lines = [line for line in lines if not line.startswith(IGNORED)]
+    start = next((index for index, line in enumerate(lines) if _is_error(line.lstrip())), 0)
     return tuple(lines[start:][-20:])
+
+
+def _is_error(line: str) -> bool:
+    return line.startswith("error") and not line.startswith(IGNORED)
 
 
 async def hidden_files(here: Machine, flake: str) -> tuple[str, ...]:

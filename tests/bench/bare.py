@@ -14,9 +14,8 @@ from typing import Any
 import asyncssh
 
 
-async def main(file: Path, at_once: int) -> None:
+async def main(hosts: list[dict[str, Any]], at_once: int) -> None:
     """Every host has answered."""
-    hosts: list[dict[str, Any]] = json.loads(file.read_text())
     places = asyncio.Semaphore(at_once)
 
     async def one(host: dict[str, Any]) -> None:
@@ -33,4 +32,4 @@ async def main(file: Path, at_once: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,3 +100,27 @@ async def test_nothing_hides_outside_of_git(flake: str) -> None:
 async def test_no_git_hides_nothing(tmp_path: Path) -> None:
     for answer in (Output(status=128), CommandFailedError(HERE, "cannot run git")):
         assert await hidden_files(FakeMachine((runs("git"), answer)), str(tmp_path)) == ()
+
+
+async def test_more_hosts_than_an_argument_can_hold_are_evaluated_in_parts() -> None:
+    def answer(command: Command) -> Answer:
+        assert len(command.argv[8].encode()) < 131_072 - 1
+        names = re.findall(r'"(host-\d+)" = ', command.argv[8])
+        found = {name: {"drv": f"/nix/store/{name}.drv", "out": f"/nix/store/{name}"} for name in names}
+        return Output(status=0, stdout=json.dumps(found))
+
+    machine = FakeMachine((runs("nix"), answer))
+    names = [f"host-{number}" for number in range(3000)]
+    found = await evaluate(machine, "/f", hosts(*names), emit=Events())
+    assert (list(found.found), len(machine.ran)) == (names, 3)
+
+
+async def test_trouble_that_nix_ignores_is_neither_told_nor_taken_for_the_error() -> None:
+    ignored = b"error (ignored): SQLite database is busy\n"
+    fine = Says(stdout=b'{"a": {"drv": "/d", "out": "/o"}}', stderr=ignored + b"going on\n")
+    bad = Says(status=1, stderr=ignored + b"error: attribute 'x' missing\n" + ignored)
+    machine, events = FakeMachine((runs("nix"), [fine, bad])), Events()
+    assert set((await evaluate(machine, "/f", hosts("a"), emit=events)).found) == {"a"}
+    assert [event.text for event in events.of(OutputLine)] == ["going on"]
+    failed = (await evaluate(machine, "/f", hosts("a"), emit=events)).failed[host("a").name]
+    assert failed.said == ("error: attribute 'x' missing",)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "build_finished": "closures derivations seconds",
     "check_reported": "host check passed answer stage",
-    "evaluation_finished": "derivations seconds",
+    "evaluation_finished": "derivations recalled seconds",
     "finding_reported": "host severity kind message hint",
     "host_condemned": "host closure reason",
     "host_finished": "host result",
@@ -66,6 +66,7 @@ SAMPLES = {
     "phase": Phase.PUSH,
     "push_seconds": 2.5,
     "reason": "unhealthy",
+    "recalled": 1,
     "reboot": ("kernel",),
     "result": RESULT,
     "room_free": 100,

@@ -135,7 +135,7 @@ def test_plain_output_tells_why_a_host_went_back() -> None:
 def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
     stream = io.StringIO()
     plain = Plain(stream)
-    plain(events.EvaluationFinished(derivations={WEB: Derivation("/nix/store/x.drv")}, seconds=2))
+    plain(events.EvaluationFinished(derivations={WEB: Derivation("/nix/store/x.drv")}, recalled=0, seconds=2))
     plain(events.BuildFinished(closures={WEB: NEW}, derivations=2, seconds=70))
     for paths, reboot in ((2, ("kernel",)), (0, ())):
         plain(

@@ -1,0 +1,151 @@
+"""What decides how a flake evaluates, as one digest: the same digest, the same derivations.
+
+Pure evaluation sees nothing but the flake's files, what its lock file names, and Nix itself. Of a flake in git Nix
+takes the files that git tracks, as they are in the work tree, and tells it the commit; of one in a folder all files,
+and the newest of their times. (nix: src/libfetchers/git.cc and path.cc)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from fleet import nix
+from fleet.errors import CommandFailedError
+from fleet.source import lock
+from fleet.source.tree import folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fleet.machine import Command, Machine
+
+_SUBMODULE = "160000"
+"""git's mode of what is a repository of its own."""
+
+Facts = tuple[str, ...]
+"""What counts beside the files."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A flake, and the Nix that would evaluate it, at one moment."""
+
+    digest: str
+    """Names all that evaluation depends on."""
+    moment: str
+    """Changes with every write to a file, also with one that was taken back."""
+
+
+async def take(here: Machine, flake: str) -> Snapshot | None:
+    """The snapshot; nothing for a flake whose evaluation may change while its files do not.
+
+    That is one that is elsewhere, that has an input which is not locked or is a folder, or a submodule, and that of
+    a folder with a `.git` which Nix copies like everything else.
+    """
+    folder = folder_of(flake)
+    asked = dict(parse_qsl(flake.partition("?")[2], keep_blank_values=True))
+    if folder is None or not folder.is_dir() or asked.keys() - {"dir"}:
+        return None
+    version = await _said(here, nix.VERSION)
+    root = "" if flake.startswith("path:") else (await _said(here, nix.git_root(folder)) or "").rstrip("\n")
+    if version is None:
+        return None
+    lock_file = folder.resolve() / asked.get("dir", "") / "flake.lock"
+    if root:
+        return await _of_git(here, (flake, version), Path(root), lock_file)
+    return await asyncio.to_thread(_of_folder, (flake, version), folder.resolve(), lock_file)
+
+
+async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> Snapshot | None:
+    listed = await _said(here, nix.git_files(root, "--stage", "-v"))
+    if listed is None:
+        return None
+    commit = await _said(here, nix.git_head(root)) or ""  # none before the first commit
+    entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
+    if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
+        return None
+    names = sorted({name for _, _, name in entries})
+    # Beside the files the index and its flags: they decide whether Nix calls the tree dirty.
+    return await asyncio.to_thread(_digest, (*facts, commit, listed), root, names, lock_file)
+
+
+def _of_folder(facts: Facts, folder: Path, lock_file: Path) -> Snapshot | None:
+    # Without a git here that knows it, a repository is Nix's to read.
+    above = () if facts[0].startswith("path:") else folder.parents
+    if any((place / ".git").exists() for place in (folder, *above)):
+        return None
+    try:
+        names = ["", *sorted(_below(folder, ""))]
+        newest = max(int(os.lstat(folder / name).st_mtime) for name in names)
+    except OSError:  # it changes while we look
+        return None
+    return _digest((*facts, str(newest)), folder, names, lock_file)
+
+
+def _below(folder: Path, inside: str) -> Iterator[str]:
+    with os.scandir(folder / inside) as entries:
+        for entry in entries:
+            name = f"{inside}{entry.name}"
+            yield name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(folder, f"{name}/")
+
+
+def _digest(facts: Facts, root: Path, names: Iterable[str], lock_file: Path) -> Snapshot | None:
+    """Of the facts and of the files' names, kinds and contents; nothing where an input is open."""
+    content, moment = hashlib.blake2b(digest_size=20), hashlib.blake2b(digest_size=20)
+    for fact in (*nix.NIX, *facts):
+        content.update(f"{len(fact)} {fact}\n".encode(errors="surrogateescape"))
+    try:
+        for name in names:
+            kind, data = _file(root / name)
+            content.update(f"{kind} {name!r} {data}\n".encode())
+            if kind != "absent":
+                status = os.lstat(root / name)
+                moment.update(f"{status.st_ctime_ns} {status.st_ino}\n".encode())
+            if root / name == lock_file and not _is_settled(lock_file):
+                return None
+    except OSError:  # it changes while we look, or is not ours to read
+        return None
+    return Snapshot(content.hexdigest(), f"{content.hexdigest()} {moment.hexdigest()}")
+
+
+def _file(path: Path) -> tuple[str, str]:
+    """What kind of thing is there, as a NAR would have it, and what names its content."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return "absent", ""
+    if stat.S_ISLNK(mode):
+        return "link", repr(path.readlink())
+    if stat.S_ISDIR(mode):
+        return "folder", ""
+    if not stat.S_ISREG(mode):  # Nix cannot copy it either
+        raise OSError(f"{path} is neither file, folder nor link")
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "blake2b").hexdigest()
+    return ("program" if mode & stat.S_IXUSR else "file"), content
+
+
+def _is_settled(file: Path) -> bool:
+    try:
+        return lock.is_settled(json.loads(file.read_bytes()))
+    except (OSError, ValueError):
+        return False
+
+
+async def _said(here: Machine, command: Command) -> str | None:
+    """What the command printed; nothing if it failed or is not there."""
+    try:
+        output = await here.run(command)
+    except CommandFailedError:
+        return None
+    return output.stdout if output.status == 0 else None
