@@ -14,7 +14,7 @@ import asyncio
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncssh.encryption import GCMEncryption
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -92,11 +92,11 @@ class _Bulk:
 
     def _flush(self) -> None:
         channel = self._channel
-        connection = channel._conn
-        if 0 < channel._send_window < min(self._worth, channel._send_buf_len):
+        connection, waiting = channel._conn, channel._send_buf_len
+        if channel._send_window < min(self._worth, waiting):
             channel._pause_resume_writing()  # the window opens in small steps: wait until it is worth it
             _be_deaf(connection._transport, (self._worth - channel._send_window) * self._pace)
-        elif channel._send_buf and channel._send_window and connection is not None and _Sealer.fits(connection):
+        elif waiting and connection is not None and _Sealer.fits(connection):
             self._send()
             if channel._send_buf:
                 _be_deaf(connection._transport, self._worth * self._pace)
@@ -134,6 +134,16 @@ def _be_deaf(transport: asyncio.Transport | None, seconds: float) -> None:
         asyncio.get_running_loop().call_later(min(seconds, most), transport.resume_reading)
 
 
+class _Frame(NamedTuple):
+    """What is around so many bytes of data in a packet."""
+
+    data: int
+    packet: int
+    padding: int
+    length: bytes
+    head: bytes
+
+
 class _Sealer:
     """Makes packets for one connection with its keys of this moment."""
 
@@ -164,7 +174,7 @@ class _Sealer:
         if self._key != self._cipher._key:
             self._key = self._cipher._key
             self._aes = AESGCM(self._key)
-        self._fixed = self._cipher._iv[:4]
+        self._fixed = bytes(self._cipher._iv[:4])
         self._count = int.from_bytes(self._cipher._iv[4:], "big")
 
     def send(self, data: memoryview) -> None:
@@ -175,33 +185,41 @@ class _Sealer:
             self._room = memoryview(bytearray())  # it may be looked at once more
 
     def _sealed(self, data: memoryview) -> memoryview:
-        connection, block, largest = self._connection, self._connection._send_blocksize, self._largest
-        encrypt, fixed, count = self._aes.encrypt_into, self._fixed, self._count
-        total = len(data) + -(-len(data) // largest) * (_LENGTH.size + _HEAD.size + block + 4 + TAG)
+        """The data as packets, in the room that the next ones will be in too."""
+        connection, largest = self._connection, self._largest
+        total = len(data) + -(-len(data) // largest) * (
+            _LENGTH.size + _HEAD.size + connection._send_blocksize + 4 + TAG
+        )
         if len(self._room) < total:
             self._room = memoryview(bytearray(max(total, ROOM)))
-        sealed = self._room
-        chance = os.urandom(block + 4)
-        end = size = 0
+        room, count, end = self._room, self._count, 0
+        chance = os.urandom(connection._send_blocksize + 4)
+        frame = self._frame(min(len(data), largest))
         for start in range(0, len(data), largest):
             part = data[start : start + largest]
-            if size != len(part):
-                size = len(part)
-                padding = -(_HEAD.size + size) % block
-                padding += block if padding < 4 else 0
-                head, tail = _HEAD.pack(padding, DATA, self._channel, size), chance[:padding]
-                length = _LENGTH.pack(_HEAD.size + size + padding)
-                whole = 4 + _HEAD.size + size + padding + TAG
-            sealed[end : end + 4] = length
-            nonce = fixed + (count & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
-            encrypt(nonce, b"".join((head, part, tail)), length, sealed[end + 4 : end + whole])
-            end += whole
+            if len(part) != frame.data:
+                frame = self._frame(len(part))
+            after = end + _LENGTH.size + frame.packet + TAG
+            room[end : end + _LENGTH.size] = frame.length
+            packet = b"".join((frame.head, part, chance[: frame.padding]))
+            self._aes.encrypt_into(self._nonce(count), packet, frame.length, room[end + _LENGTH.size : after])
+            end = after
             count += 1
         connection._send_seq = (connection._send_seq + count - self._count) & 0xFFFFFFFF
         connection._rekey_bytes_sent += end
-        self._count = count & 0xFFFFFFFFFFFFFFFF
-        return sealed[:end]
+        self._count = count
+        return room[:end]
+
+    def _frame(self, size: int) -> _Frame:
+        block = self._connection._send_blocksize
+        padding = -(_HEAD.size + size) % block
+        padding += block if padding < 4 else 0
+        packet = _HEAD.size + size + padding
+        return _Frame(size, packet, padding, _LENGTH.pack(packet), _HEAD.pack(padding, DATA, self._channel, size))
+
+    def _nonce(self, count: int) -> bytes:
+        return self._fixed + (count & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")
 
     def end(self) -> None:
         """The connection's own packets go on where these ended."""
-        self._cipher._iv = self._fixed + self._count.to_bytes(8, "big")
+        self._cipher._iv = self._nonce(self._count)

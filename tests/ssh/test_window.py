@@ -141,7 +141,8 @@ async def test_a_channel_that_is_gone_opens_nothing() -> None:
 
 async def test_other_channels_of_the_connection_stay_asyncsshs(kinds: list[int]) -> None:
     async with process() as cat:
-        other: Any = (await cat.channel.get_connection().create_process("cat", encoding=None)).channel
+        connection: Any = cat.channel.get_connection()
+        other = (await connection.create_process("cat", encoding=None)).channel
         assert hear_window(cat.channel)
         kinds.clear()
         before = other._send_window
