@@ -75,6 +75,7 @@ class FakeMachine:
         self.name = HostName(name)
         self.table = list(table)
         self.ran: list[Command] = []
+        self.bridges: list[Bridge] = []
         self.is_lost = False
         self.listening: set[tuple[str, int]] = set()
         self.silent: set[tuple[str, int]] = set()
@@ -136,7 +137,9 @@ class FakeMachine:
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:  # noqa: ARG002
         """See `RemoteMachine.bridge`: a socket that nobody made."""
-        yield Bridge(Path("/run/fake/s"))
+        bridge = Bridge(Path("/run/fake/s"))
+        self.bridges.append(bridge)
+        yield bridge
 
     def stream(self, command: Command) -> contextlib.AbstractAsyncContextManager[Stream]:
         """See `RemoteMachine.stream`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -152,6 +154,75 @@ async def test_good_run(tmp_path: Path) -> None:
     assert [(plan.host, plan.action, plan.wave, plan.missing_bytes) for plan in plans] == [
         ("a", "switch", 1, 100), ("b", "switch", 1, 100),
     ]  # fmt: skip
+
+
+async def test_what_would_not_fit_is_refused_before_its_first_byte(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (asks("facts"), said(**FACTS | {"nix_free": 70 << 20})))
+    (world.closure / "big").write_bytes(b"")
+    os.truncate(world.closure / "big", 50 << 20)
+    assert await world.execute() == 1
+    (end,) = world.end.hosts
+    assert end.failure is not None
+    assert (end.failure.kind, "MiB on /nix, 70 MiB are free" in end.failure.message) == ("unfit", True)
+    assert (world.agreed, world.links[HostName("a")].bridges) == ([], [])
+
+
+async def test_plan_tells_what_the_push_takes(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", more="[rollout]\nbandwidth = '1kB/s'", verb="plan")
+    world.run = dataclasses.replace(world.run, speed_of={"a": 100.0, "b": 5000.0}.get)
+    assert await world.execute() == 0
+    for planned, speed in zip(world.events.of(HostPlanned), (100, 1000), strict=True):
+        assert planned.wire_bytes > 100
+        assert planned.push_seconds == pytest.approx(planned.wire_bytes / speed)
+        assert 32 << 20 < planned.room_needed < planned.room_free
+
+
+async def test_closure_that_was_found_bad_is_not_pushed_again(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (asks("facts"), said(**FACTS | {"quarantined": world.closure})))
+    assert await world.execute() == 1
+    (end,) = world.end.hosts
+    assert end.failure is not None
+    assert (end.failure.kind, world.links[HostName("a")].bridges) == ("quarantined", [])
+
+
+async def test_links_keep_to_what_the_file_allows(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", more="bandwidth = '50kB/s'\n[hosts.c]\nbandwidth = '1kB/s'\n[hosts.d]")
+    assert await world.execute() == 0
+    found = {name: link.bridges[0].pace for name, link in world.links.items()}
+    assert [pace.portion if pace else None for pace in found.values()] == [1024, 5000, 5000, 5000]
+    together = World(tmp_path / "2", "a", "b", more="[rollout]\nbandwidth = '50kB/s'")
+    assert await together.execute() == 0
+    first, second = (link.bridges[0].pace for link in together.links.values())
+    assert first is second is not None
+
+
+@pytest.mark.parametrize(("verb", "signs"), [("deploy", True), ("push", True), ("plan", False), ("rollback", False)])
+async def test_closures_are_signed_before_they_are_pushed(tmp_path: Path, verb: str, signs: bool) -> None:  # noqa: FBT001
+    secret = base64.b64encode(bytes(64)).decode()
+    (tmp_path / "key").write_text(f"home-1:{secret}")
+    world = World(tmp_path, "a", verb=verb, back_to="2" if verb == "rollback" else None)
+    world.run = dataclasses.replace(
+        world.run, inventory=world.inventory.model_copy(update={"signing_key": tmp_path / "key"})
+    )
+    world.on("a", (lambda command: "show-config" in str(command), said(store="auto")))
+    world.on("a", (lambda command: "readlink" in str(command), said()))
+    await world.execute()
+    signed = [command.argv[-1] for command in world.here.ran if "sign" in command.argv]
+    assert signed == ([str(world.closure)] if signs else [])
+    notes = [finding.kind for finding in world.events.of(FindingReported) if finding.kind == "signature"]
+    assert notes == ([] if verb == "rollback" else ["signature"])
+    assert secret not in "".join(map(str, world.events))
+
+
+async def test_key_that_cannot_be_read_is_exit_code_2_and_no_host_is_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.run = dataclasses.replace(
+        world.run, inventory=world.inventory.model_copy(update={"signing_key": tmp_path / "nowhere"})
+    )
+    assert await world.execute() == 2
+    assert world.links[HostName("a")].ran == []
 
 
 async def test_nothing_changes_before_everything_is_built(tmp_path: Path) -> None:
