@@ -10,6 +10,9 @@ let
   };
   # In hosts/keys.nix of the repository that this file is from.
   exampleKey = "AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V";
+  # Words of sshd_config(5): users, perhaps with a host, and patterns.
+  allowed = config.services.openssh.settings.AllowUsers or null;
+  matches = word: lib.hasPrefix cfg.user word || lib.any (sign: lib.hasInfix sign word) [ "*" "?" ];
   isExample = lib.hasInfix exampleKey;
 in
 {
@@ -60,6 +63,13 @@ in
       {
         assertion = cfg.user != "root";
         message = "services.fleet.base.user is root, who needs no such user: disable services.fleet.base";
+      }
+      {
+        assertion = allowed == null || lib.any matches allowed;
+        message = ''
+          services.openssh.settings.AllowUsers lets only ${toString allowed} log in, and ${cfg.user} is none of them: add
+          it, or nobody could deploy to this host any more.
+        '';
       }
       {
         assertion = config.security.sudo.enable || config.security.sudo-rs.enable;

@@ -31,6 +31,7 @@ let
     ++ [ "end" ]
   );
 
+  isActive = name: ask "is ${name} active?" "systemctl is-active --quiet ${lib.escapeShellArg name}";
   # Each in a shell of its own; the first that fails ends the script.
   ask = name: text: ''
     echo ${lib.escapeShellArg name}
@@ -142,15 +143,14 @@ in
     # It runs in the switch itself: after the profile was set, before the boot loader is written and before anything
     # stops. Whatever goes wrong here must not keep anybody from repairing the host.
     system.preSwitchChecks.fleet-guard = ''
-      ${cfg.program} guard "$1" "''${NIXOS_ACTION-}" <<'END' || echo "services.fleet.guard does not watch this switch"
+      ${cfg.program} guard "''${1-}" "''${NIXOS_ACTION-}" <<'END' || echo "services.fleet.guard does not watch this switch"
       ${order}END
     '';
 
     systemd.services.fleet-guard = lib.mkIf asks {
       description = "Ask whether this host does what it is for, at the end of a switch";
       script = lib.concatStrings (
-        map (name: ask "is ${name} active?" "systemctl is-active --quiet ${lib.escapeShellArg name}") cfg.units
-        ++ lib.mapAttrsToList (name: ask "check ${name}") cfg.checks
+        map isActive cfg.units ++ lib.mapAttrsToList (name: ask "check ${name}") cfg.checks
       );
       restartIfChanged = false;
       serviceConfig = {

@@ -74,6 +74,7 @@ def test_good_system_is_kept_when_the_window_is_over_and_rooted_before(guarded: 
     subject.sh("touch /run/mark")
     assert guarded.switch(good) == 0
     assert guarded.is_watched
+    assert subject.sh("systemd-analyze verify fleet-guard.service fleet-guard-boot.service 2>&1") == ""
     roots = subject.sh(f"readlink {ROOTS}/*-new {ROOTS}/*-old {ROOTS}/*-program").splitlines()
     assert roots == [good, subject.old, subject.program]
     assert subject.tell(subject.order(subject.closure(NEW)))["refused"] == ["locked"]
@@ -100,6 +101,13 @@ def test_bad_system_goes_back_with_nobody_there(
     assert subject.stands_on == (subject.old, subject.old, subject.old)
     assert (subject.body(), subject.is_active("steady")) == ("old", True)
     assert subject.quarantined(bad)
+
+
+def test_profile_of_which_a_specialisation_was_switched_to_goes_back_too(guarded: Guarded, subject: Subject) -> None:
+    parent, bad = subject.closure(NEW), guarded.system(FAILS)
+    subject.sh(f"nix-env -p {PROFILE} --set {parent}; {bad}/bin/switch-to-configuration switch", check=False)
+    assert guarded.end() == "reverted: broken.service has failed"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
 
 
 def test_switch_that_is_cut_short_goes_back(guarded: Guarded, subject: Subject) -> None:

@@ -341,8 +341,13 @@ def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
         test = import {ROOT}/tests/nixos/deploy.nix {{
           inherit lib;
           fleet = "fleet";
-          nixosModules.base = {ROOT}/modules/base.nix;
-          pkgs = {{ path = {tmp_path}; jq = "jq"; formats.toml = _: {{ generate = _: value: value; }}; }};
+          nixosModules = {{ base = {ROOT}/modules/base.nix; guard = {ROOT}/modules/guard.nix; }};
+          pkgs = {{
+            path = {tmp_path};
+            jq = "jq";
+            coreutils = "coreutils";
+            formats.toml = _: {{ generate = _: value: value; }};
+          }};
         }};
         nodes.target.system.build.toplevel = "/nix/store/x-system";
         controller = test.nodes.controller {{ inherit nodes; }};
@@ -358,5 +363,6 @@ def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
     compile(found["script"], "testScript", "exec")
     (tmp_path / "fleet.toml").write_text(tomli_w.dumps(found["toml"]))
     assert list(inventory.load(tmp_path / "fleet.toml").hosts) == ["target"]
-    assert all(f'deploy("{name}")' in found["script"] for name in found["variants"])
+    switches = set(re.findall(r"""(?:deploy|closure)\(["'](\w+)["']\)""", found["script"]))
+    assert switches == set(found["variants"])
     assert found["base"] == {"enable": True, "authorizedKeys": ["ssh-ed25519 AAAA me"]}

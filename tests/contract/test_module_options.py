@@ -130,6 +130,11 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
             both(of("base", BASE), "{ security.sudo.execWheelOnly = true; }"),
             "remove security.sudo.execWheelOnly",
         ),
+        (
+            "base",
+            both(of("base", BASE), '{ services.openssh.settings.AllowUsers = [ "root" "me@10.0.0.1" ]; }'),
+            "lets only root me@10.0.0.1 log in, and deploy is none of them",
+        ),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-d"; }'), "remove nix.gc.options"),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-vd"; }'), "remove nix.gc.options"),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "--delete-old"; }'), "services.fleet.gc.keep"),
@@ -201,6 +206,12 @@ def test_base_lets_its_user_in_and_up() -> None:
     sshd = config["services"]["openssh"]["extraConfig"].splitlines()
     assert sshd.index("MaxAuthTries 3") < sshd.index("Match User ops") < sshd.index("Match All")
     assert config["warnings"] == []
+
+
+@pytest.mark.parametrize("word", ["deploy", "deploy@10.0.0.*", "d*"])
+def test_base_takes_a_list_of_users_that_has_its_own(word: str) -> None:
+    listed = f'{{ services.openssh.settings.AllowUsers = [ "root" "{word}" ]; }}'
+    assert complaints(("base",), both(of("base", BASE), listed)) == []
 
 
 def test_base_minds_only_the_sudo_that_is_used() -> None:

@@ -1,5 +1,5 @@
-# On real NixOS: a deployment that is kept, one that fails its check and is rolled back, and one whose check passes
-# only where nobody can log in any more. `nix build .#checks.x86_64-linux.deploy`
+# On real NixOS: a deployment that is kept, one that fails its check and is rolled back, one whose check passes only
+# where nobody can log in any more, and a bad switch by hand that goes back by itself. `nix build .#checks.x86_64-linux.deploy`
 {
   fleet,
   lib,
@@ -50,11 +50,19 @@ in
       };
 
     target = {
-      imports = [ nixosModules.base ];
+      imports = [
+        nixosModules.base
+        nixosModules.guard
+      ];
 
       services.fleet.base = {
         enable = true;
         authorizedKeys = [ keys.snakeOilEd25519PublicKey ];
+      };
+
+      services.fleet.guard = {
+        enable = true;
+        window = "10s";
       };
 
       services.nginx = {
@@ -68,6 +76,10 @@ in
         silent.configuration = {
           imports = [ (page "4" 200) ];
           services.openssh.enable = lib.mkForce false;
+        };
+        crash.configuration.systemd.services.crash = {
+          wantedBy = [ "multi-user.target" ];
+          serviceConfig.ExecStart = "${pkgs.coreutils}/bin/false";
         };
       };
 
@@ -135,6 +147,12 @@ in
           assert running() == closure("good")
           assert code in (1, 4), host
           target.succeed("systemctl is-active sshd.service")
+
+      with subtest("a bad switch by hand goes back by itself"):
+          target.execute(f"{closure('crash')}/bin/switch-to-configuration test")
+          target.wait_until_succeeds("test ! -e /run/fleet/open", timeout=120)
+          assert "crash.service has failed" in target.succeed("cat /run/fleet/last/reason")
+          assert running() == closure("good")
 
       with subtest("what was kept is what boots"):
           target.shutdown()
