@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 ALWAYS = ("host", "action", "running → wanted", "push", "reboot")
 """Columns of a plan that are there even where they say nothing."""
 
+MANY_UNCHANGED = 30
+"""Unchanged hosts that are shown each by itself; more of them are in the totals alone."""
+
 
 def summary_lines(finished: RunFinished, *, is_terminal: bool = False, width: int | None = None) -> list[str]:
     """What became of each host, why the failed ones failed, and the totals last."""
     lines: list[str] = []
-    if finished.hosts:
-        rows = [_result_row(result) for result in finished.hosts]
+    if rows := _worth_a_row([_result_row(result) for result in finished.hosts]):
         headers: tuple[str, ...] = ("host", "outcome", "system", "time", "notes")
         if not any(row[-1] for row in rows):
             headers, rows = headers[:-1], [row[:-1] for row in rows]
@@ -37,6 +39,12 @@ def summary_lines(finished: RunFinished, *, is_terminal: bool = False, width: in
     if finished.hosts:
         lines += ["", totals(finished.hosts)]
     return lines[1:] if lines and not lines[0] else lines
+
+
+def _worth_a_row(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """All rows; without those of unchanged hosts about which there is nothing to say, if they are many."""
+    told = [row for row in rows if row[1] != Outcome.UNCHANGED.value or row[-1] not in ("", "-")]
+    return told if len(rows) - len(told) > MANY_UNCHANGED else rows
 
 
 def totals(results: Sequence[HostResult]) -> str:
@@ -68,9 +76,9 @@ def plan_lines(
 ) -> list[str]:
     """What a run would do to each host, in which order, and what was found on the way."""
     lines: list[str] = []
-    if planned:
+    if shown := _worth_a_row(list(map(_plan_row, planned))):
         headers = ("host", "action", "running → wanted", "push", "takes", "from caches", "room on /nix", "reboot")
-        columns = zip(headers, *map(_plan_row, planned), strict=True)
+        columns = zip(headers, *shown, strict=True)
         told = [column for column in columns if column[0] in ALWAYS or any(cell != "-" for cell in column[1:])]
         first, *rows = zip(*told, strict=True)
         lines += table(first, rows, is_terminal=is_terminal, width=width).splitlines()
@@ -78,7 +86,9 @@ def plan_lines(
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
     if findings:
         lines += ["", *(line for finding in findings for line in _finding_lines(finding))]
-    return [*lines, "", plan_totals(planned)] if planned else lines
+    if planned:
+        lines += [*([""] if lines else []), plan_totals(planned)]
+    return lines
 
 
 def plan_totals(planned: Sequence[HostPlanned]) -> str:

@@ -221,3 +221,33 @@ def test_patch_is_coloured_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -
     patch = ["@@ -1 +1 @@", "-old", "+new\x1b[31m", " same"]
     assert patch_lines(patch) == ["@@ -1 +1 @@", "-old", "+new", " same"]
     assert patch_lines(patch, is_terminal=True)[2] == "\x1b[32m+new\x1b[0m"
+
+
+def unchanged(count: int, **fields: object) -> list[HostResult]:
+    there = {"outcome": Outcome.UNCHANGED, "closure": system("x", "1"), "previous": system("x", "1"), **fields}
+    return [HostResult(host=HostName(f"host-{number}"), **there) for number in range(count)]  # type: ignore[arg-type]
+
+
+def planned_unchanged(count: int, **fields: object) -> list[HostPlanned]:
+    usual = {
+        "action": "unchanged", "closure": system("x", "1"), "running": system("x", "1"), "wave": 0,
+        "missing_paths": 0, "missing_bytes": 0, "substitute_paths": 0, "substitute_bytes": 0, "download_bytes": 0,
+        "wire_bytes": 0, "push_seconds": None, "room_needed": 0, "room_free": 0, "reboot": (), **fields,
+    }  # fmt: skip
+    return [HostPlanned(host=HostName(f"host-{number}"), **usual) for number in range(count)]  # type: ignore[arg-type]
+
+
+def test_few_unchanged_hosts_have_a_row_each() -> None:
+    assert [line.split()[0] for line in summary_lines(finished(*unchanged(2)))[1:3]] == ["host-0", "host-1"]
+    assert [line.split()[0] for line in plan_lines(planned_unchanged(2))[1:3]] == ["host-0", "host-1"]
+
+
+def test_many_unchanged_hosts_are_in_the_totals_alone() -> None:
+    many = unchanged(1000)
+    assert summary_lines(finished(*many)) == ["1000 unchanged"]
+    lines = summary_lines(finished(*many, kept("web-1"), *unchanged(1, notes=("look here",))))
+    assert [line.split()[:1] for line in lines] == [["host"], ["web-1"], ["host-0"], [], ["1"]]
+    assert lines[-1] == "1 kept, 1001 unchanged"
+    assert plan_lines(planned_unchanged(1000)) == ["1000 unchanged"]
+    pending = plan_lines([*planned_unchanged(1000), *planned_unchanged(1, reboot=("kernel",))])
+    assert (pending[1].split()[:2], pending[2:]) == (["host-0", "unchanged"], ["", "1001 unchanged"])
