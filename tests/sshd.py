@@ -184,10 +184,19 @@ class Network:
     port: int
     _pairs: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = field(default_factory=list)
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
+    _answers: asyncio.Event = field(default_factory=asyncio.Event)
 
     def silence(self) -> None:
         """Nothing comes through any more, and nobody is told."""
         self._flows.clear()
+
+    def hold_answers(self) -> None:
+        """What the server says does not come through, until it may."""
+        self._answers.clear()
+
+    def release_answers(self) -> None:
+        """What the server has said, and what it says, comes through."""
+        self._answers.set()
 
     def cut(self) -> None:
         """The connections are closed in an orderly way."""
@@ -206,10 +215,11 @@ async def network(to: int) -> AsyncIterator[Network]:
     """A network to this port of 127.0.0.1."""
     tasks: set[asyncio.Task[None]] = set()
 
-    async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *gates: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while block := await reader.read(1 << 16):
-                await between._flows.wait()
+                for gate in gates:
+                    await gate.wait()
                 writer.write(block)
                 await writer.drain()
         writer.close()
@@ -217,13 +227,16 @@ async def network(to: int) -> AsyncIterator[Network]:
     async def accept(near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         far_reader, far = await asyncio.open_connection("127.0.0.1", to)
         between._pairs.append((near, far))
-        for task in (asyncio.create_task(flow(near_reader, far)), asyncio.create_task(flow(far_reader, near))):
+        up = flow(near_reader, far, between._flows)
+        down = flow(far_reader, near, between._flows, between._answers)
+        for task in (asyncio.create_task(up), asyncio.create_task(down)):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     between = Network(server.sockets[0].getsockname()[1])
     between._flows.set()
+    between._answers.set()
     try:
         yield between
     finally:

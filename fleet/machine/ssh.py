@@ -18,6 +18,7 @@ from fleet.inventory import Sudo
 from fleet.machine import CHANNELS, Bridge, Command, Output
 from fleet.machine.lines import read_text
 from fleet.machine.pump import BLOCK, cancelled, join, keep, pump_down, pump_up
+from fleet.machine.session import Sessions, is_refused
 from fleet.machine.stream import SshStream
 from fleet.machine.translate import translated
 
@@ -58,8 +59,9 @@ class SshMachine:
         self.connection = connection
         self._password = password
         self._channels = asyncio.Semaphore(CHANNELS)
+        self._starter = Sessions(connection, lambda: self._sessions)
         self._sessions = 0
-        """Sessions that are open, or were asked for."""
+        """Sessions that are in use, or were asked for."""
         self._queue = asyncio.Lock()
         self._pumps: set[asyncio.Task[None]] = set()
 
@@ -101,6 +103,10 @@ class SshMachine:
             if elevate:
                 await self._pass_sudo(process)
             yield process
+        except UnreachableError as error:
+            if is_refused(process):
+                raise CommandFailedError(self.name, "the host runs no commands for us", ran=shlex.join(argv)) from error
+            raise
         finally:
             self._sessions -= 1
             # Not `async with process`: that waits for the far end, and sshd keeps a channel until its command ends.
@@ -123,8 +129,7 @@ class SshMachine:
     async def _ask(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
         self._sessions += 1
         try:
-            # ~/.ssh/config may ask for a terminal, which would mix stderr into stdout.
-            return await self.connection.create_process(line, encoding=None, request_pty=False, x11_forwarding=False)
+            return await self._starter.start(line)
         except BaseException:
             self._sessions -= 1
             raise
@@ -218,6 +223,7 @@ class SshMachine:
     async def close(self) -> None:
         """The connection and everything that went through it have ended."""
         await cancelled(self._pumps)
+        await self._starter.close()
         self.connection.close()  # this does not wait for the far end, nor for bytes that are still to be sent
         await self.connection.wait_closed()
 
