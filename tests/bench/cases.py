@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import push, revert, start
+from tests.bench import idle, push, revert, start, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,5 +28,7 @@ CASES: Mapping[str, Case] = {
     "start": Case("start-up of the command line, beside import click", start.measure),
     "revert": Case("from a failing verdict to the proven old system, beside its own switch", revert.measure),
     "cold": Case("push of 300 MB in 150 paths to 1, 4 and 8 hosts", push.cold),
+    "deploy": Case("whole deployments to 3 and 8 hosts, beside nix-copy-closure and a switch by hand", whole.measure),
+    "noop": Case("deployments with nothing to do, to 100 lab hosts and 1,000 simulated ones", idle.measure),
     "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),
 }

@@ -60,12 +60,13 @@ def build(folder: Path, bin_folder: Path, *, count: int, size: int, new: int = 0
             file.write_bytes(os.urandom(size))
     expression = EXPRESSION.format(bin=bin_folder, data=folder, count=count, new=new)
     argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression]
-    top = _ask(*argv)[0]
-    paths = tuple(_ask("nix-store", "--query", "--requisites", top))
-    return Closure(top, paths, sum(map(int, _ask("nix-store", "--query", "--size", *paths))))
+    top = ask(*argv)[0]
+    paths = tuple(ask("nix-store", "--query", "--requisites", top))
+    return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
 
 
-def _ask(*argv: str) -> list[str]:
+def ask(*argv: str) -> list[str]:
+    """The words that the command prints. Raises `SystemExit` when it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{argv[0]} failed:\n{done.stderr[-2000:]}")

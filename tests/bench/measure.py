@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.bench.tree import Watch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -22,7 +24,7 @@ class Taken:
     cpu: float = 0.0
     """Seconds of this machine's processors, children included and the hosts not."""
     memory: int = 0
-    """Bytes at the peak, summed over commands that ran at once."""
+    """Bytes at the peak, summed over the commands that ran at once and all that they started."""
 
 
 def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Taken:
@@ -35,18 +37,19 @@ def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None)
         )
         for argv in commands
     ]
-    cpu, memory = 0.0, 0
-    for process in processes:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        process.stderr.close()
-        if process.returncode:
-            raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said.decode()[-2000:]}")
-        cpu += usage.ru_utime + usage.ru_stime
-        memory += usage.ru_maxrss << 10
-    return Taken(time.perf_counter() - started, cpu, memory)
+    cpu = 0.0
+    with Watch(process.pid for process in processes) as watch:
+        for process in processes:
+            assert process.stderr is not None
+            said = process.stderr.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            process.stderr.close()
+            if process.returncode:
+                raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said.decode()[-2000:]}")
+            cpu += usage.ru_utime + usage.ru_stime
+        wall = time.perf_counter() - started
+    return Taken(wall, cpu, watch.peak)
 
 
 def median(taken: Sequence[Taken]) -> Taken:

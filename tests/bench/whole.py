@@ -1,0 +1,131 @@
+"""Whole deployments: one system to three and to eight hosts, from the push to the host that keeps it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tomli_w
+
+from tests.bench.closures import Closure, ask
+from tests.bench.hosts import Hosts
+from tests.bench.measure import Taken, median, run
+from tests.bench.peers import Commands, each, peers
+from tests.bench.push import FLEET
+from tests.bench.report import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.bench.bench import Bench
+
+COUNTS = (3, 8)
+PROFILE = "/nix/var/nix/profiles/system"
+BY_HAND = (
+    "nix-copy-closure --to {host} {closure} && ssh $NIX_SSHOPTS {host} "
+    f"'nix-env -p {PROFILE} --set {{closure}} && {{closure}}/bin/switch-to-configuration switch'"
+)
+"""What people do without a deployer: nothing is proven, and nothing comes back."""
+SYSTEM = """{{ busybox }}: {{
+  version = "{version}";
+  services.web.http = {{ port = 8080; body = "version {version}"; }};
+  services.steady.exec = "${{busybox}} sleep inf";
+}}
+"""
+
+
+def measure(bench: Bench) -> list[Row]:
+    """`fleet` as people run it, and without its five seconds of looking on, beside a deployment by hand."""
+    lab = bench.lab(*(f"whole-{number}" for number in range(max(COUNTS))))
+    old, new = (_built(bench, version) for version in ("old", "new"))
+    rows = []
+    for count in COUNTS:
+        hosts = Hosts.of(lab, [f"whole-{number}" for number in range(count)], bench.folder / f"whole-{count}")
+        (hosts.folder / "hasty").mkdir()
+        _write_hasty(Path(hosts.inventory), hosts.folder / "hasty" / "fleet.toml")
+        rows += _compare(f"deployment, {count} hosts", hosts, old, new, bench.runs)
+    return rows
+
+
+def tools() -> dict[str, Commands]:
+    """The commands that deploy a closure to hosts, with those of `PEERS`."""
+
+    def fleet(inventory: str) -> Commands:
+        words = ("deploy", "--all", "--yes", "--json", "-f")
+        return lambda hosts, top: [[FLEET, *words, str(hosts.folder / inventory), "--closure", top]]
+
+    return {
+        "fleet": fleet("fleet.toml"),
+        "fleet, settle 0s": fleet("hasty/fleet.toml"),
+        "nix-copy-closure and switch": each("sh", "-c", BY_HAND),
+        **peers(),
+    }
+
+
+def _compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> list[Row]:
+    """All tools in turn, each from the old system to the new one; the first round only warms up."""
+    chosen = tools()
+    taken: dict[str, list[Taken]] = {name: [] for name in chosen}
+    _put(hosts, old)
+    for number in range(runs + 1):
+        for name, commands in chosen.items():
+            one = run(commands(hosts, new.top), hosts.environment)
+            _require(hosts, new)
+            _put(hosts, old)
+            hosts.forget(new, old)
+            print(f"  {case}: {name}: {one.wall:.2f} s, {one.cpu:.2f} s of CPU", file=sys.stderr, flush=True)
+            taken[name] += [one] if number else []
+    missing = sum(map(int, ask("nix-store", "--query", "--size", *set(new.paths) - set(old.paths))))
+    return [Row(case, name, median(all_of), runs, len(hosts.names), missing) for name, all_of in taken.items()]
+
+
+def _built(bench: Bench, version: str) -> Closure:
+    lab = bench.lab("whole-0")
+    lab.write_host("whole-0", SYSTEM.format(version=version))
+    attribute = "nixosConfigurations.whole-0.config.system.build.toplevel"
+    nix = ("nix", "--extra-experimental-features", "nix-command flakes", "build", "--json", "--no-link")
+    (built,) = json.loads(" ".join(ask(*nix, f"path:{lab.folder.path}#{attribute}")))
+    top = built["outputs"]["out"]
+    paths = tuple(ask("nix-store", "--query", "--requisites", top))
+    return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
+
+
+def _write_hasty(inventory: Path, copy: Path) -> None:
+    document = tomllib.loads(inventory.read_text())
+    document["defaults"]["settle"] = "0s"
+    copy.write_text(tomli_w.dumps(document))
+
+
+def _put(hosts: Hosts, closure: Closure) -> None:
+    """Every host runs, keeps and boots the closure, without anybody's help."""
+    export = subprocess.run(["nix-store", "--export", *closure.paths], check=True, capture_output=True).stdout
+    switch = f'cat | nix-store --import >/dev/null && nix-env -p {PROFILE} --set "$1" && '
+    script = switch + '"$1"/bin/switch-to-configuration switch 2>/dev/null'
+
+    def put(name: str) -> None:
+        container = hosts.lab.host(name).container.name
+        argv = ["docker", "exec", "-i", container, "sh", "-c", script, "sh", closure.top]
+        subprocess.run(argv, input=export, check=True, stdout=subprocess.DEVNULL)
+
+    _everywhere(hosts.names, put)
+
+
+def _require(hosts: Hosts, closure: Closure) -> None:
+    """Raises `SystemExit` unless every host runs and keeps the closure: a tool that only says so would win."""
+
+    def look(name: str) -> None:
+        stands = hosts.lab.host(name).exec("readlink", "-f", "/run/current-system", PROFILE).stdout.split()
+        if stands != [closure.top] * 2:
+            raise SystemExit(f"{name} does not stand on {closure.top}, but on {stands}")
+
+    _everywhere(hosts.names, look)
+
+
+def _everywhere(names: Sequence[str], act: Callable[[str], None]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(act, names))
