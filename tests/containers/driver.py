@@ -41,6 +41,11 @@ def web(version: str, *, status: int = 200, more: str = "") -> str:
 
 WEB = {"name": "web", "http": "http://127.0.0.1:8080/", "within": "3s", "interval": "200ms"}
 
+BUSY = "/run/busy"
+"""While the host has this file, the new system is not proven and not condemned, by GATE, or is not through, by SLOW."""
+GATE = {"name": "gate", "command": f"test ! -e {BUSY}", "within": "50s", "interval": "100ms"}
+SLOW = f'switchScript = "while test -e {BUSY}; do sleep 0.05; done";'
+
 
 def wait_until(is_so: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """What `is_so` gave when it was first true."""
@@ -227,6 +232,25 @@ class Stage:
         run = self.fleet(*arguments, "--json")
         assert code is None or run.code == code, run.stderr
         return json.loads(run.stdout)
+
+    def settle(self, name: str) -> LabHost:
+        """The host is up and idle, and runs some healthy version."""
+        host = self.host(name)
+        host.power_on()
+        host.exec("rm", "-f", BUSY)
+        wait_until(lambda: not is_open(host), "no transaction is open")
+        self.toml({name: {"checks": [WEB]}})
+        if not answer(host).startswith("version"):
+            self.write(name, web(new_version()))
+            assert self.deploy(name).code == 0
+        return host
+
+    def begin(self, name: str, *, more: str = "", confirm: float) -> Run:
+        """A deployment whose proof does not end while the host is busy; `confirm` is its `confirm_timeout`."""
+        self.toml({name: {"checks": [WEB, GATE]}}, confirm_timeout=f"{confirm:g}s")
+        self.write(name, web(new_version(), more=more))
+        self.host(name).exec("touch", BUSY)
+        return self.start("deploy", "--json", "--yes", name)
 
     def close(self) -> None:
         """Nothing that this test started is left."""

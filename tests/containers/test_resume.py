@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.driver import (
-    WEB,
+    BUSY,
+    SLOW,
     Run,
     Stage,
     answer,
@@ -23,13 +24,8 @@ from tests.containers.driver import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fleet.lab import Lab, LabHost
     from tests.containers.conftest import MakeLab
-
-BUSY = "/run/busy"
-GATE = {"name": "gate", "command": f"test ! -e {BUSY}", "within": "50s", "interval": "100ms"}
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +34,14 @@ def lab(make_lab: MakeLab) -> Lab:
 
 
 @pytest.fixture
-def lost(stage: Stage) -> Iterator[LabHost]:
+def lost(stage: Stage) -> LabHost:
     """A host that runs some healthy version."""
-    host = stage.host("lost")
-    wait_until(lambda: not is_open(host), "no transaction is open")
-    host.exec("rm", "-f", BUSY)
-    stage.toml({"lost": {"checks": [WEB]}})
-    stage.write("lost", web(new_version()))
-    assert stage.deploy("lost").code == 0
-    yield host
-    host.exec("rm", "-f", BUSY)
+    return stage.settle("lost")
 
 
-def killed_while(stage: Stage, host: LabHost, phase: str, *, confirm: str = "30s", more: str = "") -> Run:
+def killed_while(stage: Stage, host: LabHost, phase: str, *, confirm: float = 30, more: str = "") -> Run:
     """A deployment whose controller died in this phase."""
-    stage.toml({"lost": {"checks": [WEB, GATE]}}, confirm_timeout=confirm)
-    stage.write("lost", web(new_version(), more=more))
-    host.exec("touch", BUSY)
-    run = stage.start("deploy", "--json", "lost")
+    run = stage.begin("lost", confirm=confirm, more=more)
     run.wait_for("phase_started", phase=phase)
     if phase == "switch":
         wait_until(lambda: is_open(host), "the switch has begun")
@@ -77,8 +63,7 @@ def test_run_that_was_lost_while_proving_is_taken_up_and_kept(stage: Stage, lost
 
 
 def test_run_that_was_lost_while_switching_is_followed(stage: Stage, lost: LabHost) -> None:
-    slow = f'switchScript = "while test -e {BUSY}; do sleep 0.05; done";'
-    killed_while(stage, lost, "switch", more=slow)
+    killed_while(stage, lost, "switch", more=SLOW)
     resumed = stage.start("resume", "--json")
     resumed.wait_for("run_started", verb="resume")
     lost.exec("rm", BUSY)
@@ -88,7 +73,7 @@ def test_run_that_was_lost_while_switching_is_followed(stage: Stage, lost: LabHo
 
 def test_host_that_went_back_before_the_run_was_taken_up_says_so(stage: Stage, lost: LabHost) -> None:
     old = running(lost)
-    killed_while(stage, lost, "prove", confirm="1s")
+    killed_while(stage, lost, "prove", confirm=1)
     wait_until(lambda: not is_open(lost), "it has gone back")
     resumed = stage.fleet("resume", "--json")
     assert (resumed.code, resumed.outcomes) == (1, {"lost": "rolled_back"})
@@ -110,10 +95,7 @@ def test_host_that_cannot_be_reached_stays_in_doubt_and_the_run_open(stage: Stag
 
 
 def test_run_that_is_under_way_is_not_taken_up(stage: Stage, lost: LabHost) -> None:
-    stage.toml({"lost": {"checks": [WEB, GATE]}})
-    stage.write("lost", web(new_version()))
-    lost.exec("touch", BUSY)
-    run = stage.start("deploy", "--json", "lost")
+    run = stage.begin("lost", confirm=30)
     run.wait_for("phase_started", phase="prove")
     refused = stage.fleet("resume")
     assert refused.code == 2

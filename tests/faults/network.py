@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.lab import faults
+from tests.containers.driver import wait_until
 from tests.faults.controller import IN_DOUBT
 from tests.faults.scene import CONFIRM
 from tests.faults.table import FAILED, GONE_BACK, KEPT, NEW, OLD, Fault, Row
@@ -52,6 +53,13 @@ def lose_new_connections(scene: Scene) -> None:
 
 def cut_power(scene: Scene) -> None:
     scene.host.power_off()
+    scene.host.power_on()
+
+
+def reboot(scene: Scene) -> None:
+    """Somebody reboots the host: units are stopped in good order, sshd last of all."""
+    scene.host.exec("systemctl", "--no-block", "reboot")
+    wait_until(lambda: not scene.host.is_on, f"{scene.name} goes down")
     scene.host.power_on()
 
 
@@ -129,6 +137,17 @@ FAULTS = (
             "switching": Row(outcome="rolled_back", code=1, on=OLD, or_else=FAILED),  # it may not have recorded it yet
             "switched": REBOOTED,
             "reverting": Row(outcome="rolled_back", code=1, on=OLD),
+        },
+    ),
+    Fault(
+        name="host rebooted",
+        strike=reboot,
+        rows={
+            "switched": REBOOTED,
+            "switching": GONE_BACK,  # its unit is ended first, and then the host: it may find either reason
+            "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
+            "reverting": GONE_BACK,
+            "push": Row(outcome="kept", code=0, on=NEW, or_else=FAILED),
         },
     ),
     Fault(name="host asleep past the deadline", strike=freeze_past_the_deadline, rows={"switched": WOKEN}),
