@@ -1,6 +1,7 @@
 /* One host's switch as a transaction (design.md 5), for the model checker Spin.
  *
- * Systems are numbers: 0 is what the host ran first, N is what run N brings, PERSONS is what a person puts there.
+ * Systems are numbers: 0 is what the host ran first, N is what run N brings, PERSONS is what a person puts there, who
+ * may also be faster than run N and bring N.
  * Time is not modelled: a deadline may pass at any moment, a proof may end either way, and a controller may fall silent
  * after any step (killed, asleep or cut off: the host cannot tell them apart). Any step of the keeper can be its last.
  * Faults are bounded in number, so every behaviour ends, and "eventually" is what holds where nothing can happen any more.
@@ -15,6 +16,7 @@
  *   NO_SETTLING        a run begins without settling what a reboot left open
  *   NO_RECHECK         the keeper acts on what was read before its transaction was renamed into place
  *   NO_REREAD          a reopened transaction takes back only the activation that it remembers
+ *   NO_STARTED         what a person brings before the switch has started is taken for ours, if it is what we bring
  *   NO_VERIFYING       the boot loader's exit status is believed
  *   NO_SYNC            a revert is not synced
  */
@@ -47,19 +49,26 @@ bool record_commits;                    /* its state: committing, or switching *
 byte open = NONE;                       /* the run */
 mtype state = switching, word = silence, activation = idle;
 byte word_run = NONE;
-bool started;
+bool started, rebooted;
 byte old[3], old_profile[3], old_boot[3];       /* read before the transaction is renamed into place */
 bool unit, alive, dies;                 /* the keeper: PID 1 holds its unit; it runs; its next step does not come */
 
 /* --- what only the properties know --- */
 bool proven[3];                         /* its controller saw it healthy, and left `confirm` for it */
 bool goes_back, is_open[3], opened, needs_human;
+byte brought = NONE;                    /* the run whose system a person brought before its switch had started */
 byte kills = KILLS, cuts = CUTS, failures = FAILURES, people = 1;
 
-#define is_good(system)         (system == 0 || system == PERSONS || proven[system])
+#define is_good(system)         (system == 0 || system == PERSONS || proven[system] || system == brought)
 #define somebody_else_came      (people == 0)
 #define boots_as_before         (profile == old_profile[it] && boot == old_boot[it])
-#define ours                    ((running == old[it] || running == it) && (profile == old_profile[it] || profile == it))
+#ifdef NO_STARTED
+#define touched                 true
+#else
+#define touched                 (started || (record == it && record_commits))
+#endif
+#define accounted(system, was)  (system == was || (touched && system == it) || (rebooted && system == old_boot[it]))
+#define ours                    (accounted(running, old[it]) && accounted(profile, old_profile[it]))
 #ifdef NO_REREAD
 #define REREAD true
 #else
@@ -81,8 +90,8 @@ inline power_cut()
 	assert(is_good(boot));
 	if :: open != NONE && record != open -> is_open[open] = false :: else fi;       /* it had done nothing yet */
 	running = boot;
-	open = NONE; state = switching; word = silence; word_run = NONE; started = false; activation = idle;
-	unit = false; dies = alive; goes_back = false
+	open = NONE; state = switching; word = silence; word_run = NONE; started = false; rebooted = false;
+	activation = idle; unit = false; dies = alive; goes_back = false
 }
 
 active proctype Faults()
@@ -93,6 +102,8 @@ end:	do
 	:: atomic { cuts > 0 -> power_cut() }
 	:: atomic { people > 0 && activation != pending -> people--;      /* the switch lock is theirs */
 		running = PERSONS; profile = PERSONS; profile_disk = PERSONS; boot = PERSONS; boot_disk = PERSONS }
+	:: atomic { people > 0 && open != NONE && state == switching && !started -> people--; brought = open;
+		running = open; profile = open; profile_disk = open; boot = open; boot_disk = open }
 	:: true -> break                                /* no more of them */
 	od
 }
@@ -112,7 +123,7 @@ end:	do
 inline contact()
 {
 	if
-	:: open == NONE && record != NONE -> open = record; unit = true;
+	:: open == NONE && record != NONE -> open = record; unit = true; rebooted = true;
 		if
 		:: record_commits && running == record -> state = committing
 		:: else -> state = reverting
@@ -151,17 +162,17 @@ end:	do
 		do
 		:: atomic { state == switching -> next = reverting };
 			if
-#ifndef NO_RECHECK
-			:: atomic { !started && (running != old[it] || profile != old_profile[it]) -> next = superseded; goto leave }
-			:: atomic { started || (running == old[it] && profile == old_profile[it]) -> record = it; record_commits = false }
-#else
 			:: atomic { record = it; record_commits = false }
-#endif
 			:: atomic { fails; goto leave }
 			fi;
 			if
 			:: atomic { !started -> goto leave }                    /* late, or abandoned */
+#ifndef NO_RECHECK
+			:: atomic { !started && !ours -> next = superseded; goto leave }
+			:: atomic { !started && ours -> started = true };
+#else
 			:: atomic { !started -> started = true };
+#endif
 				if
 				:: atomic { !ours -> next = superseded; goto leave }
 				:: atomic { ours -> activation = pending }
@@ -241,7 +252,7 @@ leave:			atomic {
 				if
 				:: next == committed -> assert(somebody_else_came ||
 					(running == it && profile_disk == it && boot_disk == it))
-				:: next == reverted -> assert(somebody_else_came ||
+				:: next == reverted -> assert(brought != it); assert(somebody_else_came ||
 					(running == old[it] && profile_disk == old_profile[it] && boot_disk == old_boot[it]))
 				:: next == superseded -> assert(somebody_else_came || !started)
 				:: next == stuck -> assert(failures < FAILURES); needs_human = true
@@ -252,7 +263,7 @@ leave:			atomic {
 		:: atomic { state == committed || state == reverted || state == stuck || state == superseded -> break }
 		od;
 		atomic { record = NONE; record_commits = false; is_open[it] = false };
-		atomic { open = NONE; word = silence; word_run = NONE; state = switching; started = false; activation = idle;
+		atomic { open = NONE; word = silence; word_run = NONE; state = switching; started = false; rebooted = false; activation = idle;
 			unit = false; alive = false; goes_back = false; old[it] = 0; old_profile[it] = 0; old_boot[it] = 0;
 			it = NONE; goto end }
 		} unless { dies };
