@@ -26,6 +26,7 @@ from fleet.lab import Lab, faults
 from tests.containers.driver import Stage
 from tests.faults.controller import ROOTS_OF_THE_DEAD, interrupt_once, kill_keeper_again_and_again
 from tests.faults.disks import full, own_disk
+from tests.faults.network import reboot
 from tests.faults.scene import Scene, build, reset, standing, system
 from tests.faults.table import strike_nothing
 
@@ -92,10 +93,13 @@ STRIKES: dict[str, Callable[[Scene], None]] = {
     "network cut": cut_for_a_while,
     "new connections refused": refuse_new,
     "power cut": cut_power,
+    "host rebooted": reboot,
     "host frozen": freeze,
     "/nix full": full("/nix"),
     "/boot full": full("/boot"),
 }
+TIDY = ("nothing", "Ctrl-C", "Ctrl-C twice", "keeper killed")
+"""Strikes after which the run itself takes its roots away again: it lives, and reaches the host."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ def play(drawn: Round, scene: Scene) -> str:
     promise(drawn, scene, outcome, stands)
     said = (status_now["running"], status_now["profile"], status_now["boot_default"])
     assert said == standing(scene.host), f"fleet status says {said}"
-    left = [what for what in scene.left_behind() if not re.fullmatch(ROOTS_OF_THE_DEAD, what)]
+    mine = run.events[0]["run"] if run.events and drawn.strike in TIDY else "none"
+    left = [what for what in scene.left_behind() if what.startswith(mine) or not re.fullmatch(ROOTS_OF_THE_DEAD, what)]
     assert not left, f"left behind: {left}"
     return f"{outcome}, {stands[0]}"
 
