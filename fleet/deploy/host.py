@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fleet.checks import Answer
 from fleet.deploy import result
 from fleet.deploy.bundle import write_bundle
-from fleet.errors import HostError, UnreachableError
+from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram, Order, ask
 from fleet.model import Goal, HostResult, Outcome, Phase
@@ -54,6 +54,8 @@ class HostRun:
         """What kept the host from answering while it was followed, if anything did."""
         self._lost: HostError | None = None
         """Why it is not known whether the host has begun."""
+        self._on_record = False
+        """Whether the host is known to have had the run on its disk."""
         self._run = run
         self._plan = plan
         self._link = link
@@ -72,7 +74,7 @@ class HostRun:
 
         `heard` says whether the host is known to have begun, and not only to have been asked.
         """
-        self.begun = begun
+        self.begun, self._on_record = begun, heard
         if not heard:
             self._lost = UnreachableError(self._plan.host.name, "the controller was lost before the switch began")
         return await self._ended(
@@ -218,7 +220,16 @@ class HostRun:
             case "stuck":
                 ended = result.stuck(plan, end, await self._evidence(end, verdict, said))
                 return result.with_bundle(ended, await self._bundle(end, said))
-        return result.replaced(plan, self._run.id)
+        return await self._forgotten()
+
+    async def _forgotten(self) -> HostResult:
+        """The host knows nothing of the run: a later one came, or it went down before this one was on its disk."""
+        facts = await preflight.preflight(self._link, self._plan.host)
+        is_later = any(there is not None and there.run > self._run.id for there in (facts.transaction, facts.last))
+        if is_later or self._on_record or self.has_switched or facts.running != self._plan.facts.running:
+            return result.replaced(self._plan, self._run.id)
+        self.begun = False
+        raise CommandFailedError(self._plan.host.name, "it went down before the switch began; nothing was changed")
 
     async def _bundle(self, end: View, said: list[str]) -> Path | None:
         return await write_bundle(self._run, self._link, self._plan, since=end.since, said=said, asked=self._asked)

@@ -91,6 +91,15 @@ def test_second_run_is_refused_and_told_who_where_which_and_since(subject: Subje
     subject.abandon(run)
 
 
+def test_roots_of_an_open_run_are_not_given_up(subject: Subject) -> None:
+    new, run = subject.closure(NEW), run_id()
+    subject.call("root", run, new, subject.program)
+    subject.switched(new, run=run)
+    assert answers.one(answers.parse(subject.sh(f"{subject.program} unroot {run}")), "refused") == "locked"
+    assert subject.sh(f"readlink {ROOTS}/{run}-new") == new
+    subject.abandon(run)
+
+
 def test_run_that_is_begun_twice_switches_once(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     with ThreadPoolExecutor(4) as pool:
@@ -166,6 +175,23 @@ def test_there_is_no_moment_without_roots(subject: Subject) -> None:
         watching = pool.submit(subject.sh, watch)
         subject.confirm(subject.switched(new))
         assert watching.result() == ""
+
+
+def test_run_that_lost_the_host_before_it_was_on_record_leaves_nothing(subject: Subject) -> None:
+    """Its keeper did not come to do anything."""
+    run, new = run_id(), subject.closure(NEW)
+    subject.call("root", run, new, subject.program)
+    mute = "printf '#!/bin/sh\nexit 1\n' >/run/mute/systemd-run; chmod 755 /run/mute/systemd-run"
+    subject.sh(f"mkdir /run/mute; {mute}")
+    begin = '(printf %s "$1" | PATH=/run/mute:$PATH "$2" begin >/dev/null 2>&1 &)'
+    subject.sh(begin, subject.order(new, run=run), subject.program)
+    until(lambda: subject.succeeds(f"test -e {OPEN}"), what="a transaction")
+    subject.sh(f"mkdir {RECORD}/.open")  # as half a copy
+    subject.host.power_off()
+    subject.host.power_on()
+    assert subject.show(run).state == "unknown"
+    assert subject.leftovers() == ""
+    assert subject.stands_on == (subject.old,) * 3
 
 
 def test_run_that_cannot_write_its_record_switches_nothing(subject: Subject) -> None:

@@ -91,6 +91,23 @@ def test_lock_that_another_switch_holds_during_the_commit_is_waited_for(subject:
     assert subject.stands_on == (new,) * 3
 
 
+def test_commit_that_lost_power_when_the_new_system_was_the_default_is_finished(subject: Subject) -> None:
+    script = (
+        "printf 'title new\noptions init=%s/init\n' $(readlink -f /nix/var/nix/profiles/system)"
+        " >/boot/loader/entries/late.conf; printf 'default late.conf\n' >/boot/loader/loader.conf; sync;"
+        " test ! -e /run/hold || /usr/bin/sleep 600"
+    )
+    new = subject.closure(NEW + f"bootLoaderScript = ''{script}'';")
+    run = subject.switched(new)
+    subject.sh("touch /run/hold")
+    assert subject.word(run, "confirm").accepted
+    until(lambda: subject.boots == new, what="the boot default")
+    subject.host.power_off()
+    subject.host.power_on()
+    assert subject.follow(run, "committed").rebooted
+    assert subject.stands_on == (new,) * 3
+
+
 def test_keeper_that_dies_between_profile_and_boot_entry_still_takes_its_generation_back(subject: Subject) -> None:
     """What the first keeper did is known to the second."""
     before = subject.generations

@@ -48,6 +48,20 @@ def test_repair_that_is_under_way_when_the_word_comes_stays(subject: Subject, re
     assert subject.boots == subject.old
 
 
+def test_way_back_from_a_commit_that_failed_waits_for_whoever_repairs(subject: Subject, repair: str) -> None:
+    new = subject.closure(NEW + "bootLoaderScript = ''/usr/bin/sleep 600'';")
+    run = subject.switched(new)
+    assert subject.word(run, "confirm").accepted
+    until(lambda: subject.profile == new, what="the commit has begun")
+    subject.sh(f"systemctl stop fleet-keep-{run}; printf 'reverting\n' >{OPEN}/state")  # as if it died right after
+    repairing(subject, repair)
+    subject.call("facts")  # starts it again
+    until(lambda: subject.succeeds(f"pgrep -P {subject.keeper(run)} -x sleep"), what="the way back waits")
+    subject.sh(f"touch {GATE}")
+    subject.follow(run, "superseded")
+    assert (subject.running, subject.profile) == (repair, new)
+
+
 def test_order_that_was_cut_short_opens_nothing(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     assert subject.tell(order.removesuffix("end\n"))["refused"] == ["usage"]

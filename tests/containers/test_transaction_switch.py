@@ -110,6 +110,16 @@ def test_lock_that_another_switch_holds_for_a_while_is_waited_for(subject: Subje
     subject.abandon(run)
 
 
+def test_abandoned_while_it_waits_for_the_lock_it_never_starts(subject: Subject) -> None:
+    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
+    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    run = subject.begin(subject.closure(NEW))
+    assert subject.word(run, "abandon silent bye").accepted
+    subject.sh("systemctl stop holder")
+    assert subject.follow(run, "reverted").reason == "bye"
+    assert not subject.succeeds("test -e /run/fleet/last/started")
+
+
 def test_lock_of_another_file_is_not_taken_for_it(subject: Subject) -> None:
     subject.sh(f"mkdir -p /run/nixos; touch {LOCK}; systemd-run -q --unit=holder flock /run/holder /usr/bin/sleep inf")
     until(lambda: not subject.succeeds("flock -n /run/holder true"), what="a held lock")

@@ -232,6 +232,16 @@ async def test_host_that_began_and_has_forgotten_it_was_changed() -> None:
 
 
 @in_no_time
+async def test_host_that_went_down_before_the_run_was_on_its_disk_was_not_changed() -> None:
+    went_down = [said(state="switching", running=OLD), LOST, said(state="unknown", running=OLD)]
+    case = Case(watch=went_down, facts=said(running=OLD))
+    found = await case.deploy()
+    assert found.failure is not None
+    assert (found.outcome, found.failure.kind) == (Outcome.FAILED, "command")
+    assert "before the switch began" in found.failure.message
+
+
+@in_no_time
 async def test_host_that_went_back_unproven_is_told_with_what_kept_us_out() -> None:
     ended = said(state="reverted", running=OLD, blame="silent", reason="nobody confirmed within 60 s")
     case = Case(look=said(state="reverted", running=OLD), watch=[SWITCHED, ended])
