@@ -122,7 +122,8 @@ class _Bulk:
                 del channel._send_buf[0]
         self._sealer.end()
         now = self._clock()
-        self._pace = (now - self._last) / sent
+        if sent:  # the window may be closed
+            self._pace = (now - self._last) / sent
         self._last = now
 
 
