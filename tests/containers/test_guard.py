@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -70,14 +71,15 @@ def guarded(subject: Subject) -> Iterator[Guarded]:
 
 
 def test_good_system_is_kept_when_the_window_is_over_and_rooted_before(guarded: Guarded, subject: Subject) -> None:
-    good = guarded.system(GOOD, 'window = "6s"; units = [ "web.service" ]; checks.mark = "test -e /run/mark";')
+    good = guarded.system(GOOD, 'window = "7s"; units = [ "web.service" ]; checks.mark = "test -e /run/mark";')
+    other = subject.closure(NEW)
     subject.sh("touch /run/mark")
     assert guarded.switch(good) == 0
     assert guarded.is_watched
     assert subject.sh("systemd-analyze verify fleet-guard.service fleet-guard-boot.service 2>&1") == ""
     roots = subject.sh(f"readlink {ROOTS}/*-new {ROOTS}/*-old {ROOTS}/*-program").splitlines()
     assert roots == [good, subject.old, subject.program]
-    assert subject.tell(subject.order(subject.closure(NEW)))["refused"] == ["locked"]
+    assert subject.tell(subject.order(other))["refused"] == ["locked"]
     assert guarded.end() == "tested"
     assert subject.stands_on == (good, good, good)
     assert subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous").splitlines() == [good, subject.old]
@@ -88,7 +90,6 @@ def test_good_system_is_kept_when_the_window_is_over_and_rooted_before(guarded: 
     ("config", "settings", "action", "why"),
     [
         (FAILS, "", "switch", "broken.service has failed"),
-        (LOOPS, "restartThreshold = 4;", "test", "loops.service was restarted "),
         (GOOD + 'activationScript = "false";', "", "switch", "activation failed with exit status 2"),
     ],
 )
@@ -101,6 +102,14 @@ def test_bad_system_goes_back_with_nobody_there(
     assert subject.stands_on == (subject.old, subject.old, subject.old)
     assert (subject.body(), subject.is_active("steady")) == ("old", True)
     assert subject.quarantined(bad)
+
+
+def test_unit_that_restarts_again_and_again_is_bad_from_the_threshold_on(guarded: Guarded, subject: Subject) -> None:
+    guarded.switch(guarded.system(LOOPS, "restartThreshold = 8;"), "test")
+    found = re.fullmatch(r"reverted: loops\.service was restarted (\d+) times since activation", guarded.end())
+    assert found
+    assert int(found[1]) >= 8
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
 
 
 def test_profile_of_which_a_specialisation_was_switched_to_goes_back_too(guarded: Guarded, subject: Subject) -> None:
@@ -130,7 +139,7 @@ def test_after_another_switch_in_the_window_it_goes_back_to_what_was_proven(guar
 
 
 def test_somebody_who_goes_back_by_hand_is_left_alone(guarded: Guarded, subject: Subject) -> None:
-    guarded.switch(guarded.system(GOOD))
+    guarded.switch(guarded.system(GOOD, 'window = "10min";'))
     assert guarded.is_watched
     guarded.switch(subject.old)
     assert guarded.end() == "superseded"
@@ -138,7 +147,7 @@ def test_somebody_who_goes_back_by_hand_is_left_alone(guarded: Guarded, subject:
 
 
 def test_reboot_in_the_window_begins_it_anew(guarded: Guarded, subject: Subject) -> None:
-    new = guarded.system(GOOD, 'window = "15s"; checks.mark = "test -e /run/mark";')
+    new = guarded.system(GOOD, 'window = "10s"; checks.mark = "test -e /run/mark";')
     subject.sh("touch /run/mark")  # which is gone after the reboot
     guarded.switch(new)
     until(lambda: subject.read("state") == "switched", what="the activation has ended")
