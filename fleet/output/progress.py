@@ -41,16 +41,25 @@ class Meter:
         since, sent = next(((then, sent) for then, sent in reversed(self._seen) if then <= now - WINDOW), self._seen[0])
         return (self.sent - sent) / (now - since)
 
-    def words(self, now: float, *, brief: bool = False) -> str:
-        """`27% of 45.6 MiB, 3.1 MiB/s, 11 s left`, as far as it is known; `brief` is the first part alone."""
+    def left(self, now: float) -> float | None:
+        """Seconds until all has gone, at that rate; None where that is never, or cannot be said."""
+        rate = self.rate(now)
+        return (self.total - self.sent) / rate if rate and self.sent < self.total else None
+
+    def words(self, now: float, *, brief: bool = False, least: float = 0.0) -> str:
+        """`27% of 45.6 MiB, 3.1 MiB/s, 11 s left`, as far as it is known; `brief` is the first part alone.
+
+        Not less than `least` seconds are left.
+        """
         if not self.total:
             return ""
         share = f"{min(100 * self.sent // self.total, 100)}% of {human_bytes(self.total)}"
         rate = self.rate(now)
         if brief or rate is None or self.sent >= self.total:
             return share
-        left = f", {human_seconds((self.total - self.sent) / rate)} left" if rate else ""
-        return f"{share}, {human_bytes(round(rate))}/s{left}"
+        left = self.left(now)
+        told = "" if left is None else f", {human_seconds(max(left, least))} left"
+        return f"{share}, {human_bytes(round(rate))}/s{told}"
 
 
 class Pushes:
@@ -88,11 +97,17 @@ class Pushes:
         return self._meter(host).words(self._clock(), brief=brief) if host in self._active else ""
 
     def together(self) -> str:
-        """How far all pushes of the run are, those to come included; nothing where there is but one, or no rate yet."""
+        """How far all pushes of the run are, those to come included; nothing where there is but one, or no rate yet.
+
+        What is left takes as long as the slowest push does, whatever the others are done with.
+        """
         now = self._clock()
         if len(self._meters) < 2 or not self._active or self._all.rate(now) is None:
             return ""
-        return f"push to {counted(len(self._meters), 'host')}: {self._all.words(now)}"
+        slowest = max(
+            (self._meters[host].left(now) or 0.0 for host in self._active if host in self._meters), default=0.0
+        )
+        return f"push to {counted(len(self._meters), 'host')}: {self._all.words(now, least=slowest)}"
 
     def _see_all(self) -> None:
         meters = self._meters.values()

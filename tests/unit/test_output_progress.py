@@ -100,6 +100,18 @@ def test_what_crossed_in_the_end_is_what_counts() -> None:
     assert pushes.active() == [DB]
 
 
+def test_all_pushes_take_as_long_as_the_slowest() -> None:
+    clock = Clock()
+    pushes = Pushes(clock)
+    for host in (WEB, DB):
+        pushes.see(pushing(host))
+        pushes.see(moved(host, 0, 60 * MIB))
+    clock.now += 10
+    pushes.see(moved(WEB, 50 * MIB, 60 * MIB))
+    pushes.see(moved(DB, 10 * MIB, 60 * MIB))
+    assert pushes.together() == "push to 2 hosts: 50% of 120.0 MiB, 6.0 MiB/s, 50 s left"
+
+
 def test_host_that_failed_has_nothing_left_to_push() -> None:
     clock = Clock()
     pushes = Pushes(clock)
