@@ -43,8 +43,11 @@ HOMES = {
     "testcontainers": "lab",
     "docker": "lab",
     "cryptography": "lab machine",
+    "backports": "store",
+    "compression": "store",
 }
-"""The places that each foreign library may be imported from, one but for what asyncssh is made of."""
+"""The places that each foreign library may be imported from, one but for what asyncssh is made of. `compression` is
+Python's own from 3.14 on."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 60
 SOURCES = sorted(ROOT.rglob("*.py"))

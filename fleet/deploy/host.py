@@ -8,6 +8,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from fleet import inventory
 from fleet.checks import Answer
 from fleet.deploy import result
 from fleet.deploy.bundle import write_bundle
@@ -112,7 +113,8 @@ class HostRun:
     async def _deploy(self, switch_place: SwitchPlace) -> HostResult:
         plan = self._plan
         self._phase(Phase.PUSH)
-        copier = self._run.here if self._run.request.copy_with == "nix" else self._run.supply
+        ours = self._run.thin if plan.host.link is inventory.Link.SLOW else self._run.supply
+        copier = self._run.here if self._run.request.copy_with == "nix" else ours
         await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
         if plan.derivation is not None:  # before, there was nothing to look at
             system.require_switchable(

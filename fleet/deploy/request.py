@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import secrets
 import socket
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.machine.pipe import LocalStreams
 from fleet.model import Goal, RunId
 from fleet.source import evaluations
+from fleet.steps.thin import Thin
 from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
@@ -80,6 +82,11 @@ class Run:
     interrupt: Interrupt = field(default_factory=Interrupt)
     who: str = field(default_factory=lambda: _user())
     origin: str = field(default_factory=socket.gethostname)
+
+    @functools.cached_property
+    def thin(self) -> Thin:
+        """The same for hosts at thin links."""
+        return Thin(self.supply)
 
     @property
     def evaluations(self) -> evaluations.Evaluations | None:

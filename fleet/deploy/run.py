@@ -41,7 +41,7 @@ async def execute(run: Run, hosts: Sequence[Host], *, agree: Agree) -> int:
     """
 
     async def work(results: dict[HostName, HostResult], interrupts: Interrupts) -> None:
-        async with _links(run, hosts) as links, run.supply:
+        async with _links(run, hosts) as links, run.supply, run.thin:
             prepared = await Preparation(run, hosts, links, results).prepare()
             await _change(run, prepared, links, results, interrupts, agree=agree)
 

@@ -97,6 +97,8 @@ class HostFacts:
     """`PID NAME` of who holds switch-to-configuration's lock."""
     live: Closure | None = None
     previous: Closure | None = None
+    staged: Closure | None = None
+    """What was pushed last and not switched to since."""
     quarantined: tuple[Closure, ...] = ()
     transaction: OpenTransaction | None = None
     last: LastTransaction | None = None
@@ -140,6 +142,7 @@ def host_facts(lines: Lines) -> HostFacts:
         lock_holder=one(lines, "lock_holder"),
         live=_closure(lines, "live"),
         previous=_closure(lines, "previous"),
+        staged=_closure(lines, "staged"),
         quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
         transaction=open_transaction(lines),
         last=_last(lines),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from fleet.inventory import Host
-    from fleet.machine import RemoteMachine, Stream
+    from fleet.machine import Output, RemoteMachine, Stream
     from fleet.model import RunId
     from fleet.store.supply import Supply
 
@@ -41,6 +41,44 @@ _END_OTHERS = (
 )
 
 
+SERVE = ("nix-store", "--serve", "--write")
+
+
+class Way(Protocol):
+    """How paths go to one host."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What runs on the host, as root."""
+        ...
+
+    def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
+        """What speaks to it, for one connection."""
+        ...
+
+    def is_another(self, ended: Output) -> bool:
+        """Whether to try again at once, since this is another way from now on: that one's end was its own fault."""
+        ...
+
+
+class Whole:
+    """Every path as it is, straight to the host's store."""
+
+    argv = SERVE
+
+    def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
+        """See `Way.sender`."""
+        return Sender(stream, supply, progress)
+
+    def is_another(self, ended: Output) -> bool:  # noqa: ARG002
+        """See `Way.is_another`."""
+        return False
+
+
+class _OtherWayError(Exception):
+    """What was tried does not work on this host, and something else is tried from now on."""
+
+
 async def _nothing() -> None:
     pass
 
@@ -58,6 +96,7 @@ class Delivery:
     root: Callable[[], Coroutine[Any, Any, object]] = _nothing
     """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
     the paths holds them, and it lives on until then. Done again after a lost connection."""
+    way: Way = field(default_factory=Whole)
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
@@ -71,6 +110,8 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
         attempt = _Attempt(machine, supply, delivery, progress)
         try:
             await attempt.make()
+        except _OtherWayError:
+            continue
         except UnreachableError:
             losses = losses + 1 if attempt.left in (-1, left) else 1
             left = left if attempt.left < 0 else attempt.left
@@ -102,7 +143,7 @@ class _Attempt:
 
     async def make(self) -> None:
         """Everything has arrived. Raises `PushError` or `UnreachableError`."""
-        serve = ("env", f"{_MARK}={self._delivery.run}", "nix-store", "--serve", "--write")
+        serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.way.argv)
         async with self._machine.stream(Command(argv=serve)) as stream:
             try:
                 await self._talk(stream)
@@ -113,7 +154,7 @@ class _Attempt:
 
     async def _talk(self, stream: Stream) -> None:
         delivery, progress = self._delivery, self._progress
-        sender = Sender(stream, self._supply, progress)
+        sender = delivery.way.sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
             group.create_task(delivery.root())
             infos = await sender.lacking(delivery.wanted)
@@ -155,6 +196,8 @@ class _Attempt:
             return lost
         except TimeoutError:
             return PushError(name, "nix-store --serve on the host ended its side but lives on", hint=AGAIN)
+        if self._delivery.way.is_another(ended):
+            return _OtherWayError()
         said = [line for line in ended.stderr.splitlines() if line.strip()]
         reason = next((line.strip() for line in said if line.lstrip().startswith("error:")), "")
         message = (

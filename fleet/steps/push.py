@@ -16,7 +16,8 @@ from fleet.host.program import HostProgram, ask
 from fleet.machine import Command
 from fleet.model import Phase
 from fleet.steps.caches import fetch
-from fleet.steps.deliver import AGAIN, STALLED, Delivery, deliver
+from fleet.steps.deliver import AGAIN, STALLED, Delivery, Whole, deliver
+from fleet.steps.thin import Thin
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fleet.events import Emit
     from fleet.machine import Bridge, Machine, RemoteMachine
     from fleet.model import RunId
+    from fleet.steps.deliver import Way
     from fleet.steps.plan import HostPlan
 
 PROGRESS_INTERVAL = 0.25
@@ -44,19 +46,26 @@ class Pushed:
 
 
 async def push(
-    copier: Machine | Supply, machine: RemoteMachine, plan: HostPlan, run: RunId, program: HostProgram, *, emit: Emit
+    copier: Machine | Supply | Thin,
+    machine: RemoteMachine,
+    plan: HostPlan,
+    run: RunId,
+    program: HostProgram,
+    *,
+    emit: Emit,
 ) -> Pushed:
     """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
 
-    What copies is `nix copy` on this machine, or a supply by our own engine. What the host's own caches have, it has
-    fetched first. Where the closure is built on the host, its derivations are pushed and built there instead.
+    What copies is `nix copy` on this machine, or our own engine: a supply, or what a thin link needs. What the host's
+    own caches have, it has fetched first. Where the closure is built on the host, its derivations are pushed and built
+    there instead.
     """
     assert program.path is not None
     host = plan.host
     lost = await fetch(machine, host, plan.substitutes, emit=emit)
     started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, plan.closure, program.path))
-    if isinstance(copier, Supply):
+    if isinstance(copier, Supply | Thin):
         moved = await _serve(copier, machine, plan, run, program.path, root, emit)
     else:
         await root()
@@ -82,7 +91,7 @@ async def push(
 
 
 async def _serve(
-    supply: Supply,
+    copier: Supply | Thin,
     machine: RemoteMachine,
     plan: HostPlan,
     run: RunId,
@@ -94,7 +103,11 @@ async def _serve(
     progress = Progress()
     tops = (program, plan.derivation or plan.closure)
     wanted = tuple(dict.fromkeys((*plan.missing, program, *([plan.derivation] if plan.derivation else []))))
-    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, root=root)
+    way: Way = Whole()
+    supply = copier if isinstance(copier, Supply) else copier.supply
+    if isinstance(copier, Thin):
+        way = await copier.way(machine, plan.host, plan.facts, emit=emit)
+    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, root=root, way=way)
 
     def told() -> PushProgressed:
         total = progress.total or plan.wire_bytes  # until the host has said what it lacks

@@ -99,14 +99,17 @@ class Sender:
         question = wire.query_valid_paths(paths, lock=True, substitute=False)
         if not self._greeted:  # no need to wait for the server's greeting: it reads on
             question = wire.hello() + question
-        await self._stream.write(question)
-        self._progress.moved(len(question))
+        await self._say(question)
         if not self._greeted:
             await self._decoder.version()
             self._greeted = True
         valid = set(await self._decoder.texts())
         self._progress.moved()
         return valid
+
+    async def _say(self, data: bytes) -> None:
+        """The server reads this, and nothing of it waits for what comes after it."""
+        await self._hand_over(data)
 
     async def _feed(self, infos: Sequence[PathInfo], last: bytes) -> None:
         gathered = bytearray()  # small paths travel together: each piece costs an SSH packet at least

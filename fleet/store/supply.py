@@ -62,6 +62,8 @@ class Shared(Generic[T]):
         return task
 
     def _keep(self, key: Any, done: asyncio.Task[T]) -> None:
+        if self._made.get(key) is not done:
+            return  # forgotten
         if done.cancelled() or done.exception() is not None:
             self._made.pop(key, None)  # the next one tries again
             return
@@ -71,6 +73,12 @@ class Shared(Generic[T]):
             if old is None:
                 break
             self._weight -= self._weigh(self._made.pop(old).result())
+
+    def forget(self, key: Any) -> None:
+        """The next one who wants the thing has it made anew."""
+        task = self._made.pop(key, None)
+        if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+            self._weight -= self._weigh(task.result())
 
     async def close(self) -> None:
         """Nothing is kept, nothing is under way."""
@@ -151,7 +159,7 @@ class Supply:
 
 def length(info: PathInfo) -> int:
     """Bytes that adding the path takes."""
-    return len(wire.add_to_store_nar(info)) + info.nar_size
+    return info.added_size
 
 
 def tree(info: PathInfo) -> Nar:

@@ -25,13 +25,16 @@ python3Packages.buildPythonApplication {
 
   build-system = [ python3Packages.hatchling ];
 
-  dependencies = with python3Packages; [
-    asyncssh
-    click
-    pydantic
-    rich
-    tomli-w
-  ];
+  dependencies =
+    with python3Packages;
+    [
+      asyncssh
+      click
+      pydantic
+      rich
+      tomli-w
+    ]
+    ++ lib.optional (pythonOlder "3.14") backports-zstd;
 
   optional-dependencies.lab = [ python3Packages.testcontainers ];
 

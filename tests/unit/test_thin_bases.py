@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 
 from fleet.store.thin.bases import Bases, estimate
+from fleet.store.wire import PathInfo
 
 
 def path(name: str, letter: str = "a") -> str:
     return f"/nix/store/{letter * 32}-{name}"
 
 
-def names(found: list[str]) -> list[str]:
-    return [one[len("/nix/store/") + 33 :] for one in found]
+def info(name: str, size: int, letter: str = "a") -> PathInfo:
+    return PathInfo(path=path(name, letter), nar_hash="ff", nar_size=size)
+
+
+def names(found: list[PathInfo]) -> list[str]:
+    return [one.path[len("/nix/store/") + 33 :] for one in found]
 
 
 @pytest.mark.parametrize(
@@ -27,21 +32,24 @@ def names(found: list[str]) -> list[str]:
     ],
 )
 def test_paths_of_the_same_package_are_found(new: str, expected: list[str]) -> None:
-    there = {
-        path("curl-8.9.0"): 1000, path("curl-8.4.0"): 900, path("curl-8.9.0-man"): 1001, path("curl-7.0-dev"): 5,
-        path("python3.11-six-1.16"): 7, path("python3.11-tomli-2.0"): 7, path("unit-sshd.service"): 3,
+    sizes = {
+        "curl-8.9.0": 1000, "curl-8.4.0": 900, "curl-8.9.0-man": 1001, "curl-7.0-dev": 5, "python3.11-six-1.16": 7,
+        "python3.11-tomli-2.0": 7, "unit-sshd.service": 3,
     }  # fmt: skip
-    assert names(Bases(there).like(path(new, "b"), 1001)) == expected
+    bases = Bases(info(name, size) for name, size in sizes.items())
+    assert names(bases.like(info(new, 1001, "b"))) == expected
 
 
 def test_of_several_with_one_name_those_of_like_size_come_first() -> None:
-    there = {path("source", letter): size for letter, size in zip("abcd", (10, 5000, 480, 520), strict=True)}
-    found = Bases(there).like(path("source", "z"), 500)
-    assert [one.split("/")[-1][0] for one in found] == ["c", "d", "a"]
+    bases = Bases(info("source", size, letter) for letter, size in zip("abcd", (10, 5000, 480, 520), strict=True))
+    found = bases.like(info("source", 500, "z"))
+    assert [one.nar_size for one in found] == [480, 520, 10]
 
 
-def test_a_path_is_no_base_of_itself() -> None:
-    assert Bases({path("curl-8.9.0"): 1}).like(path("curl-8.9.0"), 1) == []
+def test_a_base_that_is_forgotten_is_not_found() -> None:
+    bases = Bases([info("curl-8.9.0", 1), info("curl-8.4.0", 1)])
+    bases.forget([path("curl-8.9.0")])
+    assert names(bases.like(info("curl-8.9.0", 1, "b"))) == ["curl-8.4.0"]
 
 
 def test_a_rebuild_is_expected_to_be_small_and_a_new_package_is_not() -> None:

@@ -1,0 +1,78 @@
+"""Frames that were made before, as files: what one run compressed, the next one and other hosts need not.
+
+Several controllers of one user may share it. Each file holds its own check sum, so one that is cut short is not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+LIMIT = 512 << 20
+"""Bytes of all files together. Where there are more, those go that were not used for longest."""
+_SUM = hashlib.sha256().digest_size
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/fleet/thin`."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "fleet/thin"
+
+
+class Cache:
+    """A folder of values by key. A disk that is full or read-only makes it forgetful, and nothing worse."""
+
+    def __init__(self, folder: Path, *, limit: int = LIMIT) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._added = limit
+        """Bytes since the folder was last looked through; at first, so many that it is."""
+
+    def get(self, key: str) -> bytes | None:
+        """What was put there, if it is still whole."""
+        file = self._folder / key
+        with contextlib.suppress(OSError):
+            data = file.read_bytes()
+            if hashlib.sha256(data[_SUM:]).digest() == data[:_SUM]:
+                os.utime(file)
+                return data[_SUM:]
+            file.unlink()
+        return None
+
+    def put(self, key: str, value: bytes) -> None:
+        """`get` has it, unless the disk does not."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(value).digest() + value)
+                Path(name).rename(self._folder / key)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            self._added += len(value)
+            if self._added > self._limit // 8:
+                self._make_room()
+
+    def drop(self, key: str) -> None:
+        """Nobody gets it any more."""
+        with contextlib.suppress(OSError):
+            (self._folder / key).unlink(missing_ok=True)
+
+    def _make_room(self) -> None:
+        """What is there is within the limit, also what others have put there and what they left half written."""
+        self._added = 0
+        found = []
+        for entry in os.scandir(self._folder):
+            with contextlib.suppress(FileNotFoundError):  # another controller makes room as well
+                found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
+        total = sum(size for _, size, _ in found)
+        for _, size, path in sorted(found):
+            if total <= self._limit:
+                break
+            Path(path).unlink(missing_ok=True)
+            total -= size
