@@ -142,7 +142,6 @@ class ThinWay:
             return True
         return False
 
-
     def _doubt(self, groups: Sequence[Group]) -> None:
         """What these were made against is no base any more, or nothing is."""
         self._frames.forget(groups)
