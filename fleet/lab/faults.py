@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
@@ -65,9 +65,20 @@ def make_read_only(host: AnyHost, folder: str) -> None:
 def freeze(host: AnyHost) -> None:
     """No process of the host runs, as if it hung or slept; its connections stand."""
     if isinstance(host, LabHost):
-        host.container.pause()
+        _pause(host)
     elif process := host.process:
         os.kill(process, signal.SIGSTOP)
+
+
+def _pause(host: LabHost) -> None:
+    """Docker gives up freezing a host that is very busy, now and then."""
+    from docker.errors import APIError
+
+    for _ in range(9):
+        with suppress(APIError):
+            host.container.pause()
+            return
+    host.container.pause()
 
 
 def thaw(host: AnyHost) -> None:

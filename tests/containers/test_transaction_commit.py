@@ -50,6 +50,17 @@ def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> 
     assert subject.body() == "old"
 
 
+def test_boot_default_that_cannot_be_put_back_is_stuck(subject: Subject) -> None:
+    ruin = f"sed -i 's/^default .*/default nothing.conf/' {LOADER}; mount -o remount,ro,bind /boot; exit 1"
+    subject.sh("mount --bind /boot /boot")
+    try:
+        run = subject.switched(subject.closure(NEW + f'bootLoaderScript = "{ruin}";'))
+        subject.confirm(run, end="stuck")
+    finally:
+        subject.sh("umount /boot")
+    assert (subject.running, subject.profile) == (subject.old, subject.old)
+
+
 def test_record_that_cannot_be_written_stops_the_commit_before_it_acts(subject: Subject) -> None:
     new, before = subject.closure(NEW), subject.generations
     run = subject.switched(new)

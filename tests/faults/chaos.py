@@ -138,7 +138,10 @@ def play(drawn: Round, scene: Scene) -> str:
     run.process.wait(240)
     told = [event for event in run.events if event["event"] == "run_finished"]
     outcome = run.outcomes.get(scene.name, "none") if told else "silent"
-    assert not told or (run.hosts[scene.name]["error"] or {}).get("kind") not in ("replaced", "bug"), run
+    failure = (
+        run.hosts.get(scene.name, {}).get("error") if told else None
+    )  # no host yet, if it ended before it read any
+    assert (failure or {}).get("kind") not in ("replaced", "bug"), run
     scene.stage.document("status", code=None)
     scene.is_settled()
     status_now = scene.stage.document("status", code=None)["hosts"][0]

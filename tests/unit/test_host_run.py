@@ -233,7 +233,11 @@ async def test_host_that_began_and_has_forgotten_it_was_changed() -> None:
 
 @in_no_time
 async def test_host_that_went_down_before_the_run_was_on_its_disk_was_not_changed() -> None:
-    went_down = [said(state="switching", running=OLD), LOST, said(state="unknown", running=OLD)]
+    went_down: list[Output | Exception] = [
+        said(state="switching", running=OLD),
+        LOST,
+        said(state="unknown", running=OLD),
+    ]
     case = Case(watch=went_down, facts=said(running=OLD))
     found = await case.deploy()
     assert found.failure is not None
