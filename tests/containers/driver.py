@@ -319,5 +319,17 @@ def answer(host: LabHost, port: int = 8080) -> str:
 
 def logins(host: LabHost) -> int:
     """How many connections were let in so far."""
-    script = "journalctl -q -o cat -t sshd -t sshd-session -t sshd-auth | grep -c '^Accepted '"
+    script = "journalctl -q -o cat -t sshd -t sshd-session -t sshd-auth | grep -c '^Accepted publickey '"
+    return int(host.exec("sh", "-c", script, check=False).stdout or 0)
+
+
+def tell_commands(host: LabHost) -> None:
+    """From now on sshd tells the journal of every command that it runs."""
+    verbose = "echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh"
+    host.exec("sh", "-c", verbose)
+
+
+def commands(host: LabHost) -> int:
+    """How many commands sshd has run since `tell_commands`."""
+    script = "journalctl -q -o cat -t sshd -t sshd-session | grep -c '^Starting session: command '"
     return int(host.exec("sh", "-c", script, check=False).stdout or 0)

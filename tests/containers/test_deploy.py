@@ -11,12 +11,14 @@ from tests.containers.driver import (
     Stage,
     answer,
     boot_default,
+    commands,
     is_open,
     logins,
     new_version,
     profile,
     running,
     stands_on,
+    tell_commands,
     web,
 )
 
@@ -80,15 +82,35 @@ def test_unhealthy_host_is_rolled_back_and_the_others_kept(stage: Stage, said: d
     assert [event["reason"] for event in condemned] == [failure["message"]]
 
 
-def test_second_deploy_changes_nothing_over_one_connection_each(stage: Stage, said: dict[str, str]) -> None:
+def test_second_deploy_is_one_connection_and_one_command_for_each_host(stage: Stage, said: dict[str, str]) -> None:
+    hosts = [stage.host(name) for name in HOSTS]
     for name in HOSTS:
         stage.write(name, web(said[name].split()[1]))
     stage.deploy("--all")
-    before = [logins(stage.host(name)) for name in HOSTS]
+    for host in hosts:
+        tell_commands(host)
+    before = [(logins(host), commands(host)) for host in hosts]
     run = stage.deploy("--all")
     assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "unchanged"))
-    assert [logins(stage.host(name)) for name in HOSTS] == [count + 1 for count in before]
+    after = [(connected + 1, ran + 1) for connected, ran in before]
+    assert [(logins(host), commands(host)) for host in hosts] == after
     assert not run.told("phase_started", phase="push")
+
+
+def test_source_is_evaluated_again_when_it_changed_or_somebody_asks(stage: Stage, said: dict[str, str]) -> None:
+    def recalled(*arguments: str) -> int:
+        (finished,) = stage.deploy("--goal", "dry-activate", *arguments).told("evaluation_finished")
+        return int(finished["recalled"])
+
+    assert (recalled("one"), recalled("one", "two"), recalled("one", "two")) == (0, 1, 2)
+    assert recalled("one", "--no-eval-cache") == 0
+    text = stage.fleet("deploy", "one", "--goal", "dry-activate").stderr
+    assert "1 of them from the evaluation cache: the source has not changed" in text
+    stage.write("one", web(new_version()))
+    assert recalled("one", "two") == 0
+    for file in (stage.home / ".cache/fleet/evaluations").iterdir():
+        file.write_text("nonsense")
+    assert (recalled("one"), recalled("one")) == (0, 1)
 
 
 def test_goal_test_leaves_profile_and_boot_default(stage: Stage, said: dict[str, str]) -> None:
