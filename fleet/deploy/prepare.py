@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet import selector
+from fleet import inventory, selector
 from fleet.deploy import result
 from fleet.deploy.target import Wanted, choose_targets
 from fleet.errors import FleetError, HostError
@@ -158,7 +159,7 @@ class Preparation:
                 made_of=made_of.get(want.closure) if want.is_local else None,
                 derivation=want.derivation_to_send,
             )
-            plans[host.name] = await scales.weigh(plan, speed=self._speed(host)) if plan.missing else plan
+            plans[host.name] = await self._weighed(scales, plan) if plan.missing else plan
 
         await self._each(self._left(), one)
         waves = selector.waves(self._run.inventory, [host for host in self._hosts if host.name in plans])
@@ -166,6 +167,13 @@ class Preparation:
             for host in wave:
                 self._tell(plans[host.name], number)
         return Prepared(waves=tuple(tuple(plans[host.name] for host in wave) for wave in waves), results=self.results)
+
+    async def _weighed(self, scales: Scales, plan: HostPlan) -> HostPlan:
+        host, run = plan.host, self._run
+        thin = None
+        if host.link is inventory.Link.SLOW and run.request.copy_with != "nix":
+            thin = functools.partial(run.thin.estimate, self._links[host.name], plan.facts)
+        return await scales.weigh(plan, speed=self._speed(host), thin=thin)
 
     def _speed(self, host: Host) -> float | None:
         """Bytes a second that a push to the host will have: what the last one had, but no more than is allowed now."""

@@ -12,7 +12,7 @@ from fleet.model import Severity
 from fleet.steps.deliver import SERVE, Way, Whole
 from fleet.store.nar import ChangedError
 from fleet.store.send import Sender
-from fleet.store.thin.bases import Bases
+from fleet.store.thin.bases import Bases, estimate
 from fleet.store.thin.cache import Cache, default_folder
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ class Thin:
             _tell(host, "this machine cannot compress for a thin link: what is pushed goes as it is", INSTALL, emit)
             return Whole()
         return ThinWay(host, frames, await known_bases(machine, self.supply, facts), emit)
+
+    async def estimate(self, machine: Machine, facts: HostFacts, infos: Sequence[PathInfo]) -> int | None:
+        """About how many bytes it takes to push these paths to the host; None where they go as they are."""
+        try:
+            self._loaded()
+        except ImportError:
+            return None
+        bases = await known_bases(machine, self.supply, facts)
+        return estimate({info.path: info.nar_size for info in infos}, bases.paths)
 
     def _loaded(self) -> Frames:
         from fleet.store.thin.frames import Frames  # needs a package that not everybody has

@@ -13,9 +13,12 @@ from fleet.store.nar import ChangedError
 from fleet.store.supply import Supply, length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from fleet.steps.plan import HostPlan
+    from fleet.store.wire import PathInfo
+
+    Estimate = Callable[[list[PathInfo]], Awaitable[int | None]]
 
 SPARE = 32 << 20
 """Bytes that must stay free on /nix beside what arrives: the profile, the record, the host's own life."""
@@ -32,8 +35,8 @@ class Scales:
         self._supply = supply
         self._rooms: dict[str, int] = {}
 
-    async def weigh(self, plan: HostPlan, *, speed: float | None) -> HostPlan:
-        """The plan with what its push takes, at `speed` bytes a second if that is known.
+    async def weigh(self, plan: HostPlan, *, speed: float | None, thin: Estimate | None = None) -> HostPlan:
+        """The plan with what its push takes, at `speed` bytes a second if that is known; `thin` is for a thin link.
 
         Raises `UnfitError` when it would not fit, `PushError` when the local store cannot be read.
         """
@@ -43,7 +46,9 @@ class Scales:
         except (ChangedError, OSError) as error:
             hint = "nix-store --verify --check-contents checks the local store"
             raise PushError(plan.host.name, f"the local store cannot be read: {error}", hint=hint) from error
-        wire = sum(map(length, infos))
+        wire = await thin(infos) if thin else None
+        if wire is None:
+            wire = sum(map(length, infos))
         weighed = dataclasses.replace(
             plan,
             push_bytes=sum(info.nar_size for info in infos),

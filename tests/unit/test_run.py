@@ -178,6 +178,19 @@ async def test_plan_tells_what_the_push_takes(tmp_path: Path) -> None:
         assert 32 << 20 < planned.room_needed < planned.room_free
 
 
+async def test_thin_link_is_planned_with_what_will_cross_it(tmp_path: Path) -> None:
+    wires = []
+    for keys in ("link = 'slow'", "link = 'fast'"):
+        world = World(tmp_path / keys[-5:-1], "a", verb="plan", more=keys, copy_with="serve")
+        assert await world.execute() == 0
+        wires.append(world.events.of(HostPlanned)[0].wire_bytes)
+    assert wires[0] == 200 + 35  # announced, and compressed by the third that is usual
+    assert wires[1] > 300
+    nix = World(tmp_path / "nix", "a", verb="plan", more="link = 'slow'")
+    assert await nix.execute() == 0
+    assert nix.events.of(HostPlanned)[0].wire_bytes == wires[1]
+
+
 async def test_closure_that_was_found_bad_is_not_pushed_again(tmp_path: Path) -> None:
     world = World(tmp_path, "a")
     world.on("a", (asks("facts"), said(**FACTS | {"quarantined": world.closure})))

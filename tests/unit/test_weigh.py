@@ -62,6 +62,20 @@ async def test_push_is_weighed_to_the_byte(paths: tuple[str, ...]) -> None:
     assert (await scales(shelf).weigh(plan, speed=None)).push_seconds is None
 
 
+@pytest.mark.parametrize(("estimate", "wire"), [(77, 77), (None, 5000)])
+async def test_thin_link_takes_what_is_estimated_for_it(
+    paths: tuple[str, ...], estimate: int | None, wire: int
+) -> None:
+    async def thin(infos: list[PathInfo]) -> int | None:
+        assert [info.path for info in infos] == [paths[0]]
+        return estimate
+
+    weighed = await scales(Shelf()).weigh(builders.plan(missing=paths[:1]), speed=7.0, thin=thin)
+    assert wire <= weighed.wire_bytes < wire + 1000
+    assert weighed.push_seconds == weighed.wire_bytes / 7
+    assert weighed.push_bytes > 5000
+
+
 @pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
 async def test_what_would_not_fit_is_refused(paths: tuple[str, ...], spare: int, fits: bool) -> None:  # noqa: FBT001
     needed = sum(map(room, paths)) + SPARE
