@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from fleet.events import Event
     from fleet.inventory import Host, Inventory
     from fleet.machine.local import LocalMachine
     from fleet.source import Finding
@@ -63,6 +64,7 @@ async def _look(
 ) -> tuple[Evaluation, list[Finding], list[FlakeCheck]]:
     from fleet import cli
     from fleet.cli.parse import complaint
+    from fleet.events import OutputLine
     from fleet.source import commands, lock, outputs, tree
     from fleet.steps.evaluate import evaluate
 
@@ -81,7 +83,9 @@ async def _look(
     if files is not None:
         findings += tree.without_host(files, {*inventory.hosts, *(there or ())})
         findings += commands.findings(files, cli.COMMANDS, complaint)
-    evaluation = await evaluate(here, flake, hosts, emit=lambda _: None)
+    told: list[Event] = []
+    evaluation = await evaluate(here, flake, hosts, emit=told.append)
+    findings += outputs.warnings(event.text for event in told if isinstance(event, OutputLine))
     return evaluation, findings, await outputs.checks(here, flake, build=build)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import EvaluationError, HostError
+from fleet.model import Severity
 from fleet.source import Finding
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ _FOREIGN = {"darwinConfigurations": "system", "homeConfigurations": "activationP
 
 `nix flake check` knows neither: it warns of an unknown output, and evaluates nothing.
 """
+
+_WARNING = re.compile(r"(?:evaluation|trace:) warning: ")
+"""As `builtins.warn` and as older versions of nixpkgs' lib say it. A message may go on in the next lines."""
+_OTHER = re.compile(r"\s*$|\w+:|(?:error|warning|evaluating|copying|fetching|downloading|these|this)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +92,20 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
             if name not in wanted
         ]
     return found
+
+
+def warnings(told: Iterable[str]) -> list[Finding]:
+    """What the hosts warn of, from the lines that Nix told while it evaluated them; each once."""
+    messages: list[list[str]] = []
+    going_on = False
+    for line in told:
+        if begun := _WARNING.match(line):
+            messages.append([line[begun.end() :]])
+        elif going_on := going_on and not _OTHER.match(line):
+            messages[-1].append(line)
+        going_on = going_on or bool(begun)
+    texts = dict.fromkeys(" ".join(" ".join(lines).split()) for lines in messages)
+    return [Finding(kind="warning", severity=Severity.NOTE, message=text) for text in texts]
 
 
 async def checks(here: Machine, flake: str, *, build: bool) -> list[FlakeCheck]:

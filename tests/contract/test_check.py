@@ -176,6 +176,14 @@ def test_configurations_that_nix_flake_check_does_not_know_are_evaluated(folder:
     assert "homeConfigurations.me@laptop: failed (error: no home)" in check(folder).stdout
 
 
+def test_what_a_configuration_warns_of_is_told_once(folder: Path) -> None:
+    warning = 'builtins.trace "warning: the key of the example\\nis still there"'
+    write(folder, more=f'web-3 = {warning} (host "web-3");', own=f'{warning} (made "own")')
+    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    found = document(folder, 0)["findings"]
+    assert [(one["kind"], one["message"]) for one in found] == [("warning", "the key of the example is still there")]
+
+
 def test_the_commands_of_readme_and_docs_parse(folder: Path) -> None:
     (folder / "docs").mkdir()
     (folder / "README.md").write_text(

@@ -11,7 +11,7 @@ import pytest
 
 from fleet.model import Severity
 from fleet.source import Finding, lock, tree
-from fleet.source.outputs import FlakeCheck
+from fleet.source.outputs import FlakeCheck, warnings
 from fleet.source.secrets import PERMISSION, secrets
 from fleet.source.tree import Tree
 
@@ -189,6 +189,23 @@ def test_a_folder_for_a_host_that_there_is_not_is_a_note(tmp_path: Path) -> None
 )
 def test_only_a_flake_in_a_folder_here_has_files_to_look_at(flake: str, folder: str | None) -> None:
     assert tree.folder_of(flake) == (Path(folder) if folder else None)
+
+
+def test_warnings_are_found_among_what_nix_tells() -> None:
+    told = [
+        "warning: Git tree '/home/me' is dirty",
+        "evaluation warning: services.a.b is renamed",
+        "                    to services.c",
+        "copying path '/nix/store/x' from 'https://cache.nixos.org'...",
+        "which goes on",
+        "trace: warning: one more",
+        "",
+        "not of it",
+        "evaluation warning: services.a.b is renamed to services.c",
+    ]
+    found = warnings(told)
+    assert [one.message for one in found] == ["services.a.b is renamed to services.c", "one more"]
+    assert {one.severity for one in found} == {Severity.NOTE}
 
 
 def test_findings_and_checks_are_documented() -> None:
