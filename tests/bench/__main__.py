@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fleet.errors import FleetError
 from tests.bench import report
 from tests.bench.bench import Bench
 from tests.bench.cases import CASES
@@ -21,6 +22,7 @@ def main() -> None:
         parser.error(f"there is no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts go too
     rows: list[report.Row] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder:
         bench = Bench(
             folder=Path(folder),
@@ -32,11 +34,20 @@ def main() -> None:
         try:
             for name in options.cases or CASES:
                 print(f"{name}: {CASES[name].about}", file=sys.stderr, flush=True)
-                rows += CASES[name].measure(bench)
+                try:
+                    rows += CASES[name].measure(bench)
+                except (SystemExit, FleetError) as error:  # what the others measure is worth having
+                    if isinstance(error, SystemExit) and isinstance(error.code, int):
+                        raise
+                    print(f"{name}: not measured: {error}", file=sys.stderr, flush=True)
+                    failed.append(name)
         finally:
             bench.down()
-    print("\n".join(report.table(rows)))
-    print(f"written to {report.keep(rows)}; each ratio is to the best peer of the case", file=sys.stderr)
+    if rows:
+        print("\n".join(report.table(rows)))
+        print(f"written to {report.keep(rows)}; each ratio is to the best peer of the case", file=sys.stderr)
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EACH = 64 << 20
 """Bytes of memory that a lab host may come to take here: it begins with 18 MB."""
+WATCHES = 6
+"""inotify instances of a lab host's systemd, which it does not live without. All containers share the limit."""
 FLAKE = """{
   outputs = { self }:
     let
@@ -132,9 +134,12 @@ def on_simulated(bench: Bench, case: str) -> list[Row]:
 
 def on_lab(bench: Bench, case: str) -> list[Row]:
     """Hosts that run what the lab's image has, beside bare asyncssh and OpenSSH."""
-    count = min(bench.idle, _room() // EACH)
+    count = min(bench.idle, _room())
     if count < bench.idle:
-        _say(f"memory for {count} lab hosts, not for {bench.idle}")
+        _say(f"there is room for {count} lab hosts, not for {bench.idle}: each takes 64 MiB, and {WATCHES} inotify")
+        _say("instances, of which sysctl fs.inotify.max_user_instances=1024 gives more")
+    if not count:
+        return []
     names = [f"idle-{number}" for number in range(count)]
     lab = bench.lab(*names)
     closure = lab.host(names[0]).exec("readlink", "-f", "/run/current-system").stdout.strip()
@@ -167,9 +172,19 @@ def _fetch(host: LabHost, closure: str) -> None:
 
 
 def _room() -> int:
-    """Bytes of memory that are free here."""
+    """How many more lab hosts this machine can have."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    taken = sum(_is_inotify(link) for link in Path("/proc").glob("[0-9]*/fd/*"))
+    return max(0, min(free // EACH, (most - taken) // WATCHES))
+
+
+def _is_inotify(link: Path) -> bool:
+    try:
+        return str(link.readlink()) == "anon_inode:inotify"
+    except OSError:  # it was closed meanwhile
+        return False
 
 
 def _say(text: str) -> None:

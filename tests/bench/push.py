@@ -113,7 +113,7 @@ def standing(hosts: Hosts, new: Closure, old: Closure, *, runs: int) -> list[Row
                 hosts.forget(new, old)
                 taken[tool].append(run(commands(hosts, new.top), env))
     finally:
-        master.terminate()
+        master.kill()  # it hears a gentler word only once its connection says something
         master.wait()
     for tool, all_of in taken.items():
         _say(f"{case}: {tool}: {', '.join(f'{one.wall:.3f}' for one in all_of)} s")
