@@ -20,12 +20,22 @@ class Goal(enum.StrEnum):
 
     SWITCH = "switch"
     TEST = "test"
+    BOOT = "boot"
+    """By way of a reboot, which alone proves a kernel."""
     DRY_ACTIVATE = "dry-activate"
 
     @property
     def switches(self) -> bool:
         """Whether the running system changes."""
         return self is not Goal.DRY_ACTIVATE
+
+
+class Reboot(enum.StrEnum):
+    """Whether hosts are brought to a new system by way of a reboot."""
+
+    NEVER = "never"
+    IF_NEEDED = "if-needed"
+    ALWAYS = "always"
 
 
 class Outcome(enum.StrEnum):
@@ -61,6 +71,7 @@ class Phase(enum.StrEnum):
     PLAN = "plan"
     PUSH = "push"
     SWITCH = "switch"
+    REBOOT = "reboot"
     PROVE = "prove"
     COMMIT = "commit"
     REVERT = "revert"

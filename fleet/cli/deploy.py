@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 @options.changes
 @click.option(
     "--goal",
-    type=click.Choice(["switch", "test", "dry-activate"]),
+    type=click.Choice(["switch", "test", "boot", "dry-activate"]),
     default="switch",
     show_default=True,
-    help="test: keep it until the next boot only. dry-activate: push, and tell what a switch would do.",
+    help="test: keep it until the next boot only. boot: the same as --reboot always. "
+    "dry-activate: push, and tell what a switch would do.",
 )
 @click.option("--watch", metavar="TIME", default="0s", help="Prove for at least this long (10m) before keeping it.")
+@options.reboots
 @options.closure
 @options.no_eval_cache
 @options.keep_going
@@ -34,12 +36,19 @@ def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **com
     fleet deploy --all
     fleet deploy '@prod,!gpu-*' --watch 10m
     fleet deploy gpu-01 --closure /nix/store/…-nixos-system-gpu-01
+    fleet deploy gpu-01 --reboot if-needed
     """
-    from fleet.model import Goal
+    from fleet.model import Goal, Reboot
 
+    reboot = options.asked_reboot(common)
+    if goal == Goal.BOOT:
+        goal, reboot["reboot"] = Goal.SWITCH, Reboot.ALWAYS
+    elif goal != Goal.SWITCH and reboot["reboot"] is not Reboot.NEVER:
+        raise click.UsageError(f"--goal {goal} never reboots: leave out --reboot")
     return _change(
         "deploy",
         common,
+        **reboot,
         goal=Goal(goal),
         closure=closure,
         copy_with=copy_with,
@@ -68,6 +77,7 @@ def push(closure: Closure | None, copy_with: str, *, keep_going: bool, **common:
 @options.changes
 @click.option("--to", "back_to", metavar="GENERATION|PATH", help="Default: what ran before the last deployment.")
 @click.option("--strict", is_flag=True, help="Declared checks that fail stop it; without this they are only told.")
+@options.reboots
 def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
     """Go back to the system that ran before, as carefully as forward.
 
@@ -75,7 +85,8 @@ def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
     fleet rollback pi-edge
     fleet rollback pi-edge --to 41
     """
-    return _change("rollback", common, back_to=back_to, strict=strict, retry_quarantined=True)
+    reboot = options.asked_reboot(common)
+    return _change("rollback", common, **reboot, back_to=back_to, strict=strict, retry_quarantined=True)
 
 
 def _seconds(flag: str, text: str) -> float:

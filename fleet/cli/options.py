@@ -49,6 +49,34 @@ copy_with = click.option(
 )
 
 
+def reboots(command: Command) -> Command:
+    """The flags of commands that may reboot hosts. See `asked_reboot`."""
+    command = click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")(
+        command
+    )
+    command = click.option(
+        "--accept-boot-risk", is_flag=True, help="Reboot also where a system that does not boot would stay."
+    )(command)
+    return click.option(
+        "--reboot",
+        type=click.Choice(["never", "if-needed", "always"]),
+        default="never",
+        show_default=True,
+        help="Bring hosts to the new system by a reboot that comes back by itself.",
+    )(command)
+
+
+def asked_reboot(asked: dict[str, Any]) -> dict[str, Any]:
+    """Takes the flags of `reboots` out of all that was asked, as a request wants them."""
+    from fleet.model import Reboot
+
+    return {
+        "reboot": Reboot(asked.pop("reboot")),
+        "accept_boot_risk": asked.pop("accept_boot_risk"),
+        "force": asked.pop("force"),
+    }
+
+
 def changes(command: Command) -> Command:
     """The flags of commands that change hosts."""
     for option in (everything, selectors, file, as_json, yes, all_or_nothing):

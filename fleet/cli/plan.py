@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.reads
+@options.reboots
 @options.closure
-@options.no_eval_cache
 @options.keep_going
 def plan(
     selectors: tuple[str, ...],
@@ -33,7 +33,7 @@ def plan(
     *,
     as_json: bool,
     keep_going: bool,
-    no_eval_cache: bool,
+    **reboot: Any,
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
@@ -67,7 +67,12 @@ def plan(
 
         run = Run(
             id=new_run_id(),
-            request=Request(verb="plan", closure=closure, keep_going=keep_going, eval_cache=not no_eval_cache),
+            request=Request(
+                verb="plan",
+                **options.asked_reboot(reboot),
+                closure=closure,
+                keep_going=keep_going,
+            ),
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),

@@ -117,9 +117,8 @@ class HostRun:
         copier = self._run.here if self._run.request.copy_with == "nix" else ours
         await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
         if plan.derivation is not None:  # before, there was nothing to look at
-            system.require_switchable(
-                plan.host, plan.facts, await system.look_there(self._link, plan.host, plan.closure)
-            )
+            there = await system.look_there(self._link, plan.host, plan.closure)
+            system.require_switchable(plan.host, plan.facts, there, live=not plan.by_reboot)
         if self._run.request.verb == "push" or not self._run.request.goal.switches:
             return await self._stage()
         if (reason := await switch_place()) is not None:
@@ -156,7 +155,8 @@ class HostRun:
             run=self._run.id,
             closure=self._plan.closure,
             expected=self._plan.facts.running,
-            goal=self._run.request.goal,
+            goal=Goal.BOOT if self._plan.by_reboot else self._run.request.goal,
+            accept_boot_risk=self._run.request.accept_boot_risk,
             who=self._run.who,
             origin=self._run.origin,
             retry_quarantined=self._run.request.retry_quarantined,
@@ -256,7 +256,7 @@ class HostRun:
 
     async def _reboot(self) -> tuple[str, ...]:
         """The parts of the new system that only a reboot makes live. What the host has built itself, only it knows."""
-        if self._plan.derivation is None:
+        if self._plan.derivation is None and not self._plan.by_reboot:
             return self._plan.reboot
         with contextlib.suppress(HostError):
             return (await preflight.preflight(self._link, self._plan.host)).reboot_pending

@@ -25,6 +25,7 @@ from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
 from fleet.steps.caches import INSTEAD
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host
+from fleet.steps.reboot import require_idle, require_way_back
 from fleet.steps.sign import SigningKey, ask_trust, read_key, sign, untrusted
 from fleet.steps.system import require_welcome
 from fleet.steps.weigh import Scales
@@ -158,7 +159,10 @@ class Preparation:
                 want.closure,
                 made_of=made_of.get(want.closure) if want.is_local else None,
                 derivation=want.derivation_to_send,
+                wanted=self._run.request.reboot,
             )
+            if plan.by_reboot:
+                await self._require_reboot(plan)
             plans[host.name] = await self._weighed(scales, plan) if plan.missing else plan
 
         await self._each(self._left(), one)
@@ -167,6 +171,15 @@ class Preparation:
             for host in wave:
                 self._tell(plans[host.name], number)
         return Prepared(waves=tuple(tuple(plans[host.name] for host in wave) for wave in waves), results=self.results)
+
+    async def _require_reboot(self, plan: HostPlan) -> None:
+        """People know how the reboot goes. Raises what forbids it."""
+        host, request = plan.host, self._run.request
+        known = require_way_back(host, plan.facts, accept_boot_risk=request.accept_boot_risk)
+        risk = "" if plan.facts.boots_once else "accepted with --accept-boot-risk"
+        self._report(host, Severity.NOTE, "reboots", f"by way of a reboot, for {_why(plan)}: {known}", risk)
+        for busy in await require_idle(self._links[host.name], host, force=request.force):
+            self._report(host, Severity.NOTE, "forced", f"the reboot interrupts {busy}", "asked for with --force")
 
     async def _weighed(self, scales: Scales, plan: HostPlan) -> HostPlan:
         host, run = plan.host, self._run
@@ -233,7 +246,11 @@ class Preparation:
         if plan.caches_trouble:
             message = f"the host's own caches could not be asked: {plan.caches_trouble}"
             self._report(plan.host, Severity.NOTE, "caches", message, INSTEAD)
-        if plan.reboot and wave:
+        if plan.reboot and wave and not plan.by_reboot:
             parts = ", ".join(plan.reboot)
             message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
             self._report(plan.host, Severity.NOTE, "needs_reboot", message, "")
+
+
+def _why(plan: HostPlan) -> str:
+    return ", ".join(plan.reboot) or "--reboot always"

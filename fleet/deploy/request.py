@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.machine.pipe import LocalStreams
-from fleet.model import Goal, RunId
+from fleet.model import Goal, Reboot, RunId
 from fleet.source import evaluations
 from fleet.steps.thin import Thin
 from fleet.store.supply import Supply
@@ -43,6 +43,11 @@ class Request:
     """Whether what a source evaluated to counts for as long as it does not change; the command line asks for it."""
     all_or_nothing: bool = False
     retry_quarantined: bool = False
+    reboot: Reboot = Reboot.NEVER
+    accept_boot_risk: bool = False
+    """Whether a host is rebooted that could not come back from a system that does not boot."""
+    force: bool = False
+    """Whether a reboot minds nobody: people who are logged in, computing jobs, inhibitor locks."""
     copy_with: str = "serve"
     """`serve` is our own client of the serve protocol; `nix` is `nix copy`."""
     watch: float = 0.0

@@ -152,6 +152,7 @@ def stuck(plan: HostPlan, end: View, said: Sequence[str]) -> HostResult:
 def in_doubt(plan: HostPlan, why: str, *, has_switched: bool) -> HostResult:
     """The result of a host that began to switch and was not seen to the end."""
     seconds = plan.host.confirm_timeout + (0.0 if has_switched else plan.host.activation_timeout)
+    seconds += plan.host.boot_timeout if plan.by_reboot else 0.0
     failure = Failure(
         kind="in_doubt",
         message=why,

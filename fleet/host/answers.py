@@ -93,6 +93,12 @@ class HostFacts:
     failed_units: tuple[str, ...] = ()
     upgrade_unit: str = ""
     """The unit of an automatic upgrade that is active."""
+    init_interface: str = ""
+    """Of the running system: a live switch to another is refused."""
+    nvidia: str = ""
+    """The version of the NVIDIA driver that the kernel has loaded."""
+    boots_once: bool = False
+    """Whether the boot loader can boot an entry for one boot, and the default after it."""
     lock_holder: str = ""
     """`PID NAME` of who holds switch-to-configuration's lock."""
     live: Closure | None = None
@@ -139,6 +145,9 @@ def host_facts(lines: Lines) -> HostFacts:
         boot_free=_number(boot_free) if boot_free else None,
         failed_units=tuple(lines.get("failed_unit", ())),
         upgrade_unit=one(lines, "upgrade"),
+        init_interface=one(lines, "init_interface"),
+        nvidia=one(lines, "nvidia"),
+        boots_once=one(lines, "boots_once") == "yes",
         lock_holder=one(lines, "lock_holder"),
         live=_closure(lines, "live"),
         previous=_closure(lines, "previous"),
@@ -193,7 +202,7 @@ def _last(lines: Lines) -> LastTransaction | None:
     )
 
 
-OPEN_STATES = ("switching", "switched", "committing", "reverting")
+OPEN_STATES = ("arming", "rebooting", "switching", "switched", "committing", "reverting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +210,8 @@ class View:
     """A transaction as the host showed it just now."""
 
     state: str
-    """design: switching, switched, committing, reverting; committed, tested, reverted, stuck, superseded; unknown."""
+    """design: arming, rebooting, switching, switched, committing, reverting; committed, tested, reverted, stuck,
+    superseded; unknown."""
     running: Closure
     status: int | None = None
     """Exit status of switch-to-configuration, once it has ended."""

@@ -66,6 +66,7 @@ class Order:
     who: str
     origin: str
     retry_quarantined: bool = False
+    accept_boot_risk: bool = False
 
     host: Host
 
@@ -80,6 +81,9 @@ class Order:
             "from": self.origin,
             "activation": f"{max(1, round(self.host.activation_timeout))}",
             "confirm": f"{max(1, round(self.host.confirm_timeout))}",
+            "boot": f"{max(1, round(self.host.boot_timeout))}",
+            "risk": "yes" if self.accept_boot_risk else "",
+            "last_resort": self.host.last_resort or "",
             "retry": "yes" if self.retry_quarantined else "",
         }
         rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]

@@ -240,6 +240,10 @@ class Host(Table):
     settle: Seconds = 5.0
     confirm_timeout: PositiveSeconds = 60.0
     activation_timeout: PositiveSeconds = 600.0
+    boot_timeout: PositiveSeconds = 600.0
+    """Seconds in which a host that was rebooted is back and can be asked."""
+    last_resort: Literal["reboot"] | None = None
+    """What a host may do itself when it cannot bring its old system back in any other way."""
     ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()
     checks: tuple[Check, ...] = ()
 

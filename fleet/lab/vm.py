@@ -160,7 +160,7 @@ class VmHost:
         return [
             *("qemu-system-x86_64", "-name", self.name),
             *_machine(kvm=kvm),
-            *("-smp", "2", "-m", "1024", "-device", "virtio-rng-pci"),
+            *("-m", "1024", "-device", "virtio-rng-pci"),
             *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={vm_image.FIRMWARE}"),
             *("-drive", "if=pflash,unit=1,format=raw,file=firmware.fd"),
             *("-drive", "if=virtio,format=qcow2,file=disk.qcow2"),
@@ -183,7 +183,8 @@ def _has_ended(pid: int) -> bool:
 
 
 def _machine(*, kvm: bool) -> list[str]:
-    accel = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    # With two emulated processors the firmware now and then stands still after a reset.
+    accel = ["-accel", "kvm", "-cpu", "host", "-smp", "2"] if kvm else ["-accel", "tcg", "-cpu", "max"]
     return ["-machine", "q35", *accel, "-display", "none", "-nodefaults", "-no-user-config"]
 
 

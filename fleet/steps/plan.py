@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import ConfigError, PushError
+from fleet.model import Reboot
 from fleet.steps.caches import Caches, ask_caches
 from fleet.steps.preflight import require_room
+from fleet.steps.reboot import goes_by_reboot
 from fleet.steps.system import look_here, look_there, require_switchable
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ class HostPlan:
     room_needed: int = 0
     """Bytes on the disk that /nix is on."""
     reboot: tuple[str, ...] = ()
-    """The parts of the closure that only a reboot makes live."""
+    """What of the closure only a reboot makes live, and what forbids a live switch to it."""
+    by_reboot: bool = False
+    """Whether the host is brought to it by way of a reboot."""
 
     @property
     def pushed(self) -> tuple[str, ...]:
@@ -110,6 +114,7 @@ async def plan_host(
     *,
     made_of: Contents | None,
     derivation: Derivation | None = None,
+    wanted: Reboot = Reboot.NEVER,
 ) -> HostPlan:
     """The plan of one host. `made_of` is None where nothing will be pushed: rollback, or a build on the host.
 
@@ -122,11 +127,13 @@ async def plan_host(
         missing, size = await lacking(machine, host, made_of)
         if missing and host.substitute:
             caches = await ask_caches(machine, missing)
+    by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, ())
     reboot: tuple[str, ...] = ()  # of what the host will build, nobody knows before it is built
     if made_of is not None or derivation is None:
         system = look_here(closure) if made_of is not None else await look_there(machine, host, closure)
-        require_switchable(host, facts, system)
-        reboot = system.reboot_parts(facts)
+        reboot = system.reboot_reasons(facts)
+        by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, reboot)
+        require_switchable(host, facts, system, live=not by_reboot)
     if action is Action.SWITCH and (made_of is not None or derivation is not None):
         require_room(host, facts)
     sizes = made_of.sizes if made_of is not None else {}
@@ -143,4 +150,5 @@ async def plan_host(
         caches_trouble=caches.trouble,
         push_bytes=size - sum(sizes[path] for path in caches.paths),
         reboot=reboot,
+        by_reboot=by_reboot,
     )

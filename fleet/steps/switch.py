@@ -11,7 +11,7 @@ from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted, plain_text
 from fleet.host import answers
 from fleet.host.program import ask
-from fleet.model import Phase
+from fleet.model import Goal, Phase
 from fleet.steps.board import now
 
 if TYPE_CHECKING:
@@ -30,10 +30,16 @@ longer, where somebody else's switch holds the lock say, a later `fleet status` 
 BOOT_ALLOWANCE = 1800.0
 """Seconds in which a host has set the profile and installed the boot loader, and taken both back, at their limits."""
 
+DOWN_ALLOWANCE = 480.0
+"""Seconds in which a host that was told to reboot is down: it waits 7 minutes for its services at the most."""
+UNDER_WAY = ("arming", "rebooting", "switching")
+"""The states before the new system can be looked at."""
+
 LOST = (UnreachableError, CommandFailedError)
 """After these nobody knows whether the host has done what it was asked."""
 
 PHASES = {
+    "rebooting": Phase.REBOOT,
     "switched": Phase.PROVE,
     "committing": Phase.COMMIT,
     "reverting": Phase.REVERT,
@@ -75,11 +81,12 @@ class Follower:
 
     def __post_init__(self) -> None:
         """Nothing has been heard yet: it may just have begun."""
-        self._due = self._begun + self.order.host.activation_timeout + self.order.host.confirm_timeout
+        host = self.order.host
+        self._due = self._begun + host.activation_timeout + host.confirm_timeout + self._reboots
 
     def renewed(self, heard: float) -> None:
         """The host was looked at then, the loop's time, and has renewed its deadline."""
-        self._due = heard + self.order.host.confirm_timeout
+        self._due = heard + self.order.host.confirm_timeout + self._reboots
 
     async def until(self, done: Callable[[View], bool]) -> View:
         """The first view that is `done`. Raises the last `HostError` when the host must have gone back unseen.
@@ -109,7 +116,13 @@ class Follower:
     def _longest(self) -> float:
         """Seconds in which a host is through, from whatever state: forward takes one activation, back up to two."""
         host = self.order.host
-        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE
+        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE + self._reboots
+
+    @property
+    def _reboots(self) -> float:
+        """Seconds of silence while it reboots, and while it boots the old system again if the new one did not come."""
+        host = self.order.host
+        return 2 * (host.boot_timeout + DOWN_ALLOWANCE) if self.order.goal is Goal.BOOT else 0.0
 
     async def _watch(self, state: str) -> View:
         call = self.program.call("watch", self.order.run, state, self.cursor)
@@ -117,8 +130,8 @@ class Follower:
 
     def _hear(self, view: View) -> None:
         """What the view says is known and told."""
-        still = self.order.host.confirm_timeout if view.state == "switching" else 0.0
-        self._due = now() + max(0, view.closes_in) + still
+        still = self.order.host.confirm_timeout if view.state in UNDER_WAY else 0.0
+        self._due = now() + max(0, view.closes_in) + still + self._reboots
         self.cursor = view.cursor or self.cursor
         for line in view.lines:
             text = plain_text(line)
@@ -133,8 +146,12 @@ class Follower:
             self.emit(PhaseStarted(host=self.order.host.name, phase=PHASES[view.state]))
 
     async def follow_activation(self) -> View:
-        """switch-to-configuration has ended, and the host says what comes of it."""
-        return await self.until(lambda view: view.state != "switching")
+        """switch-to-configuration has ended, or the host is back from its reboot, and says what comes of it.
+
+        What only a reboot changes tells that it is back: /run, and with it the state. A host leaves `rebooting` for
+        `switched` when it has booted the new system, and for `reverting` when it has booted the old one.
+        """
+        return await self.until(lambda view: view.state not in UNDER_WAY)
 
     async def follow_to_end(self) -> View:
         """The transaction is closed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from fleet.host.answers import PARTS
 from fleet.machine import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
@@ -25,6 +27,8 @@ _LOOK = f"""
 cd -- "$1" || exit 1
 for file in {" ".join(NEEDED)}; do [ -e "$file" ] || echo "lacks=$file"; done
 echo "platform=$(cat system 2>/dev/null)"
+echo "init_interface=$(cat init-interface-version 2>/dev/null)"
+find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f '{{}}' ';' 2>/dev/null | sed 's/^/nvidia=/'
 echo "inhibitors=$(tr -d '\\n' 2>/dev/null <switch-inhibitors)"
 for part in {" ".join(PARTS)}; do echo "part_$part=$(readlink -e "$part")"; done
 """
@@ -40,12 +44,31 @@ class System:
     platform: str = ""
     """The Nix system it is for, such as `x86_64-linux`; empty where it does not say."""
     inhibitors: Mapping[str, str] = field(default_factory=dict)
+    init_interface: str = ""
+    nvidia: str = ""
+    """The version of the NVIDIA driver among its kernel modules."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Where each of `PARTS` is in the store; empty for those that are not there."""
 
-    def reboot_parts(self, facts: HostFacts) -> tuple[str, ...]:
-        """The parts that differ from what the host has booted: only a reboot makes them live."""
-        return tuple(part for part in PARTS if self.parts.get(part, "") != _stored(facts.booted_parts.get(part, "")))
+    def reboot_reasons(self, facts: HostFacts) -> tuple[str, ...]:
+        """All that only a reboot makes live: parts that differ from what is booted, and what forbids a live switch."""
+        parts = [part for part in PARTS if self.parts.get(part, "") != _stored(facts.booted_parts.get(part, ""))]
+        return (*parts, *self.obstacles(facts))
+
+    def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
+        """What makes a live switch from what runs fail, or leave half of it working."""
+        # switch-to-configuration refuses when a key that both systems have differs (nixpkgs, pre-switch checks).
+        found = [
+            f"inhibitor {key}: {facts.inhibitors[key]} -> {value}"
+            for key, value in self.inhibitors.items()
+            if facts.inhibitors.get(key, value) != value
+        ]
+        if facts.init_interface and self.init_interface and facts.init_interface != self.init_interface:
+            found.append(f"init interface: {facts.init_interface} -> {self.init_interface}")
+        # Its libraries refuse to work with a module of another version, and the loaded one cannot be exchanged.
+        if facts.nvidia and self.nvidia and facts.nvidia != self.nvidia:
+            found.append(f"NVIDIA driver: {facts.nvidia} -> {self.nvidia}")
+        return tuple(found)
 
 
 def look_here(closure: Closure) -> System:
@@ -56,6 +79,15 @@ def look_here(closure: Closure) -> System:
         is_switchable=all((tree / file).exists() for file in NEEDED),
         platform=_text(tree / "system"),
         inhibitors=answers.inhibitors(_text(tree / "switch-inhibitors")),
+        init_interface=_text(tree / "init-interface-version"),
+        nvidia=_nvidia(
+            [
+                str((Path(folder) / file).resolve())
+                for folder, _, files in os.walk(tree / "kernel-modules" / "lib" / "modules", followlinks=True)
+                for file in files
+                if file.startswith("nvidia.ko")
+            ]
+        ),
         parts={part: _stored(str((tree / part).resolve())) if (tree / part).exists() else "" for part in PARTS},
     )
 
@@ -72,6 +104,8 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         is_switchable="lacks" not in lines,
         platform=answers.one(lines, "platform").strip(),
         inhibitors=answers.inhibitors(answers.one(lines, "inhibitors")),
+        init_interface=answers.one(lines, "init_interface").strip(),
+        nvidia=_nvidia(lines.get("nvidia", [])),
         parts={part: _stored(answers.one(lines, f"part_{part}")) for part in PARTS},
     )
 
@@ -83,20 +117,27 @@ def require_welcome(host: Host, facts: HostFacts, closure: Closure, *, retry_qua
         raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
 
 
-def require_switchable(host: Host, facts: HostFacts, system: System) -> None:
-    """Raises `UnfitError` with what makes the system unfit for this host: its shape, its platform, an inhibitor."""
+def require_switchable(host: Host, facts: HostFacts, system: System, *, live: bool = True) -> None:
+    """Raises `UnfitError` with what makes the system unfit for this host: its shape, its platform.
+
+    Also what forbids a switch without a reboot, if it would be one.
+    """
     if not system.is_switchable:
         hint = f"a closure has {' and '.join(NEEDED)}; is system.switch.enable off?"
         raise UnfitError(host.name, f"{system.closure} is not a NixOS system that can be switched to", hint=hint)
     if system.platform and system.platform != host.system:
         hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
         raise UnfitError(host.name, f"the closure is for {system.platform}, the host is {host.system}", hint=hint)
-    # switch-to-configuration refuses when a key that both systems have differs (nixpkgs, pre-switch checks).
-    differing = [key for key, value in system.inhibitors.items() if facts.inhibitors.get(key, value) != value]
-    if differing:
-        changes = ", ".join(f"{key}: {facts.inhibitors[key]} -> {system.inhibitors[key]}" for key in differing)
-        hint = "these change only with a reboot: nixos-rebuild boot and a reboot do that today"
-        raise UnfitError(host.name, f"a live switch is inhibited ({changes})", hint=hint)
+    obstacles = system.obstacles(facts)
+    if live and obstacles:
+        hint = "these change only with a reboot: --reboot if-needed"
+        raise UnfitError(host.name, f"a live switch is inhibited ({', '.join(obstacles)})", hint=hint)
+
+
+def _nvidia(modules: Sequence[str]) -> str:
+    """The driver's version, from the store paths of its modules: `…-nvidia-x11-570.153.02-6.12.30/…`, say."""
+    found = [version for module in modules for version in re.findall(r"(?<=-)\d{3}\.\d[\d.]*(?=[-/])", module)]
+    return str(found[0]) if found else ""
 
 
 def _stored(path: str) -> str:

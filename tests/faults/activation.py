@@ -54,7 +54,7 @@ FAULTS = (
     Fault(name="activation exits 11", nix="switchExit = 11;", rows={"switching": bad("holds the lock", kind="silent")}),
     Fault(
         name="activation exits 100",
-        nix='initInterfaceVersion = "systemd 3";',
+        nix="switchExit = 100;",
         rows={"switching": bad("needs a reboot", kind="silent")},
     ),
     Fault(name="activation exits 101", nix="switchExit = 101;", rows={"switching": bad("failed with exit status 101")}),

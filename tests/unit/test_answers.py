@@ -122,7 +122,7 @@ def test_generations_are_in_order_and_marked() -> None:
 def test_open_states_are_those_in_which_the_keeper_works() -> None:
     ended = ("committed", "tested", "reverted", "stuck", "superseded", "unknown")
     open_ones = [state for state in (*answers.OPEN_STATES, *ended) if View(state=state, running=NEW).is_open]
-    assert open_ones == ["switching", "switched", "committing", "reverting"]
+    assert open_ones == ["arming", "rebooting", "switching", "switched", "committing", "reverting"]
 
 
 def test_transaction_tells_whose_it_is() -> None:

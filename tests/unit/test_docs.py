@@ -183,7 +183,8 @@ def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path)
 
 def test_the_files_of_a_transaction_are_documented() -> None:
     program = source()
-    written = set(re.findall(r"\bput (\w+) ", program)) | set(re.findall(r" >>?([a-z]+)\b", program))
+    written = {name for verb in ("put", "record_mark") for name in re.findall(rf"\b{verb} (\w+) ", program)}
+    written |= set(re.findall(r" >>?([a-z]+)\b", program))
     order = re.findall(r'^ +(\w[\w |]+)\) put "\$key"', program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"
     written |= {key for line in order for key in line.split(" | ")}

@@ -59,14 +59,21 @@ def test_order_is_told_on_stdin() -> None:
     assert call.argv == ("/nix/store/p-fleet-host", "begin")
     assert call.stdin.decode().splitlines() == [
         "run=r1", "new=/nix/store/new", "expected=/nix/store/old", "goal=switch", "who=ann", "from=desk",
-        "activation=600", "confirm=60", "retry=", "ignore=backup-*", "ignore=x.service", "end",
+        "activation=600", "confirm=60", "boot=600", "risk=", "last_resort=", "retry=",
+        "ignore=backup-*", "ignore=x.service", "end",
     ]  # fmt: skip
 
 
 def test_deadlines_are_whole_seconds_and_never_nothing() -> None:
-    host = HOST.model_copy(update={"activation_timeout": 0.2, "confirm_timeout": 1.6})
+    host = HOST.model_copy(update={"activation_timeout": 0.2, "confirm_timeout": 1.6, "boot_timeout": 0.1})
     rows = order(host=host, retry_quarantined=True).text().splitlines()
-    assert {"activation=1", "confirm=2", "retry=yes"} <= set(rows)
+    assert {"activation=1", "confirm=2", "boot=1", "retry=yes"} <= set(rows)
+
+
+def test_what_people_allow_is_part_of_the_order() -> None:
+    host = HOST.model_copy(update={"last_resort": "reboot"})
+    rows = order(host=host, goal=Goal.BOOT, accept_boot_risk=True).text().splitlines()
+    assert {"goal=boot", "risk=yes", "last_resort=reboot"} <= set(rows)
 
 
 @given(st.text(), st.text())

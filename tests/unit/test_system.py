@@ -78,7 +78,7 @@ async def test_inhibitors_are_read(tree: Path) -> None:
     ("old", "new", "refused"),
     [
         ({"init": "systemd"}, {"init": "systemd"}, ""),
-        ({"init": "systemd"}, {"init": "other"}, r"inhibited \(init: systemd -> other\)"),
+        ({"init": "systemd"}, {"init": "other"}, r"inhibited \(inhibitor init: systemd -> other\)"),
         ({}, {"init": "other"}, ""),
         ({"init": "systemd"}, {"driver": "1"}, ""),
     ],
@@ -102,8 +102,8 @@ def test_quarantined_closure_is_refused_unless_wanted_anyway() -> None:
 def test_parts_that_only_a_reboot_makes_live() -> None:
     booted = facts(booted_parts={"kernel": "/nix/store/k", "initrd": "/boot/i"})
     parts = {"kernel": "/nix/store/k", "initrd": "", "kernel-modules": "", "systemd": ""}
-    assert system(parts=parts).reboot_parts(booted) == ()  # what the store does not have counts as absent
-    assert system(parts={**parts, "kernel": "/nix/store/k2", "systemd": "/nix/store/s"}).reboot_parts(booted) == (
+    assert system(parts=parts).reboot_reasons(booted) == ()  # what the store does not have counts as absent
+    assert system(parts={**parts, "kernel": "/nix/store/k2", "systemd": "/nix/store/s"}).reboot_reasons(booted) == (
         "kernel",
         "systemd",
     )

@@ -1,0 +1,108 @@
+"""Deployments by way of a reboot on the lab's VM, and what is true of it afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import HostError
+from tests.containers.driver import Run, Stage, new_version
+from tests.containers.hostprogram import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet.lab import VmHost
+
+PATIENCE = 900.0
+"""Seconds for anything: under emulation, on a busy machine, a boot takes more than a minute."""
+TOML = {
+    "settle": "1s",
+    "confirm_timeout": "120s",
+    "boot_timeout": "400s",
+    "checks": [{"name": "web", "http": "http://127.0.0.1:8080/", "within": "90s"}],
+}
+LEFT = (
+    "cd / && ls -d /run/fleet/open /nix/var/fleet/open /etc/systemd/system.attached /boot/loader/entries/fleet-* "
+    "/nix/var/nix/gcroots/fleet/*-* 2>/dev/null; systemctl list-units --all --no-legend 'fleet-*'"
+)
+"""What may not be on a host between runs."""
+
+
+@dataclass
+class Trial:
+    """The VM, and one `fleet` beside it."""
+
+    stage: Stage
+    vm: VmHost
+
+    def system(self, more: str = "", *, status: int = 200) -> str:
+        """A host file with a kernel and an initrd that have another path than every other's."""
+        version = new_version()
+        web = f'{{ port = 8080; status = {status}; body = "version {version}"; }}'
+        kernel = f'kernel = "6.12.{version}"; initrd = "{version}";'
+        return f'{{ version = "{version}"; {kernel} services.web.http = {web}; {more} }}'
+
+    def start(self, more: str = "", *flags: str, status: int = 200, **toml: Any) -> Run:
+        """A deployment of a new system by way of a reboot is under way."""
+        self.stage.write("vm", self.system(more, status=status))
+        self.stage.toml({"vm": {**TOML, **toml}})
+        return self.stage.start("deploy", "vm", "--json", "--yes", *(flags or ("--reboot", "if-needed")))
+
+    def deploy(self, more: str = "", *flags: str, status: int = 200, **toml: Any) -> Run:
+        """The same, ended."""
+        return self.ended(self.start(more, *flags, status=status, **toml))
+
+    def ended(self, run: Run) -> Run:
+        try:
+            run.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"does not end:\n{run.stdout}\n{run.stderr}") from None
+        return run.end()
+
+    def lose(self, run: Run) -> None:
+        """The controller is gone, as when its machine lost power."""
+        run.process.kill()
+        run.process.wait()
+
+    def ask(self, script: str) -> str:
+        """What the VM says, around its network; nothing where it cannot."""
+        try:
+            return self.vm.exec("sh", "-c", script, check=False).stdout.strip()
+        except HostError:
+            return ""
+
+    def reaches(self, state: str) -> None:
+        """The transaction is in this state."""
+        self.until(lambda: self.ask("cat /run/fleet/open/state") == state, state)
+
+    def pass_some(self, seconds: float) -> None:
+        """Some time passes; nothing is waited for."""
+        time.sleep(seconds)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        until(condition, within=PATIENCE, what=what)
+
+    @property
+    def stands(self) -> tuple[str, str, str]:
+        """What the VM runs, keeps, and has booted."""
+        names = "/run/current-system /nix/var/nix/profiles/system /run/booted-system"
+        running, profile, booted, *_ = [*self.ask(f"readlink -f {names}").split(), "", "", ""]
+        return running, profile, booted
+
+    def comes_back_to(self, closure: str, *, booted: str | None = None) -> None:
+        """Nobody asks the host anything, and yet: it stands on this system, and nothing is left of the run."""
+        wanted = (closure, closure, booted or closure)
+        self.until(lambda: self.stands == wanted and not self.ask("ls -d /nix/var/fleet/open"), f"back on {closure}")
+        self.until(lambda: self.ask(LEFT) == "", "nothing left behind")
+
+    def is_told_to_stand_on(self, closure: str) -> None:
+        """`fleet status` says so, of the boot default too."""
+        (host,) = self.stage.document("status", "vm", code=None)["hosts"]
+        told = {key: host[key] for key in ("running", "profile", "boot_default", "booted", "transaction")}
+        assert told == {
+            **dict.fromkeys(("running", "profile", "boot_default", "booted"), closure),
+            "transaction": None,
+        }

@@ -1,0 +1,138 @@
+"""When a host is rebooted, and what is refused or told beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from fleet import cli
+from fleet.cli import changing
+from fleet.errors import UnfitError
+from fleet.host import answers
+from fleet.machine.local import LocalMachine
+from fleet.model import Closure, Goal, Reboot
+from fleet.steps.plan import Action, plan_host
+from fleet.steps.reboot import goes_by_reboot, require_idle, require_way_back
+from fleet.steps.system import System, look_here, look_there
+from tests.fakes import FakeMachine, asks, said
+from tests.unit.builders import FACTS, NEW, facts, host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from fleet.deploy.request import Request
+
+SAFE = facts(boot_default=FACTS.running, boots_once=True)
+MODULE = "/nix/store/x-nvidia-x11-570.153.02-6.12.30/lib/modules/6.12.30/misc/nvidia.ko.xz"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reasons", "goes"),
+    [
+        (Reboot.NEVER, ("kernel",), False),
+        (Reboot.IF_NEEDED, (), False),
+        (Reboot.IF_NEEDED, ("kernel",), True),
+        (Reboot.ALWAYS, (), True),
+    ],
+)
+def test_a_host_is_rebooted_when_that_is_wanted(wanted: Reboot, reasons: tuple[str, ...], goes: bool) -> None:  # noqa: FBT001 - a case
+    assert goes_by_reboot(wanted, reasons) is goes
+
+
+def test_a_way_back_is_told_and_without_one_the_host_is_left_out() -> None:
+    assert "after a panic the old one boots" in require_way_back(host(), SAFE, accept_boot_risk=False)
+    with pytest.raises(UnfitError, match="no way back"):
+        require_way_back(host(), dataclasses.replace(SAFE, boot_default=NEW), accept_boot_risk=True)
+    grub = dataclasses.replace(SAFE, boots_once=False)
+    with pytest.raises(UnfitError, match="cannot boot an entry once") as caught:
+        require_way_back(host(), grub, accept_boot_risk=False)
+    assert "--accept-boot-risk" in caught.value.hint
+    assert "somebody has to choose the old one" in require_way_back(host(), grub, accept_boot_risk=True)
+
+
+async def test_nobody_is_interrupted_unless_that_is_forced() -> None:
+    busy = FakeMachine((asks("busy"), said(busy=["ann, who is logged in (tty1)", "a job on the GPU (7)"])))
+    with pytest.raises(UnfitError, match=r"interrupt ann, who .*; a job on the GPU \(7\)") as caught:
+        await require_idle(busy, host(), force=False)
+    assert "--force" in caught.value.hint
+    assert await require_idle(busy, host(), force=True) == ("ann, who is logged in (tty1)", "a job on the GPU (7)")
+    assert await require_idle(FakeMachine((asks("busy"), said())), host(), force=False) == ()
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "reason"),
+    [
+        ({"init_interface": "systemd 2"}, {"init_interface": "systemd 3"}, "init interface: systemd 2 -> systemd 3"),
+        ({"nvidia": "570.86.15"}, {"nvidia": "570.153.02"}, "NVIDIA driver: 570.86.15 -> 570.153.02"),
+        ({"inhibitors": {"dbus": "a"}}, {"inhibitors": {"dbus": "b"}}, "inhibitor dbus: a -> b"),
+        ({"nvidia": ""}, {"nvidia": "570.153.02"}, ""),  # no GPU, or its module is not loaded
+        ({"init_interface": ""}, {"init_interface": "systemd 3"}, ""),
+    ],
+)
+def test_what_forbids_a_live_switch_is_a_reason_for_a_reboot(
+    there: dict[str, Any], new: dict[str, Any], reason: str
+) -> None:
+    system = System(closure=NEW, is_switchable=True, **new)
+    assert system.reboot_reasons(facts(booted_parts={}, **there)) == ((reason,) if reason else ())
+
+
+async def test_the_driver_of_a_closure_is_found_behind_links(tmp_path: Path) -> None:
+    modules = tmp_path / MODULE.lstrip("/")
+    modules.parent.mkdir(parents=True)
+    modules.touch()
+    tree = tmp_path / "system"
+    (tree / "kernel-modules" / "lib" / "modules" / "6.12.30").mkdir(parents=True)
+    (tree / "kernel-modules" / "lib" / "modules" / "6.12.30" / "misc").symlink_to(modules.parent)
+    closure = Closure(str(tree))
+    assert look_here(closure).nvidia == (await look_there(LocalMachine(), host(), closure)).nvidia == "570.153.02"
+
+
+async def test_what_cannot_be_switched_to_live_is_planned_by_way_of_a_reboot(tmp_path: Path) -> None:
+    tree = tmp_path / "system"
+    (tree / "bin").mkdir(parents=True)
+    for file, text in {"nixos-version": "1", "bin/switch-to-configuration": "", "init-interface-version": "3"}.items():
+        (tree / file).write_text(text)
+    there = facts(init_interface="2", booted_parts={})
+    plans = [
+        await plan_host(LocalMachine(), host(), there, Closure(str(tree)), made_of=None, wanted=wanted)
+        for wanted in (Reboot.IF_NEEDED, Reboot.ALWAYS)
+    ]
+    assert [(plan.action, plan.by_reboot) for plan in plans] == [(Action.SWITCH, True)] * 2
+    assert plans[0].reboot == ("init interface: 2 -> 3",)
+    with pytest.raises(UnfitError, match="live switch is inhibited"):
+        await plan_host(LocalMachine(), host(), there, Closure(str(tree)), made_of=None)
+
+
+def test_facts_say_whether_a_boot_may_count_once() -> None:
+    lines = answers.parse("boots_once=yes\nnvidia=570.86.15\ninit_interface=systemd 2\n")
+    found = answers.host_facts(lines)
+    assert (found.boots_once, found.nvidia, found.init_interface) == (True, "570.86.15", "systemd 2")
+    assert not answers.host_facts({}).boots_once
+
+
+@pytest.mark.parametrize(
+    ("flags", "goal", "reboot"),
+    [
+        ([], Goal.SWITCH, Reboot.NEVER),
+        (["--reboot", "if-needed"], Goal.SWITCH, Reboot.IF_NEEDED),
+        (["--goal", "boot"], Goal.SWITCH, Reboot.ALWAYS),
+    ],
+)
+def test_flags_say_when_a_host_is_rebooted(
+    flags: list[str], goal: Goal, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr(changing, "change", lambda request, **_: asked.append(request))
+    CliRunner().invoke(cli.fleet, ["deploy", "a", *flags, "--force", "--accept-boot-risk"], catch_exceptions=False)
+    (request,) = asked
+    assert (request.goal, request.reboot, request.force, request.accept_boot_risk) == (goal, reboot, True, True)
+
+
+def test_a_goal_that_never_reboots_takes_no_reboot() -> None:
+    done = CliRunner().invoke(cli.fleet, ["deploy", "a", "--goal", "test", "--reboot", "always"])
+    assert done.exit_code == 2
+    assert "--goal test never reboots" in done.output
