@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @options.reads
 @options.reboots
 @options.closure
+@options.no_eval_cache
 @options.keep_going
 def plan(
     selectors: tuple[str, ...],
@@ -33,6 +34,7 @@ def plan(
     *,
     as_json: bool,
     keep_going: bool,
+    no_eval_cache: bool,
     **reboot: Any,
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
@@ -72,6 +74,7 @@ def plan(
                 **options.asked_reboot(reboot),
                 closure=closure,
                 keep_going=keep_going,
+                eval_cache=not no_eval_cache,
             ),
             inventory=inventory,
             logins=logins,
