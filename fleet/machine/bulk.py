@@ -72,7 +72,8 @@ class _Bulk:
         self._slowly = channel._flush_send_buf
         channel._flush_send_buf = self._flush
         channel.set_write_buffer_limits(AHEAD)
-        self._worth = min(WORTH, channel._send_window // 8)
+        self._worth = 1
+        """Bytes that the window must have room for: at most an eighth of what it had at its widest."""
         self._sealer = _Sealer(channel._conn, channel._send_chan, channel._send_pktsize)
         self._clock = asyncio.get_running_loop().time
         self._last = self._clock()
@@ -93,6 +94,7 @@ class _Bulk:
     def _flush(self) -> None:
         channel = self._channel
         connection, waiting = channel._conn, channel._send_buf_len
+        self._worth = max(self._worth, min(WORTH, channel._send_window // 8))  # sshd opens none before the command runs
         if channel._send_window < min(self._worth, waiting):
             channel._pause_resume_writing()  # the window opens in small steps: wait until it is worth it
             _be_deaf(connection._transport, (self._worth - channel._send_window) * self._pace)
@@ -122,8 +124,7 @@ class _Bulk:
                 del channel._send_buf[0]
         self._sealer.end()
         now = self._clock()
-        if sent:  # the window may be closed
-            self._pace = (now - self._last) / sent
+        self._pace = (now - self._last) / sent
         self._last = now
 
 

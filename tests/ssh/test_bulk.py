@@ -81,6 +81,25 @@ async def test_other_commands_go_between_its_packets() -> None:
         assert await summing == hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
+async def test_a_window_that_is_still_closed_is_waited_for() -> None:
+    """sshd opens it when the command runs; by then much may have been written."""
+    async with connected(GCM[0]) as machine:
+        process = await machine.connection.create_process("sha256sum", encoding=None)
+        channel: Any = process.channel
+        window, channel._send_window = channel._send_window, 0
+        write = fast_write(channel)
+        assert write is not None
+        blocks = some_blocks(5, 40)
+        for block in blocks:
+            write(block)
+        assert channel._send_buf_len == sum(map(len, blocks))
+        process.stdin.write_eof()
+        channel._send_window = window
+        channel._flush_send_buf()
+        assert (await process.stdout.read()).decode().split()[0] == hashlib.sha256(b"".join(blocks)).hexdigest()
+        assert channel._flush_send_buf.__self__._worth == 1 << 18
+
+
 @pytest.mark.parametrize("cipher", GCM)
 async def test_it_is_in_use(cipher: str) -> None:
     """Goes red when an asyncssh renames what this needs: pushes would be slow, and nobody would know."""
