@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,9 +119,13 @@ async def test_host_that_does_not_evaluate_is_not_remembered(source: Source) -> 
 
 
 async def test_source_that_changed_meanwhile_is_not_remembered(source: Source) -> None:
+    file = source.flake / "flake.nix"
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+
     def edit_and_take_back() -> None:
-        (source.flake / "flake.nix").write_text("{ x = 1; }")
-        (source.flake / "flake.nix").write_text("{ }")
+        file.write_text("{ x = 1; }")
+        file.write_text("{ }")
+        os.utime(file, ns=times)
 
     source.meanwhile = edit_and_take_back
     await source.evaluate("a")
