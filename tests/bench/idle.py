@@ -73,7 +73,7 @@ class Idle:
     @property
     def environment(self) -> dict[str, str]:
         """Nothing of this user's is read or written."""
-        home = str(self.folder / "home")
+        home = f"{self.folder}-home"  # not in the folder: that is the flake
         return {"HOME": home, "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
 
     def fleet(self, *more: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,27 +30,29 @@ class Taken:
 
 
 def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Taken:
-    """All commands have run, at once, and succeeded."""
+    """All commands have run, at once, and succeeded; else `SystemExit` has the end of what the first one said."""
     environment = {**os.environ, **(env or {})}
-    started = time.perf_counter()
-    processes = [
-        subprocess.Popen(
-            list(argv), env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        for argv in commands
-    ]
-    cpu = 0.0
-    with Watch(process.pid for process in processes) as watch:
-        for process in processes:
-            assert process.stderr is not None
-            said = process.stderr.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            process.stderr.close()
+    with contextlib.ExitStack() as files:
+        outputs = [files.enter_context(tempfile.TemporaryFile()) for _ in commands]
+        started = time.perf_counter()
+        processes = [
+            subprocess.Popen(
+                list(argv), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            for argv, output in zip(commands, outputs, strict=True)
+        ]
+        cpu = 0.0
+        with Watch(process.pid for process in processes) as watch:
+            for process in processes:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                cpu += usage.ru_utime + usage.ru_stime
+            wall = time.perf_counter() - started
+        for process, output in zip(processes, outputs, strict=True):
             if process.returncode:
-                raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said.decode()[-2000:]}")
-            cpu += usage.ru_utime + usage.ru_stime
-        wall = time.perf_counter() - started
+                output.seek(0)
+                said = output.read().decode(errors="replace")[-2000:]
+                raise SystemExit(f"{process.args!r} ended with {process.returncode}:\n{said}")
     return Taken(wall, cpu, watch.peak)
 
 
