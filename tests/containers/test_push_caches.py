@@ -40,7 +40,7 @@ class Cached:
 def cached(lab: Lab, stage: Stage) -> Iterator[Cached]:
     host = lab.host("one")
     before = shell(host, "cat /etc/nix/nix.conf")
-    closure = many(stage, count=10, kib=64)
+    closure = many(stage, count=7, kib=64)
     parts = sorted(path for path in requisites(closure) if "-part-" in path)
     stage.toml({"one": {}})
     assert stage.fleet("push", "one", "--closure", closure).code == 0
@@ -64,7 +64,7 @@ def start_cache(host: LabHost) -> None:
 
 @pytest.mark.parametrize("engine", ["serve", "nix"])
 def test_only_what_the_caches_do_not_have_is_pushed(stage: Stage, cached: Cached, engine: str) -> None:
-    pushed = 10 + 1 - 4  # parts, the system that names them, and what the cache has
+    pushed = 7 + 1 - 4  # parts, the system that names them, and what the cache has
     plan = stage.document("plan", "one", "--closure", cached.closure)["hosts"][0]
     assert (plan["missing_paths"], plan["substitute_paths"]) == (pushed + 4, 4)
     assert plan["substitute_bytes"] == nar_bytes(*cached.there)
@@ -83,18 +83,10 @@ def test_only_what_the_caches_do_not_have_is_pushed(stage: Stage, cached: Cached
     assert has(cached.host, cached.closure)
 
 
-def test_plan_says_what_comes_from_the_caches(stage: Stage, cached: Cached) -> None:
-    text = stage.fleet("plan", "one", "--closure", cached.closure).stdout
-    assert "7 paths" in text
-    assert "4 paths, 256.4 KiB" in text
-    assert "7 paths to push" in text
-    assert "4 paths from caches" in text
-
-
 def test_cache_that_is_gone_costs_nothing_but_the_push(stage: Stage, cached: Cached) -> None:
     """Nix remembers what the cache said of itself, and takes its silence for an error: so would a push with -s."""
     planned = stage.fleet("plan", "one", "--closure", cached.closure).stdout
-    assert "4 paths from caches" in planned
+    assert all(words in planned for words in ("4 paths, 256.4 KiB", "4 paths to push", "4 paths from caches"))
     shell(cached.host, "systemctl stop cache.service; rm -rf /root/.cache/nix/binary-cache-v6.sqlite-wal")
     shell(cached.host, "printf 'narinfo-cache-positive-ttl = 0\nnarinfo-cache-negative-ttl = 0\n' >>/etc/nix/nix.conf")
     run = stage.fleet("push", "one", "--closure", cached.closure, "--json")
@@ -102,7 +94,7 @@ def test_cache_that_is_gone_costs_nothing_but_the_push(stage: Stage, cached: Cac
     (note,) = run.told("finding_reported", kind="caches")
     assert "could not be asked" in note["message"]
     assert run.told("host_fetched") == []
-    assert run.told("push_finished")[0]["paths"] >= 11
+    assert run.told("push_finished")[0]["paths"] >= 8
     assert has(cached.host, cached.closure)
 
 
@@ -115,5 +107,5 @@ def test_what_a_cache_has_and_cannot_give_is_pushed(stage: Stage, cached: Cached
     (note,) = run.told("finding_reported", kind="caches")
     assert "could not fetch 4 of 4 paths" in note["message"]
     assert run.told("host_fetched")[0]["paths"] == 0
-    assert run.told("push_finished")[0]["paths"] >= 11
+    assert run.told("push_finished")[0]["paths"] >= 8
     assert has(cached.host, cached.closure)
