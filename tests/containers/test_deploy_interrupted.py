@@ -62,7 +62,7 @@ def test_interrupted_once_the_host_is_proven_and_the_others_are_skipped(stage: S
 
 def test_interrupted_twice_the_host_is_in_doubt_and_settles_itself(stage: Stage, cut: LabHost) -> None:
     old = running(cut)
-    run = stage.begin("cut", confirm=CONFIRM)
+    run = stage.begin("cut", confirm=15)
     run.wait_for("phase_started", phase="prove")
     run.interrupt()
     run.wait_for("run_interrupted")
