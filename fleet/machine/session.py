@@ -112,7 +112,9 @@ class Session(asyncssh.SSHClientChannel[bytes]):
         return self._recv_state == "open" and self._loop.time() < self._opened_at + FRESH
 
     async def start(self, line: str) -> Process:
-        """The command has been asked for."""
+        """The command has been asked for. Raises `asyncssh.ConnectionLost`."""
+        if self._conn is None:  # lost since the session was opened; asyncssh does not look
+            raise asyncssh.ConnectionLost("connection lost")
         nothing: tuple[Any, ...] = (None, {}, False, None, None, {}, False, None, None, False, False)
         process: Any = await self.create(asyncssh.SSHClientProcess, line, *nothing)
         await process.redirect(asyncssh.PIPE, asyncssh.PIPE, asyncssh.PIPE)

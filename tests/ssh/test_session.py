@@ -54,6 +54,16 @@ async def test_who_asks_one_thing_opens_one_session(logins: Logins, host: Host, 
     assert server.most_at_once == 1
 
 
+async def test_a_connection_that_is_lost_between_a_session_and_its_command(logins: Logins, host: Host) -> None:
+    async with logins.connect(host) as machine:
+        session = sessions.Session(machine.connection)
+        await session.open()
+        machine.connection.abort()
+        await machine.connection.wait_closed()
+        with pytest.raises(asyncssh.ConnectionLost):
+            await session.start("true")
+
+
 async def test_a_host_with_one_session_runs_one_command_after_the_other(
     logins: Logins, host: Host, server: Server
 ) -> None:
