@@ -31,6 +31,7 @@ class Bases:
         self.is_trusted = True
         """Whether there is any use in bases on this host."""
         self._forgotten: set[str] = set()
+        self._same: dict[str, list[PathInfo]] = {}
         self._kin: dict[str, list[PathInfo]] = {}
         self.add(there)
 
@@ -39,6 +40,7 @@ class Bases:
         for info in there:
             if self.is_trusted and info.path not in self.paths and info.path not in self._forgotten:
                 self.paths.add(info.path)
+                self._same.setdefault(_name(info.path), []).append(info)
                 self._kin.setdefault(package(info.path), []).append(info)
 
     def like(self, info: PathInfo, most: int = TRIED) -> list[PathInfo]:
@@ -47,13 +49,13 @@ class Bases:
         Where some have the very same name no others count: then only what it refers to has changed.
         """
         name = _name(info.path)
-        kin = [other for other in self._kin.get(package(info.path), ()) if other.path in self.paths]
-        same = [other for other in kin if _name(other.path) == name]
+        same = [other for other in self._same.get(name, ()) if other.path in self.paths]
+        kin = same or [other for other in self._kin.get(package(info.path), ()) if other.path in self.paths]
 
         def unlike(other: PathInfo) -> tuple[bool, int, str]:
             return _output(_name(other.path)) != _output(name), abs(other.nar_size - info.nar_size), other.path
 
-        return sorted(same or kin, key=unlike)[:most]
+        return sorted(kin, key=unlike)[:most]
 
     def is_promising(self, info: PathInfo) -> bool:
         """Whether one of them is at least half as large as the path: a smaller one cannot have most of it."""

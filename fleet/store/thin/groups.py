@@ -15,7 +15,7 @@ from fleet.store import wire
 from fleet.store.supply import length
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleet.store.wire import PathInfo
 
@@ -110,7 +110,9 @@ class Dump:
     The host reads the NARs that it is asked for as one stream: forward only, and never twice what two pieces share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pack: Callable[[bytes], bytes]) -> None:
+        self._pack = pack
+        """Makes a zstd frame."""
         self._path, self._size = "", 0
         """Whose NAR is being read, and its bytes."""
         self._low, self._read = 0, 0
@@ -141,11 +143,10 @@ class Dump:
     def _asked(self, parts: Sequence[Part]) -> bytes:
         # The host's store reads on when its answer is taken. Until then these wait in a pipe, which has to hold them.
         asked = b"".join(wire.dump_store_path(part.info.path) for part in parts)
-        if self._greeted:
-            return self._finished() + _order("ask", len(asked)) + asked
+        hello, greeting = (b"", 0) if self._greeted else (wire.hello(), GREETING)
         self._greeted = True
-        asked = wire.hello() + asked
-        return _order("ask", len(asked)) + asked + _order("skip", GREETING)
+        frame = self._pack(hello + asked)
+        return self._finished() + _order("ask", len(frame)) + frame + _order("skip", greeting)
 
     def _taken(self, part: Part) -> bytes:
         orders = _order("skip", part.start - self._read) + _order("take", part.end - max(self._read, part.start))

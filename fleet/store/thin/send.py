@@ -46,7 +46,7 @@ class ThinSender(Sender):
         super().__init__(stream, supply, progress)
         self._frames = frames
         self._bases = bases
-        self._dump = Dump()
+        self._dump = Dump(compress)
         self._deltas: list[Group] = []
         """Groups that went with a base."""
         self._order: Sequence[PathInfo] = ()
