@@ -16,7 +16,7 @@ from fleet.host.program import HostProgram, ask
 from fleet.machine import Command
 from fleet.model import Phase
 from fleet.steps.caches import fetch
-from fleet.steps.deliver import AGAIN, STALLED, Delivery, Whole, deliver
+from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, Whole, deliver
 from fleet.steps.thin import Thin
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
@@ -141,7 +141,8 @@ async def _copy(
         await machine.run(STILL_THERE)
         said = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
         message = f"nix copy failed with exit status {output.status}"
-        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=AGAIN)
+        hint = SIGN if "signature" in output.stderr else AGAIN
+        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=hint)
 
 
 @contextlib.asynccontextmanager

@@ -106,8 +106,7 @@ def test_host_whose_daemon_trusts_not_even_root_takes_what_is_signed(stage: Stag
     stage.toml({"one": {}})
     error = stage.fleet(*push).failure("one")
     assert "signature" in " ".join([error["message"], *error["said"]])
-    if engine == "serve":
-        assert "signing_key" in error["hint"]
+    assert "signing_key" in error["hint"]
 
     signed.toml()
     error = stage.fleet(*push).failure("one")

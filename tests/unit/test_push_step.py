@@ -115,6 +115,14 @@ async def test_copy_that_fails_tells_what_both_ends_said() -> None:
 
 
 @in_no_time
+async def test_host_that_wants_signatures_is_told_from_one_that_fails() -> None:
+    says = Output(status=1, stderr="error: cannot add path '/nix/store/x' because it lacks a valid signature\n")
+    with pytest.raises(PushError) as caught:
+        await push.push(here(says), Moving(0), PLAN, RUN, PROGRAM, emit=Events())
+    assert "signing_key" in caught.value.hint
+
+
+@in_no_time
 async def test_build_on_the_host_is_told_line_by_line() -> None:
     from fleet.model import Derivation
 
