@@ -100,7 +100,10 @@ def test_a_process_that_got_the_number_of_a_vm_is_not_the_vm(tmp_path: Path) -> 
     assert host.process is None
     (tmp_path / "pid").write_text(f"{os.getpid()}\n")
     assert host.process is None
-    with subprocess.Popen(["sh", "-c", "read line", "sh", str(tmp_path / "pid")], stdin=subprocess.PIPE) as stand_in:
+    argv = ["sh", "-c", "echo; read line", "sh", str(tmp_path / "pid")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stand_in:
+        assert stand_in.stdout is not None
+        stand_in.stdout.readline()  # before that, its command line may not be there yet
         (tmp_path / "pid").write_text(f"{stand_in.pid}\n")
         assert host.process == stand_in.pid
         host.power_off()
