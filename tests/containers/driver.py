@@ -21,7 +21,7 @@ import tomli_w
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fleet.lab import Lab, LabHost
+    from fleet.lab import Lab, LabHost, VmHost
 
 FLEET = str(Path(sys.executable).with_name("fleet"))
 PATIENCE = 120.0
@@ -287,7 +287,7 @@ def profile(host: LabHost) -> str:
     return real(host, "/nix/var/nix/profiles/system")
 
 
-def boot_default(host: LabHost) -> str:
+def boot_default(host: LabHost | VmHost) -> str:
     """The system that the boot loader's files name."""
     script = (
         'set -- $(sed -n "s/^default //p" /boot/loader/loader.conf); sed -n "s/^options //p" "/boot/loader/entries/$1"'
