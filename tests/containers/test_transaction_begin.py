@@ -112,6 +112,10 @@ def test_run_that_is_begun_twice_switches_once(subject: Subject) -> None:
     assert subject.show(run).state == "reverted"
     switches = subject.sh(f"journalctl -o cat _SYSTEMD_UNIT=fleet-switch-{run}.service | grep -c '^activating the'")
     assert switches == "1"
+    subject.host.power_off()
+    subject.host.power_on()
+    assert answers.one(subject.tell(order), "begun") == run
+    assert (subject.show(run).state, subject.leftovers()) == ("reverted", "")
 
 
 def test_host_that_runs_another_system_than_the_plan_was_made_for_is_refused(subject: Subject) -> None:
