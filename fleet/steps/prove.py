@@ -75,7 +75,8 @@ class Prover:
     _contact: float = 0.0
     """Seconds in which the host could be looked at: only these count for the checks' `within`."""
     _connected: float = 0.0
-    """How many of them had passed when the connection that is open now was opened: settling starts anew then."""
+    """How many of them had passed at the end of the first look on the connection that is open now: settling starts anew
+    then, and not before, however long that look took."""
     heard: float = 0.0
     """The loop's time of the last look, which renewed the host's deadline."""
     lost: str = ""
@@ -111,12 +112,14 @@ class Prover:
 
     async def _look_until_certain(self, machine: Machine) -> Verdict:
         self._calm_since = None
-        self._connected = self._contact
+        is_first = True
         looked = now()
         while True:
             view = await self._look(machine)
             before, looked = looked, now()
             self._contact += looked - before
+            if is_first:
+                self._connected, is_first = self._contact, False
             verdict = self._judge(view)
             if verdict is not None:
                 return verdict

@@ -96,6 +96,14 @@ async def test_nobody_waits_where_nothing_has_to_settle() -> None:
 
 
 @in_no_time
+async def test_host_that_is_slow_to_answer_first_has_all_its_time_to_settle() -> None:
+    slow = Says(stdout=CALM.stdout.encode(), seconds=4.0)
+    for look in ([slow, CALM], [CALM, CALM, slow, CALM], slow):
+        case = Case(look=look)
+        assert isinstance(await case.prove(), Proven)
+
+
+@in_no_time
 async def test_settling_starts_anew_after_each_disturbance() -> None:
     restless = said(state="switched", running=NEW, unsettled="a.service is waiting to be restarted")
     case = Case(look=later((0, CALM), (3, restless), (4, CALM)), checks={"ok": YES})
