@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.diff.packages import PackageChange, changed_packages
 from fleet.diff.units import UnitsDiff, changed_unit_files, compare_units
+from fleet.host import obstacles
 
 if TYPE_CHECKING:
     from fleet.diff.system import SystemFacts
@@ -56,8 +57,23 @@ def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
         size=sum(new.paths.values()) - sum(old.paths.values()),
         units=compare_units(old, new),
         etc=_changed_files(old, new),
-        reboot=tuple(part for part in _PARTS if old.parts.get(part) != new.parts.get(part)),
+        reboot=(*(part for part in _PARTS if old.parts.get(part) != new.parts.get(part)), *_obstacles(old, new)),
     )
+
+
+def _obstacles(old: SystemFacts, new: SystemFacts) -> list[str]:
+    """What makes a live switch from one to the other fail, or leave half of it working."""
+    before, after = old.parts.get, new.parts.get
+    found = obstacles.differing_inhibitors(
+        obstacles.inhibitors(before("switch-inhibitors", "")), obstacles.inhibitors(after("switch-inhibitors", ""))
+    )
+    versions = {
+        "init interface": (before("init-interface-version"), after("init-interface-version")),
+        "NVIDIA driver": tuple(obstacles.nvidia_version([part("nvidia", "")]) for part in (before, after)),
+    }
+    return found + [
+        f"{name}: {one} -> {other}" for name, (one, other) in versions.items() if one and other and one != other
+    ]
 
 
 def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:

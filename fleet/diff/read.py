@@ -39,6 +39,12 @@ for part in kernel initrd kernel-modules systemd; do
   if [ -e "$part" ]; then printf '%s  %s\n' "$(readlink -f "$part")" "$part"; fi
 done
 if [ -f kernel-params ]; then printf '%s  kernel-params\n' "$(cat kernel-params)"; fi
+for file in init-interface-version switch-inhibitors; do
+  if [ -f "$file" ]; then printf '%s  %s\n' "$(tr -d '\n' <"$file")" "$file"; fi
+done
+if [ -d kernel-modules/lib/modules ]; then
+  find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f {} ';' | sed 's/$/  nvidia/'
+fi
 if ! [ -d etc ]; then exit 0; fi
 section sums
 find -L etc/ -type d -xtype l -prune -o -type f -size -1024k -exec sha256sum {} +

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 
+from fleet.host.obstacles import inhibitors, nvidia_version
 from fleet.model import Closure, RunId
 
 PARTS = ("kernel", "initrd", "kernel-modules", "systemd")
@@ -97,6 +97,8 @@ class HostFacts:
     """Of the running system: a live switch to another is refused."""
     nvidia: str = ""
     """The version of the NVIDIA driver that the kernel has loaded."""
+    running_nvidia: str = ""
+    """The version of the running system's own; empty where none is loaded."""
     boots_once: bool = False
     """Whether the boot loader can boot an entry for one boot, and the default after it."""
     lock_holder: str = ""
@@ -112,7 +114,10 @@ class HostFacts:
     @property
     def reboot_pending(self) -> tuple[str, ...]:
         """The parts of the running system that the kernel was not booted with."""
-        return tuple(part for part in PARTS if self.running_parts.get(part) != self.booted_parts.get(part))
+        parts = [part for part in PARTS if self.running_parts.get(part) != self.booted_parts.get(part)]
+        if self.nvidia and self.running_nvidia and self.nvidia != self.running_nvidia:
+            parts.append(f"NVIDIA driver: {self.nvidia} -> {self.running_nvidia}")
+        return tuple(parts)
 
     def stands_on(self, closure: Closure) -> bool:
         """Whether the host runs, keeps and boots this closure, and nothing is open: there is nothing to do."""
@@ -147,6 +152,7 @@ def host_facts(lines: Lines) -> HostFacts:
         upgrade_unit=one(lines, "upgrade"),
         init_interface=one(lines, "init_interface"),
         nvidia=one(lines, "nvidia"),
+        running_nvidia=nvidia_version(lines.get("running_nvidia", ())),
         boots_once=one(lines, "boots_once") == "yes",
         lock_holder=one(lines, "lock_holder"),
         live=_closure(lines, "live"),
@@ -161,15 +167,6 @@ def host_facts(lines: Lines) -> HostFacts:
 def _closure(lines: Lines, key: str) -> Closure | None:
     path = one(lines, key)
     return Closure(path) if path else None
-
-
-def inhibitors(text: str) -> dict[str, str]:
-    """A `switch-inhibitors` file; empty where there is none or it is not what we know."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def open_transaction(lines: Lines) -> OpenTransaction | None:

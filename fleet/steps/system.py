@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import QuarantinedError, UnfitError
-from fleet.host import answers
+from fleet.host import answers, obstacles
 from fleet.host.answers import PARTS
 from fleet.machine import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
@@ -57,12 +56,7 @@ class System:
 
     def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
         """What makes a live switch from what runs fail, or leave half of it working."""
-        # switch-to-configuration refuses when a key that both systems have differs (nixpkgs, pre-switch checks).
-        found = [
-            f"inhibitor {key}: {facts.inhibitors[key]} -> {value}"
-            for key, value in self.inhibitors.items()
-            if facts.inhibitors.get(key, value) != value
-        ]
+        found = obstacles.differing_inhibitors(facts.inhibitors, self.inhibitors)
         if facts.init_interface and self.init_interface and facts.init_interface != self.init_interface:
             found.append(f"init interface: {facts.init_interface} -> {self.init_interface}")
         # Its libraries refuse to work with a module of another version, and the loaded one cannot be exchanged.
@@ -78,15 +72,13 @@ def look_here(closure: Closure) -> System:
         closure=closure,
         is_switchable=all((tree / file).exists() for file in NEEDED),
         platform=_text(tree / "system"),
-        inhibitors=answers.inhibitors(_text(tree / "switch-inhibitors")),
+        inhibitors=obstacles.inhibitors(_text(tree / "switch-inhibitors")),
         init_interface=_text(tree / "init-interface-version"),
-        nvidia=_nvidia(
-            [
-                str((Path(folder) / file).resolve())
-                for folder, _, files in os.walk(tree / "kernel-modules" / "lib" / "modules", followlinks=True)
-                for file in files
-                if file.startswith("nvidia.ko")
-            ]
+        nvidia=obstacles.nvidia_version(
+            str((Path(folder) / file).resolve())
+            for folder, _, files in os.walk(tree / "kernel-modules" / "lib" / "modules", followlinks=True)
+            for file in files
+            if file.startswith("nvidia.ko")
         ),
         parts={part: _stored(str((tree / part).resolve())) if (tree / part).exists() else "" for part in PARTS},
     )
@@ -103,9 +95,9 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         closure=closure,
         is_switchable="lacks" not in lines,
         platform=answers.one(lines, "platform").strip(),
-        inhibitors=answers.inhibitors(answers.one(lines, "inhibitors")),
+        inhibitors=obstacles.inhibitors(answers.one(lines, "inhibitors")),
         init_interface=answers.one(lines, "init_interface").strip(),
-        nvidia=_nvidia(lines.get("nvidia", [])),
+        nvidia=obstacles.nvidia_version(lines.get("nvidia", [])),
         parts={part: _stored(answers.one(lines, f"part_{part}")) for part in PARTS},
     )
 
@@ -128,16 +120,10 @@ def require_switchable(host: Host, facts: HostFacts, system: System, *, live: bo
     if system.platform and system.platform != host.system:
         hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
         raise UnfitError(host.name, f"the closure is for {system.platform}, the host is {host.system}", hint=hint)
-    obstacles = system.obstacles(facts)
-    if live and obstacles:
+    forbidding = system.obstacles(facts)
+    if live and forbidding:
         hint = "these change only with a reboot: --reboot if-needed"
-        raise UnfitError(host.name, f"a live switch is inhibited ({', '.join(obstacles)})", hint=hint)
-
-
-def _nvidia(modules: Sequence[str]) -> str:
-    """The driver's version, from the store paths of its modules: `…-nvidia-x11-570.153.02-6.12.30/…`, say."""
-    found = [version for module in modules for version in re.findall(r"(?<=-)\d{3}\.\d[\d.]*(?=[-/])", module)]
-    return str(found[0]) if found else ""
+        raise UnfitError(host.name, f"a live switch is inhibited ({', '.join(forbidding)})", hint=hint)
 
 
 def _stored(path: str) -> str:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.host import answers
-from fleet.host.answers import HostFacts, OpenTransaction, View, generations, host_facts, inhibitors, one, parse, view
+from fleet.host.answers import HostFacts, OpenTransaction, View, generations, host_facts, one, parse, view
+from fleet.host.obstacles import inhibitors
 from fleet.model import Closure, RunId
 
 OLD, NEW, SPECIAL = (Closure(f"/nix/store/{letter * 32}-nixos-system") for letter in "ons")

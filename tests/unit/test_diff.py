@@ -198,6 +198,20 @@ def test_parts_that_need_a_reboot_are_named() -> None:
     assert compare(old, new).reboot == ("kernel", "initrd", "kernel-params")
 
 
+def test_what_forbids_a_live_switch_is_named_too() -> None:
+    module = "/nix/store/x-nvidia-x11-{}-6.12.30/lib/modules/6.12.30/misc/nvidia.ko.xz"
+    parts = {"switch-inhibitors": '{"dbus": "a", "old": "1"}', "init-interface-version": "systemd 2"}
+    old = SystemFacts(closure=OLD, parts={**parts, "nvidia": module.format("570.86.15")})
+    parts = {"switch-inhibitors": '{"dbus": "b", "new": "1"}', "init-interface-version": "systemd 3"}
+    new = SystemFacts(closure=NEW, parts={**parts, "nvidia": module.format("570.153.02")})
+    assert compare(old, new).reboot == (
+        "inhibitor dbus: a -> b",
+        "init interface: systemd 2 -> systemd 3",
+        "NVIDIA driver: 570.86.15 -> 570.153.02",
+    )
+    assert compare(old, SystemFacts(closure=NEW)).reboot == ()
+
+
 def example() -> tuple[SystemFacts, SystemFacts]:
     old = SystemFacts(
         closure=OLD,

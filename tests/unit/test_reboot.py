@@ -108,9 +108,10 @@ async def test_what_cannot_be_switched_to_live_is_planned_by_way_of_a_reboot(tmp
 
 
 def test_facts_say_whether_a_boot_may_count_once() -> None:
-    lines = answers.parse("boots_once=yes\nnvidia=570.86.15\ninit_interface=systemd 2\n")
+    lines = answers.parse(f"boots_once=yes\nnvidia=570.86.15\nrunning_nvidia={MODULE}\ninit_interface=systemd 2\n")
     found = answers.host_facts(lines)
     assert (found.boots_once, found.nvidia, found.init_interface) == (True, "570.86.15", "systemd 2")
+    assert found.reboot_pending == ("NVIDIA driver: 570.86.15 -> 570.153.02",)
     assert not answers.host_facts({}).boots_once
 
 
