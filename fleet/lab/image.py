@@ -71,9 +71,9 @@ def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """No other process of this user builds an image meanwhile."""
-    with (Path(tempfile.gettempdir()) / f"fleet-lab-{os.getuid()}.lock").open("w") as lock:
+def alone(what: str = "containers") -> Iterator[None]:
+    """No other process of this user builds the image of these meanwhile."""
+    with (Path(tempfile.gettempdir()) / f"fleet-lab-{what}-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -75,7 +75,7 @@ def ensure(say: Callable[[str], None]) -> VmImage:
     _require_tools()
     with image.recipe_folder(vm=True) as recipe:
         made = VmImage(cache() / f"image-{image.digest(recipe)}")
-        with image.alone():
+        with image.alone("vms"):
             if not made.path.exists():
                 say(f"building {made.path}, once: about a minute")
                 _build(recipe, made.path)

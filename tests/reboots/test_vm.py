@@ -14,6 +14,8 @@ from tests.containers.hostprogram import until
 if TYPE_CHECKING:
     from fleet.lab import Lab, VmHost
 
+pytestmark = pytest.mark.long  # what the short form needs of a VM, test_reboots.py tries too
+
 BOOT = "/boot/loader/entries"
 GENERATION_1 = "/nix/var/nix/profiles/system-1-link"
 
@@ -50,7 +52,6 @@ def test_a_command_tells_its_output_and_its_end(vm: VmHost) -> None:
     assert vm.exec("sh", "-c", "kill -9 $$", check=False).status == 137
 
 
-@pytest.mark.long
 def test_a_power_cut_costs_what_was_not_written(vm: VmHost) -> None:
     vm.exec("sh", "-c", "echo kept >/var/kept && sync && echo lost >/var/lost")
     vm.power_off()
@@ -60,7 +61,6 @@ def test_a_power_cut_costs_what_was_not_written(vm: VmHost) -> None:
     assert vm.exec("cat", "/var/lost", check=False).stdout == ""
 
 
-@pytest.mark.long
 def test_an_entry_for_one_boot_that_panics_is_followed_by_the_default(vm: VmHost) -> None:
     before = vm.exec("cat", "/proc/sys/kernel/random/boot_id").stdout
     panics = vm.console().count("Kernel panic")
