@@ -1,8 +1,8 @@
 """Starting a command on a connection in one round trip, where SSH as usual takes three.
 
-A session is opened (one), the command is asked for (two), and only then does its input go out (three). Nothing forbids
-to send the input right after the request, as a server takes both in order (RFC 4254, 6.5), and to open a session before
-anybody needs it. At 50 ms a push is little but such round trips.
+A session is opened (one), the command is asked for (two), and its input goes out (three): sshd takes none before the
+command runs. So a session is opened before anybody needs it, with a shell in it that waits for a line, becomes the
+command that the line says, and leaves all the rest to it as its input. At 50 ms a push is little but round trips.
 
 This reaches into asyncssh 2.24's channel. Where that is not as we know it, or ~/.ssh/config asks for more than a plain
 session (an environment, the agent), asyncssh starts the command in its own way.
@@ -11,7 +11,7 @@ session (an environment, the agent), asyncssh starts the command in its own way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -26,6 +26,12 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 SPARE = 2
 """Sessions that are open before they are needed, from the second command on: who asks one thing needs none."""
+_MARK = b"fleet: ready\n"
+_WAITING = shlex.join(("sh", "-c", 'echo "fleet: ready" >&2; IFS= read -r line && eval "exec $line"'))
+LONGEST = 4096
+"""Bytes of a line. A shell reads it byte by byte, so that it takes nothing of what follows."""
+SOON = 1.0
+"""Seconds for which a shell that is just being started is waited for."""
 FRESH = 20.0
 """Seconds for which one is used. A host may close sessions in which nothing happens (sshd's ChannelTimeout)."""
 WINDOW, PACKET = 2 << 20, 32 << 10
@@ -41,10 +47,10 @@ class Sessions:
         self._connection = connection
         self._used = used
         """How many sessions of the connection are in use or were asked for, at this moment."""
-        self._spare: list[asyncio.Task[Session]] = []
+        self._spare: list[asyncio.Task[Process]] = []
         self._started = 0
-        self._has_room = True
-        """Whether the host opened all that was asked for ahead."""
+        self._takes_lines = True
+        """Whether the host had room and a shell for all that was asked for ahead."""
 
     async def start(self, line: str) -> Process:
         """The host has been asked to run the line, and what is written from now on is its input.
@@ -54,10 +60,23 @@ class Sessions:
         if not _is_known(self._connection):
             # ~/.ssh/config may ask for a terminal, which would mix stderr into stdout.
             return await self._connection.create_process(line, encoding=None, request_pty=False, x11_forwarding=False)
-        session = await self._session()
+        waiting = await self._ready() if "\n" not in line and len(line.encode()) < LONGEST else None
+        process = waiting or await self._begun(line)
         self._started += 1
         self._keep_spare()
-        return await session.start(line)
+        if waiting:
+            waiting.stdin.write(line.encode() + b"\n")
+        return process
+
+    async def give_way(self) -> bool:
+        """Whether there were shells that waited. They have ended, so that something else may run."""
+        self._takes_lines = False
+        spare, self._spare = self._spare, []
+        for found in await asyncio.gather(*spare, return_exceptions=True):
+            if not isinstance(found, BaseException):
+                found.stdin.write_eof()
+                await found.wait_closed()
+        return bool(spare)
 
     async def close(self) -> None:
         """Nobody waits for a session any more."""
@@ -65,34 +84,59 @@ class Sessions:
             task.cancel()
         await asyncio.gather(*self._spare, return_exceptions=True)
 
-    async def _session(self) -> Session:
+    async def _ready(self) -> Process | None:
+        """A shell that waits for its line, if there is one soon that can be trusted to."""
         while self._spare:
-            with contextlib.suppress(asyncssh.ChannelOpenError):  # whether there is a place now, the next answer says
-                session = await self._spare.pop(0)
-                if session.is_fresh:
-                    return session
-                session.abort()
-        return await self._opened()
+            task = self._spare[0]
+            await asyncio.wait({task}, timeout=SOON)
+            if not task.done() or task not in self._spare:
+                return None
+            self._spare.remove(task)
+            if task.cancelled() or task.exception() is not None:
+                continue
+            process = task.result()
+            if _session(process).is_fresh:
+                return process
+            process.channel.abort()
+        return None
 
-    async def _opened(self) -> Session:
+    async def _begun(self, line: str) -> Process:
         session = Session(self._connection)
         await session.open()
-        return session
+        return await session.start(line)
+
+    async def _waiting(self) -> Process:
+        """A shell waits. Raises `_NoShellError` where something else came of the line that asks for one."""
+        process = await self._begun(_WAITING)
+        said = b""
+        try:
+            while not said.endswith(_MARK) and (byte := await process.stderr.read(1)):
+                said += byte
+        finally:
+            if not said.endswith(_MARK):
+                process.channel.abort()
+        if not said.endswith(_MARK):
+            raise _NoShellError
+        return process
 
     def _keep_spare(self) -> None:
-        if self._started > 1 and self._has_room:
+        if self._started > 1 and self._takes_lines:
             for _ in range(min(SPARE, CHANNELS - self._used()) - len(self._spare)):
-                task = asyncio.create_task(self._opened())
+                task = asyncio.create_task(self._waiting())
                 task.add_done_callback(self._note)
                 self._spare.append(task)
 
-    def _note(self, task: asyncio.Task[Session]) -> None:
-        if not task.cancelled() and isinstance(task.exception(), asyncssh.ChannelOpenError):
-            self._has_room = False
+    def _note(self, task: asyncio.Task[Process]) -> None:
+        if not task.cancelled() and isinstance(task.exception(), _NoShellError | asyncssh.ChannelOpenError):
+            self._takes_lines = False
+
+
+class _NoShellError(Exception):
+    """The host does not run what it is asked to run."""
 
 
 class Session(asyncssh.SSHClientChannel[bytes]):
-    """A session that is opened first, and gets its command later."""
+    """A session that does not wait until the host says that it runs the command."""
 
     def __init__(self, connection: Any) -> None:
         connection._update_recv_pktlen(PACKET)
@@ -109,7 +153,8 @@ class Session(asyncssh.SSHClientChannel[bytes]):
     @property
     def is_fresh(self) -> bool:
         """Whether it can still be used."""
-        return self._recv_state == "open" and self._loop.time() < self._opened_at + FRESH
+        is_open = self._recv_state == "open" and self._send_state == "open"
+        return is_open and self._loop.time() < self._opened_at + FRESH
 
     async def start(self, line: str) -> Process:
         """The command has been asked for. Raises `asyncssh.ConnectionLost`."""
@@ -140,6 +185,11 @@ class Session(asyncssh.SSHClientChannel[bytes]):
 def is_refused(process: Process) -> bool:
     """Whether it has no exit status because the host would not run it."""
     return isinstance(process.channel, Session) and process.channel.is_refused
+
+
+def _session(process: Process) -> Session:
+    assert isinstance(process.channel, Session)
+    return process.channel
 
 
 def _is_known(connection: Any) -> bool:

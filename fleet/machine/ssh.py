@@ -122,7 +122,8 @@ class SshMachine:
                 try:
                     return await self._ask(line)
                 except asyncssh.ChannelOpenError:
-                    if self.connection.is_closed() or not (others or self._sessions):
+                    has_others = others or self._sessions or await self._starter.give_way()
+                    if self.connection.is_closed() or not has_others:
                         raise
                 await asyncio.sleep(ASK_AGAIN)
 

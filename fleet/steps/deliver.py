@@ -35,10 +35,13 @@ AGAIN = "deploy again; what has arrived is not sent twice"
 SIGN = "set signing_key in [fleet], and trusted-public-keys in the host's nix.conf: its daemon does not trust root"
 
 _MARK = "FLEET_PUSH"
+_SEEN = 'cat "$folder/io" "$folder/stat" 2>/dev/null'
 _END_OTHERS = (
-    'for folder in /proc/[0-9]*; do if tr "\\0" "\\n" <"$folder/environ" 2>/dev/null | grep -qxF "$1"; '
-    'then kill "${folder#/proc/}"; fi; done'
+    'for folder in /proc/[0-9]*; do if tr "\\0" "\\n" <"$folder/environ" 2>/dev/null | grep -qxF "$1"; then '
+    f'while seen=$({_SEEN}); sleep 0.5; [ "$seen" != "$({_SEEN})" ]; do :; done; '
+    'kill "${folder#/proc/}" 2>/dev/null; fi; done'
 )
+"""A server that is still at work on what had come through is given the time for it: that need not be sent again."""
 
 
 SERVE = ("nix-store", "--serve", "--write")
@@ -124,7 +127,7 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
 
 
 async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
-    """Servers of this run that still wait on a connection that we lost are gone: they hold locks on paths."""
+    """Servers of this run that wait on a connection that we lost are gone: they hold locks on paths."""
     argv = ("sh", "-c", _END_OTHERS, "sh", f"{_MARK}={delivery.run}")
     with contextlib.suppress(CommandFailedError, UnreachableError):
         await machine.run(Command(argv=argv))

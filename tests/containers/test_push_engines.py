@@ -148,7 +148,18 @@ def test_a_server_that_waits_on_a_lost_connection_is_ended_and_no_other(stage: S
         await link.close()
 
     assert alive("aaaaaa")
+    busy = (
+        "--setenv=FLEET_PUSH=20261120T000000-aaaaaa",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=64k",
+        "count=300000",
+    )
+    host.exec("systemd-run", "--unit=busy", "--remain-after-exit", *busy)  # some seconds of reading
     asyncio.run(end())
+    assert host.exec("systemctl", "show", "--property=Result", "busy").stdout.strip() == "Result=success"
+    host.exec("systemctl", "stop", "busy")
     wait_until(lambda: not alive("aaaaaa"), "the one of this run is gone")
     assert alive("bbbbbb")
     host.exec("systemctl", "stop", "serve-bbbbbb")

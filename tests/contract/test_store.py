@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from fleet.machine import Command, Output
 from fleet.machine.pipe import LocalStreams
 from fleet.model import HostName, RunId
 from fleet.steps.deliver import Delivery, deliver
-from fleet.store import nar, supply
+from fleet.store import nar, supply, wire
 from fleet.store.nar import ChangedError, Nar
 from fleet.store.send import Progress
 from fleet.store.supply import BLOCK, Supply
@@ -146,6 +147,83 @@ async def test_a_dropped_connection_loses_nothing_that_had_arrived(
     assert nix_store("--store", str(tmp_path), "-qR", closure) == nix_store("-qR", closure)
     assert progress.sent < 9 * BLOCK  # the big path in part, once in full, and never again
     assert len(target.commands) == 5  # before each new try, servers that still wait are ended
+
+
+class Tapped(Target):
+    """A host on a bad link: connections are lost after so many bytes, and what came through is kept."""
+
+    def __init__(self, root: Path, cuts: Sequence[int]) -> None:
+        super().__init__(root)
+        self.lengths = list(cuts)
+        self.arrived: list[bytearray] = []
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command) -> AsyncIterator[Any]:
+        self.cuts = [self.lengths.pop(0)] if self.lengths else []
+        self.arrived.append(bytearray())
+        async with super().stream(command) as stream:
+            below = stream._stream if isinstance(stream, Cut) else stream
+            write = below.write
+
+            async def tap(data: bytes) -> None:
+                self.arrived[-1] += data
+                await write(data)
+
+            below.write = tap
+            try:
+                yield stream
+            finally:
+                await below.ended()  # what had come through is taken: nobody ends a server that is at work
+
+
+async def whole_paths(arrived: bytearray) -> list[str]:
+    """The paths that came through with all of their bytes."""
+    left = memoryview(arrived)
+
+    async def read(count: int) -> bytes:
+        nonlocal left
+        taken, left = left[:count], left[count:]
+        return bytes(taken)
+
+    whole: list[str] = []
+    decoder = wire.Decoder(read)
+    with contextlib.suppress(wire.EndOfStreamError):
+        await decoder.number(), await decoder.number()
+        while True:
+            match await decoder.number():
+                case wire.Request.QUERY_VALID_PATHS:
+                    await decoder.number(), await decoder.number(), await decoder.texts()
+                case wire.Request.ADD_TO_STORE_NAR:
+                    path, *_ = [await decoder.text() for _ in range(3)]
+                    await decoder.texts(), await decoder.number()
+                    size = await decoder.number()
+                    await decoder.number(), await decoder.texts(), await decoder.text()
+                    await decoder._exactly(size)
+                    whole.append(path)
+                case other:
+                    raise AssertionError(f"request {other}")
+    return whole
+
+
+async def test_a_link_that_is_lost_fifty_times_carries_no_path_twice_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.steps.deliver.PAUSE", 0.0)
+    chance = random.Random(7)
+    paths = []
+    for number in range(60):
+        (tmp_path / f"part-{number}").write_bytes(chance.randbytes(chance.randrange(100, 40_000)))
+        paths.append(nix_store("--add", str(tmp_path / f"part-{number}")).strip())
+    target = Tapped(tmp_path / "store", [chance.randrange(1, 60_000) for _ in range(50)])
+    async with Supply(LocalStreams()) as source:
+        while True:
+            with contextlib.suppress(UnreachableError):  # five in a row without a path between them end a push
+                await deliver(target, source, delivery(*paths), Progress())
+                break
+    assert len(target.arrived) == 51
+    whole = [path for arrived in target.arrived for path in await whole_paths(arrived)]
+    assert sorted(whole) == sorted(paths)
+    nix_store("--store", str(tmp_path / "store"), "--verify-path", *paths)
 
 
 async def test_a_host_that_stays_away_is_given_up(

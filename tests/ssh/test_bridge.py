@@ -81,7 +81,7 @@ async def test_each_connection_has_its_own_command(logins: Logins, host: Host, s
         to_one.write_eof()
         to_two.write_eof()
         assert (await one.read(), await two.read()) == (b"1", b"2")
-    assert server.lines == ["cat", "cat"]
+    assert server.lines[:2] == ["cat", "cat"]
 
 
 async def test_lost_connection_ends_the_bridge_and_is_told(logins: Logins, host: Host, server: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fleet.errors import CommandFailedError
 from fleet.machine import Command
 from fleet.machine import session as sessions
-from tests.sshd import KEY, Server, network, public
+from tests.sshd import KEY, Server, network, public, scripts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ TRUE = Command(argv=("true",))
 
 
 async def spare(machine: SshMachine) -> list[Any]:
-    """The sessions that are open ahead."""
-    return [await task for task in machine._starter._spare]
+    """The sessions that wait for a command."""
+    return [(await task).channel for task in machine._starter._spare]
 
 
 async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
@@ -73,6 +73,33 @@ async def test_a_host_with_one_session_runs_one_command_after_the_other(
             assert (await machine.run(Command(argv=("sh", "-c", f"exit {number}")))).status == number
 
 
+async def test_a_shell_that_waits_gives_way_to_a_command_that_is_no_line(
+    logins: Logins, host: Host, server: Server
+) -> None:
+    async with logins.connect(host) as machine:
+        await machine.run(TRUE)
+        await machine.run(TRUE)
+        await spare(machine)
+        server.sessions = sessions.SPARE
+        for script in ("true\nexit 4", "exit 5 #" + "x" * sessions.LONGEST):
+            done = await machine.run(Command(argv=("sh", "-c", script)))
+            assert done.status == int(script.split("exit ")[1][0])
+
+
+@pytest.mark.parametrize("shell", ["exit 1", "echo restricted; exit 0"])
+async def test_a_host_that_runs_something_else_instead_of_a_shell(
+    logins: Logins, host: Host, server: Server, tmp_path: Path, shell: str
+) -> None:
+    """As where authorized_keys names a command that lets some lines through."""
+    server.path = scripts(
+        tmp_path / "bin", {"sh": f'case $2 in *"fleet: ready"*) {shell};; *) exec /bin/sh "$@";; esac'}
+    )
+    async with logins.connect(host) as machine:
+        for number in range(4):
+            done = await machine.run(Command(argv=("/bin/sh", "-c", f"exit {number}")))
+            assert done.status == number
+
+
 @pytest.mark.parametrize("why", ["too old", "closed by the host"])
 async def test_a_session_that_may_be_gone_is_not_used(
     logins: Logins, host: Host, server: Server, monkeypatch: pytest.MonkeyPatch, why: str
@@ -90,7 +117,7 @@ async def test_a_session_that_may_be_gone_is_not_used(
             while any(one.is_fresh for one in old):  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
         assert (await machine.run(TRUE)).status == 0
-        assert not any(one.get_command() for one in old)
+        assert not {one._recv_chan for one in old} & set(machine.connection._channels)
 
 
 async def test_a_host_that_runs_no_commands_says_so(logins: Logins, make_host: MakeHost) -> None:
