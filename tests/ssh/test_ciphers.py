@@ -1,4 +1,4 @@
-"""Which cipher a connection gets, which decides what a push costs."""
+"""Which cipher a connection gets, and whether it is compressed: that decides what a push costs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 async def cipher(**keys: object) -> str:
+    return await agreed("send_cipher", **keys)
+
+
+async def agreed(what: str, **keys: object) -> str:
     async with listening(Server()) as server:
         usual = {"name": "web-1", "address": ("127.0.0.1",), "port": server.port, "host_key": server.public}
         host = Host.model_validate({**usual, **keys})
         async with Logins({}).connect(host) as machine:
-            return str(machine.connection.get_extra_info("send_cipher"))
+            return str(machine.connection.get_extra_info(what))
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +45,13 @@ async def test_a_pi_has_no_instructions_for_aes(home: Path) -> None:
 async def test_what_a_person_has_chosen_wins(home: Path) -> None:
     (home / ".ssh/config").write_text("Ciphers aes256-ctr\n")
     assert await cipher() == "aes256-ctr"
+
+
+async def test_what_crosses_a_thin_link_is_compressed() -> None:
+    assert await agreed("send_compression", link="slow") == "zlib@openssh.com"
+    assert await agreed("send_compression") == "none"
+
+
+async def test_what_a_person_has_chosen_about_compression_wins(home: Path) -> None:
+    (home / ".ssh/config").write_text("Compression no\n")
+    assert await agreed("send_compression", link="slow") == "none"
