@@ -60,6 +60,8 @@ class Board:
         self._clock = clock
         self._rows: dict[HostName, Row] = {}
         self._shared: tuple[Phase, float] | None = None
+        self._looked_at = 0
+        """Hosts whose preflight has begun: many wait for their turn."""
         self._last = ""
         self._pushes = Pushes(clock)
 
@@ -71,9 +73,12 @@ class Board:
                 self._rows = {host: Row(host) for host in hosts}
             case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
                 self._enter_shared(phase)
+                self._looked_at += phase is Phase.PREFLIGHT
             case EvaluationFinished() | BuildFinished() | WaveStarted():
                 self._last = ""
             case OutputLine(host=None) | OutputLine(phase=Phase.EVALUATE | Phase.BUILD):
+                if event.phase in SHARED_PHASES:  # no host enters these alone: what Nix says shows that they began
+                    self._enter_shared(event.phase)
                 self._last = one_line(event.text)
             case _:
                 self._see_host(event)
@@ -134,6 +139,8 @@ class Board:
             return self._pushes.together()
         phase, since = self._shared
         hosts = counted(len(self._rows), "host")
+        if phase is Phase.PREFLIGHT and self._looked_at < len(self._rows):
+            hosts = f"{self._looked_at} of {hosts}"
         return f"{phase.value} {hosts}, {human_seconds(self._clock() - since)}  {self._last}".rstrip()
 
     def visible(self, most: int) -> tuple[list[Row], str]:

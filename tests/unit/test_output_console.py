@@ -59,6 +59,29 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+def test_many_hosts_are_counted_as_they_are_looked_at() -> None:
+    stage = Stage()
+    stage.console(started(*HOSTS))
+    for host in HOSTS[:40]:
+        stage.console(phase(host, Phase.PREFLIGHT))
+    assert stage.picture() == ["preflight 40 of 100 hosts, 0.0 s"]
+    for host in HOSTS[40:]:
+        stage.console(phase(host, Phase.PREFLIGHT))
+        stage.console(ended(host, Outcome.UNCHANGED))
+    assert stage.picture() == ["preflight 100 hosts, 0.0 s"]
+
+
+def test_what_nix_says_shows_that_a_phase_has_begun() -> None:
+    stage = Stage()
+    stage.console(started(*HOSTS[:2]))
+    for host in HOSTS[:2]:
+        stage.console(phase(host, Phase.PREFLIGHT))
+    stage.clock.now = 2
+    stage.console(events.OutputLine(host=None, phase=Phase.EVALUATE, text="warning: dirty"))
+    stage.clock.now = 5
+    assert stage.picture() == ["evaluate 2 hosts, 3.0 s  warning: dirty"]
+
+
 def test_building_is_one_status_line() -> None:
     stage = Stage()
     stage.console(started(*HOSTS[:3]))
