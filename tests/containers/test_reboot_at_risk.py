@@ -1,0 +1,118 @@
+"""Reboots where the boot loader cannot boot an entry once: refused, or at a risk that somebody has accepted.
+
+A container's boot loader cannot, and its reboot is its end: somebody has to switch it on again, which `powered` does.
+Boots that count once need a virtual machine: tests/reboots.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.driver import WEB, Stage, new_version, real, stands_on, wait_until, web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.lab import Lab, LabHost
+    from tests.containers.conftest import MakeLab
+
+FAILS = 'services.bad = { exec = "/bin/false"; service.Type = "oneshot"; };'
+RISK = ("--reboot", "always", "--accept-boot-risk")
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab("risky")
+
+
+@contextmanager
+def powered(host: LabHost) -> Iterator[list[str]]:
+    """Whenever the host goes off it is switched on again; gives what it has booted, each time."""
+    ended = threading.Event()
+    boots: list[str] = []
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            if not host.is_on:
+                host.power_on()
+                boots.append(real(host, "/run/booted-system"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield boots
+    finally:
+        ended.set()
+        thread.join()
+
+
+def base(stage: Stage) -> str:
+    """The system that the host stands on, booted too."""
+    host = stage.host("risky")
+    stage.toml({"risky": {"checks": [{**WEB, "within": "20s"}]}})
+    stage.write("risky", web(new_version()))
+    old = str(stage.deploy("risky").hosts["risky"]["closure"])
+    assert stands_on(host, old)
+    return old
+
+
+def nothing_left(host: LabHost) -> bool:
+    left = "ls -d /nix/var/fleet/open /run/fleet/open /etc/systemd/system.attached 2>/dev/null"
+    return host.exec("sh", "-c", left, check=False).stdout == ""
+
+
+def test_a_reboot_without_a_way_back_is_refused_and_nothing_is_touched(stage: Stage) -> None:
+    old = base(stage)
+    stage.write("risky", web(new_version()))
+    run = stage.deploy("risky", "--reboot", "always")
+    assert (run.code, run.failure("risky")["kind"]) == (1, "unfit"), run
+    assert "--accept-boot-risk" in run.failure("risky")["hint"]
+    assert stands_on(stage.host("risky"), old)
+
+
+def test_a_system_that_boots_is_kept(stage: Stage) -> None:
+    base(stage)
+    host = stage.host("risky")
+    stage.write("risky", web(new_version(), more='kernel = "6.13.0";'))
+    with powered(host) as boots:
+        run = stage.deploy("risky", *RISK)
+    result = run.hosts["risky"]
+    assert (run.code, result["outcome"], result["boot_proven"]) == (0, "kept", True), run
+    assert boots == [result["closure"]]
+    assert "accepted with --accept-boot-risk" in run.told("finding_reported", kind="reboots")[0]["hint"]
+    assert stands_on(host, result["closure"])
+    assert nothing_left(host)
+
+
+def test_a_system_with_a_unit_that_fails_boots_the_old_one_again_with_nobody_there(stage: Stage) -> None:
+    old = base(stage)
+    host = stage.host("risky")
+    stage.write("risky", web(new_version(), more=FAILS))
+    with powered(host) as boots:
+        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
+        run.wait_for("phase_started", phase="reboot")
+        run.process.kill()
+        run.process.wait()
+        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    assert boots[1] == old != boots[0]
+    (told,) = stage.document("status", "risky", code=None)["hosts"]
+    assert (told["running"], told["boot_default"], told["quarantined"]) == (old, old, [boots[0]])
+
+
+def test_a_system_that_nobody_confirms_boots_the_old_one_again(stage: Stage) -> None:
+    old = base(stage)
+    host = stage.host("risky")
+    stage.toml({"risky": {"boot_timeout": "5s"}})
+    stage.write("risky", web(new_version()))
+    with powered(host) as boots:
+        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
+        run.wait_for("phase_started", phase="reboot")
+        run.process.kill()
+        run.process.wait()
+        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    (told,) = stage.document("status", "risky", code=None)["hosts"]
+    assert boots[0] not in told["quarantined"]  # silence is no fault of its own
