@@ -80,8 +80,7 @@ def _compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> 
             hosts.forget(new, old)
             print(f"  {case}: {name}: {one.wall:.2f} s, {one.cpu:.2f} s of CPU", file=sys.stderr, flush=True)
             taken[name] += [one] if number else []
-    missing = sum(map(int, ask("nix-store", "--query", "--size", *set(new.paths) - set(old.paths))))
-    return [Row(case, name, median(all_of), runs, len(hosts.names), missing) for name, all_of in taken.items()]
+    return [Row(case, name, median(all_of), runs, len(hosts.names)) for name, all_of in taken.items()]
 
 
 def _built(bench: Bench, version: str) -> Closure:

@@ -98,7 +98,8 @@ async def test_nobody_waits_where_nothing_has_to_settle() -> None:
 @in_no_time
 async def test_host_that_is_slow_to_answer_first_has_all_its_time_to_settle() -> None:
     slow = Says(stdout=CALM.stdout.encode(), seconds=4.0)
-    for look in ([slow, CALM], [CALM, CALM, slow, CALM], slow):
+    looks: tuple[Answers, ...] = ([slow, CALM], [CALM, CALM, slow, CALM], slow)
+    for look in looks:
         case = Case(look=look)
         assert isinstance(await case.prove(), Proven)
 
