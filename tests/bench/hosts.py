@@ -57,12 +57,12 @@ class Hosts:
     def forget(self, closure: Closure, keep: Closure | None = None) -> None:
         """No host has anything of the closure, but for what `keep` has too."""
         gone = sorted(set(closure.paths) - set(keep.paths if keep else ()))
-        words = " ".join(gone)
         script = (
+            f"set -- {' '.join(gone)}; "  # once: a single argument may have 128 KiB
             "rm -rf /nix/var/nix/gcroots/fleet; "
-            f"there=$(ls -d {words} 2>/dev/null); "
+            'there=$(ls -d "$@" 2>/dev/null); '
             'test -z "$there" || nix-store --delete --ignore-liveness $there >/dev/null 2>&1; '
-            f'test -z "$(nix-store --check-validity --print-invalid {words} | wc -l | grep -vx {len(gone)})"'
+            f'test -z "$(nix-store --check-validity --print-invalid "$@" | wc -l | grep -vx {len(gone)})"'
         )
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: self.lab.host(name).exec("sh", "-c", script), self.names))
