@@ -49,6 +49,7 @@ class Sessions:
         """How many sessions of the connection are in use or were asked for, at this moment."""
         self._spare: list[asyncio.Task[Process]] = []
         self._started = 0
+        """Commands so far."""
         self._takes_lines = True
         """Whether the host had room and a shell for all that was asked for ahead."""
 
@@ -67,6 +68,11 @@ class Sessions:
         if waiting:
             waiting.stdin.write(line.encode() + b"\n")
         return process
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the host has run a command."""
+        return self._started > 0
 
     async def give_way(self) -> bool:
         """Whether there were shells that waited. They have ended, so that something else may run."""
@@ -88,7 +94,8 @@ class Sessions:
         """A shell that waits for its line, if there is one soon that can be trusted to."""
         while self._spare:
             task = self._spare[0]
-            await asyncio.wait({task}, timeout=SOON)
+            if not task.done():
+                await asyncio.wait({task}, timeout=SOON)
             if not task.done() or task not in self._spare:
                 return None
             self._spare.remove(task)
@@ -129,6 +136,8 @@ class Sessions:
     def _note(self, task: asyncio.Task[Process]) -> None:
         if not task.cancelled() and isinstance(task.exception(), _NoShellError | asyncssh.ChannelOpenError):
             self._takes_lines = False
+            if task in self._spare:
+                self._spare.remove(task)
 
 
 class _NoShellError(Exception):

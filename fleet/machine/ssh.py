@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
+ENDING = 5.0
+"""Seconds that the host gets to end what we have closed: until then it counts as a session."""
 ASK_AGAIN = 0.1
 """Seconds after which a session is asked for again that the host had no place for."""
 
@@ -116,14 +118,18 @@ class SshMachine:
         """The line has been started. A host that allows few sessions at once gives us one when another has ended."""
         with contextlib.suppress(asyncssh.ChannelOpenError):
             return await self._ask(line)
+        clock = asyncio.get_running_loop().time
         async with self._queue:
+            alone = clock()
             while True:
-                others = self._sessions
+                if self._sessions:
+                    alone = clock()
                 try:
                     return await self._ask(line)
                 except asyncssh.ChannelOpenError:
-                    has_others = others or self._sessions or await self._starter.give_way()
-                    if self.connection.is_closed() or not has_others:
+                    await self._starter.give_way()
+                    ending = self._starter.has_started and clock() < alone + ENDING
+                    if self.connection.is_closed() or not (self._sessions or ending):
                         raise
                 await asyncio.sleep(ASK_AGAIN)
 

@@ -86,6 +86,10 @@ async def _nothing() -> None:
     pass
 
 
+async def _ended(task: asyncio.Task[object]) -> None:
+    await task
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What goes to one host."""
@@ -146,20 +150,29 @@ class _Attempt:
 
     async def make(self) -> None:
         """Everything has arrived. Raises `PushError` or `UnreachableError`."""
+        rooting = asyncio.create_task(self._delivery.root())
+        await asyncio.sleep(0)  # it asks first: a host with place for one session has it for the server afterwards
+        try:
+            await self._serve(rooting)
+        finally:
+            rooting.cancel()
+            await asyncio.gather(rooting, return_exceptions=True)
+
+    async def _serve(self, rooting: asyncio.Task[object]) -> None:
         serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.way.argv)
         async with self._machine.stream(Command(argv=serve)) as stream:
             try:
-                await self._talk(stream)
+                await self._talk(stream, rooting)
             except ExceptionGroup as group:
                 raise await self._meaning(stream, first(group)) from group
             except (ProtocolError, ChangedError, OSError) as error:
                 raise await self._meaning(stream, error) from error
 
-    async def _talk(self, stream: Stream) -> None:
+    async def _talk(self, stream: Stream, rooting: asyncio.Task[object]) -> None:
         delivery, progress = self._delivery, self._progress
         sender = delivery.way.sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
-            group.create_task(delivery.root())
+            group.create_task(_ended(rooting))
             infos = await sender.lacking(delivery.wanted)
             self.left = len(infos)
             watching = group.create_task(self._watch())

@@ -161,7 +161,7 @@ async def test_a_few_commands_are_at_work_at_once_and_no_more(logins: Logins, ho
 async def test_waiting_for_a_place_is_not_part_of_the_commands_time(logins: Logins, host: Host, server: Server) -> None:
     async with logins.connect(host) as machine, asyncio.TaskGroup() as group:
         for _ in range(12):
-            group.create_task(machine.run(sh("sleep 0.15", timeout=0.25)))
+            group.create_task(machine.run(sh("sleep 0.5", timeout=0.9)))
 
 
 async def test_machine_has_a_name_and_its_address(logins: Logins, host: Host) -> None:
