@@ -1,4 +1,5 @@
-"""Reboots where the boot loader cannot boot an entry once: refused, or at a risk that somebody has accepted.
+"""Reboots where the boot loader cannot boot an entry once: refused, or at a risk that somebody has accepted. And the
+one that a host takes by itself, as the last resort.
 
 A container's boot loader cannot, and its reboot is its end: somebody has to switch it on again, which `powered` does.
 Boots that count once need a virtual machine: tests/reboots.
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from tests.containers.conftest import MakeLab
 
 FAILS = 'services.bad = { exec = "/bin/false"; service.Type = "oneshot"; };'
+STUBBORN = """
+    services.stubborn = { exec = "/usr/bin/sleep inf"; service.ExecStartPre = "/usr/bin/test ! -e /run/spoilt"; };
+"""
+"""Does not start any more once somebody has spoilt it, until the next boot."""
+SPOILS = 'activationScript = ": >/run/spoilt";'
 RISK = ("--reboot", "always", "--accept-boot-risk")
 
 
@@ -50,11 +56,11 @@ def powered(host: LabHost) -> Iterator[list[str]]:
         thread.join()
 
 
-def base(stage: Stage) -> str:
-    """The system that the host stands on, booted too."""
+def base(stage: Stage, more: str = "") -> str:
+    """The system that the host stands on."""
     host = stage.host("risky")
     stage.toml({"risky": {"checks": [{**WEB, "within": "20s"}]}})
-    stage.write("risky", web(new_version()))
+    stage.write("risky", web(new_version(), more=more))
     old = str(stage.deploy("risky").hosts["risky"]["closure"])
     assert stands_on(host, old)
     return old
@@ -116,3 +122,27 @@ def test_a_system_that_nobody_confirms_boots_the_old_one_again(stage: Stage) -> 
         wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
     (told,) = stage.document("status", "risky", code=None)["hosts"]
     assert boots[0] not in told["quarantined"]  # silence is no fault of its own
+
+
+def test_a_host_that_cannot_bring_its_old_system_back_boots_it_where_that_is_allowed(stage: Stage) -> None:
+    old = base(stage, STUBBORN)
+    host = stage.host("risky")
+    stage.toml({"risky": {"last_resort": "reboot", "checks": [{**WEB, "within": "2s"}]}})
+    stage.write("risky", web(new_version(), status=503, more=SPOILS))
+    with powered(host) as boots:
+        run = stage.deploy("risky")
+        wait_until(lambda: stands_on(host, old) and nothing_left(host), "the old system")
+    assert (run.code, run.outcomes, boots) == (1, {"risky": "rolled_back"}, [old]), run
+    assert host.exec("systemctl", "is-active", "stubborn").stdout == "active\n"
+
+
+def test_without_leave_it_stays_as_it_is_and_needs_a_human(stage: Stage) -> None:
+    old = base(stage, STUBBORN)
+    host = stage.host("risky")
+    stage.toml({"risky": {"checks": [{**WEB, "within": "2s"}]}})
+    stage.write("risky", web(new_version(), status=503, more=SPOILS))
+    with powered(host) as boots:
+        run = stage.deploy("risky")
+    assert (run.code, run.outcomes, boots) == (4, {"risky": "needs_human"}, []), run
+    host.exec("rm", "/run/spoilt")
+    host.exec("sh", "-c", f"NIXOS_NO_CHECK=1 {old}/bin/switch-to-configuration test; systemctl start stubborn")
