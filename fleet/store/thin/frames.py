@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,14 +52,14 @@ class Frame:
 
 
 class Frames:
-    """Makes frames in a thread, one at a time: memory for one, and enough for many thin links."""
+    """Makes frames in one thread, always the same: memory for one of them, and fast enough for many thin links."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._made: Shared[Frame] = Shared(KEPT, lambda frame: len(frame.data))
         self._chosen: Shared[int] = Shared(MARKS, lambda _: 1)
         self._trees: OrderedDict[str, Nar] = OrderedDict()
-        self._one = asyncio.Semaphore()
+        self._maker = ThreadPoolExecutor(1)
 
     def frame(self, group: Group) -> asyncio.Task[Frame]:
         """The group's frame. Others may wait for it too: await it shielded. Raises `OSError` or `ChangedError`."""
@@ -82,11 +83,11 @@ class Frames:
         """Nothing is kept, nothing is under way."""
         await self._made.close()
         await self._chosen.close()
+        self._maker.shutdown()
         self._trees.clear()
 
     async def _thread(self, work: Callable[[], T]) -> T:
-        async with self._one:
-            return await asyncio.to_thread(work)
+        return await asyncio.get_running_loop().run_in_executor(self._maker, work)
 
     def _frame(self, group: Group) -> Frame:
         key = _key(group)
