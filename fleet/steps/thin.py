@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import CommandFailedError
 from fleet.events import FindingReported
-from fleet.model import Severity
+from fleet.model import Closure, Severity
 from fleet.steps.deliver import SERVE, Way, Whole
 from fleet.store.nar import ChangedError
 from fleet.store.send import Sender
@@ -44,6 +44,7 @@ class Thin:
         self.supply = supply
         self._cache = cache
         self._frames: Frames | None = None
+        self._known: dict[tuple[Closure | None, ...], list[PathInfo]] = {}
 
     async def __aenter__(self) -> Thin:
         return self
@@ -59,7 +60,7 @@ class Thin:
         except ImportError:
             _tell(host, "this machine cannot compress for a thin link: what is pushed goes as it is", INSTALL, emit)
             return Whole()
-        return ThinWay(host, frames, await known_bases(machine, self.supply, facts), emit)
+        return ThinWay(host, frames, Bases(await self._there(machine, facts)), emit)
 
     async def estimate(self, machine: Machine, facts: HostFacts, infos: Sequence[PathInfo]) -> int | None:
         """About how many bytes it takes to push these paths to the host; None where they go as they are."""
@@ -67,8 +68,14 @@ class Thin:
             self._loaded()
         except ImportError:
             return None
-        bases = await known_bases(machine, self.supply, facts)
-        return estimate({info.path: info.nar_size for info in infos}, bases.paths)
+        there = await self._there(machine, facts)
+        return estimate({info.path: info.nar_size for info in infos}, [info.path for info in there])
+
+    async def _there(self, machine: Machine, facts: HostFacts) -> list[PathInfo]:
+        tops = (facts.running, facts.profile, facts.live, facts.previous, facts.staged)
+        if tops not in self._known:
+            self._known[tops] = await known_there(machine, self.supply, [top for top in tops if top])
+        return self._known[tops]
 
     def _loaded(self) -> Frames:
         from fleet.store.thin.frames import Frames  # needs a package that not everybody has
@@ -78,20 +85,20 @@ class Thin:
         return self._frames
 
 
-async def known_bases(machine: Machine, supply: Supply, facts: HostFacts) -> Bases:
-    """Paths that the host has and will not lose, and that are here too: the closures that it says it has roots for.
+async def known_there(machine: Machine, supply: Supply, tops: Sequence[Closure]) -> list[PathInfo]:
+    """What the closures are made of that the host has roots for, the one that it runs first, as far as it is here too.
 
     What it runs is asked about only where it is not in the local store: another machine may have pushed it.
     """
-    bases = Bases()
+    found: dict[str, PathInfo] = {}
     with contextlib.suppress(ChangedError, CommandFailedError):
-        for top in (facts.running, facts.profile, facts.live, facts.previous, facts.staged):
-            if top and top not in bases.paths:
-                bases.add(await _closure(supply, top))
-        if facts.running and facts.running not in bases.paths:
-            listed = await machine.run(nix.requisites(facts.running))
-            bases.add(await supply.known(listed.stdout.split()))
-    return bases
+        for top in tops:
+            if top not in found:
+                found |= {info.path: info for info in await _closure(supply, top)}
+        if tops and tops[0] not in found:
+            listed = await machine.run(nix.requisites(tops[0]))
+            found |= {info.path: info for info in await supply.known(listed.stdout.split())}
+    return list(found.values())
 
 
 async def _closure(supply: Supply, top: str) -> list[PathInfo]:

@@ -1,0 +1,89 @@
+"""What is known of a thin link before a byte goes, and what is done where this machine cannot compress."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, cast
+
+from fleet.events import FindingReported
+from fleet.machine import Output
+from fleet.model import Closure
+from fleet.steps.deliver import Whole
+from fleet.steps.thin import Thin, ThinWay, known_there
+from fleet.store.wire import PathInfo
+from tests.fakes import Events, FakeMachine, runs
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+    from fleet.store.supply import Supply
+
+
+def path(name: str) -> str:
+    return f"/nix/store/{'0' * 32}-{name}"
+
+
+class Shelf:
+    """A local store: paths with what they refer to."""
+
+    def __init__(self, **references: str) -> None:
+        self.infos = {
+            path(name): PathInfo(path=path(name), references=tuple(map(path, to.split())), nar_hash="ff", nar_size=1000)
+            for name, to in references.items()
+        }
+
+    async def known(self, paths: Iterable[str]) -> list[PathInfo]:
+        return [self.infos[one] for one in paths if one in self.infos]
+
+
+def shelf(**references: str) -> Supply:
+    return cast("Supply", Shelf(**references))
+
+
+def names(infos: Iterable[PathInfo]) -> set[str]:
+    return {info.path[len(path("")) :] for info in infos}
+
+
+async def test_what_the_host_runs_and_was_pushed_last_is_known_without_asking() -> None:
+    here = shelf(running="curl libc", curl="libc", libc="", staged="libc vim", vim="", other="")
+    machine = FakeMachine()
+    there = await known_there(machine, here, [Closure(path("running")), Closure(path("staged"))])
+    assert names(there) == {"running", "curl", "libc", "staged", "vim"}
+    assert machine.ran == []
+
+
+async def test_a_system_that_somebody_else_has_pushed_is_asked_about() -> None:
+    listed = f"{path('curl')}\n{path('unknown')}\n{path('running')}\n"
+    machine = FakeMachine((runs("nix-store", "--query", "--requisites"), Output(status=0, stdout=listed)))
+    there = await known_there(machine, shelf(curl="", libc=""), [Closure(path("running"))])
+    assert names(there) == {"curl"}
+
+
+async def test_a_host_that_does_not_answer_has_nothing() -> None:
+    machine = FakeMachine((runs("nix-store", "--query", "--requisites"), Output(status=1, stderr="error: no")))
+    assert await known_there(machine, shelf(curl=""), [Closure(path("running"))]) == []
+    assert await known_there(machine, shelf(curl=""), []) == []
+
+
+async def test_the_plan_and_the_push_ask_once() -> None:
+    machine = FakeMachine((runs("nix-store", "--query", "--requisites"), Output(status=0, stdout=path("curl"))))
+    here = shelf(curl="")
+    async with Thin(here) as thin:
+        await thin.estimate(machine, builders.FACTS, [])
+        way = await thin.way(machine, builders.host(), builders.FACTS, emit=Events())
+    assert isinstance(way, ThinWay)
+    assert len(machine.ran) == 1
+
+
+async def test_without_zstd_here_it_goes_as_it_is_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fleet.store.thin.frames", None)
+    events, thin = Events(), Thin(shelf())
+    way = await thin.way(FakeMachine(), builders.host(), builders.FACTS, emit=events)
+    assert isinstance(way, Whole)
+    (told,) = events.of(FindingReported)
+    assert told.kind == "thin_link"
+    assert "fleet[delta]" in told.hint
+    assert await thin.estimate(FakeMachine(), builders.FACTS, []) is None
