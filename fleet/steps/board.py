@@ -71,15 +71,17 @@ class Board:
         for check in self.checks:
             standing = self.standings.setdefault(check.name, Standing(check))
             standing.passed_since, standing.failing_since, standing.is_seen = None, None, False
-        tasks = [asyncio.create_task(self._ask(standing, machine)) for standing in self.standings.values()]
+        over = asyncio.Event()
+        tasks = [asyncio.create_task(self._ask(standing, machine, over)) for standing in self.standings.values()]
         try:
             yield
         finally:
+            over.set()  # a connection that is lost in the same moment may be told instead of the cancellation
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, standing: Standing, machine: Machine) -> None:
+    async def _ask(self, standing: Standing, machine: Machine, over: asyncio.Event) -> None:
         while True:
             try:
                 async with self._places:
@@ -88,6 +90,8 @@ class Board:
             except HostError as error:
                 answer = checks.Answer(check=standing.check.name, passed=False, said=error.message, seconds=0.0)
                 standing.is_seen = False
+            if over.is_set():
+                return
             self._note(standing, answer)
             await asyncio.sleep(standing.check.interval)
 

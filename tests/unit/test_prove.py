@@ -415,3 +415,30 @@ async def test_old_system_is_unwell_when_it_does_not() -> None:
 async def test_old_system_that_cannot_be_asked_is_unwell() -> None:
     case = Case(checks={"ok": LOST})
     assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is not None
+
+
+class LosingMachine(FakeMachine):
+    """Its connection is lost in the moment in which whoever asked does not want to know any more."""
+
+    is_lost = False
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if self.is_lost:
+                raise
+            self.is_lost = True
+            raise LOST from None
+        return await super().run(command, on_line=on_line)
+
+
+@in_no_time
+async def test_checks_end_also_when_the_connection_is_lost_in_the_same_moment() -> None:
+    host = Host.model_validate({"name": "web-1", "checks": [check()]})
+    machine = LosingMachine((runs("sh", "-c", "ok"), YES))
+    board = Board(host=host, checks=host.checks, here=machine, emit=Events(), stage="after")
+    async with asyncio.timeout(30):
+        async with board.asking(machine):
+            await asyncio.sleep(1)
+    assert board.last_answers() == []
