@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     Ask = Any
 
-_ANSWER = 10.0
-"""Seconds in which an agent that lives answers; a VM under emulation is slow."""
+_GREETING = 10.0
+"""Seconds in which an agent that lives says so, mostly: a VM under emulation is slow."""
+_ANSWER = 60.0
+"""Seconds in which one that has said so answers."""
 _POLL = 0.05
 
 
@@ -32,13 +34,16 @@ class AgentSilentError(Exception):
     """Nobody answers in the VM, as while it boots."""
 
 
-def run(place: Path, argv: Sequence[str]) -> Output:
-    """The command has run in the VM whose socket is `place`/agent.sock. Raises `AgentSilentError`."""
+def run(place: Path, argv: Sequence[str], *, patience: float = 0.0) -> Output:
+    """The command has run in the VM whose socket is `place`/agent.sock.
+
+    Raises `AgentSilentError` where nobody answers, not even after so many seconds more.
+    """
     order = {"path": "/usr/bin/env", "arg": list(argv), "capture-output": True}
-    with _agent(place) as ask:
+    with _agent(place, patience) as ask:
         pid = ask("guest-exec", order)["pid"]
     while True:
-        with _agent(place) as ask:
+        with _agent(place, patience) as ask:
             done = ask("guest-exec-status", {"pid": pid})
         if done["exited"]:
             break
@@ -52,30 +57,45 @@ def run(place: Path, argv: Sequence[str]) -> Output:
 
 
 @contextmanager
-def _agent(place: Path) -> Iterator[Ask]:
+def _agent(place: Path, patience: float) -> Iterator[Ask]:
     """A function that asks the agent and gives its answer. One process at a time: so wants QEMU."""
+    deadline = time.monotonic() + patience
     folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        with socket.socket(socket.AF_UNIX) as connection:
+        with _greeted(folder, deadline) as connection, connection.makefile("rwb") as stream:
             connection.settimeout(_ANSWER)
-            # Not by its own path: the path of a UNIX socket has 107 bytes at most.
-            connection.connect(f"/proc/self/fd/{folder}/agent.sock")
-            with connection.makefile("rwb") as stream:
-                _synchronise(stream)
-                yield lambda command, arguments: _ask(stream, command, arguments)
+            yield lambda command, arguments: _ask(stream, command, arguments)
     except (OSError, ValueError, KeyError) as error:
         raise AgentSilentError(str(error)) from error
     finally:
         os.close(folder)
 
 
-def _synchronise(stream: Any) -> None:
-    """What an earlier process asked and did not wait for is through."""
+def _greeted(folder: int, deadline: float) -> socket.socket:
+    """A connection to an agent that lives: what an earlier process asked and did not wait for is through."""
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_GREETING)
+            # Not by its own path: the path of a UNIX socket has 107 bytes at most.
+            connection.connect(f"/proc/self/fd/{folder}/agent.sock")
+            _synchronise(connection)
+        except OSError:
+            connection.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
+        else:
+            return connection
+
+
+def _synchronise(connection: socket.socket) -> None:
     mark = secrets.randbits(32)
-    _send(stream, "guest-sync", {"id": mark})
-    while (line := stream.readline()) and json.loads(line).get("return") != mark:
-        pass
+    with connection.makefile("rwb") as stream:
+        _send(stream, "guest-sync", {"id": mark})
+        while (line := stream.readline()) and json.loads(line).get("return") != mark:
+            pass
     if not line:
         raise ConnectionResetError("the VM went off")
 

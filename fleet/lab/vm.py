@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 KVM = Path("/dev/kvm")
 _PATIENCE = 300.0
 """Seconds that a VM has to boot; under emulation on two idle cores it takes 20."""
+_BUSY = 30.0
+"""Seconds more in which a VM that is on may be too busy to answer, or reboots."""
 _BOOTED = ("running", "degraded", "maintenance")
 _KVM_PATIENCE = 20.0
 """Seconds in which a kernel under KVM has come to the end of its boot, if it ever does; it takes one."""
@@ -89,7 +91,7 @@ class VmHost:
     def exec(self, *argv: str, check: bool = True) -> Output:
         """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
         try:
-            output = agent.run(self.place, argv)
+            output = agent.run(self.place, argv, patience=_BUSY if self.is_on else 0.0)
         except agent.AgentSilentError as error:
             raise UnreachableError(self.name, f"does not say what became of {argv[0]}: {error}") from error
         if check and output.status:
