@@ -141,6 +141,12 @@ def test_the_host_s_base_holds_what_each_group_was_made_against(sizes: list[tupl
     assert host.taken <= sum(bases.values())  # nothing is read twice
 
 
+def test_many_bases_are_read_in_one_go() -> None:
+    parts = [Part(path(number, 5_000, "old"), 0, 5_000) for number in range(100)]
+    orders = Dump(lambda _: b"frame").hold(parts)
+    assert orders == b"ask 5\nframe" + b"skip 16\n" + b"take 500000\n"
+
+
 def test_a_base_that_is_asked_for_again_is_read_again() -> None:
     old = path(1, 100, "old")
     host, dump = Host({old.path: 100}), Dump(lambda data: data)

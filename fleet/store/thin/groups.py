@@ -8,6 +8,7 @@ and PostgreSQL they leave less than larger ones do, because zstd looks more clos
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,12 @@ class Dump:
         if only and only.info.path == self._path and self._low <= only.start and self._read <= only.end:
             return self._slid(only)
         orders = _order("drop", self._held) + (self._asked(parts) if parts else b"")
+        reads = b""
         for part in parts:
             self._path, self._size, self._read = part.info.path, part.info.nar_size, 0
-            orders += self._taken(part) + (b"" if part is parts[-1] else self._finished())
+            reads += self._taken(part) + (b"" if part is parts[-1] else self._finished())
         self._held = sum(part.size for part in parts)
-        return orders
+        return orders + _joined(reads)
 
     def _slid(self, part: Part) -> bytes:
         """Further on in the NAR that is being read."""
@@ -156,6 +158,12 @@ class Dump:
     def _finished(self) -> bytes:
         left, self._read = self._size - self._read, self._size
         return _order("skip", left)
+
+
+def _joined(orders: bytes) -> bytes:
+    """The same with one order for several alike in a row: each costs the host two processes."""
+    alike = itertools.groupby((line.split() for line in orders.decode().splitlines()), key=lambda order: order[0])
+    return b"".join(_order(word, sum(int(count) for _, count in of_it)) for word, of_it in alike)
 
 
 def _order(word: str, count: int) -> bytes:
