@@ -39,7 +39,7 @@ LOST = (UnreachableError, CommandFailedError)
 """After these nobody knows whether the host has done what it was asked."""
 
 PHASES = {
-    "rebooting": Phase.REBOOT,
+    "arming": Phase.REBOOT,  # `rebooting` may be over before anybody looks
     "switched": Phase.PROVE,
     "committing": Phase.COMMIT,
     "reverting": Phase.REVERT,

@@ -75,8 +75,11 @@ class Trial:
             return ""
 
     def reaches(self, state: str) -> None:
-        """The transaction is in this state."""
-        self.until(lambda: self.ask("cat /run/fleet/open/state") == state, state)
+        """The transaction is in this state; has been in it, where it may be over before anybody looks."""
+        if state == "rebooting":
+            self.until(lambda: self.ask("ls /nix/var/fleet/open/rebooting"), state)
+        else:
+            self.until(lambda: self.ask("cat /run/fleet/open/state") == state, state)
 
     def pass_some(self, seconds: float) -> None:
         """Some time passes; nothing is waited for."""

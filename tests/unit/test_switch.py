@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host.program import HostProgram, Order
 from fleet.inventory import Host
 from fleet.model import Closure, Goal, HostName, Phase, RunId
-from fleet.steps.switch import GOING_BACK, Follower, begin
+from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, begin
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, said
 
 if TYPE_CHECKING:
@@ -81,6 +82,19 @@ async def test_activation_is_followed_to_its_end_and_told() -> None:
     assert [event.text for event in events.of(OutputLine)] == ["one", "two", "three"]
     assert [event.status for event in events.of(HostSwitched)] == [4]
     assert [event.phase for event in events.of(PhaseStarted)] == [Phase.PROVE]
+
+
+@in_no_time
+async def test_a_host_that_reboots_is_silent_for_as_long_as_two_boots_take() -> None:
+    away = int(2 * (HOST.boot_timeout + DOWN_ALLOWANCE))
+    silence: list[Says | Output | Exception] = [LOST] * int(away / RETRY)
+    back = [*silence, said(state="switched", running="/new", closes_in=600)]
+    follow, _, events = follower([said(state="arming", closes_in=600), *back])
+    follow.order = dataclasses.replace(ORDER, goal=Goal.BOOT)
+    follow.__post_init__()
+    view = await follow.follow_activation()
+    assert view.state == "switched"
+    assert [event.phase for event in events.of(PhaseStarted)] == [Phase.REBOOT, Phase.PROVE]
 
 
 @in_no_time
