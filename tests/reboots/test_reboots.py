@@ -50,6 +50,7 @@ def base(trial: Trial) -> str:
     return running
 
 
+@pytest.mark.long
 def test_a_kernel_that_boots_is_proven_by_it_and_kept(trial: Trial) -> None:
     base(trial)
     run = trial.deploy()
