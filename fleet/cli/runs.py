@@ -53,6 +53,8 @@ def _document(run: PastRun) -> dict[str, object]:
 def _state(run: PastRun) -> str:
     if run.is_open:
         return "open: fleet resume"
+    if not run.is_readable:
+        return f"cannot be read: fleet resume {run.id}"
     return "cut short" if run.exit_code is None else f"exit code {run.exit_code}"
 
 
@@ -69,7 +71,8 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     """Learn what became of a run whose controller was lost, and see it through. Default: the newest open one.
 
     Nothing is evaluated, built or begun: a host that still switches is followed, one that waits is proven and told to
-    keep the new system or to go back, one that has decided alone is asked what it did.
+    keep the new system or to go back, one that has decided alone is asked what it did. Of a run that cannot be read
+    here any more, all hosts are asked.
 
     \b
     fleet resume
@@ -87,7 +90,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
 
     inventory = session.open_inventory(file)
     past = _chosen(past_runs(state.state_folder(inventory.name)), run_id)
-    concerned = [host for name, host in inventory.hosts.items() if name in past.hosts]
+    concerned = [host for name, host in inventory.hosts.items() if name in past.hosts or not past.is_readable]
     logins = session.logins(inventory, concerned)
     terminal = sys.stderr.isatty()
     with (
@@ -97,7 +100,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
         lines = JsonLines(record)
         run = Run(
             id=past.id,
-            request=Request(verb=past.verb, goal=past.goal, watch=past.watch, strict=past.strict),
+            request=Request(verb=past.verb or "deploy", goal=past.goal, watch=past.watch, strict=past.strict),
             inventory=inventory,
             logins=logins,
             here=LocalMachine(),
@@ -115,7 +118,6 @@ def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
             if run.id == run_id:
                 return run
         raise ConfigError(f"there is no run {run_id} in this machine's memory", hint="fleet runs lists what there is")
-    for run in found:
-        if run.is_open:
-            return run
+    for run in (*(run for run in found if run.is_open), *(run for run in found if not run.is_readable)):
+        return run
     raise ConfigError("no run is open", hint="fleet runs lists them; fleet status tells what each host runs")

@@ -56,6 +56,11 @@ class PastRun:
     exit_code: int | None = None
 
     @property
+    def is_readable(self) -> bool:
+        """Whether the file says what the run was. A loss of power here may have emptied it; the hosts know more."""
+        return bool(self.verb)
+
+    @property
     def is_open(self) -> bool:
         """Whether the truth about some host of it is still to be learned."""
         if self.exit_code is None and self.verb in ("deploy", "rollback", "push"):
@@ -96,7 +101,9 @@ def _note(run: PastRun, event: dict[str, Any]) -> None:
             run.watch, run.strict = event.get("watch", 0.0), event.get("strict", False)
             run.exit_code = None
             for name in event["hosts"]:
-                run.hosts.setdefault(HostName(name), PastHost(HostName(name)))
+                # Only where its beginning cannot be read is one that is resumed new here: its hosts were asked.
+                begun = event["verb"] == "resume"
+                run.hosts.setdefault(HostName(name), PastHost(HostName(name), begun=begun))
         case "run_finished":
             run.exit_code = event["exit_code"]
         case _ if "host" in event and event["host"] in run.hosts:

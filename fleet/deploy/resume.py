@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
+from fleet.deploy.past import PastHost
 from fleet.deploy.rollout import bug
 from fleet.deploy.run import told, until_interrupted
-from fleet.errors import HostError
+from fleet.errors import ConfigError, HostError
 from fleet.events import HostFinished
 from fleet.host.program import HostProgram
 from fleet.machine.link import Link
@@ -18,7 +19,7 @@ from fleet.steps.plan import Action, HostPlan
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
-    from fleet.deploy.past import PastHost, PastRun
+    from fleet.deploy.past import PastRun
     from fleet.deploy.request import Run
     from fleet.deploy.run import Interrupts
     from fleet.host.answers import HostFacts
@@ -31,7 +32,11 @@ async def resume(run: Run, past: PastRun) -> int:
 
     A host that is still switching is followed; one that waits for a word is proven, and commits or goes back; one that
     has decided alone says what it did. One that had not begun stays as it is.
+
+    Raises `ConfigError`, with nothing told, where the run cannot be read and no host knows of it.
     """
+    if not past.is_readable:
+        past.hosts = await _concerned(run)
 
     async def work(results: dict[HostName, HostResult], interrupts: Interrupts) -> None:
         taking_up = _TakingUp(run, past, results)
@@ -41,6 +46,30 @@ async def resume(run: Run, past: PastRun) -> int:
             taking_up.account_for_the_rest()
 
     return await told(run, "resume", list(past.hosts), work)
+
+
+async def _concerned(run: Run) -> dict[HostName, PastHost]:
+    """The hosts of fleet.toml that know of the run, and those that cannot be asked: each may have begun."""
+
+    async def knows(host: Host) -> bool:
+        link = Link(run.logins, host)
+        try:
+            facts = await preflight(link, host)
+        except Exception:  # told of when it is asked again: a bug there must not keep us from its neighbours
+            return True
+        finally:
+            await link.close()
+        return any(there is not None and there.run == run.id for there in (facts.transaction, facts.last))
+
+    hosts = run.inventory.hosts.values()
+    known = await asyncio.gather(*map(knows, hosts))
+    found = {
+        host.name: PastHost(host.name, begun=True) for host, is_known in zip(hosts, known, strict=True) if is_known
+    }
+    if not found:
+        hint = "fleet status tells what each host runs, and which run is open there"
+        raise ConfigError(f"what was written of run {run.id} cannot be read, and no host knows of it", hint=hint)
+    return found
 
 
 def _nothing_new_begins() -> None:
@@ -102,7 +131,8 @@ class _TakingUp:
             return result.left_out(host, error)
         _believe(facts, past, self._run.id)
         if past.closure is None or past.previous is None or not (past.begun or past.pushed):
-            return result.skipped(host.name, "the run ended before it began")
+            why = "it knows nothing of the run" if past.begun else "the run ended before it began"
+            return result.skipped(host.name, why)
         plan = HostPlan(
             host=host,
             facts=dataclasses.replace(facts, running=past.previous),

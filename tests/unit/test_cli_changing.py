@@ -70,6 +70,31 @@ def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, monkeypatch: py
     assert asked == [Request(verb="rollback", goal=Goal.TEST, watch=90.0, strict=True)]
 
 
+def test_run_that_cannot_be_read_is_named_and_its_hosts_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[HostName] = []
+
+    async def resume(run: Run, past: PastRun) -> int:
+        assert not past.is_readable
+        asked.extend(run.logins.sudo_passwords)
+        return await finished(run)
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("fleet.deploy.resume.resume", resume)
+    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", "secret")
+    file = tmp_path / "fleet.toml"
+    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n[hosts.b]\nsudo = "password"\n')
+    folder = tmp_path / "state/fleet/home/runs/r"
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_bytes(b"\0\377\n\0")
+    assert run(["runs", "--file", str(file)]) == 0
+    assert "cannot be read: fleet resume r" in capsys.readouterr().out
+    assert run(["resume", "--file", str(file)]) == 0
+    assert asked == ["b"]
+
+
 @pytest.mark.parametrize("words", [("deploy",), ("push",), ("rollback",)])
 def test_all_commands_push_by_the_same_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

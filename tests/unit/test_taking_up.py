@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from fleet.deploy.past import PastHost, PastRun
+from fleet.deploy.past import PastHost, PastRun, read_run
 from fleet.deploy.request import Request
 from fleet.deploy.resume import resume
-from fleet.errors import UnreachableError
-from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted
+from fleet.errors import ConfigError, UnreachableError
+from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted, event_json
 from fleet.machine import Output
 from fleet.model import Goal, HostName, HostResult, Outcome
 from tests.fakes import Answers, Events, FakeLink, Says, asks, runs, said
@@ -171,6 +172,27 @@ async def test_host_that_says_it_has_begun_is_believed_whatever_was_written_here
     assert await world.resume() == 1
     assert world.outcomes == {"a": KEPT, "b": KEPT, "c": SKIPPED}
     assert {one.previous for one in world.events.of(RunFinished)[0].hosts} == {OLD, None}
+
+
+async def test_hosts_are_asked_for_a_run_that_cannot_be_read_here(tmp_path: Path) -> None:
+    world = World(tmp_path, "knows", "lost", "other", verb="")
+    world.past.hosts = {}
+    world.on("other", "facts", said(running=OLD, last_run="20200101T000000-000000"))
+    world.links[HostName("lost")].is_lost = True
+    assert await world.resume() == 4
+    assert world.outcomes == {"knows": KEPT, "lost": HUMAN}
+    (tmp_path / "events.jsonl").write_text("\n".join(json.dumps(event_json(event)) for event in world.events))
+    again = read_run(tmp_path)
+    assert (again.is_open, [one.name for one in again.hosts.values() if not one.is_settled]) == (True, ["lost"])
+
+
+async def test_run_that_nobody_can_tell_of_is_no_success(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", verb="")
+    world.past.hosts = {}
+    world.on("a", "facts", said(running=OLD))
+    with pytest.raises(ConfigError, match=f"run {RUN} cannot be read, and no host knows of it"):
+        await world.resume()
+    assert world.events == []
 
 
 @pytest.mark.parametrize(
