@@ -111,7 +111,9 @@ def _boots(facts: HostFacts, host: Host) -> str:
 def _remarks(facts: HostFacts) -> list[str]:
     remarks = []
     if facts.transaction is not None:
-        remarks.append(f"open: {facts.transaction}, closes in {max(0, facts.transaction.closes_in)} s")
+        left = facts.transaction.closes_in
+        when = f"closes in {left} s" if left > 0 else f"its deadline passed {-left} s ago"
+        remarks.append(f"open: {facts.transaction}, {when}")
     if facts.profile != facts.running:
         remarks.append("the profile names another system")
     if facts.reboot_pending:

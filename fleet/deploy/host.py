@@ -55,6 +55,7 @@ class HostRun:
         """What kept the host from answering while it was followed, if anything did."""
         self._lost: HostError | None = None
         """Why it is not known whether the host has begun."""
+        self._follower: switch.Follower | None = None
         self._on_record = False
         """Whether the host is known to have had the run on its disk."""
         self._run = run
@@ -86,7 +87,7 @@ class HostRun:
         unasked = {
             check.name: Answer(check=check.name, passed=False, said="", seconds=0.0) for check in self._plan.host.checks
         }
-        return await self._see_through(self._follower(), {**unasked, **before})
+        return await self._see_through(self._new_follower(), {**unasked, **before})
 
     async def _give_up(self, why: str) -> HostResult:
         await self._unroot()
@@ -98,9 +99,9 @@ class HostRun:
             ended = await work
         except HostError as error:
             if self.begun:
-                ended = result.in_doubt(
-                    self._plan, f"not seen to the end: {error.message}", has_switched=self.has_switched
-                )
+                overdue = self._follower is not None and self._follower.is_overdue
+                why = f"not seen to the end: {error.message}"
+                ended = result.in_doubt(self._plan, why, has_switched=self.has_switched, is_overdue=overdue)
             else:
                 ended = result.left_out(self._plan.host, error, self._plan.facts)
                 await self._unroot()
@@ -129,6 +130,7 @@ class HostRun:
 
     async def _see_through(self, follower: switch.Follower, before: dict[str, Answer]) -> HostResult:
         """The host has begun, as far as is known: what became of it."""
+        self._follower = follower
         view = await follower.follow_activation()
         verdict = await self._prove(view, before, follower)
         end = view if not view.is_open else await follower.follow_to_end()
@@ -150,7 +152,7 @@ class HostRun:
             host=plan.host.name, outcome=Outcome.STAGED, closure=plan.closure, previous=plan.facts.running
         )
 
-    def _follower(self) -> switch.Follower:
+    def _new_follower(self) -> switch.Follower:
         order = Order(
             run=self._run.id,
             closure=self._plan.closure,
@@ -165,7 +167,7 @@ class HostRun:
         return switch.Follower(machine=self._link, program=self._program, order=order, emit=self._emit)
 
     async def _begin(self) -> switch.Follower:
-        follower = self._follower()
+        follower = self._new_follower()
         # An answer that is lost leaves it open whether the host began: then it is followed as if it had.
         self.begun = True
         try:

@@ -149,8 +149,11 @@ def stuck(plan: HostPlan, end: View, said: Sequence[str]) -> HostResult:
     return _bad(plan, Outcome.NEEDS_HUMAN, failure)
 
 
-def in_doubt(plan: HostPlan, why: str, *, has_switched: bool) -> HostResult:
-    """The result of a host that began to switch and was not seen to the end."""
+def in_doubt(plan: HostPlan, why: str, *, has_switched: bool, is_overdue: bool = False) -> HostResult:
+    """The result of a host that began to switch and was not seen to the end.
+
+    `is_overdue` says that it is past its own deadline and has not gone back.
+    """
     seconds = plan.host.confirm_timeout + (0.0 if has_switched else plan.host.activation_timeout)
     seconds += plan.host.boot_timeout if plan.by_reboot else 0.0
     failure = Failure(
@@ -159,6 +162,10 @@ def in_doubt(plan: HostPlan, why: str, *, has_switched: bool) -> HostResult:
         now=f"unless it committed, it goes back to {plan.facts.running} by itself within {seconds:g} s",
         hint=f"fleet status {plan.host.name} tells as soon as the host can be reached",
     )
+    if is_overdue:
+        now = f"not proven, and it does not go back to {plan.facts.running} by itself"
+        hint = f"fleet ssh {plan.host.name}: systemctl status 'fleet-keep-*'; then fleet resume"
+        failure = dataclasses.replace(failure, now=now, hint=hint)
     return _bad(plan, Outcome.NEEDS_HUMAN, failure)
 
 

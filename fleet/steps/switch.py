@@ -34,6 +34,8 @@ DOWN_ALLOWANCE = 480.0
 """Seconds in which a host that was told to reboot is down: it waits 7 minutes for its services at the most."""
 UNDER_WAY = ("arming", "rebooting", "switching")
 """The states before the new system can be looked at."""
+TIMED = ("switching", "switched")
+"""The states that a host leaves at its deadline, whatever happens. In the others a deadline may be over."""
 
 LOST = (UnreachableError, CommandFailedError)
 """After these nobody knows whether the host has done what it was asked."""
@@ -72,6 +74,8 @@ class Follower:
     """The last lines that the switch wrote."""
     lost: str = ""
     """What kept the host from answering, the last time that something did."""
+    is_overdue: bool = False
+    """Whether it was given up because nothing there acted on its own deadline: its keeper is stopped, say."""
     _told: str = "switching"
     _begun: float = field(default_factory=now)
     _activation: float | None = None
@@ -92,10 +96,11 @@ class Follower:
         """The first view that is `done`. Raises the last `HostError` when the host must have gone back unseen.
 
         Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
-        One that answers for ever and comes to no end is given up too, as unreachable.
+        One that answers for ever and comes to no end, or stays where its own deadline has passed, is given up too.
         """
         state = "switching"
-        limit = now() + self._longest
+        punctual = now()
+        limit = punctual + self._longest
         while True:
             if now() > limit:
                 raise UnreachableError(self.order.host.name, f"still {state} after {self._longest:g} s")
@@ -106,11 +111,18 @@ class Follower:
                 if now() > self._due + (self._activation or 0.0) + GOING_BACK:
                     raise
                 await asyncio.sleep(RETRY)
+                punctual = now()  # it may have slept, and its deadline with it
                 continue
             state = view.state
             self._hear(view)
             if done(view):
                 return view
+            if state not in TIMED or view.closes_in >= 0:
+                punctual = now()
+            self.is_overdue = now() > punctual + GOING_BACK
+            if self.is_overdue:
+                late = f"still {state} {-view.closes_in} s after its own deadline"
+                raise UnreachableError(self.order.host.name, f"{late}: nothing there acts on it")
 
     @property
     def _longest(self) -> float:

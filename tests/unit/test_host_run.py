@@ -15,7 +15,7 @@ from fleet.host.program import HostProgram
 from fleet.machine import Command, Output
 from fleet.model import Derivation, Goal, HostName, HostResult, Outcome, Phase
 from fleet.steps.plan import Action
-from tests.fakes import Answers, Events, FakeLink, FakeMachine, asks, in_no_time, runs, said
+from tests.fakes import Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, host
 
@@ -219,6 +219,16 @@ def test_host_that_is_lost_in_the_switch_is_in_doubt(error: Exception) -> None:
         assert case.asked("unroot") == []
 
     test()
+
+
+@in_no_time
+async def test_host_whose_keeper_is_stopped_is_not_said_to_go_back_by_itself() -> None:
+    stopped = Says(seconds=1, stdout=f"state=switched\nrunning={NEW}\ncloses_in=-5\n".encode())
+    found = await Case(watch=[SWITCHED, stopped]).deploy()
+    assert found.failure is not None
+    assert (found.outcome, found.failure.kind) == (Outcome.NEEDS_HUMAN, "in_doubt")
+    assert found.failure.now == f"not proven, and it does not go back to {OLD} by itself"
+    assert "fleet-keep-" in found.failure.hint
 
 
 @in_no_time

@@ -133,7 +133,10 @@ def test_refusal_without_a_message_names_its_kind() -> None:
     assert refusal(HOST, {"refused": ["odd"]}).message == "refused: odd"
 
 
-@pytest.mark.parametrize(("closes", "told"), [("30", " 30 s after its controller is gone"), ("-5", " 0 s after")])
+@pytest.mark.parametrize(
+    ("closes", "told"),
+    [("30", " 30 s after its controller is gone"), ("-5", "its deadline passed 5 s ago: it is closing")],
+)
 def test_lock_tells_whose_it_is_and_how_long(closes: str, told: str) -> None:
     raised = refusal(
         HOST,

@@ -158,6 +158,29 @@ def test_host_that_falls_silent_is_given_up_when_it_must_have_gone_back(seen: Ou
     test()
 
 
+@pytest.mark.parametrize("state", ["switching", "switched"])
+def test_host_that_does_not_act_on_its_own_deadline_is_given_up(state: str) -> None:
+    @in_no_time
+    async def test() -> None:
+        follow, _, _ = follower(Says(seconds=1, stdout=f"state={state}\ncloses_in=-5\n".encode()))
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(UnreachableError, match=f"still {state} 5 s after its own deadline"):
+            await follow.follow_to_end()
+        assert GOING_BACK <= asyncio.get_running_loop().time() - started < GOING_BACK + 3
+        assert follow.is_overdue
+
+    test()
+
+
+@in_no_time
+async def test_host_that_slept_past_its_deadline_gets_the_time_to_act_on_it() -> None:
+    late = Says(seconds=1, stdout=b"state=switched\ncloses_in=-3600\n")
+    committing = Says(seconds=1, stdout=b"state=committing\ncloses_in=-3600\n")
+    follow, _, _ = follower([*[late] * 50, LOST, *[late] * 50, *[committing] * 90, said(state="committed")])
+    assert (await follow.follow_to_end()).state == "committed"
+    assert not follow.is_overdue
+
+
 @in_no_time
 async def test_silent_host_has_as_long_to_go_back_as_it_took_to_switch() -> None:
     switching = said(state="switching", closes_in="500")
