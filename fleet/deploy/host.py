@@ -14,7 +14,7 @@ from fleet.deploy import result
 from fleet.deploy.bundle import write_bundle
 from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
-from fleet.host.program import HostProgram, Order, ask
+from fleet.host.program import ANSWER_TIMEOUT, HostProgram, Order, ask
 from fleet.model import Goal, HostResult, Outcome, Phase
 from fleet.steps import evidence, preflight, prove, push, switch, system
 from fleet.steps.board import Board, ask_once
@@ -104,7 +104,8 @@ class HostRun:
                 ended = result.in_doubt(self._plan, why, has_switched=self.has_switched, is_overdue=overdue)
             else:
                 ended = result.left_out(self._plan.host, error, self._plan.facts)
-                await self._unroot()
+                if self._lost is None:
+                    await self._unroot()
         except asyncio.CancelledError:  # by Ctrl-C; what it has pushed may go
             if not self.begun:
                 await self._unroot()
@@ -138,10 +139,13 @@ class HostRun:
             self._silence = f"no connection meanwhile: {follower.lost}"
         return await self._conclude(end, verdict, before, list(follower.said))
 
-    async def _unroot(self) -> None:
+    async def _unroot(self, patience: float = UNROOT_PATIENCE) -> bool:
+        """Whether the host has said that the run will not begin any more."""
         with contextlib.suppress(HostError, TimeoutError):
-            async with asyncio.timeout(UNROOT_PATIENCE):
+            async with asyncio.timeout(patience):
                 await push.unroot(self._link, self._plan, self._run.id)
+                return True
+        return False
 
     async def _stage(self) -> HostResult:
         plan = self._plan
@@ -182,7 +186,7 @@ class HostRun:
     async def _prove(self, view: View, before: dict[str, Answer], follower: switch.Follower) -> Verdict:
         plan = self._plan
         if view.state == "unknown" and self._lost is not None:
-            self.begun = False
+            self.begun = not await self._unroot(ANSWER_TIMEOUT)  # a `begin` may still be at work there
             raise self._lost
         if view.state != "switched":
             return prove.Decided(view)

@@ -192,9 +192,8 @@ async def _build_there(machine: Machine, plan: HostPlan, emit: Emit) -> None:
 
 
 async def unroot(machine: Machine, plan: HostPlan, run: RunId) -> None:
-    """The roots of a run that will not begin are gone, where the host can still be reached."""
-    with contextlib.suppress(CommandFailedError):
-        await ask(machine, plan.host, HostProgram().call("unroot", run))
+    """The roots of the run are gone, and it will not begin any more. Raises `HostError` where that is not certain."""
+    await ask(machine, plan.host, HostProgram().call("unroot", run))
 
 
 async def dry_activate(machine: Machine, plan: HostPlan, emit: Emit) -> None:

@@ -189,6 +189,28 @@ async def test_host_that_went_away_during_the_push_is_unreachable_and_may_be_def
     assert (await case.deploy()).outcome is Outcome.DEFERRED
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        said(refused="broken", message="cannot lock /run/fleet/.alone"),
+        said(refused="locked", message="run r is open"),
+        Says(seconds=3600),
+        Output(status=1),
+        LOST,
+    ],
+)
+def test_host_that_may_yet_begin_is_in_doubt(answer: Answers) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case(begin=LOST, watch=said(state="unknown", running=OLD), unroot=answer)
+        found = await case.deploy()
+        assert found.failure is not None
+        assert (found.outcome, found.failure.kind) == (Outcome.NEEDS_HUMAN, "in_doubt")
+        assert case.host_run.begun
+
+    test()
+
+
 @in_no_time
 async def test_answer_to_begin_that_was_lost_is_followed_up() -> None:
     case = Case(begin=[LOST, said(state="switching")])
