@@ -112,7 +112,7 @@ def _remarks(facts: HostFacts) -> list[str]:
     remarks = []
     if facts.transaction is not None:
         left = facts.transaction.closes_in
-        when = f"closes in {left} s" if left > 0 else f"its deadline passed {-left} s ago"
+        when = f"closes in {left} s" if left >= 0 else f"its deadline passed {-left} s ago"
         remarks.append(f"open: {facts.transaction}, {when}")
     if facts.profile != facts.running:
         remarks.append("the profile names another system")

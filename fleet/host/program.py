@@ -107,7 +107,7 @@ def locked(host: Host, held: answers.OpenTransaction) -> LockedError:
     """The error that says whose transaction is open. Its controller may renew it for as long as it proves."""
     since = time.strftime("%H:%M:%S", time.localtime(held.since))
     closes = f"it closes by itself {held.closes_in} s after its controller is gone"
-    if held.closes_in <= 0:
+    if held.closes_in < 0:
         closes = f"its deadline passed {-held.closes_in} s ago: it is closing, unless its keeper is stopped"
     hint = f"{closes}; fleet status {host.name} shows it"
     return LockedError(host.name, f"a transaction is open: {held}, since {since}", hint=hint)
