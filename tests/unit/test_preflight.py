@@ -35,7 +35,7 @@ def test_healthy_host_gives_no_finding() -> None:
             {"transaction": HELD},
             "locked",
             "run r9 of bob from train",
-            "0 s after its controller is gone; fleet status web-1",
+            "its deadline passed 3 s ago: it is closing, unless its keeper is stopped; fleet status web-1",
         ),
     ],
 )
