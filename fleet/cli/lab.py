@@ -5,16 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from fleet.lab import Lab
+
+
+def _meant(_context: click.Context, _parameter: click.Parameter, given: Path | None) -> Path:
+    """The folder of the lab: the one that was given, else this one if it is a lab, else `lab`."""
+    from fleet.lab.folder import Folder
+
+    return given or (Path() if Folder(Path()).is_lab else Path("lab"))
+
 
 _folder = click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("lab"),
-    show_default=True,
-    help="The folder of the lab.",
+    callback=_meant,
+    help="The folder of the lab.  [default: this one if it is a lab, else lab]",
 )
 
 
@@ -40,7 +51,7 @@ def up(folder: Path, hosts: str, vms: str) -> None:
     from fleet.lab import Lab
 
     Lab.up(folder, _names(hosts), vms=_names(vms), say=_say)
-    _say(f"the lab is up; cd {folder} && fleet deploy --all")
+    _say("the lab is up; " + ("" if folder == Path() else f"cd {folder} && ") + "fleet deploy --all")
 
 
 @lab.command()
@@ -48,9 +59,7 @@ def up(folder: Path, hosts: str, vms: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def status(folder: Path, *, as_json: bool) -> None:
     """List the hosts of the lab."""
-    from fleet.lab import Lab
-
-    lab = Lab.find(folder)
+    lab = _lab(folder)
     if as_json:
         rows: list[dict[str, object]] = [
             {"name": host.name, "container": host.container.name, "port": host.port} for host in lab.hosts
@@ -63,18 +72,15 @@ def status(folder: Path, *, as_json: bool) -> None:
     for vm in lab.vms:
         where = f"VM, process {vm.process}" if vm.is_on else "VM"
         click.echo(f"{vm.name:16} {'on' if vm.is_on else 'off':4} 127.0.0.1:{vm.port}  {where}")
-    if not (lab.hosts or lab.vms):
-        _say(f"no lab in {folder}; fleet lab up --dir {folder} makes one")
 
 
 @lab.command()
 @_folder
 def down(folder: Path) -> None:
     """Remove the hosts, and all that `up` wrote. Files that you edited stay."""
-    from fleet.lab import Lab
-
-    kept = Lab.find(folder).down()
-    _say(f"the lab in {folder} is gone")
+    lab = _lab(folder)
+    kept = lab.down()
+    _say(f"the lab in {lab.folder.path} is gone")
     if kept:
         _say(f"kept, since you wrote or edited them: {', '.join(kept)}")
 
@@ -85,9 +91,7 @@ def down(folder: Path) -> None:
 @click.argument("state", type=click.Choice(["on", "off"]))
 def power(folder: Path, host: str, state: str) -> None:
     """Cut the power of HOST, or switch it on and wait until it answers."""
-    from fleet.lab import Lab
-
-    target = Lab.find(folder).any_host(host)
+    target = _lab(folder).any_host(host)
     if state == "off":
         target.power_off()
         _say(f"{host}: off")
@@ -101,9 +105,9 @@ def power(folder: Path, host: str, state: str) -> None:
 @click.option("--new-only", is_flag=True, help="Connections that stand live on; no new one is let in.")
 def cut(folder: Path, host: str, *, new_only: bool) -> None:
     """Cut HOST off the network, until it is restored or its power is cut."""
-    from fleet.lab import Lab, faults
+    from fleet.lab import faults
 
-    faults.cut(Lab.find(folder).any_host(host), new_only=new_only)
+    faults.cut(_lab(folder).any_host(host), new_only=new_only)
     _say(f"{host}: " + ("lets no new connection in" if new_only else "cut off the network"))
 
 
@@ -118,9 +122,9 @@ def fill(folder: Path, host: str, what: str, *, prepare: bool) -> None:
     It gets a small disk of its own first, so that this machine's disk stays as it is. Do that beforehand (--prepare)
     to fill it in the middle of a deployment.
     """
-    from fleet.lab import Lab, faults
+    from fleet.lab import faults
 
-    target = Lab.find(folder).any_host(host)
+    target = _lab(folder).any_host(host)
     if prepare:
         faults.give_disk(target, what)
     else:
@@ -133,9 +137,9 @@ def fill(folder: Path, host: str, what: str, *, prepare: bool) -> None:
 @click.argument("host")
 def restore(folder: Path, host: str) -> None:
     """Undo every fault of HOST: it has power, network and space."""
-    from fleet.lab import Lab, faults
+    from fleet.lab import faults
 
-    faults.restore(Lab.find(folder).any_host(host))
+    faults.restore(_lab(folder).any_host(host))
     _say(f"{host}: restored")
 
 
@@ -151,15 +155,21 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
     """
     import signal
 
-    from fleet.lab import Lab, faults
+    from fleet.lab import faults
 
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
-    link = faults.slow(Lab.find(folder), host, rate=rate, delay=delay)
+    link = faults.slow(_lab(folder), host, rate=rate, delay=delay)
     with link as port, contextlib.suppress(KeyboardInterrupt):
         _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
         signal.pause()
     _say(f"{host}: its own link again")
+
+
+def _lab(folder: Path) -> Lab:
+    from fleet.lab import Lab
+
+    return Lab.existing(folder)
 
 
 def _names(text: str) -> list[str]:

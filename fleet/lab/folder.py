@@ -153,6 +153,11 @@ class Folder:
         """hosts/NAME.nix is this text."""
         self._write(f"hosts/{host}.nix", text)
 
+    @property
+    def is_lab(self) -> bool:
+        """Whether `up` has written here."""
+        return (self.path / _RECORD).is_file()
+
     def check_ours(self) -> None:
         """Raises `ConfigError` when the folder is a fleet of somebody, and no lab."""
         if self.inventory.exists() and "fleet.toml" not in self._record():

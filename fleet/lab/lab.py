@@ -71,6 +71,15 @@ class Lab:
         """The lab of the folder, which may have no hosts."""
         return cls(Folder(path.absolute()), docker.connect())
 
+    @classmethod
+    def existing(cls, path: Path) -> Lab:
+        """The lab of the folder, or what is left of it. Raises `ConfigError` where there never was one."""
+        lab = cls.find(path)
+        if not (lab.folder.is_lab or lab.hosts or lab.vms):
+            hint = "--dir names the folder of a lab; fleet lab up makes one"
+            raise ConfigError(f"there is no lab in {lab.folder.path}", hint=hint)
+        return lab
+
     @property
     def hosts(self) -> tuple[LabHost, ...]:
         """All hosts that have a container, by name."""
