@@ -98,8 +98,10 @@ async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
         raise refusal(host, lines)
     if output.status != 0:
         message = f"the host program failed with exit status {output.status}"
-        said = output.stderr.splitlines()[-5:]
-        raise CommandFailedError(host.name, message, ran=str(command), said=said)
+        spoken = output.stdout.splitlines()[:1] if not lines else []  # by somebody else: nologin, say
+        hint = f"does the login shell run commands? try: fleet ssh {host.name} true" if spoken else ""
+        said = [*spoken, *output.stderr.splitlines()[-5:]]
+        raise CommandFailedError(host.name, message, ran=str(command), said=said, hint=hint)
     return lines
 
 

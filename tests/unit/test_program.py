@@ -105,7 +105,17 @@ async def test_program_that_fails_is_told_with_its_last_lines() -> None:
     with pytest.raises(CommandFailedError, match="exit status 2") as caught:
         await answer(Output(status=2, stdout="running=x\n", stderr="".join(f"line {n}\n" for n in range(9))))
     assert caught.value.said == tuple(f"line {n}" for n in range(4, 9))
-    assert caught.value.ran == "sh -s -- facts"
+    assert (caught.value.ran, caught.value.hint) == ("sh -s -- facts", "")
+
+
+async def test_login_shell_that_runs_no_command_is_told_with_what_it_says() -> None:
+    with pytest.raises(CommandFailedError, match="exit status 1") as caught:
+        await answer(Output(status=1, stdout="This account is currently not available.\n", stderr="a\n"))
+    assert caught.value.said == ("This account is currently not available.", "a")
+    assert "does the login shell run commands" in caught.value.hint
+    with pytest.raises(CommandFailedError) as caught:
+        await answer(Output(status=1, stderr="sudo: not found\n"))
+    assert caught.value.hint == ""
 
 
 @pytest.mark.parametrize(
