@@ -13,7 +13,7 @@ from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
 from fleet.store.send import Progress, Sender
-from fleet.store.wire import EndOfStreamError, ProtocolError
+from fleet.store.wire import EndOfStreamError, NoiseError, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -195,6 +195,11 @@ class _Attempt:
         match error:
             case EndOfStreamError() | BrokenPipeError():
                 return await self._last_words(stream)
+            case NoiseError():
+                hint = (
+                    "does the login shell print something? Silence it where it is not interactive (root's .bashrc, say)"
+                )
+                return PushError(name, f"cannot talk to nix-store --serve on the host: {error}", hint=hint)
             case ProtocolError():
                 hint = "--copy-with nix pushes with nix copy instead"
                 return PushError(name, f"cannot talk to nix-store --serve on the host: {error}", hint=hint)

@@ -40,6 +40,10 @@ class ProtocolError(Exception):
     """The other side said what the protocol does not allow."""
 
 
+class NoiseError(ProtocolError):
+    """Something else is on the other side, or it is not alone: a login shell that prints something, say."""
+
+
 class EndOfStreamError(ProtocolError):
     """The other side ended in the middle."""
 
@@ -150,7 +154,7 @@ class Decoder:
     async def version(self) -> int:
         """The server's answer to `hello`. Raises `ProtocolError` unless it speaks a version that fleet speaks."""
         if await self.number() != ANSWER:
-            raise ProtocolError("what answers is not nix-store --serve (does the login shell print something?)")
+            raise NoiseError("what answers is not nix-store --serve")
         version = await self.number()
         if version >> 8 != VERSION >> 8 or version < OLDEST:
             raise ProtocolError(f"it speaks version {version >> 8}.{version & 0xFF}, fleet speaks 2.5 to 2.7")

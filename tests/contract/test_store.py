@@ -307,6 +307,8 @@ _LIES = {
     "it has all": (_GREETING + "wire.texts(sys.argv[1:]) + wire.texts([])", "but lacks"),
     "it took half": (_GREETING + "wire.texts([]) + wire.number(2)", "the answer to adding"),
     "something else": ("b'x' * 4096", "is not nix-store"),
+    "hello": ("b'hello' + " + _GREETING + "b''", "is not nix-store"),
+    "I am old": ("wire.number(wire.ANSWER) + wire.number(0x204)", "it speaks version 2.4"),
 }
 
 
@@ -319,8 +321,10 @@ async def test_a_host_that_lies_is_not_believed(closure: str, lie: str) -> None:
         f"sys.stdout.buffer.write({says}); sys.stdout.flush(); sys.stdin.buffer.read()"
     )
     async with Supply(LocalStreams()) as source:
-        with pytest.raises(PushError, match=meaning):
+        with pytest.raises(PushError, match=meaning) as raised:
             await deliver(Instead(sys.executable, "-c", script, *everything), source, delivery(closure), Progress())
+    is_noise = "is not nix-store" in meaning  # nix copy could not talk to it either
+    assert ("Silence it" in raised.value.hint, "--copy-with nix" in raised.value.hint) == (is_noise, not is_noise)
 
 
 class Held(LocalStreams):
