@@ -12,7 +12,8 @@ from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
-from fleet.store.send import Progress, Sender
+from fleet.store.send import OutdatedError, Progress, Sender
+from fleet.store.supply import length
 from fleet.store.wire import EndOfStreamError, NoiseError, ProtocolError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ PAUSE = 0.5
 """Seconds before a lost connection is tried again, times the losses in a row."""
 STALLED = 600.0
 """Seconds without one byte in either direction after which a push is given up."""
+MOST_UNASKED = 4 << 20
+"""Bytes that are sent because the plan says so, at most. Beside more than that the round trip of a question is nothing,
+and a host that got the paths meanwhile is spared them."""
 DYING = 10.0
 """Seconds that a server gets to end after it closed its side."""
 AGAIN = "deploy again; what has arrived is not sent twice"
@@ -79,7 +83,7 @@ class Whole:
 
 
 class _OtherWayError(Exception):
-    """What was tried does not work on this host, and something else is tried from now on."""
+    """What was tried does not work on this host, or not any more, and something else is tried from now on."""
 
 
 async def _nothing() -> None:
@@ -98,6 +102,9 @@ class Delivery:
     run: RunId
     wanted: Sequence[str]
     """Paths of the local store. What they refer to comes along."""
+    planned: Sequence[str] = ()
+    """Those of them that the host lacked when it was planned, with all that they refer to and it lacked: where they are
+    small they are sent without waiting for its word. Only for the way `Whole`."""
     tops: Sequence[str]
     """The paths that the host must say it has at the end. What they refer to is then there too."""
     root: Callable[[], Coroutine[Any, Any, object]] = _nothing
@@ -113,8 +120,10 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
     host stays away.
     """
     losses, left = 0, -1
+    planned = delivery.planned
     while True:
-        attempt = _Attempt(machine, supply, delivery, progress)
+        attempt = _Attempt(machine, supply, delivery, progress, planned)
+        planned = ()  # by then some have arrived, and only the host knows which
         try:
             await attempt.make()
         except _OtherWayError:
@@ -140,13 +149,21 @@ async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
 class _Attempt:
     """One connection's worth of a delivery."""
 
-    def __init__(self, machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
+    def __init__(
+        self,
+        machine: RemoteMachine,
+        supply: Supply,
+        delivery: Delivery,
+        progress: Progress,
+        planned: Sequence[str],
+    ) -> None:
         self.left = -1
-        """How many paths the host lacked when this began; -1 if it did not say."""
+        """How many paths the host lacked when this began; -1 if that is not known."""
         self._machine = machine
         self._supply = supply
         self._delivery = delivery
         self._progress = progress
+        self._planned = planned
 
     async def make(self) -> None:
         """Everything has arrived. Raises `PushError` or `UnreachableError`."""
@@ -165,7 +182,7 @@ class _Attempt:
                 await self._talk(stream, rooting)
             except ExceptionGroup as group:
                 raise await self._meaning(stream, first(group)) from group
-            except (ProtocolError, ChangedError, OSError) as error:
+            except (ProtocolError, OutdatedError, ChangedError, OSError) as error:
                 raise await self._meaning(stream, error) from error
 
     async def _talk(self, stream: Stream, rooting: asyncio.Task[object]) -> None:
@@ -173,10 +190,16 @@ class _Attempt:
         sender = delivery.way.sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
             group.create_task(_ended(rooting))
-            infos = await sender.lacking(delivery.wanted)
-            self.left = len(infos)
+            planned = await self._supply.infos(self._planned)
+            if 0 < sum(map(length, planned)) <= MOST_UNASKED:
+                self.left = len(planned)
+                sending = sender.send_planned(planned, wanted=delivery.wanted, then=delivery.tops)
+            else:
+                infos = await sender.lacking(delivery.wanted)
+                self.left = len(infos)
+                sending = sender.send(infos, then=delivery.tops)
             watching = group.create_task(self._watch())
-            await sender.send(infos, then=delivery.tops)
+            await sending
             watching.cancel()
 
     async def _watch(self) -> None:
@@ -195,6 +218,8 @@ class _Attempt:
         match error:
             case EndOfStreamError() | BrokenPipeError():
                 return await self._last_words(stream)
+            case OutdatedError():
+                return _OtherWayError()
             case NoiseError():
                 hint = (
                     "does the login shell print something? Silence it where it is not interactive (root's .bashrc, say)"

@@ -107,7 +107,9 @@ async def _serve(
     supply = copier if isinstance(copier, Supply) else copier.supply
     if isinstance(copier, Thin):
         way = await copier.way(machine, plan.host, plan.facts, emit=emit)
-    delivery = Delivery(host=plan.host, run=run, wanted=wanted, tops=tops, root=root, way=way)
+    # What the caches brought meanwhile is not in the plan, and a thin link asks first what may be a base.
+    planned = plan.missing if isinstance(way, Whole) and not plan.substitutes else ()
+    delivery = Delivery(host=plan.host, run=run, wanted=wanted, planned=planned, tops=tops, root=root, way=way)
 
     def told() -> PushProgressed:
         total = progress.total or plan.wire_bytes  # until the host has said what it lacks

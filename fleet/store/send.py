@@ -1,4 +1,7 @@
-"""Bringing paths to one host: one question what it lacks, then everything it lacks without waiting in between."""
+"""Bringing paths to one host: all that it lacks without waiting in between, after one question what that is.
+
+Where a plan has just asked, the paths follow the question at once, and the answer only confirms the plan.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ AHEAD = 1 << 20
 """Bytes that are read before the connection asks for them."""
 
 
+class OutdatedError(Exception):
+    """The host has lost something since the plan: what it needs must be asked before anything is sent."""
+
+
 @dataclass
 class Progress:
     """How far one host is. `total` is exact once the host has said what it lacks."""
@@ -33,14 +40,22 @@ class Progress:
     sent: int = 0
     """Bytes that went to the host, the question included."""
     arrived: int = 0
-    """Paths that the host has said it has."""
+    """Paths that were sent, and that the host has said it has."""
+    arrived_bytes: int = 0
+    """NAR bytes of these."""
     last_moved: float = field(default_factory=time.monotonic)
 
     def expect(self, infos: Collection[PathInfo]) -> None:
-        """The host lacks these: the first time all that is to be pushed, after a lost connection the rest."""
+        """These are to be sent: at first all that is known to be missing, later the rest."""
         self.paths = max(self.paths, self.arrived + len(infos))
-        self.nar_bytes = max(self.nar_bytes, sum(info.nar_size for info in infos))
+        self.nar_bytes = max(self.nar_bytes, self.arrived_bytes + sum(info.nar_size for info in infos))
         self.total = self.sent + sum(map(length, infos))
+
+    def took(self, info: PathInfo) -> None:
+        """The host has said that it has the path that was sent."""
+        self.arrived += 1
+        self.arrived_bytes += info.nar_size
+        self.moved()
 
     def moved(self, count: int = 0) -> None:
         """Something went over the connection."""
@@ -81,25 +96,59 @@ class Sender:
 
     async def send(self, infos: Sequence[PathInfo], *, then: Sequence[str]) -> None:
         """The host has the paths, and has said that the ones in `then` are valid."""
-        last = wire.query_valid_paths(then, lock=True, substitute=False)
-        self._progress.total += len(last)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._feed(infos, last))
-            for info in infos:
-                answer = await self._decoder.number()
-                if answer != 1:
-                    raise ProtocolError(f"the answer to adding {info.path} was {answer}")
-                self._progress.arrived += 1
-                self._progress.moved()
-            lost = set(then) - set(await self._decoder.texts())
-        if lost:
-            raise ProtocolError(f"the host said that it has all, but lacks {min(lost)}")
+            group.create_task(self._feed(infos, self._check(then)))
+            valid = await self._took(infos)
+        _require(then, valid)
+
+    async def send_planned(self, infos: Sequence[PathInfo], *, wanted: Sequence[str], then: Sequence[str]) -> None:
+        """The same, for paths that a plan saw missing: not even the question what else is wanted is waited for.
+
+        It roots what the host has, and what it lacks of `wanted` is sent afterwards. A planned path that the host got
+        meanwhile costs its bytes: the server reads them, and says that it has the path. Raises `OutdatedError` where
+        the host lacks what a planned path refers to.
+        """
+        planned = {info.path for info in infos}
+        beside = {path for info in infos for path in info.references} - planned
+        question = sorted(planned.union(beside, wanted))
+        self._progress.expect(infos)
+        infos = wire.in_order(infos)
+        async with asyncio.TaskGroup() as group:  # the server answers while it reads: neither may wait for the other
+            group.create_task(self._ask_and_feed(question, infos, self._check(then)))
+            absent = set(question) - await self._answer() - planned
+            self._asked.update(question)
+            if lost := absent & beside:
+                raise OutdatedError(f"the host has lost {min(lost)}")
+            valid = await self._took(infos)
+        if absent:
+            await self.send(await self.lacking(sorted(absent)), then=then)
+        else:
+            _require(then, valid)
+
+    def _check(self, tops: Sequence[str]) -> bytes:
+        question = wire.query_valid_paths(tops, lock=True, substitute=False)
+        self._progress.total += len(question)
+        return question
+
+    async def _took(self, infos: Iterable[PathInfo]) -> set[str]:
+        """The host has said that it has these. What is valid of that which was asked behind them."""
+        for info in infos:
+            answer = await self._decoder.number()
+            if answer != 1:
+                raise ProtocolError(f"the answer to adding {info.path} was {answer}")
+            self._progress.took(info)
+        return set(await self._decoder.texts())
 
     async def _valid(self, paths: Sequence[str]) -> set[str]:
+        await self._say(self._question(paths))
+        return await self._answer()
+
+    def _question(self, paths: Sequence[str]) -> bytes:
         question = wire.query_valid_paths(paths, lock=True, substitute=False)
-        if not self._greeted:  # no need to wait for the server's greeting: it reads on
-            question = wire.hello() + question
-        await self._say(question)
+        # No need to wait for the server's greeting: it reads on.
+        return question if self._greeted else wire.hello() + question
+
+    async def _answer(self) -> set[str]:
         if not self._greeted:
             await self._decoder.version()
             self._greeted = True
@@ -110,6 +159,12 @@ class Sender:
     async def _say(self, data: bytes) -> None:
         """The server reads this, and nothing of it waits for what comes after it."""
         await self._hand_over(data)
+
+    async def _ask_and_feed(self, paths: Sequence[str], infos: Sequence[PathInfo], last: bytes) -> None:
+        question = self._question(paths)
+        self._progress.total += len(question)
+        await self._say(question)
+        await self._feed(infos, last)
 
     async def _feed(self, infos: Sequence[PathInfo], last: bytes) -> None:
         gathered = bytearray()  # small paths travel together: each piece costs an SSH packet at least
@@ -149,3 +204,8 @@ class Sender:
             piece = view[start : start + PIECE]
             await self._stream.write(piece)
             self._progress.moved(len(piece))
+
+
+def _require(tops: Iterable[str], valid: set[str]) -> None:
+    if lost := set(tops) - valid:
+        raise ProtocolError(f"the host said that it has all, but lacks {min(lost)}")

@@ -19,6 +19,7 @@ from fleet.model import Closure
 from fleet.steps.plan import contents, plan_host
 from fleet.steps.preflight import preflight
 from fleet.steps.push import push
+from fleet.steps.weigh import Scales
 from fleet.store.supply import Supply
 
 
@@ -33,6 +34,7 @@ async def measure(file: Path, top: str) -> float:
         facts = await preflight(link, host)
         plan = await plan_host(link, host, facts, closure, made_of=await contents(here, closure))
         async with Supply(LocalStreams()) as supply:
+            plan = await Scales(supply).weigh(plan, speed=None)
             started = time.perf_counter()
             await push(supply, link, plan, new_run_id(), program, emit=lambda _: None)
             return time.perf_counter() - started

@@ -119,8 +119,13 @@ class Cut:
         raise UnreachableError(HOST.name, "connection lost")
 
 
-def delivery(*wanted: str) -> Delivery:
-    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, tops=wanted)
+def delivery(*wanted: str, planned: Sequence[str] = ()) -> Delivery:
+    return Delivery(host=HOST, run=RunId("20261120T000000-abcdef"), wanted=wanted, planned=planned, tops=wanted)
+
+
+def invalid(root: Path, paths: Sequence[str]) -> list[str]:
+    """What a plan says that the store in the folder lacks."""
+    return nix_store("--store", str(root), "--check-validity", "--print-invalid", *paths).split()
 
 
 async def test_an_empty_store_gets_the_whole_closure_and_then_nothing(closure: str, tmp_path: Path) -> None:
@@ -205,8 +210,9 @@ async def whole_paths(arrived: bytearray) -> list[str]:
     return whole
 
 
+@pytest.mark.parametrize("is_planned", [False, True])
 async def test_a_link_that_is_lost_fifty_times_carries_no_path_twice_in_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_planned: bool
 ) -> None:
     monkeypatch.setattr("fleet.steps.deliver.PAUSE", 0.0)
     chance = random.Random(7)
@@ -218,7 +224,8 @@ async def test_a_link_that_is_lost_fifty_times_carries_no_path_twice_in_full(
     async with Supply(LocalStreams()) as source:
         while True:
             with contextlib.suppress(UnreachableError):  # five in a row without a path between them end a push
-                await deliver(target, source, delivery(*paths), Progress())
+                planned = invalid(target.root, paths) if is_planned else ()
+                await deliver(target, source, delivery(*paths, planned=planned), Progress())
                 break
     assert len(target.arrived) == 51
     whole = [path for arrived in target.arrived for path in await whole_paths(arrived)]

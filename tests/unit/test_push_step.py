@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -14,12 +14,17 @@ from fleet.events import HostFetched, OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram
 from fleet.machine import Bridge, Command, Output
 from fleet.steps import push
+from fleet.steps.deliver import Whole
+from fleet.steps.thin import Thin
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, RUN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fleet.steps.deliver import Delivery, Way
+    from fleet.store.supply import Supply
 
 PROGRAM = HostProgram("/nix/store/p-fleet-host")
 PLAN = builders.plan(missing=(NEW,), missing_bytes=1000, push_bytes=1000, wire_bytes=1000)
@@ -120,6 +125,44 @@ async def test_host_that_wants_signatures_is_told_from_one_that_fails() -> None:
     with pytest.raises(PushError) as caught:
         await push.push(here(says), Moving(0), PLAN, RUN, PROGRAM, emit=Events())
     assert "signing_key" in caught.value.hint
+
+
+class ThinWith(Thin):
+    """What thin links share, where this is the way to all hosts."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(builders.FakeSupply())
+        self._only = way
+
+    async def way(self, *_: object, **__: object) -> Way:
+        return self._only
+
+
+@pytest.mark.parametrize(
+    ("copier", "substitutes", "planned"),
+    [
+        (builders.FakeSupply(), {}, (NEW,)),
+        (builders.FakeSupply(), {NEW: 7}, ()),
+        (ThinWith(Whole()), {}, (NEW,)),
+        (ThinWith(cast("Way", object())), {}, ()),
+    ],
+)
+async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
+    monkeypatch: pytest.MonkeyPatch, copier: Supply | Thin, substitutes: dict[str, int], planned: tuple[str, ...]
+) -> None:
+    deliveries: list[Delivery] = []
+
+    async def deliver(machine: object, supply: object, delivery: Delivery, progress: object) -> None:
+        deliveries.append(delivery)
+
+    monkeypatch.setattr(push, "deliver", deliver)
+    machine = Moving(0)
+    machine.table += [(runs("xargs"), Output(status=0))]
+    plan = builders.plan(missing=(NEW,), substitutes=substitutes)
+    await push.push(copier, machine, plan, RUN, PROGRAM, emit=Events())
+    (delivery,) = deliveries
+    assert delivery.planned == planned
+    assert delivery.wanted == (NEW, "/nix/store/p-fleet-host")
 
 
 @in_no_time
