@@ -10,9 +10,18 @@ let
   };
   # In hosts/keys.nix of the repository that this file is from.
   exampleKey = "AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V";
-  # Words of sshd_config(5): users, perhaps with a host, and patterns.
-  allowed = config.services.openssh.settings.AllowUsers or null;
-  matches = word: lib.hasPrefix cfg.user word || lib.any (sign: lib.hasInfix sign word) [ "*" "?" ];
+  # Lists of sshd_config(5): patterns with * and ? of groups, or of users, perhaps with @ and where they come from.
+  listed = name: config.services.openssh.settings.${name} or null;
+  matches =
+    name: pattern:
+    builtins.match (lib.replaceStrings [ "\\*" "\\?" ] [ ".*" "." ] (lib.escapeRegex pattern)) name != null;
+  parts = lib.splitString "@";
+  admits = word: matches cfg.user (lib.head (parts word));
+  denies = word: admits word && lib.elem (lib.tail (parts word)) [ [ ] [ "*" ] ];
+  account = config.users.users.${cfg.user};
+  members = lib.filterAttrs (_: group: lib.elem cfg.user group.members) config.users.groups;
+  groups = lib.unique ([ account.group ] ++ account.extraGroups ++ lib.attrNames members);
+  isOfGroup = pattern: lib.any (group: matches group pattern) groups;
   isExample = lib.hasInfix exampleKey;
 in
 {
@@ -65,10 +74,32 @@ in
         message = "services.fleet.base.user is root, who needs no such user: disable services.fleet.base";
       }
       {
-        assertion = allowed == null || lib.any matches allowed;
+        assertion = listed "AllowUsers" == null || lib.any admits (listed "AllowUsers");
         message = ''
-          services.openssh.settings.AllowUsers lets only ${toString allowed} log in, and ${cfg.user} is none of them: add
+          services.openssh.settings.AllowUsers lets only ${toString (listed "AllowUsers")} log in, and ${cfg.user} is none
+          of them: add it, or nobody could deploy to this host any more.
+        '';
+      }
+      {
+        assertion = listed "DenyUsers" == null || !lib.any denies (listed "DenyUsers");
+        message = ''
+          services.openssh.settings.DenyUsers keeps out ${toString (listed "DenyUsers")}, and ${cfg.user} with them: except
           it, or nobody could deploy to this host any more.
+        '';
+      }
+      {
+        assertion = listed "AllowGroups" == null || lib.any isOfGroup (listed "AllowGroups");
+        message = ''
+          services.openssh.settings.AllowGroups lets only ${toString (listed "AllowGroups")} log in, and ${cfg.user} is in
+          none of them but in ${toString groups}: add one to users.users.${cfg.user}.extraGroups, or nobody could deploy
+          to this host any more.
+        '';
+      }
+      {
+        assertion = listed "DenyGroups" == null || !lib.any isOfGroup (listed "DenyGroups");
+        message = ''
+          services.openssh.settings.DenyGroups keeps out ${toString (listed "DenyGroups")}, and ${cfg.user} is in
+          ${toString groups}: leave out what they share, or nobody could deploy to this host any more.
         '';
       }
       {

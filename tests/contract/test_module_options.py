@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -35,6 +36,10 @@ MACHINE = f'machines.big = {{ hostKey = "{KEY}"; }};'
 
 def of(module: str, settings: str) -> str:
     return f"{{ services.fleet.{module} = {{ {settings} }}; }}"
+
+
+def sshd(key: str, *words: str) -> str:
+    return f"{{ services.openssh.settings.{key} = [ {' '.join(json.dumps(word) for word in words)} ]; }}"
 
 
 def both(one: str, other: str) -> str:
@@ -135,6 +140,19 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
             both(of("base", BASE), '{ services.openssh.settings.AllowUsers = [ "root" "me@10.0.0.1" ]; }'),
             "lets only root me@10.0.0.1 log in, and deploy is none of them",
         ),
+        ("base", both(of("base", BASE), sshd("AllowUsers", "deployer")), "lets only deployer log in"),
+        (
+            "base",
+            both(of("base", BASE), sshd("DenyUsers", "me", "deploy")),
+            "keeps out me deploy, and deploy with them",
+        ),
+        ("base", both(of("base", BASE), sshd("DenyUsers", "d*y@*")), "keeps out d*y@*, and deploy with them"),
+        (
+            "base",
+            both(of("base", BASE), sshd("AllowGroups", "wheel", "admins")),
+            "add one to users.users.deploy.extraGroups",
+        ),
+        ("base", both(of("base", BASE), sshd("DenyGroups", "user?")), "keeps out user?, and deploy is in users"),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-d"; }'), "remove nix.gc.options"),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-vd"; }'), "remove nix.gc.options"),
         ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "--delete-old"; }'), "services.fleet.gc.keep"),
@@ -208,10 +226,20 @@ def test_base_lets_its_user_in_and_up() -> None:
     assert config["warnings"] == []
 
 
-@pytest.mark.parametrize("word", ["deploy", "deploy@10.0.0.*", "d*"])
-def test_base_takes_a_list_of_users_that_has_its_own(word: str) -> None:
-    listed = f'{{ services.openssh.settings.AllowUsers = [ "root" "{word}" ]; }}'
-    assert complaints(("base",), both(of("base", BASE), listed)) == []
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        *(("AllowUsers", word) for word in ("deploy", "deploy@10.0.0.*", "d*", "?eploy")),
+        *(("DenyUsers", word) for word in ("deployer", "deploy@10.0.0.*", "d.*", "x*")),
+        *(("AllowGroups", word) for word in ("users", "u*", "ops", "ssh")),
+        *(("DenyGroups", word) for word in ("user", "deploy", "guests")),
+    ],
+)
+def test_base_takes_lists_of_sshd_that_let_its_user_in(key: str, word: str) -> None:
+    member = (
+        '{ users = { users.deploy.extraGroups = [ "ops" ]; groups.ssh.members = [ "deploy" ]; groups.guests = { }; }; }'
+    )
+    assert complaints(("base",), both(both(of("base", BASE), member), sshd(key, "root", word))) == []
 
 
 def test_base_minds_only_the_sudo_that_is_used() -> None:

@@ -95,8 +95,11 @@ in
     users.users = of (types.attrsOf (types.submodule {
       options.isNormalUser = bool false;
       options.description = str;
+      options.group = of types.str "users"; # of those for whom isNormalUser is true
+      options.extraGroups = strings;
       options.openssh.authorizedKeys.keys = of (types.listOf types.singleLineStr) [ ];
     })) { };
+    users.groups = of (types.attrsOf (types.submodule { options.members = strings; })) { };
     security = lib.genAttrs [ "sudo" "sudo-rs" ] (name: {
       enable = bool (name == "sudo");
       execWheelOnly = bool false;
