@@ -96,7 +96,7 @@ class Host:
                     name = asked[16 : 16 + size].decode()
                     assert asked.startswith(wire.dump_store_path(name))
                     asked = asked[len(wire.dump_store_path(name)) :]
-                    self.stream.append((name, 0, self.sizes[name]))
+                    self.stream += [(name, 0, self.sizes[name])] if self.sizes[name] else []  # of none nothing is read
             elif word == "drop":
                 self.base = self._split(self.base, int(count))[1]
             else:
