@@ -75,6 +75,15 @@ def test_keeper_that_is_stopped_by_hand_after_its_deadline_reverts_at_the_next_c
     subject.follow(run, "reverted")
 
 
+def test_keeper_that_does_not_act_is_replaced_at_a_contact_after_the_deadline(subject: Subject) -> None:
+    """It lives, so systemd sees nothing wrong."""
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"kill -STOP {subject.keeper(run)}")
+    subject.sh(f"echo $(($(cut -d. -f1 /proc/uptime) - 16)) >{OPEN}/.late && mv {OPEN}/.late {OPEN}/deadline")
+    view = subject.follow(run, "reverted")
+    assert (view.reason, subject.running) == ("nobody confirmed within 30 s", subject.old)
+
+
 def test_keeper_of_a_run_that_is_not_open_does_nothing(subject: Subject) -> None:
     run = subject.switched(subject.closure(NEW))
     done = subject.host.exec(subject.program, "keep", "20200101T000000-another", check=False)
