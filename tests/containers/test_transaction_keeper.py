@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import NEW, OPEN, Subject, until
+from tests.containers.hostprogram import NEW, OPEN, RECORD, Subject, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,38 @@ def test_keeper_that_does_not_act_is_replaced_at_a_contact_after_the_deadline(su
     subject.sh(f"echo $(($(cut -d. -f1 /proc/uptime) - 16)) >{OPEN}/.late && mv {OPEN}/.late {OPEN}/deadline")
     view = subject.follow(run, "reverted")
     assert (view.reason, subject.running) == ("nobody confirmed within 30 s", subject.old)
+
+
+@pytest.mark.parametrize("deadline", ["rm deadline", "echo >deadline", "echo soon >deadline"])
+def test_deadline_that_cannot_be_read_has_passed(subject: Subject, deadline: str) -> None:
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"cd {OPEN} && {deadline}")
+    subject.follow(run, "reverted")
+    assert subject.running == subject.old
+
+
+@pytest.mark.parametrize("state", ["rm state", "echo >state", "echo confused >state"])
+def test_state_that_nobody_knows_leads_back(subject: Subject, state: str) -> None:
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"systemctl stop fleet-keep-{run}; cd {OPEN} && {state}")
+    subject.call("facts")  # starts it again
+    until(lambda: subject.show(run).state == "reverted", what="the way back")
+    view = subject.show(run)
+    assert (view.blame, subject.stands_on) == ("silent", (subject.old,) * 3)
+
+
+@pytest.mark.parametrize("state", ["switching", "switched"])
+def test_transaction_that_somebody_removed_leads_back_with_no_contact(subject: Subject, state: str) -> None:
+    """The record on disk tells what had been begun, and that no reboot came in between."""
+    slow = 'activationScript = "systemctl stop steady; /usr/bin/sleep 600";'
+    run = subject.begin(subject.closure(NEW + (slow if state == "switching" else "")))
+    until(lambda: subject.read("state") == state and not (state == "switching" and subject.is_active("steady")))
+    subject.sh(f"rm -rf {OPEN}")
+    until(lambda: subject.sh(f"cat {RECORD}/last/run", check=False) == run, within=60, what="the way back")
+    view = subject.show(run)
+    assert (view.state, view.blame, view.rebooted) == ("reverted", "silent", False)
+    assert (subject.stands_on, subject.body()) == ((subject.old,) * 3, "old")
+    assert subject.is_active("steady")
 
 
 def test_keeper_of_a_run_that_is_not_open_does_nothing(subject: Subject) -> None:
