@@ -75,6 +75,9 @@ def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
     if not facts.running.startswith("/nix/store/"):
         hint = "fleet deploys to hosts that already run NixOS; install it first (nixos-anywhere, for one)"
         found.append(("not_nixos", "/run/current-system is not a NixOS system", hint))
+    elif not facts.profile.startswith("/nix/store/"):
+        hint = "this host runs from a live image; install NixOS to its disk first (nixos-anywhere, for one)"
+        found.append(("no_profile", f"no system profile {facts.profile}: this host has nothing to boot again", hint))
     return tuple(Finding(severity=Severity.ERROR, kind=kind, message=text, hint=hint) for kind, text, hint in found)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fleet.host import answers
-from tests.containers.hostprogram import NEW, OPEN, RECORD, ROOTS, Subject, run_id, until
+from tests.containers.hostprogram import NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, run_id, until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
 
@@ -155,6 +155,19 @@ def test_incomplete_and_unfit_closures_are_refused_with_nothing_left(subject: Su
     assert answers.one(subject.tell(subject.order(subject.program)), "refused") == "unfit"
     assert subject.leftovers() == ""
     assert subject.running == subject.old
+
+
+def test_host_without_a_system_profile_is_refused(subject: Subject) -> None:
+    """A live system, booted from the network or an ISO: there is nothing that could be made to boot again."""
+    order = subject.order(subject.closure(NEW))
+    subject.sh(f"mv {PROFILE} {PROFILE}.away")
+    try:
+        lines = subject.tell(order)
+    finally:
+        subject.sh(f"mv {PROFILE}.away {PROFILE}")
+    assert answers.one(lines, "refused") == "unfit"
+    assert answers.one(lines, "message").startswith(f"no system profile {PROFILE}")
+    assert (subject.leftovers(), subject.running) == ("", subject.old)
 
 
 def test_roots_and_the_record_exist_before_anything_switches(subject: Subject) -> None:

@@ -31,6 +31,7 @@ def test_healthy_host_gives_no_finding() -> None:
         ({"store_writable": False}, "nix", "cannot be written", "read-only"),
         ({"machine": "aarch64"}, "architecture", "aarch64, fleet.toml says x86_64-linux", 'system = "aarch64-linux"'),
         ({"running": "/usr"}, "not_nixos", "not a NixOS system", "nixos-anywhere"),
+        ({"profile": "/nix/var/nix/profiles/system"}, "no_profile", "nothing to boot again", "install NixOS"),
         (
             {"transaction": HELD},
             "locked",
