@@ -132,6 +132,13 @@ def test_ignored_units_are_not_counted(subject: Subject, pattern: str, counts: b
     assert view.bad == ((f"{unit}.service has failed",) if counts else ())
 
 
+@pytest.mark.parametrize("pattern", [r"mnt-my\x2ddisk.service", r"mnt-*\x2d*"])
+def test_escapes_in_ignored_units_are_part_of_the_name(subject: Subject, pattern: str) -> None:
+    unit = r"mnt-my\x2ddisk.service"
+    config = NEW + r"""units."mnt-my\\x2ddisk.service".text = "[Service]\nExecStart=/usr/bin/false\n";"""
+    assert verdict(subject, config, f"systemctl start '{unit}'", ignore=(pattern,)).bad == ()
+
+
 def test_verdict_takes_little_time(subject: Subject) -> None:
     many = "".join(f'services.s{n}.exec = "{"${busybox}"} sleep inf";' for n in range(100))
     run = subject.switched(subject.closure(NEW + many))
