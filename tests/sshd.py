@@ -34,6 +34,8 @@ class Server:
     """The key that may log in; None lets everybody in."""
     sessions: int = 10
     """sshd's MaxSessions."""
+    startups: int = 10
+    """sshd's MaxStartups: connections that are not logged in yet."""
     path: str = ""
     """A folder before the others on PATH."""
     port: int = 0
@@ -45,6 +47,7 @@ class Server:
     """The terminals that were asked for."""
     at_once: int = 0
     most_at_once: int = 0
+    starting: set[asyncssh.SSHServer] = field(default_factory=set)
     _children: set[asyncio.subprocess.Process] = field(default_factory=set)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -129,6 +132,15 @@ class _Handler(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._server.connections.append(conn)
+        self._server.starting.add(self)
+        if len(self._server.starting) > self._server.startups:
+            conn.abort()
+
+    def auth_completed(self) -> None:
+        self._server.starting.discard(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._server.starting.discard(self)
 
     def begin_auth(self, username: str) -> bool:
         self._server.users.append(username)

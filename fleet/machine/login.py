@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +43,8 @@ FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 a Pi, where AES has no instructions and ChaCha20 is the faster one."""
 COMPRESSION = ("zlib@openssh.com", "none")
 KEEPALIVE_COUNT = 4
+JUMPS_AT_ONCE = 6
+"""Logins that are under way to one jump host at a time. sshd drops some as soon as ten are (MaxStartups 10:30:100)."""
 USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 
@@ -58,6 +62,10 @@ class Logins:
     patience: Patience = PATIENCE
     system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
     files: LoginFiles = field(default_factory=LoginFiles)
+    _doors: defaultdict[HostName, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(JUMPS_AT_ONCE)), repr=False, compare=False
+    )
+    """Of each jump host. Nobody waits in a circle, since jump hosts do not lead to each other in one."""
 
     @contextlib.asynccontextmanager
     async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
@@ -128,7 +136,8 @@ class Logins:
         if jump is None or (jump.name in passed and host.jump is None):
             return None
         try:
-            machine = await way.enter_async_context(self._connect(jump, passed))
+            async with self._doors[jump.name]:
+                machine = await way.enter_async_context(self._connect(jump, passed))
         except HostError as error:
             message = f"jump host {jump.name}: {error.message}"
             raise type(error)(host.name, message, said=error.said, hint=error.hint) from error

@@ -287,6 +287,22 @@ async def test_jump_host_of_the_file_is_passed(logins: Logins, make_host: MakeHo
         assert (bastion.users, server.users) == (["jumper"], ["root"])
 
 
+async def test_many_hosts_at_once_pass_a_jump_host_that_takes_few_logins(
+    logins: Logins, make_host: MakeHost, server: Server
+) -> None:
+    server.startups = 100
+    async with listening(Server()) as bastion:
+        jump = make_host(name="bastion", port=bastion.port)
+        patient = dataclasses.replace(logins, hosts=named(jump), patience=Patience())
+
+        async def pass_it(name: str) -> None:
+            async with patient.connect(make_host(name=name, jump="bastion")):
+                pass
+
+        await asyncio.gather(*(pass_it(f"h{number}") for number in range(40)))
+        assert (len(bastion.users), len(server.users)) == (40, 40)
+
+
 async def test_jump_host_outside_of_the_file_is_passed(
     logins: Logins, make_host: MakeHost, server: Server, home: Path
 ) -> None:
