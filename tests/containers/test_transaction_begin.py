@@ -211,6 +211,17 @@ def test_run_that_lost_the_host_before_it_was_on_record_leaves_nothing(subject: 
     assert subject.stands_on == (subject.old,) * 3
 
 
+@pytest.mark.parametrize("damage", ["rm *", "echo >run", "rm old"])
+def test_damaged_record_is_put_aside_and_blocks_nothing(subject: Subject, damage: str) -> None:
+    first = subject.switched(subject.closure(NEW), goal="test")
+    subject.sh(f"cp -r {RECORD}/open {RECORD}/kept")
+    subject.confirm(first, end="tested")
+    subject.sh(f"mv {RECORD}/kept {RECORD}/open; rm -rf /run/fleet; cd {RECORD}/open && {damage}")
+    subject.abandon(subject.switched(subject.old))
+    assert subject.succeeds(f"test -d {RECORD}/broken")
+    assert subject.leftovers() == ""
+
+
 def test_run_that_cannot_write_its_record_switches_nothing(subject: Subject) -> None:
     subject.sh(
         f"mkdir -p {RECORD}.away {RECORD} && mount --bind {RECORD}.away {RECORD} && mount -o remount,ro,bind {RECORD}"
