@@ -32,7 +32,7 @@ class LocalMachine:
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """See `Machine.run`. Of a command that is given up, nothing of its process group is left."""
-        process = await self._start(command)
+        process = await self._started(command)
         try:
             async with asyncio.timeout(command.timeout):
                 stdout, stderr = await _talk(process, command, on_line)
@@ -47,6 +47,16 @@ class LocalMachine:
             died = f"{command.argv[0]} died of {signal.Signals(-status).name}"
             raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
         return Output(status=status, stdout=stdout, stderr=stderr)
+
+    async def _started(self, command: Command) -> asyncio.subprocess.Process:
+        # asyncio kills a command that is given up while it starts, but not what that has started by then.
+        starting = asyncio.ensure_future(self._start(command))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(CommandFailedError):
+                await _end(await starting)
+            raise
 
     async def _start(self, command: Command) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,34 @@ async def test_nothing_is_left_of_a_command_that_is_given_up(
     if how == "cancelled":
         task.cancel()
     with pytest.raises((CommandFailedError, asyncio.CancelledError)):
+        await task
+    for _ in range(1000):  # a signal needs a moment to arrive
+        await asyncio.sleep(0.01 * is_there(file))
+    assert not is_there(file)
+
+
+async def test_nothing_is_left_of_a_command_that_is_given_up_while_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.machine.local.STOP_PATIENCE", 0.05)
+    file, start = tmp_path / "pid", asyncio.create_subprocess_exec
+
+    async def slowly(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*argv, **options)
+        try:
+            for _ in range(1000):
+                await asyncio.sleep(0.01 * (not file.exists() or not file.read_text()))
+            task.cancel()
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:  # what asyncio does then
+            process.kill()
+            raise
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+    argv = ("sh", "-c", SCRIPTS["child wants no end"].replace("FILE", str(file)))
+    task = asyncio.create_task(LocalMachine().run(Command(argv=argv)))
+    with pytest.raises(asyncio.CancelledError):
         await task
     for _ in range(1000):  # a signal needs a moment to arrive
         await asyncio.sleep(0.01 * is_there(file))
