@@ -243,6 +243,25 @@ def test_roots_of_a_run_that_never_begins_go_when_it_says_so(subject: Subject) -
     assert subject.leftovers() == ""
 
 
+def test_run_that_is_given_up_while_it_is_described_does_not_begin(subject: Subject) -> None:
+    """It has been admitted by then, and its controller does not wait for it."""
+    run = run_id()
+    order = subject.order(subject.closure(NEW), run=run)
+    slow = '#!/bin/sh\nuntil [ -e /run/slow/go ]; do sleep 0.05; done\nexec /usr/bin/systemctl "$@"\n'
+    subject.sh("rm -rf /run/slow && mkdir /run/slow")
+    subject.feed(slow.encode(), "sh", "-c", "cat >/run/slow/systemctl && chmod 755 /run/slow/systemctl")
+    begin = 'printf %s "$1" | PATH=/run/slow:$PATH "$2" begin'
+    with ThreadPoolExecutor(2) as pool:
+        beginning = pool.submit(subject.sh, begin, order, subject.program)
+        until(lambda: subject.succeeds("test -e /run/fleet/.draft/since"), what="it is being described")
+        leaving = pool.submit(subject.call, "unroot", run)
+        until(lambda: subject.succeeds(f"grep -q {run} /run/fleet/.given-up"), what="it is given up")
+        subject.sh("touch /run/slow/go")
+        leaving.result()
+    assert answers.one(answers.parse(beginning.result()), "refused") == "closed"
+    assert (subject.leftovers(), subject.running) == ("", subject.old)
+
+
 def test_what_a_run_had_under_way_when_it_was_given_up_comes_too_late(subject: Subject) -> None:
     """Its controller went, and what it had asked last reaches the host after its goodbye."""
     run, new = run_id(), subject.closure(NEW)
