@@ -38,6 +38,13 @@ def test_boot_loader_that_fails_or_lies_takes_everything_back(subject: Subject, 
     assert subject.quarantined(bad)
 
 
+def test_boot_loader_that_is_killed_says_nothing_of_the_system(subject: Subject) -> None:
+    new = subject.closure(NEW + "bootLoaderScript = ''kill -9 $PPID'';")
+    view = subject.confirm(subject.switched(new), end="reverted")
+    assert (view.blame, view.reason) == ("silent", "commit: boot loader was killed (exit status 137)")
+    assert (subject.stands_on, subject.quarantined(new)) == ((subject.old,) * 3, False)
+
+
 def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> None:
     before = subject.generations
     run = subject.switched(subject.closure(NEW))
