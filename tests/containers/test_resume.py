@@ -117,7 +117,7 @@ def test_crash_loop_that_starts_while_it_is_watched_goes_back(stage: Stage, lost
     old = running(lost)
     loop = """services.late = {
       exec = "/bin/sh -c 'test ! -e /run/busy || exit 1; exec sleep inf'";
-      service = { Restart = "always"; RestartSec = "200ms"; };
+      service = { Restart = "always"; RestartSec = "3s"; };
     };"""
     stage.write("lost", web(new_version(), more=loop))
     run = stage.start("deploy", "--json", "lost", "--watch", "60s")
