@@ -123,9 +123,8 @@ def test_power_cut_after_the_end_changes_nothing(subject: Subject, word: str, en
 
 def test_host_that_boots_what_was_neither_is_left_alone(subject: Subject) -> None:
     third = subject.closure(NEW.replace('"new"', '"third"'))
-    subject.sh(f"nix-env -p /nix/var/nix/profiles/system --set {third}; {third}/bin/switch-to-configuration boot")
-    subject.sh("nix-env -p /nix/var/nix/profiles/system --switch-generation 2")
     run = subject.switched(subject.closure(NEW))
+    subject.sh(f"nix-env -p /nix/var/nix/profiles/system --set {third}; {third}/bin/switch-to-configuration boot")
     cut_power(subject)
     settled(subject, run, "superseded")
     assert subject.running == third
