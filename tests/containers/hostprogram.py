@@ -222,7 +222,13 @@ class Subject:
     # --- afterwards ---
 
     def leftovers(self) -> str:
-        """What of fleet is on the host, and should not be there when no transaction is open."""
+        """What of fleet stays on the host, and should not be there when no transaction is open."""
+        patience = time.monotonic() + 10  # a busy host may tell the end before all is cleared away
+        while (left := self._left()) and time.monotonic() < patience:
+            time.sleep(0.1)
+        return left
+
+    def _left(self) -> str:
         return self.sh(
             f"ls -d {OPEN} /run/fleet/.draft /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* 2>/dev/null;"
             f"ls -A {ROOTS} | grep -vxE 'live|previous';"
