@@ -116,4 +116,4 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, number)
             # Not asyncio.timeout: in a task that was cancelled, that of Python 3.11.2 ends as one more cancellation.
             await asyncio.wait({ending}, timeout=STOP_PATIENCE)
-    await ending
+    ending.cancel()
