@@ -8,7 +8,7 @@ import shlex
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.errors import CommandFailedError, UnreachableError
 from fleet.machine import Output
@@ -33,7 +33,8 @@ The command is a variable, so that it is on no command line but its own: people 
 since store paths in a process's environment are roots. It has a
 session of its own, so that a `kill 0` in it does not end what waits for it.
 """
-_BOOTED = ("running", "degraded", "maintenance")
+BOOTED = ("running", "degraded", "maintenance")
+"""systemd's words for a host that has come to the end of its boot."""
 
 
 def _encoded(argv: Sequence[str]) -> str:
@@ -74,14 +75,8 @@ class LabHost:
             output = self._asked(_TELL_AGAIN, variables)
         _arrived[self.container.id] = mark
         stdout, stderr = output.stdout.removesuffix(mark), output.stderr.removesuffix(mark)
-        if check and output.status:
-            raise CommandFailedError(
-                self.name,
-                f"{argv[0]} ended with exit status {output.status}",
-                ran=shlex.join(argv),
-                said=(stdout + stderr).splitlines()[-10:],
-            )
-        return Output(status=output.status, stdout=stdout, stderr=stderr)
+        output = Output(status=output.status, stdout=stdout, stderr=stderr)
+        return checked(self.name, argv, output) if check else output
 
     def _asked(self, script: str, variables: dict[str, str]) -> Output:
         from docker.errors import APIError
@@ -107,26 +102,74 @@ class LabHost:
 
     def wait(self) -> str:
         """It has finished booting and its sshd answers. Returns systemd's word for its state, such as `running`."""
-        deadline = time.monotonic() + _PATIENCE
-        state = ""
-        while time.monotonic() < deadline and self.is_on:
-            state = self._state()
-            if state in _BOOTED and greets(self.port):
-                return state
-            time.sleep(0.05)
-        raise UnreachableError(
-            self.name,
-            f"does not come up, its state is {state or 'unknown'}" if self.is_on else "went off while booting",
-            said=self.container.logs(tail=10).decode(errors="replace").splitlines(),
-            hint=f"docker logs {self.container.name}",
-        )
+        return booted(self, _PATIENCE, every=0.05, hint=f"docker logs {self.container.name}")
 
-    def _state(self) -> str:
+    def console(self) -> str:
+        """The end of what it has written to its console."""
+        return str(self.container.logs(tail=10).decode(errors="replace"))
+
+    def state(self) -> str:
+        """systemd's word for its state; empty where it does not answer."""
         try:
             done = self.exec("timeout", "10", "systemctl", "is-system-running", "--wait", check=False)
         except UnreachableError:
             return ""  # it died since we looked; the next look says so
         return done.stdout.strip()
+
+
+class Bootable(Protocol):
+    """What a host of a lab is while it boots, whatever it is made of."""
+
+    @property
+    def name(self) -> HostName:
+        """What it is called."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """Where its sshd is to be found on 127.0.0.1."""
+        ...
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it has power."""
+        ...
+
+    def console(self) -> str:
+        """What it has written to its console."""
+        ...
+
+    def state(self) -> str:
+        """systemd's word for its state; empty where it does not answer."""
+        ...
+
+
+def booted(host: Bootable, patience: float, *, every: float, hint: str) -> str:
+    """The host has finished booting within so many seconds, and its sshd answers. Returns systemd's word for its state.
+
+    It is looked at every so many seconds. Raises `UnreachableError` with the end of its console.
+    """
+    deadline = time.monotonic() + patience
+    state = ""
+    while time.monotonic() < deadline and host.is_on:
+        state = host.state()
+        if state in BOOTED and greets(host.port):
+            return state
+        time.sleep(every)
+    message = f"does not come up, its state is {state or 'unknown'}" if host.is_on else "went off while booting"
+    raise UnreachableError(host.name, message, said=host.console().splitlines()[-10:], hint=hint)
+
+
+def checked(name: HostName, argv: Sequence[str], output: Output) -> Output:
+    """The output of a command that succeeded. Raises `CommandFailedError` for one that did not."""
+    if output.status:
+        raise CommandFailedError(
+            name,
+            f"{argv[0]} ended with exit status {output.status}",
+            ran=shlex.join(argv),
+            said=(output.stdout + output.stderr).splitlines()[-10:],
+        )
+    return output
 
 
 def greets(port: int) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError, ConfigError, UnreachableError
+from fleet.errors import ConfigError, UnreachableError
 from fleet.lab import agent, vm_image
 from fleet.lab.engine import free_port, port_is_free
-from fleet.lab.hosts import greets
+from fleet.lab.hosts import booted, checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +34,6 @@ _PATIENCE = 300.0
 """Seconds that a VM has to boot; under emulation on two idle cores it takes 20."""
 _BUSY = 30.0
 """Seconds more in which a VM that is on may be too busy to answer, or reboots."""
-_BOOTED = ("running", "degraded", "maintenance")
 _KVM_PATIENCE = 20.0
 """Seconds in which a kernel under KVM has come to the end of its boot, if it ever does; it takes one."""
 
@@ -94,14 +92,7 @@ class VmHost:
             output = agent.run(self.place, argv, patience=_BUSY if self.is_on else 0.0)
         except agent.AgentSilentError as error:
             raise UnreachableError(self.name, f"does not say what became of {argv[0]}: {error}") from error
-        if check and output.status:
-            raise CommandFailedError(
-                self.name,
-                f"{argv[0]} ended with exit status {output.status}",
-                ran=shlex.join(argv),
-                said=(output.stdout + output.stderr).splitlines()[-10:],
-            )
-        return output
+        return checked(self.name, argv, output) if check else output
 
     def power_off(self) -> None:
         """A power cut: what its kernel had not written is lost."""
@@ -127,25 +118,14 @@ class VmHost:
 
     def wait(self) -> str:
         """It has finished booting and its sshd answers. Returns systemd's word for its state, such as `running`."""
-        deadline = time.monotonic() + _PATIENCE
-        state = ""
-        while time.monotonic() < deadline and self.is_on:
-            state = self._state()
-            if state in _BOOTED and greets(self.port):
-                return state
-            time.sleep(0.2)
-        raise UnreachableError(
-            self.name,
-            f"does not come up, its state is {state or 'unknown'}" if self.is_on else "went off while booting",
-            said=self.console().splitlines()[-10:],
-            hint=f"see {self.place / 'console.log'}",
-        )
+        return booted(self, _PATIENCE, every=0.2, hint=f"see {self.place / 'console.log'}")
 
     def console(self) -> str:
         """What it has written to its console since it was made."""
         return (self.place / "console.log").read_text(errors="replace")
 
-    def _state(self) -> str:
+    def state(self) -> str:
+        """systemd's word for its state; empty where it does not answer."""
         try:
             return agent.run(self.place, ["systemctl", "is-system-running"]).stdout.strip()
         except agent.AgentSilentError:
