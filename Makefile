@@ -11,9 +11,10 @@ setup:           ## system packages, Docker engine, virtual environment
 demo: setup      ## the main job on three lab hosts, start to finish
 	@.ci/demo
 
-# Files go to three workers: most of the time is waiting for hosts, and the hosts of a file are its own.
+# Files go to three workers, the longest first (tests/conftest.py): most of the time is waiting for hosts, and the hosts of
+# a file are its own.
 test: lint       ## everything: types, style, unit tests, and the tests on real hosts
-	.venv/bin/python -m pytest -n 3 --dist loadfile --cov --cov-report=term
+	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 unit: setup      ## the tests that need nothing but Python
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract

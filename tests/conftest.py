@@ -14,6 +14,18 @@ pytest.register_assert_rewrite(
 if TYPE_CHECKING:
     from pathlib import Path
 
+LONGEST_FIRST = ("reboots", "faults", "containers")
+"""Folders of tests. The rest is short, and fills the time of the workers that are through with these."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
