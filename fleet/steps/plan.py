@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.model import Closure, Derivation
+    from fleet.steps.system import System
 
 
 class Action(enum.StrEnum):
@@ -53,8 +54,6 @@ class HostPlan:
     """What fetching them downloads."""
     caches_trouble: str = ""
     """Why the caches could not be asked, if they could not."""
-    push_bytes: int = 0
-    """NAR bytes of the rest, which is pushed."""
     wire_bytes: int = 0
     """What pushing it sends to the host."""
     push_seconds: float | None = None
@@ -70,6 +69,11 @@ class HostPlan:
     def pushed(self) -> tuple[str, ...]:
         """What the host lacks and does not fetch."""
         return tuple(path for path in self.missing if path not in self.substitutes)
+
+    @property
+    def push_bytes(self) -> int:
+        """Their NAR bytes."""
+        return self.missing_bytes - sum(self.substitutes.values())
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,12 @@ async def plan_host(
         missing, size = await lacking(machine, host, made_of)
         if missing and host.substitute:
             caches = await ask_caches(machine, missing)
-    by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, ())
-    reboot: tuple[str, ...] = ()  # of what the host will build, nobody knows before it is built
+    system: System | None = None  # of what the host will build, nobody knows before it is built
     if made_of is not None or derivation is None:
         system = look_here(closure) if made_of is not None else await look_there(machine, host, closure)
-        reboot = system.reboot_reasons(facts)
-        by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, reboot)
+    reboot = system.reboot_reasons(facts) if system is not None else ()
+    by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, reboot)
+    if system is not None:
         require_switchable(host, facts, system, live=not by_reboot)
     if action is Action.SWITCH and (made_of is not None or derivation is not None):
         require_room(host, facts)
@@ -148,7 +152,6 @@ async def plan_host(
         substitutes={path: sizes[path] for path in caches.paths},
         download_bytes=caches.download,
         caches_trouble=caches.trouble,
-        push_bytes=size - sum(sizes[path] for path in caches.paths),
         reboot=reboot,
         by_reboot=by_reboot,
     )

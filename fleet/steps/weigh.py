@@ -51,7 +51,6 @@ class Scales:
             wire = sum(map(length, infos))
         weighed = dataclasses.replace(
             plan,
-            push_bytes=sum(info.nar_size for info in infos),
             wire_bytes=wire,
             room_needed=room + SPARE if plan.missing else 0,
             push_seconds=wire / speed if speed else None,

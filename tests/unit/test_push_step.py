@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fleet.store.supply import Supply
 
 PROGRAM = HostProgram("/nix/store/p-fleet-host")
-PLAN = builders.plan(missing=(NEW,), missing_bytes=1000, push_bytes=1000, wire_bytes=1000)
+PLAN = builders.plan(missing=(NEW,), missing_bytes=1000, wire_bytes=1000)
 
 
 class Moving(FakeMachine):
@@ -77,7 +77,7 @@ async def test_progress_is_told_while_bytes_move() -> None:
 @in_no_time
 async def test_what_the_host_fetches_is_not_counted_as_pushed() -> None:
     other = "/nix/store/other"
-    plan = builders.plan(missing=(NEW, other), missing_bytes=1007, push_bytes=1000, substitutes={other: 7})
+    plan = builders.plan(missing=(NEW, other), missing_bytes=1007, substitutes={other: 7})
     for lost, paths, size in (("", 1, 1000), (f"{other}\n", 2, 1007)):
         machine, events = Moving(0), Events()
         machine.table += [
