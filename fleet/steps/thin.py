@@ -106,8 +106,9 @@ async def _closure(supply: Supply, top: str) -> list[PathInfo]:
     found: dict[str, PathInfo] = {}
     front = {top}
     while front:
-        found |= {info.path: info for info in await supply.known(front)}
-        front = {path for info in found.values() for path in info.references} - found.keys()
+        layer = await supply.known(front)
+        found |= {info.path: info for info in layer}
+        front = {path for info in layer for path in info.references} - found.keys()
     return list(found.values())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
 from fleet.events import FindingReported
 from fleet.machine import Output
 from fleet.model import Closure
@@ -16,8 +18,6 @@ from tests.unit import builders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pytest
 
     from fleet.store.supply import Supply
 
@@ -60,6 +60,13 @@ async def test_a_system_that_somebody_else_has_pushed_is_asked_about() -> None:
     machine = FakeMachine((runs("nix-store", "--query", "--requisites"), Output(status=0, stdout=listed)))
     there = await known_there(machine, shelf(curl="", libc=""), [Closure(path("running"))])
     assert names(there) == {"curl"}
+
+
+@pytest.mark.timeout(20)  # a search that asks for it over and over never lets go
+async def test_what_the_collector_took_here_meanwhile_is_not_looked_for_for_ever() -> None:
+    here = shelf(running="curl gone", curl="libc gone", libc="")
+    there = await known_there(FakeMachine(), here, [Closure(path("running"))])
+    assert names(there) == {"running", "curl", "libc"}
 
 
 async def test_a_host_that_does_not_answer_has_nothing() -> None:
