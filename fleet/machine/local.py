@@ -32,7 +32,7 @@ class LocalMachine:
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """See `Machine.run`. Of a command that is given up, nothing of its process group is left."""
-        process = await self._started(command)
+        process = await started(command, self._environment)
         try:
             async with asyncio.timeout(command.timeout):
                 stdout, stderr = await _talk(process, command, on_line)
@@ -47,26 +47,6 @@ class LocalMachine:
             died = f"{command.argv[0]} died of {signal.Signals(-status).name}"
             raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
         return Output(status=status, stdout=stdout, stderr=stderr)
-
-    async def _started(self, command: Command) -> asyncio.subprocess.Process:
-        # asyncio kills a command that is given up while it starts, but not what that has started by then.
-        starting = asyncio.ensure_future(self._start(command))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            with contextlib.suppress(CommandFailedError):
-                await _end(await starting)
-            raise
-
-    async def _start(self, command: Command) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        try:
-            return await asyncio.create_subprocess_exec(
-                *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment, start_new_session=True
-            )
-        except OSError as error:
-            message = f"cannot run {command.argv[0]}: {error.strerror}"
-            raise CommandFailedError(HERE, message, ran=str(command)) from error
 
     async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
         """See `Machine.dial`."""
@@ -87,6 +67,32 @@ class LocalMachine:
                     connection.settimeout(None)
                     return connection
         raise refusal
+
+
+async def started(command: Command, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """The command runs, in a process group of its own; None stands for the environment of this process.
+
+    Raises `CommandFailedError` where it is not there. Of a command that is given up while it starts, nothing is left.
+    """
+    # asyncio kills a command that is given up while it starts, but not what that has started by then.
+    starting = asyncio.ensure_future(_start(command, environment))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(CommandFailedError):
+            await _end(await starting)
+        raise
+
+
+async def _start(command: Command, environment: Mapping[str, str] | None) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+        )
+    except OSError as error:
+        message = f"cannot run {command.argv[0]}: {error.strerror}"
+        raise CommandFailedError(HERE, message, ran=str(command)) from error
 
 
 async def _talk(process: asyncio.subprocess.Process, command: Command, on_line: OnLine | None) -> tuple[str, str]:

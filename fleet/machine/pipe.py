@@ -9,17 +9,15 @@ import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError
 from fleet.events import plain_text
 from fleet.machine import Output
-from fleet.model import HostName
+from fleet.machine.local import started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fleet.machine import Command
 
-HERE = HostName("controller")
 LAST_LINES = 20
 
 
@@ -29,14 +27,7 @@ class LocalStreams:
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[LocalStream]:
         """See `RemoteMachine.stream`. Nothing of the command's process group is left."""
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-            )
-        except OSError as error:
-            message = f"cannot run {command.argv[0]}: {error.strerror}"
-            raise CommandFailedError(HERE, message, ran=str(command)) from error
+        process = await started(command)
         stream = LocalStream(process)
         try:
             yield stream

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fleet.errors import CommandFailedError
 from fleet.machine import Command
 from fleet.machine.local import LocalMachine
+from fleet.machine.pipe import LocalStreams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 SCRIPTS = {
     "leader waits for its child": "sleep 60 & echo $! >FILE; wait",
@@ -48,8 +52,18 @@ async def test_nothing_is_left_of_a_command_that_is_given_up(
     assert not is_there(file)
 
 
+async def runs(command: Command) -> None:
+    await LocalMachine().run(command)
+
+
+async def streams(command: Command) -> None:
+    async with LocalStreams().stream(command):
+        raise AssertionError("it was given up before")
+
+
+@pytest.mark.parametrize("start_it", [runs, streams])
 async def test_nothing_is_left_of_a_command_that_is_given_up_while_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_it: Callable[[Command], Coroutine[Any, Any, None]]
 ) -> None:
     monkeypatch.setattr("fleet.machine.local.STOP_PATIENCE", 0.05)
     file, start = tmp_path / "pid", asyncio.create_subprocess_exec
@@ -68,7 +82,7 @@ async def test_nothing_is_left_of_a_command_that_is_given_up_while_it_starts(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
     argv = ("sh", "-c", SCRIPTS["child wants no end"].replace("FILE", str(file)))
-    task = asyncio.create_task(LocalMachine().run(Command(argv=argv)))
+    task = asyncio.create_task(start_it(Command(argv=argv)))
     with pytest.raises(asyncio.CancelledError):
         await task
     for _ in range(1000):  # a signal needs a moment to arrive
