@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections import deque
 from typing import TYPE_CHECKING
 
 from fleet.events import plain_text
 from fleet.machine import Output
+from fleet.machine.lines import read_text
 from fleet.machine.local import started
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from fleet.machine import Command
 
-LAST_LINES = 20
+LAST_LINES, LAST_BYTES = 20, 1 << 16
+"""What is kept of its stderr."""
 
 
 class LocalStreams:
@@ -64,12 +65,9 @@ class LocalStream:
         self._process.stdin.close()
         with contextlib.suppress(OSError):
             await self._process.stdin.wait_closed()
-        lines = await asyncio.shield(self._listening)
-        return Output(status=await self._process.wait(), stderr="\n".join(lines))
+        lines = (await asyncio.shield(self._listening)).splitlines()
+        return Output(status=await self._process.wait(), stderr="\n".join(map(plain_text, lines[-LAST_LINES:])))
 
-    async def _listen(self) -> deque[str]:
+    async def _listen(self) -> str:
         assert self._process.stderr is not None
-        lines: deque[str] = deque(maxlen=LAST_LINES)
-        while raw := await self._process.stderr.readline():
-            lines.append(plain_text(raw.decode(errors="replace").rstrip("\r\n")))
-        return lines
+        return await read_text(self._process.stderr.read, None, LAST_BYTES)

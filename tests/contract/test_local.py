@@ -12,7 +12,7 @@ import pytest
 from fleet.errors import CommandFailedError
 from fleet.machine import Command
 from fleet.machine.local import LocalMachine
-from fleet.machine.pipe import LocalStreams
+from fleet.machine.pipe import LAST_BYTES, LocalStreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -88,6 +88,15 @@ async def test_nothing_is_left_of_a_command_that_is_given_up_while_it_starts(
     for _ in range(1000):  # a signal needs a moment to arrive
         await asyncio.sleep(0.01 * is_there(file))
     assert not is_there(file)
+
+
+async def test_stream_ends_whatever_its_command_says_in_one_line() -> None:
+    talk = "head -c 300000 /dev/zero | tr '\\0' x; echo; echo error: no; exit 3"
+    async with LocalStreams().stream(Command(argv=("sh", "-c", f"{{ {talk}; }} >&2"))) as stream:
+        assert await stream.read(1) == b""
+        ended = await stream.ended()
+    assert (ended.status, ended.stderr.splitlines()[-1]) == (3, "error: no")
+    assert len(ended.stderr) <= LAST_BYTES
 
 
 async def test_environment_is_added_to_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
