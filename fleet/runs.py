@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from fleet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from fleet.model import RunId
 
@@ -21,13 +21,6 @@ KEEP = 20
 those that `fleet resume` can still settle."""
 
 ELSEWHERE = "set XDG_STATE_HOME to a folder that can be written"
-
-
-def state_folder(fleet: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where this fleet's state is. The folder may not exist yet."""
-    base = environment.get("XDG_STATE_HOME", "")
-    root = Path(base) if Path(base).is_absolute() else Path("~/.local/state").expanduser()
-    return root / "fleet" / fleet
 
 
 def new_run_folder(state: Path, run: RunId, *, is_open: Callable[[Path], bool]) -> Path:

@@ -33,6 +33,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     (folder / ".ssh").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(folder))
-    for name in ("SSH_AUTH_SOCK", "XDG_STATE_HOME", "FLEET_FILE", "FLEET_SUDO_PASSWORD"):
+    for name in ("SSH_AUTH_SOCK", "XDG_CACHE_HOME", "XDG_STATE_HOME", "FLEET_FILE", "FLEET_SUDO_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return folder

@@ -28,13 +28,14 @@ def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, no_ev
     from fleet.deploy.past import is_open
     from fleet.deploy.request import new_run_id
     from fleet.deploy.target import closures_of
+    from fleet.files import state_folder
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
     from fleet.source import evaluations
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    folder = runs.new_run_folder(runs.state_folder(inventory.name), new_run_id(), is_open=is_open)
+    folder = runs.new_run_folder(state_folder(inventory.name), new_run_id(), is_open=is_open)
     cache = None if no_eval_cache else evaluations.users_own()
     terminal = sys.stderr.isatty()
     with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:

@@ -71,11 +71,12 @@ def _carry_out(
     from fleet.deploy.request import Run, new_run_id
     from fleet.deploy.run import execute
     from fleet.deploy.speeds import Speeds
+    from fleet.files import state_folder
     from fleet.machine.local import LocalMachine
     from fleet.output.jsonl import JsonLines
 
     run_id = new_run_id()
-    state = runs.state_folder(inventory.name)
+    state = state_folder(inventory.name)
     folder = runs.new_run_folder(state, run_id, is_open=is_open)
     record = runs.open_record(folder)
     planned = Planned()

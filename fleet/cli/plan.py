@@ -46,9 +46,9 @@ def plan(
     from fleet.deploy.request import Request, Run, new_run_id
     from fleet.deploy.run import execute
     from fleet.deploy.speeds import Speeds
+    from fleet.files import state_folder
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
-    from fleet.runs import state_folder
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)

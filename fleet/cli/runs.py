@@ -28,12 +28,12 @@ def runs(file: Path | None, *, as_json: bool) -> int:
     \b
     fleet runs
     """
-    from fleet import runs as state
     from fleet.deploy.past import past_runs
+    from fleet.files import state_folder
     from fleet.output.table import table
 
     inventory = session.open_inventory(file)
-    found = past_runs(state.state_folder(inventory.name))
+    found = past_runs(state_folder(inventory.name))
     if as_json:
         click.echo(json.dumps({"runs": [_document(run) for run in found]}))
         return 0
@@ -84,12 +84,13 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     from fleet.deploy.request import Request, Run
     from fleet.deploy.resume import resume as take_up
     from fleet.events import fan_out
+    from fleet.files import state_folder
     from fleet.machine.local import LocalMachine
     from fleet.output import open_output
     from fleet.output.jsonl import JsonLines
 
     inventory = session.open_inventory(file)
-    past = _chosen(past_runs(state.state_folder(inventory.name)), run_id)
+    past = _chosen(past_runs(state_folder(inventory.name)), run_id)
     concerned = [host for name, host in inventory.hosts.items() if name in past.hosts or not past.is_readable]
     logins = session.logins(inventory, concerned)
     terminal = sys.stderr.isatty()

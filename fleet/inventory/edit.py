@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import copy
-import fcntl
-import os
 import re
-import tempfile
+import stat
 import tomllib
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from fleet.errors import ConfigError
+from fleet.files import alone_in, replace_file
 from fleet.inventory import parse, read, values
 from fleet.inventory.problems import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from fleet.model import HostName
 
@@ -34,7 +32,7 @@ def set_host_key(path: Path, host: HostName, key: str) -> None:
     """`host_key` in `[hosts.NAME]` of the file is this key, and every other byte is as before."""
     line = f'host_key = "{_checked(path, key)}"'
     real = path.resolve()
-    with _alone_in(real.parent):
+    with alone_in(real.parent):  # two keys trusted at once are both kept
         before = read(path)
         document = parse_document(path, before)
         if host not in document.get("hosts", {}):
@@ -64,17 +62,6 @@ def _checked(path: Path, key: str) -> str:
         return values.host_key(key)
     except ValueError as error:
         raise ConfigError(f"{path}: host_key: {error}") from None
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """No other fleet edits a file of this folder meanwhile: two keys trusted at once are both kept."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _edits(text: str, host: str, line: str) -> Iterator[str]:
@@ -112,17 +99,6 @@ def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
 def _replace(path: Path, real: Path, text: str) -> None:
     """The file has this text and the same mode, or is as before."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{real.name}.", dir=real.parent)
-        draft = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                os.fchmod(handle, real.stat().st_mode & 0o7777)
-                file.flush()
-                os.fsync(handle)
-            draft.replace(real)
-        except BaseException:
-            draft.unlink()
-            raise
+        replace_file(real, text.encode(), mode=stat.S_IMODE(real.stat().st_mode), durable=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error

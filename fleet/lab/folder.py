@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tomllib
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ConfigError
+from fleet.files import alone_in, replace_file, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 _RECORD = ".lab.json"
 _KINDS = {"laptop": "laptop", "gpu": "gpu", "pi": "pi"}
@@ -77,22 +76,18 @@ class Folder:
     @property
     def state(self) -> Path:
         """Where `fleet` keeps its runs on the lab."""
-        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(home) / "fleet" / self.name
+        return state_folder(self.name)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No other process changes this lab meanwhile."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be the lab's folder: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone_in(self.path))
+            except OSError as error:
+                raise ConfigError(f"{self.path}: cannot be the lab's folder: {error.strerror}") from error
             yield
-        finally:
-            os.close(handle)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         """The host tables of fleet.toml; none where there is no such file."""
@@ -203,11 +198,7 @@ class Folder:
         file = self.path / path
         file.parent.mkdir(parents=True, exist_ok=True)
         data = content.encode() if isinstance(content, str) else content
-        draft = file.with_name(f".{file.name}.draft")
-        draft.touch(mode=mode)
-        draft.write_bytes(data)
-        draft.chmod(mode)
-        draft.replace(file)
+        replace_file(file, data, mode=mode)
         if ours:
             record = self._record() | {path: hashlib.sha256(data).hexdigest()}
             (self.path / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

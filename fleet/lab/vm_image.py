@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
+from fleet.files import cache_folder
 from fleet.lab import image
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ class VmImage:
 
 def cache() -> Path:
     """Where the images are, and the disks of VMs."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "fleet" / "lab"
+    return cache_folder("lab")
 
 
 def ensure(say: Callable[[str], None]) -> VmImage:

@@ -6,18 +6,17 @@ It may be deleted at any time. A file that cannot be read or is not what we writ
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleet.files import alone_in, cache_folder, replace_file
 from fleet.model import Closure, Derivation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Pair = tuple[Derivation, Closure]
 KEEP = 32
@@ -25,16 +24,9 @@ KEEP = 32
 _STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[^/\s]+")
 
 
-def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where this user's cache is. The folder may not exist yet."""
-    base = environment.get("XDG_CACHE_HOME", "")
-    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
-    return root / "fleet" / "evaluations"
-
-
 def users_own() -> Evaluations:
     """The cache of who runs this."""
-    return Evaluations(default_folder())
+    return Evaluations(cache_folder("evaluations"))
 
 
 class Evaluations:
@@ -56,33 +48,14 @@ class Evaluations:
         """This is known of the snapshot too, unless the folder cannot be written: then nothing is."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-            with self._alone():
-                self._replace(self._file(digest), {**_read(self._file(digest)), **found})
+            file = self._file(digest)
+            with alone_in(self._folder):
+                replace_file(file, json.dumps({"evaluated": {**_read(file), **found}}).encode())
                 for old in sorted(self._folder.glob("*.json"), key=lambda file: -file.stat().st_mtime_ns)[KEEP:]:
                     old.unlink()
 
     def _file(self, digest: str) -> Path:
         return self._folder / f"{digest}.json"
-
-    def _replace(self, file: Path, known: Mapping[str, Pair]) -> None:
-        """The file has the new text, or still the old one."""
-        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w") as new:
-                json.dump({"evaluated": known}, new)
-            Path(name).replace(file)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def _read(file: Path) -> dict[str, Pair]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import CommandFailedError
 from fleet.events import FindingReported
+from fleet.files import cache_folder
 from fleet.model import Closure, Severity
 from fleet.steps.deliver import SERVE, Way, Whole
 from fleet.store.nar import ChangedError
 from fleet.store.send import Sender
 from fleet.store.thin.bases import Bases, estimate
-from fleet.store.thin.cache import Cache, default_folder
+from fleet.store.thin.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ FULL = ("No space left on device", "database or disk is full")
 class Thin:
     """What pushes over thin links share. Nothing is loaded before the first of them."""
 
-    def __init__(self, supply: Supply, cache: Callable[[], Cache] = lambda: Cache(default_folder())) -> None:
+    def __init__(self, supply: Supply, cache: Callable[[], Cache] = lambda: Cache(cache_folder("thin"))) -> None:
         self.supply = supply
         self._cache = cache
         self._frames: Frames | None = None

@@ -6,12 +6,15 @@ import json
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.model import Closure, Derivation
-from fleet.source.evaluations import KEEP, Evaluations, default_folder
+from fleet.source.evaluations import KEEP, Evaluations, users_own
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def pair(name: str) -> tuple[Derivation, Closure]:
@@ -24,10 +27,9 @@ def cache(tmp_path: Path) -> Evaluations:
     return Evaluations(tmp_path / "new" / "evaluations")
 
 
-def test_folder_is_the_users_cache(home: Path) -> None:
-    assert default_folder({"XDG_CACHE_HOME": "/c"}) == Path("/c/fleet/evaluations")
-    for environment in ({}, {"XDG_CACHE_HOME": "relative"}):
-        assert default_folder(environment) == home / ".cache/fleet/evaluations"
+def test_who_runs_this_has_it_in_their_cache(home: Path) -> None:
+    users_own().remember("one", {"a": pair("a")})
+    assert [file.name for file in (home / ".cache/fleet/evaluations").iterdir()] == ["one.json"]
 
 
 def test_what_was_remembered_is_recalled_for_that_snapshot_only(cache: Evaluations) -> None:

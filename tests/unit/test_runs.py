@@ -62,12 +62,6 @@ def test_run_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(t
     assert not (tmp_path / "runs/00000000T000000-000000").exists()
 
 
-def test_state_is_where_xdg_says_or_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert runs.state_folder("x", {"XDG_STATE_HOME": "/s"}).parts[-3:] == ("s", "fleet", "x")
-    assert runs.state_folder("x", {"XDG_STATE_HOME": "relative"}) == tmp_path / ".local/state/fleet/x"
-
-
 def test_place_that_cannot_be_written_says_where_to_go(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(ConfigError) as caught:

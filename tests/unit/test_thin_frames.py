@@ -14,7 +14,7 @@ from backports import zstd
 from fleet.store import wire
 from fleet.store.nar import ChangedError, Nar
 from fleet.store.supply import length
-from fleet.store.thin.cache import Cache, default_folder
+from fleet.store.thin.cache import Cache
 from fleet.store.thin.frames import Frames
 from fleet.store.thin.groups import PIECE, Cutter, Group
 from fleet.store.wire import PathInfo
@@ -208,11 +208,3 @@ def test_a_cache_that_cannot_be_written_only_forgets(tmp_path: Path) -> None:
     cache.put("key", b"value")
     assert cache.get("key") is None
     cache.drop("key")
-
-
-def test_the_cache_is_where_people_keep_theirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "fleet/thin"
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_folder() == tmp_path / "home/.cache/fleet/thin"

@@ -8,18 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
+
+from fleet.files import replace_file
 
 LIMIT = 512 << 20
 """Bytes of all files together. Where there are more, those go that were not used for longest."""
 _SUM = hashlib.sha256().digest_size
-
-
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/fleet/thin`."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "fleet/thin"
 
 
 class Cache:
@@ -46,14 +41,7 @@ class Cache:
         """`get` has it, unless the disk does not."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(value).digest() + value)
-                Path(name).rename(self._folder / key)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            replace_file(self._folder / key, hashlib.sha256(value).digest() + value)
             self._added += len(value)
             if self._added > self._limit // 8:
                 self._make_room()
