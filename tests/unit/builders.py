@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.deploy.request import Request, Run
 from fleet.host.answers import HostFacts
+from fleet.host.program import Order
 from fleet.inventory import Host, parse
 from fleet.machine.login import Logins
 from fleet.machine.pipe import LocalStreams
-from fleet.model import Closure, HostName, Outcome, RunId
+from fleet.model import Closure, Goal, HostName, Outcome, RunId
 from fleet.steps.plan import Action, HostPlan
 from fleet.store.supply import Supply
 from fleet.store.wire import PathInfo
@@ -46,6 +47,11 @@ def facts(**changes: Any) -> HostFacts:
 
 def plan(name: str = "web-1", **changes: Any) -> HostPlan:
     usual = HostPlan(host=host(name), facts=FACTS, closure=NEW, action=Action.SWITCH)
+    return dataclasses.replace(usual, **changes)
+
+
+def order(**changes: Any) -> Order:
+    usual = Order(run=RUN, closure=NEW, expected=OLD, goal=Goal.SWITCH, who="ann", origin="desk", host=host())
     return dataclasses.replace(usual, **changes)
 
 

@@ -19,28 +19,16 @@ from fleet.errors import (
     SwitchError,
     UnfitError,
 )
-from fleet.host.program import HostProgram, Order, ask, refusal, source
+from fleet.host.program import HostProgram, ask, refusal, source
 from fleet.inventory import Host
 from fleet.machine import Command, Output
-from fleet.model import Closure, Goal, HostName, RunId
+from fleet.model import Goal, HostName
 from tests.fakes import FakeMachine, asks, said
+from tests.unit import builders
+from tests.unit.builders import NEW, OLD, RUN
 
 HOST = Host(name=HostName("web-1"), ignore_units=("backup-*", "x.service"))
-ORDER = Order(
-    run=RunId("r1"),
-    closure=Closure("/nix/store/new"),
-    expected=Closure("/nix/store/old"),
-    goal=Goal.SWITCH,
-    who="ann",
-    origin="desk",
-    host=HOST,
-)
-
-
-def order(**changes: object) -> Order:
-    import dataclasses
-
-    return dataclasses.replace(ORDER, **changes)  # type: ignore[arg-type]
+ORDER = builders.order(host=HOST)
 
 
 def test_program_is_sent_along_until_it_is_there() -> None:
@@ -58,7 +46,7 @@ def test_order_is_told_on_stdin() -> None:
     call = HostProgram("/nix/store/p-fleet-host").begin(ORDER)
     assert call.argv == ("/nix/store/p-fleet-host", "begin")
     assert call.stdin.decode().splitlines() == [
-        "run=r1", "new=/nix/store/new", "expected=/nix/store/old", "goal=switch", "who=ann", "from=desk",
+        f"run={RUN}", f"new={NEW}", f"expected={OLD}", "goal=switch", "who=ann", "from=desk",
         "activation=600", "confirm=60", "boot=600", "risk=", "last_resort=", "retry=",
         "ignore=backup-*", "ignore=x.service", "end",
     ]  # fmt: skip
@@ -66,25 +54,25 @@ def test_order_is_told_on_stdin() -> None:
 
 def test_deadlines_are_whole_seconds_and_never_nothing() -> None:
     host = HOST.model_copy(update={"activation_timeout": 0.2, "confirm_timeout": 1.6, "boot_timeout": 0.1})
-    rows = order(host=host, retry_quarantined=True).text().splitlines()
+    rows = builders.order(host=host, retry_quarantined=True).text().splitlines()
     assert {"activation=1", "confirm=2", "boot=1", "retry=yes"} <= set(rows)
 
 
 def test_what_people_allow_is_part_of_the_order() -> None:
     host = HOST.model_copy(update={"last_resort": "reboot"})
-    rows = order(host=host, goal=Goal.BOOT, accept_boot_risk=True).text().splitlines()
+    rows = builders.order(host=host, goal=Goal.BOOT, accept_boot_risk=True).text().splitlines()
     assert {"goal=boot", "risk=yes", "last_resort=reboot"} <= set(rows)
 
 
 @given(st.text(), st.text())
 def test_no_name_can_add_a_line_to_an_order(who: str, origin: str) -> None:
-    rows = order(who=who, origin=origin).text().split("\n")
+    rows = builders.order(host=HOST, who=who, origin=origin).text().split("\n")
     assert [row.partition("=")[0] for row in rows] == [row.partition("=")[0] for row in ORDER.text().split("\n")]
 
 
 def test_hostile_patterns_add_no_line() -> None:
     host = HOST.model_copy(update={"ignore_units": ("a\nnew=/nix/store/evil",)})
-    assert order(host=host).text().splitlines()[-2:] == ["ignore=a new=/nix/store/evil", "end"]
+    assert builders.order(host=host).text().splitlines()[-2:] == ["ignore=a new=/nix/store/evil", "end"]
 
 
 async def answer(output: Output) -> object:

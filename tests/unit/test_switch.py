@@ -10,28 +10,20 @@ import pytest
 
 from fleet.errors import CommandFailedError, LockedError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
-from fleet.host.program import HostProgram, Order
-from fleet.inventory import Host
-from fleet.model import Closure, Goal, HostName, Phase, RunId
+from fleet.host.program import HostProgram
+from fleet.model import Goal, Phase
 from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, begin
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, said
+from tests.unit import builders
+from tests.unit.builders import NEW, OLD, RUN
 
 if TYPE_CHECKING:
     from fleet.machine import Output
 
-WEB = HostName("web-1")
-HOST = Host(name=WEB)
-ORDER = Order(
-    run=RunId("r1"),
-    closure=Closure("/new"),
-    expected=Closure("/old"),
-    goal=Goal.SWITCH,
-    who="ann",
-    origin="desk",
-    host=HOST,
-)
+ORDER = builders.order()
+HOST = ORDER.host
 PROGRAM = HostProgram("/nix/store/p/fleet-host")
-LOST = UnreachableError(WEB, "connection lost")
+LOST = UnreachableError(HOST.name, "connection lost")
 
 
 def follower(answers: Answers) -> tuple[Follower, FakeMachine, Events]:
@@ -46,7 +38,7 @@ async def test_host_is_asked_once() -> None:
     assert [command.stdin for command in machine.ran] == [ORDER.text().encode()]
 
 
-@pytest.mark.parametrize("lost", [LOST, CommandFailedError(WEB, "did not end")])
+@pytest.mark.parametrize("lost", [LOST, CommandFailedError(HOST.name, "did not end")])
 def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
     @in_no_time
     async def test() -> None:
@@ -69,15 +61,15 @@ async def test_refusal_is_not_asked_again() -> None:
 async def test_activation_is_followed_to_its_end_and_told() -> None:
     follow, machine, events = follower(
         [
-            said(state="switching", running="/old", line=["one", "\x1b[31mtwo"], cursor="c1"),
-            said(state="switching", running="/old", cursor=""),
-            said(state="switched", running="/new", status=4, line="three", cursor="c2"),
+            said(state="switching", running=OLD, line=["one", "\x1b[31mtwo"], cursor="c1"),
+            said(state="switching", running=OLD, cursor=""),
+            said(state="switched", running=NEW, status=4, line="three", cursor="c2"),
         ]
     )
     view = await follow.follow_activation()
     assert (view.state, view.status, list(follow.said)) == ("switched", 4, ["one", "two", "three"])
     assert [command.argv[1:] for command in machine.ran] == [
-        ("watch", "r1", "switching", ""), ("watch", "r1", "switching", "c1"), ("watch", "r1", "switching", "c1"),
+        ("watch", RUN, "switching", ""), ("watch", RUN, "switching", "c1"), ("watch", RUN, "switching", "c1"),
     ]  # fmt: skip
     assert [event.text for event in events.of(OutputLine)] == ["one", "two", "three"]
     assert [event.status for event in events.of(HostSwitched)] == [4]
@@ -88,7 +80,7 @@ async def test_activation_is_followed_to_its_end_and_told() -> None:
 async def test_a_host_that_reboots_is_silent_for_as_long_as_two_boots_take() -> None:
     away = int(2 * (HOST.boot_timeout + DOWN_ALLOWANCE))
     silence: list[Says | Output | Exception] = [LOST] * int(away / RETRY)
-    back = [*silence, said(state="switched", running="/new", closes_in=600)]
+    back = [*silence, said(state="switched", running=NEW, closes_in=600)]
     follow, _, events = follower([said(state="arming", closes_in=600), *back])
     follow.order = dataclasses.replace(ORDER, goal=Goal.BOOT)
     follow.__post_init__()
