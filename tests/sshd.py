@@ -189,6 +189,18 @@ async def listening(server: Server) -> AsyncIterator[Server]:
         await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def connected(cipher: str, **options: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """A connection to a server of its own, without what `Logins` makes sure of."""
+    async with listening(Server()) as server:
+        connection = await asyncssh.connect(
+            "127.0.0.1", server.port, known_hosts=None, client_keys=None, config=[], username="root",
+            encryption_algs=[cipher], **options,
+        )  # fmt: skip
+        async with connection:
+            yield connection
+
+
 @dataclass
 class Network:
     """What lies between us and a server."""

@@ -13,7 +13,7 @@ from asyncssh.packet import Byte, UInt32
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fleet.machine.window import ADJUST, hear_window
-from tests.sshd import Server, listening
+from tests.sshd import connected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,13 +23,8 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 @contextlib.asynccontextmanager
 async def process(cipher: str = "aes128-gcm@openssh.com", **options: Any) -> AsyncIterator[Process]:
-    async with listening(Server()) as server:
-        connection = await asyncssh.connect(
-            "127.0.0.1", server.port, known_hosts=None, client_keys=None, config=[], username="root",
-            encryption_algs=[cipher], **options,
-        )  # fmt: skip
-        async with connection:
-            yield await connection.create_process("cat", encoding=None)
+    async with connected(cipher, **options) as connection:
+        yield await connection.create_process("cat", encoding=None)
 
 
 class Host:
