@@ -27,19 +27,24 @@ class Hosts:
 
     @classmethod
     def of(cls, lab: Lab, names: Sequence[str], folder: Path, ports: Mapping[str, int] | None = None) -> Hosts:
-        """The files are written; `ports` lead around by a relay."""
+        """The files are written; `ports` lead around by a relay.
+
+        Without one they name the containers' own addresses: behind the port that the engine publishes a process of its
+        own copies every byte, for all tools alike, which takes as much of the machine as a host's sshd.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         known = tomllib.loads(lab.folder.inventory.read_text())["hosts"]
         key = lab.folder.path / "keys/id_ed25519"
         tables, blocks = {}, []
         for name in names:
-            port = (ports or {}).get(name) or known[name]["port"]
-            tables[name] = {"port": port, "host_key": known[name]["host_key"]}
+            port = (ports or {}).get(name)
+            address, port = ("127.0.0.1", port) if port else (_address(lab, name), 22)
+            tables[name] = {"address": address, "port": port, "host_key": known[name]["host_key"]}
             blocks.append(
-                f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {key}\n"
+                f"Host {name}\n  HostName {address}\n  Port {port}\n  User root\n  IdentityFile {key}\n"
                 "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
             )
-        defaults = {"address": "127.0.0.1", "identity_file": str(key), "substitute": False}
+        defaults = {"identity_file": str(key), "substitute": False}
         document = {"fleet": {"name": "bench"}, "defaults": defaults, "hosts": tables, "rollout": {"at_once": 64}}
         (folder / "fleet.toml").write_text(tomli_w.dumps(document))
         (folder / "ssh_config").write_text("\n".join(blocks))
@@ -66,3 +71,7 @@ class Hosts:
         )
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: self.lab.host(name).exec("sh", "-c", script), self.names))
+
+
+def _address(lab: Lab, name: str) -> str:
+    return str(lab.host(name).container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"])
