@@ -184,7 +184,10 @@ class Preparation:
     async def _weighed(self, scales: Scales, plan: HostPlan) -> HostPlan:
         host, run = plan.host, self._run
         thin = None
-        if host.link is inventory.Link.SLOW and run.request.copy_with != "nix":
+        is_thin = host.link is inventory.Link.SLOW and run.request.copy_with != "nix"
+        if is_thin and (obstacle := run.thin.obstacle(plan.facts)):
+            self._report(host, Severity.NOTE, "thin_link", *obstacle)
+        elif is_thin:
             thin = functools.partial(run.thin.estimate, self._links[host.name], plan.facts)
         return await scales.weigh(plan, speed=self._speed(host), thin=thin)
 

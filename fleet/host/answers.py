@@ -99,6 +99,8 @@ class HostFacts:
     """The version of the NVIDIA driver that the kernel has loaded."""
     running_nvidia: str = ""
     """The version of the running system's own; empty where none is loaded."""
+    has_zstd: bool = False
+    """Whether it can read what is compressed for a thin link."""
     boots_once: bool = False
     """Whether the boot loader can boot an entry for one boot, and the default after it."""
     lock_holder: str = ""
@@ -153,6 +155,7 @@ def host_facts(lines: Lines) -> HostFacts:
         init_interface=one(lines, "init_interface"),
         nvidia=one(lines, "nvidia"),
         running_nvidia=nvidia_version(lines.get("running_nvidia", ())),
+        has_zstd=one(lines, "has_zstd") == "yes",
         boots_once=one(lines, "boots_once") == "yes",
         lock_holder=one(lines, "lock_holder"),
         live=_closure(lines, "live"),

@@ -35,6 +35,7 @@ MOST_DOUBTS = 3
 UNFIT = 69
 """Exit status of `receive` where the host is not fit for it."""
 INSTALL = "pip install 'fleet[delta]', or set link = \"fast\" for this host"
+INSTALL_THERE = "every NixOS has it unless environment.corePackages was changed"
 FULL = ("No space left on device", "database or disk is full")
 
 
@@ -54,21 +55,24 @@ class Thin:
         if self._frames is not None:
             await self._frames.close()
 
-    async def way(self, machine: Machine, host: Host, facts: HostFacts, *, emit: Emit) -> Way:
-        """How to push to the host. Where this machine has no zstd, as over any other link, and that is told."""
-        try:
-            frames = self._loaded()
-        except ImportError:
-            _tell(host, "this machine cannot compress for a thin link: what is pushed goes as it is", INSTALL, emit)
-            return Whole()
-        return ThinWay(host, frames, Bases(await self._there(machine, facts)), emit)
-
-    async def estimate(self, machine: Machine, facts: HostFacts, infos: Sequence[PathInfo]) -> int | None:
-        """About how many bytes it takes to push these paths to the host; None where they go as they are."""
+    def obstacle(self, facts: HostFacts) -> tuple[str, str] | None:
+        """Why what is pushed to the host goes as it is, and what helps; None where it is compressed."""
         try:
             self._loaded()
         except ImportError:
-            return None
+            return "this machine cannot compress for a thin link: what is pushed goes as it is", INSTALL
+        if not facts.has_zstd:
+            return "the host has no zstd: what is pushed goes as it is", INSTALL_THERE
+        return None
+
+    async def way(self, machine: Machine, host: Host, facts: HostFacts, *, emit: Emit) -> Way:
+        """How to push to the host. Where there is an obstacle, as over any other link."""
+        if self.obstacle(facts):
+            return Whole()
+        return ThinWay(host, self._loaded(), Bases(await self._there(machine, facts)), emit)
+
+    async def estimate(self, machine: Machine, facts: HostFacts, infos: Sequence[PathInfo]) -> int:
+        """About how many bytes it takes to push these paths to the host, where there is no obstacle."""
         there = await self._there(machine, facts)
         return estimate({info.path: info.nar_size for info in infos}, [info.path for info in there])
 
@@ -153,7 +157,7 @@ class ThinWay:
             return True
         if reason.startswith("fleet-thin:"):
             reason = reason.removeprefix("fleet-thin:").strip()
-            hint = "the host needs zstd 1.4.5 or later; every NixOS has it unless environment.corePackages was changed"
+            hint = f"the host needs zstd 1.4.5 or later; {INSTALL_THERE}"
             message = "the host cannot read" if ended.status != UNFIT else "the host cannot take"
             _tell(self._host, f"{message} what is compressed ({reason}): it goes as it is", hint, self._emit)
             self._is_whole = True

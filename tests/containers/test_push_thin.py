@@ -123,13 +123,17 @@ def test_a_host_without_zstd_gets_it_whole_and_says_so_once(stage: Stage, versio
     host = stage.host("one")
     host.exec("mv", "/usr/bin/zstd", "/usr/bin/zstd.away")
     try:
+        plan = stage.fleet("plan", "one", "--closure", closure, "--json")
         run = stage.fleet("push", "one", "--closure", closure, "--json")
     finally:
         host.exec("mv", "/usr/bin/zstd.away", "/usr/bin/zstd")
     assert run.outcomes == {"one": "staged"}, run
     assert has(host, closure)
-    (finding,) = run.told("finding_reported", kind="thin_link")
-    assert "there is no zstd" in finding["message"]
+    for each in (plan, run):
+        (finding,) = each.told("finding_reported", kind="thin_link")
+        assert "the host has no zstd" in finding["message"]
+    (planned,) = plan.told("host_planned")
+    assert planned["wire_bytes"] > planned["missing_bytes"]
 
 
 def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_tried_again(

@@ -34,6 +34,7 @@ PARTS = {
 FACTS = HostFacts(
     machine="x86_64", nix="2.18.1", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
     boot_default=OLD, version="24.05", nix_free=8 << 30, boot_free=None, running_parts=PARTS, booted_parts=PARTS,
+    has_zstd=True,
 )  # fmt: skip
 
 

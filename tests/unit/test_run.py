@@ -44,7 +44,7 @@ OLDER = Closure(f"/nix/store/{'2' * 32}-nixos-system-older")
 KEPT, FAILED, SKIPPED, UNCHANGED = Outcome.KEPT, Outcome.FAILED, Outcome.SKIPPED, Outcome.UNCHANGED
 FACTS: dict[str, object] = {
     "machine": "x86_64", "nix": "nix (Nix) 2.18", "store_writable": "yes", "running": OLD, "profile": OLD,
-    "boot_default": OLD, "nix_free": 8 << 30, "previous": OLDER,
+    "boot_default": OLD, "nix_free": 8 << 30, "previous": OLDER, "has_zstd": "yes",
 }  # fmt: skip
 YES = Output(status=0)
 VALID = runs("xargs", "-r", "nix-store", "--check-validity")

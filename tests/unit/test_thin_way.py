@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from fleet.events import FindingReported
 from fleet.machine import Output
 from fleet.model import Closure
 from fleet.steps.deliver import Whole
@@ -85,12 +84,17 @@ async def test_the_plan_and_the_push_ask_once() -> None:
     assert len(machine.ran) == 1
 
 
-async def test_without_zstd_here_it_goes_as_it_is_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_zstd_here_it_goes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fleet.store.thin.frames", None)
-    events, thin = Events(), Thin(shelf())
-    way = await thin.way(FakeMachine(), builders.host(), builders.FACTS, emit=events)
-    assert isinstance(way, Whole)
-    (told,) = events.of(FindingReported)
-    assert told.kind == "thin_link"
-    assert "fleet[delta]" in told.hint
-    assert await thin.estimate(FakeMachine(), builders.FACTS, []) is None
+    thin = Thin(shelf())
+    message, hint = thin.obstacle(builders.FACTS) or ("", "")
+    assert ("this machine cannot compress" in message, "fleet[delta]" in hint) == (True, True)
+    assert isinstance(await thin.way(FakeMachine(), builders.host(), builders.FACTS, emit=Events()), Whole)
+
+
+async def test_without_zstd_there_it_goes_as_it_is() -> None:
+    thin, facts = Thin(shelf()), builders.facts(has_zstd=False)
+    message, _ = thin.obstacle(facts) or ("", "")
+    assert "the host has no zstd" in message
+    assert isinstance(await thin.way(FakeMachine(), builders.host(), facts, emit=Events()), Whole)
+    assert thin.obstacle(builders.FACTS) is None
