@@ -106,11 +106,9 @@ def _digest(facts: Facts, root: Path, names: Iterable[str], lock_file: Path) -> 
         content.update(f"{len(fact)} {fact}\n".encode(errors="surrogateescape"))
     try:
         for name in names:
-            kind, data = _file(root / name)
+            kind, data, written = _file(root / name)
             content.update(f"{kind} {name!r} {data}\n".encode())
-            if kind != "absent":
-                status = os.lstat(root / name)
-                moment.update(f"{status.st_ctime_ns} {status.st_ino}\n".encode())
+            moment.update(written.encode())
             if root / name == lock_file and not _is_settled(lock_file):
                 return None
     except OSError:  # it changes while we look, or is not ours to read
@@ -118,21 +116,25 @@ def _digest(facts: Facts, root: Path, names: Iterable[str], lock_file: Path) -> 
     return Snapshot(content.hexdigest(), f"{content.hexdigest()} {moment.hexdigest()}")
 
 
-def _file(path: Path) -> tuple[str, str]:
-    """What kind of thing is there, as a NAR would have it, and what names its content."""
+def _file(path: Path) -> tuple[str, str, str]:
+    """What kind of thing is there, as a NAR would have it, what names its content, and what changes with a write.
+
+    The last is from before the content was read: a write in between makes another moment, not the same one.
+    """
     try:
-        mode = os.lstat(path).st_mode
+        status = os.lstat(path)
     except FileNotFoundError:
-        return "absent", ""
+        return "absent", "", ""
+    mode, written = status.st_mode, f"{status.st_ctime_ns} {status.st_ino}\n"
     if stat.S_ISLNK(mode):
-        return "link", repr(path.readlink())
+        return "link", repr(path.readlink()), written
     if stat.S_ISDIR(mode):
-        return "folder", ""
+        return "folder", "", written
     if not stat.S_ISREG(mode):  # Nix cannot copy it either
         raise OSError(f"{path} is neither file, folder nor link")
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "blake2b").hexdigest()
-    return ("program" if mode & stat.S_IXUSR else "file"), content
+    return ("program" if mode & stat.S_IXUSR else "file"), content, written
 
 
 def _is_settled(file: Path) -> bool:
