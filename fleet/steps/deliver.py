@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fleet.inventory import Host
     from fleet.machine import Output, RemoteMachine, Stream
-    from fleet.model import RunId
+    from fleet.model import HostName, RunId
     from fleet.store.supply import Supply
 
 TRIES = 5
@@ -36,6 +36,8 @@ and a host that got the paths meanwhile is spared them."""
 DYING = 10.0
 """Seconds that a server gets to end after it closed its side."""
 AGAIN = "deploy again; what has arrived is not sent twice"
+SILENCE = "does the login shell print something? Silence it where it is not interactive (root's .bashrc, say)"
+INSTEAD = "--copy-with nix pushes with nix copy instead"
 SIGN = "set signing_key in [fleet], and trusted-public-keys in the host's nix.conf: its daemon does not trust root"
 
 _MARK = "FLEET_PUSH"
@@ -139,6 +141,12 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
             return
 
 
+def unreadable(host: HostName, error: ChangedError | OSError) -> PushError:
+    """What the local store did not give, as the reason why a push to the host fails."""
+    hint = "nix-store --verify --check-contents checks the local store"
+    return PushError(host, f"the local store cannot be read: {error}", hint=hint)
+
+
 async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
     """Servers of this run that wait on a connection that we lost are gone: they hold locks on paths."""
     argv = ("sh", "-c", _END_OTHERS, "sh", f"{_MARK}={delivery.run}")
@@ -220,17 +228,11 @@ class _Attempt:
                 return await self._last_words(stream)
             case OutdatedError():
                 return _OtherWayError()
-            case NoiseError():
-                hint = (
-                    "does the login shell print something? Silence it where it is not interactive (root's .bashrc, say)"
-                )
-                return PushError(name, f"cannot talk to nix-store --serve on the host: {error}", hint=hint)
             case ProtocolError():
-                hint = "--copy-with nix pushes with nix copy instead"
+                hint = SILENCE if isinstance(error, NoiseError) else INSTEAD
                 return PushError(name, f"cannot talk to nix-store --serve on the host: {error}", hint=hint)
             case ChangedError() | OSError():
-                hint = "nix-store --verify --check-contents checks the local store"
-                return PushError(name, f"the local store cannot be read: {error}", hint=hint)
+                return unreadable(name, error)
         return error
 
     async def _last_words(self, stream: Stream) -> BaseException:

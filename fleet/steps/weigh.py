@@ -8,7 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fleet.errors import PushError, UnfitError
+from fleet.errors import UnfitError
+from fleet.steps.deliver import unreadable
 from fleet.store.nar import ChangedError
 from fleet.store.supply import Supply, length
 
@@ -44,8 +45,7 @@ class Scales:
             infos = await self._supply.infos(plan.pushed)
             room = await asyncio.to_thread(self._room, plan.missing)
         except (ChangedError, OSError) as error:
-            hint = "nix-store --verify --check-contents checks the local store"
-            raise PushError(plan.host.name, f"the local store cannot be read: {error}", hint=hint) from error
+            raise unreadable(plan.host.name, error) from error
         wire = await thin(infos) if thin else None
         if wire is None:
             wire = sum(map(length, infos))
