@@ -26,6 +26,7 @@ from fleet.store import nar, supply, wire
 from fleet.store.nar import ChangedError, Nar
 from fleet.store.send import Progress
 from fleet.store.supply import BLOCK, Supply
+from tests.contract.links import Cut, Linked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -60,31 +61,23 @@ def closure(tmp_path_factory: pytest.TempPathFactory) -> str:
     return paths[-1]
 
 
-class Target(LocalStreams):
-    """A machine whose store is a folder; `cut` bytes after each beginning, its connection is lost."""
+class Target(Linked):
+    """A machine whose store is a folder; see `Linked` for `cuts`."""
 
     def __init__(self, root: Path, cuts: Sequence[int] = ()) -> None:
         self.root = root
         self.cuts = list(cuts)
         self.commands: list[Command] = []
 
-    @contextlib.asynccontextmanager
-    async def stream(self, command: Command) -> AsyncIterator[Any]:
+    def stream(self, command: Command) -> Any:
         argv = tuple(command.argv)
         if "--write" in argv:
             argv = (*argv, "--store", str(self.root))
-        async with super().stream(Command(argv=argv)) as stream:
-            yield Cut(stream, self.cuts.pop(0)) if self.cuts else stream
+        return super().stream(Command(argv=argv))
 
     async def run(self, command: Command, **_: object) -> Output:
         self.commands.append(command)
         return Output(status=0)
-
-    def bridge(self, command: Command) -> Any:
-        raise NotImplementedError
-
-    async def dial(self, host: str, port: int, *, timeout: float) -> Any:
-        raise NotImplementedError
 
 
 class Instead(Target):
@@ -96,27 +89,6 @@ class Instead(Target):
 
     def stream(self, command: Command) -> Any:
         return LocalStreams().stream(Command(argv=self.argv) if command.argv else command)
-
-
-class Cut:
-    """A connection that is lost after so many bytes went out."""
-
-    def __init__(self, stream: Any, left: int) -> None:
-        self._stream = stream
-        self._left = left
-
-    async def read(self, count: int) -> bytes:
-        return b"" if self._left <= 0 else await self._stream.read(count)
-
-    async def write(self, data: bytes) -> None:
-        await self._stream.write(bytes(data)[: max(0, self._left)])
-        self._left -= len(data)
-        if self._left <= 0:
-            await self._stream.ended()
-            raise BrokenPipeError
-
-    async def ended(self) -> Output:
-        raise UnreachableError(HOST.name, "connection lost")
 
 
 def delivery(*wanted: str, planned: Sequence[str] = ()) -> Delivery:
@@ -167,7 +139,7 @@ class Tapped(Target):
         self.cuts = [self.lengths.pop(0)] if self.lengths else []
         self.arrived.append(bytearray())
         async with super().stream(command) as stream:
-            below = stream._stream if isinstance(stream, Cut) else stream
+            below = stream.below if isinstance(stream, Cut) else stream
             write = below.write
 
             async def tap(data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.errors import PushError, UnreachableError
+from fleet.errors import PushError
 from fleet.events import FindingReported
 from fleet.host.answers import HostFacts
 from fleet.inventory import Host
@@ -25,10 +24,11 @@ from fleet.steps.thin import MOST_DOUBTS, Thin
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
 from fleet.store.thin.cache import Cache
+from tests.contract.links import Linked
 from tests.fakes import Events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
 HOST = Host(name=HostName("pi-1"))
 SIZES = (5_000_000, 900_000, 300_000, 40_000, 3_000)
@@ -68,7 +68,7 @@ def closure(folder: Path, version: str, seed: int) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip().strip('"')
 
 
-class Target(LocalStreams):
+class Target(Linked):
     """A machine whose Nix knows a folder as its store. `tools` come before all others in its PATH."""
 
     def __init__(self, folder: Path) -> None:
@@ -84,12 +84,10 @@ class Target(LocalStreams):
         (self.tools / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.tools / name).chmod(0o755)
 
-    @contextlib.asynccontextmanager
-    async def stream(self, command: Command) -> AsyncIterator[Any]:
+    def stream(self, command: Command) -> Any:
         self.streams += 1
         path = f"PATH={self.tools}:{os.environ['PATH']}"
-        async with super().stream(Command(argv=("env", path, *command.argv))) as stream:
-            yield Cut(stream, self.cuts.pop(0)) if self.cuts else stream
+        return super().stream(Command(argv=("env", path, *command.argv)))
 
     async def run(self, command: Command, **_: object) -> Output:
         if command.argv[0] != "nix-store":
@@ -99,12 +97,6 @@ class Target(LocalStreams):
     def query(self, words: Sequence[str]) -> Output:
         done = subprocess.run([str(self.tools / "nix-store"), *words], capture_output=True, text=True)
         return Output(status=done.returncode, stdout=done.stdout)
-
-    def bridge(self, command: Command) -> Any:
-        raise NotImplementedError
-
-    async def dial(self, host: str, port: int, *, timeout: float) -> Any:
-        raise NotImplementedError
 
     def file(self, path: str) -> Path:
         """The file of that store path's code, where this store has it."""
@@ -117,32 +109,11 @@ class Target(LocalStreams):
         return sorted(there) == sorted(nix_store("--query", "--requisites", top))
 
 
-class Cut:
-    """A connection that is lost after so many bytes went out."""
-
-    def __init__(self, stream: Any, left: int) -> None:
-        self._stream = stream
-        self._left = left
-
-    async def read(self, count: int) -> bytes:
-        return b"" if self._left <= 0 else await self._stream.read(count)
-
-    async def write(self, data: bytes) -> None:
-        await self._stream.write(bytes(data)[: max(0, self._left)])
-        self._left -= len(data)
-        if self._left <= 0:
-            await self._stream.ended()
-            raise BrokenPipeError
-
-    async def ended(self) -> Output:
-        raise UnreachableError(HOST.name, "connection lost")
-
-
 def facts(running: str) -> HostFacts:
     system = Closure(running)
     return HostFacts(
         machine="x86_64", nix="2.18", store_writable=True, running=system, profile=system, generation="1",
-        booted=running, boot_default=None, version="1", nix_free=1 << 40, boot_free=None,
+        booted=running, boot_default=None, version="1", nix_free=1 << 40, boot_free=None, has_zstd=True,
     )  # fmt: skip
 
 
