@@ -7,10 +7,12 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.pushes import system
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXPRESSION = """
+PARTS = """
 let
   b = "${{builtins.path {{ path = {bin}; name = "bb"; }}}}/busybox";
   part = n: derivation {{
@@ -23,19 +25,7 @@ let
   }};
   fresh = n: if n >= {count} - {new} then n + {count} else n;
   parts = builtins.genList part {count};
-in
-derivation {{
-  name = "nixos-system-bench-{new}";
-  system = builtins.currentSystem;
-  builder = b;
-  args = [ "sh" "-ec" ''
-    ${{b}} mkdir -p $out/bin
-    echo $parts > $out/parts
-    ${{b}} touch $out/nixos-version $out/bin/switch-to-configuration
-    ${{b}} chmod 755 $out/bin/switch-to-configuration
-  '' ];
-  inherit parts;
-}}
+in parts
 """
 
 
@@ -58,9 +48,14 @@ def build(folder: Path, bin_folder: Path, *, count: int, size: int, new: int = 0
         file = folder / str(number)
         if not file.exists():
             file.write_bytes(os.urandom(size))
-    expression = EXPRESSION.format(bin=bin_folder, data=folder, count=count, new=new)
-    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression]
-    top = ask(*argv)[0]
+    parts = PARTS.format(bin=bin_folder, data=folder, count=count, new=new)
+    return made_of(parts, str(new), bin_folder)
+
+
+def made_of(parts: str, name: str, bin_folder: Path) -> Closure:
+    """The closure of a system that is made of the parts, a Nix expression of a list."""
+    expression = system(f"bench-{name}", f"({parts})", bin_folder=bin_folder)
+    (top,) = ask("nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression)
     paths = tuple(ask("nix-store", "--query", "--requisites", top))
     return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
 

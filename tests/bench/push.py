@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,9 @@ from tests.bench.hosts import Hosts
 from tests.bench.measure import Taken, median, run
 from tests.bench.peers import Commands, each, peers
 from tests.bench.report import Row
+from tests.pushes import relay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fleet.lab import Lab
     from tests.bench.bench import Bench
     from tests.bench.closures import Closure
 
@@ -118,20 +114,6 @@ def standing(hosts: Hosts, new: Closure, old: Closure, *, runs: int) -> list[Row
     for tool, all_of in taken.items():
         _say(f"{case}: {tool}: {', '.join(f'{one.wall:.3f}' for one in all_of)} s")
     return [Row(case, tool, median(all_of), runs, 1, new.nar_bytes) for tool, all_of in taken.items()]
-
-
-@contextlib.contextmanager
-def relay(lab: Lab, name: str, *arguments: str) -> Iterator[int]:
-    """The port of a thin link to the host."""
-    port = tomllib.loads(lab.folder.inventory.read_text())["hosts"][name]["port"]
-    argv = [sys.executable, "-m", "fleet.lab.relay", "0", str(port), *arguments]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _say(text: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from fleet.lab.relay import Direction, Relay, delay, rate
 from tests.bench import push
-from tests.bench.closures import Closure, ask
+from tests.bench.closures import Closure, ask, made_of
 from tests.bench.hosts import Hosts
 from tests.bench.measure import Taken, median, run
 from tests.bench.report import Row
@@ -37,21 +37,6 @@ PACKAGES = (
 )  # fmt: skip
 """Packages of Debian 12 that had security updates; those that this machine's apt offers in two versions are taken."""
 PARTS, PART_SIZE = 1000, 56_000
-TOP = """
-derivation {{
-  name = "nixos-system-bench-{name}";
-  system = builtins.currentSystem;
-  builder = "${{builtins.path {{ path = {bin}; name = "bb"; }}}}/busybox";
-  args = [ "sh" "-ec" ''
-    b=$builder
-    $b mkdir -p $out/bin
-    echo $parts > $out/parts
-    $b touch $out/nixos-version $out/bin/switch-to-configuration
-    $b chmod 755 $out/bin/switch-to-configuration
-  '' ];
-  parts = {parts};
-}}
-"""
 REBUILT = """
 let
   b = "${{builtins.path {{ path = {bin}; name = "bb"; }}}}/busybox";
@@ -92,7 +77,7 @@ def security(bench: Bench) -> list[Row]:
         raise SystemExit("security: apt offers no package in two versions here; apt-get update?")
     _say(f"security: {', '.join(f'{name} {old} to {new}' for name, (old, new) in pairs.items())}")
     trees = {at: [_unpacked(folder, name, both[at]) for name, both in pairs.items()] for at in (0, 1)}
-    old, new = (_closure("security", bin_folder, _paths(trees[at])) for at in (0, 1))
+    old, new = (made_of(_paths(trees[at]), "security", bin_folder) for at in (0, 1))
     return _compare("security updates", bench, old, new)
 
 
@@ -104,7 +89,7 @@ def rebuild(bench: Bench) -> list[Row]:
     closures = []
     for salt in ("old", "new"):
         parts = REBUILT.format(bin=bin_folder, data=folder, size=PART_SIZE, count=PARTS, salt=salt)
-        closures.append(_closure("rebuild", bin_folder, f"({parts})"))
+        closures.append(made_of(parts, "rebuild", bin_folder))
     return _compare("mass rebuild", bench, *closures)
 
 
@@ -146,13 +131,6 @@ def _machine_code(folder: Path) -> None:
             code += file.read_bytes()
     for number in range(PARTS):
         (folder / str(number)).write_bytes(code[number * PART_SIZE % len(code) :][:PART_SIZE])
-
-
-def _closure(name: str, bin_folder: Path, parts: str) -> Closure:
-    expression = TOP.format(name=name, bin=bin_folder, parts=parts)
-    (top,) = ask("nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression)
-    paths = tuple(ask("nix-store", "--query", "--requisites", top))
-    return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
 
 
 def _compare(case: str, bench: Bench, old: Closure, new: Closure) -> list[Row]:

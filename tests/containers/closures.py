@@ -7,15 +7,15 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.containers.driver import new_version
+from tests.pushes import system
 
 if TYPE_CHECKING:
     from fleet.lab import LabHost
     from tests.containers.driver import Stage
 
-MANY = """
+PARTS = """
 let
-  bin = builtins.path {{ path = ./bin; name = "bb"; }};
-  b = "${{bin}}/busybox";
+  b = "${{builtins.path {{ path = {bin}; name = "bb"; }}}}/busybox";
   part = n: derivation {{
     name = "part-${{toString n}}-{version}";
     system = "x86_64-linux";
@@ -23,28 +23,21 @@ let
     # The shell stays: dd alone would close its output, which Nix takes for the end, and kills it.
     args = [ "sh" "-ec" "${{b}} dd if=/dev/urandom of=$out bs=1k count={kib} 2>/dev/null; ${{b}} true" ];
   }};
-in
-derivation {{
-  name = "nixos-system-{host}-{version}";
-  system = "x86_64-linux";
-  builder = b;
-  args = [ "sh" "-ec" ''
-    ${{b}} mkdir -p $out/bin
-    echo ${{toString (builtins.genList part {count})}} > $out/parts
-    ${{b}} touch $out/nixos-version $out/bin/switch-to-configuration
-    ${{b}} chmod 755 $out/bin/switch-to-configuration
-  '' ];
-}}
+in builtins.genList part {count}
 """
-"""A closure of many paths that nobody has; nothing of it runs."""
 
 
 def many(stage: Stage, *, count: int = 12, kib: int = 64) -> str:
     """A closure of so many paths, built here, that no host has."""
-    text = MANY.format(version=new_version() + os.urandom(3).hex(), host="many", count=count, kib=kib)
-    file = stage.lab.folder.path / "many.nix"
-    file.write_text(text)
-    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", str(file)]
+    version = new_version() + os.urandom(3).hex()
+    parts = PARTS.format(bin=stage.lab.folder.path / "bin", version=version, count=count, kib=kib)
+    return build(stage, f"many-{version}", f"({parts})")
+
+
+def build(stage: Stage, name: str, parts: str) -> str:
+    """The closure of a system that is made of the parts, a Nix expression of a list. Built here."""
+    expression = system(name, parts, bin_folder=stage.lab.folder.path / "bin")
+    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression]
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=stage.environment).stdout.strip()
 
 

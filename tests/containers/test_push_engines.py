@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
-import sys
-import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +16,9 @@ from fleet.model import RunId
 from fleet.steps.deliver import Delivery, end_others
 from tests.containers.closures import has, many, nar_bytes, requisites
 from tests.containers.driver import Stage, new_version, wait_until, web
+from tests.pushes import relay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fleet.lab import Lab
     from tests.containers.conftest import MakeLab
 
@@ -37,21 +33,6 @@ def lab(make_lab: MakeLab) -> Lab:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@contextlib.contextmanager
-def relay(stage: Stage, name: str, *arguments: str) -> Iterator[int]:
-    """The port of a thin link to the host."""
-    port = tomllib.loads(stage.lab.folder.inventory.read_text())["hosts"][name]["port"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fleet.lab.relay", "0", str(port), *arguments], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("way", ["root", "sudo"])
@@ -96,7 +77,7 @@ def test_a_host_that_builds_itself_gets_the_derivations(stage: Stage, engine: st
 def test_a_server_that_dies_fails_the_push_and_the_next_one_sends_only_the_rest(stage: Stage, engine: str) -> None:
     closure = many(stage, count=10, kib=512)
     paths = requisites(closure)
-    with relay(stage, "one", "--rate", "6mbit") as port:
+    with relay(stage.lab, "one", "--rate", "6mbit") as port:
         stage.toml({"one": {"port": port}})
         run = stage.start("push", "one", "--closure", closure, "--json", "--copy-with", engine)
         host = stage.host("one")
@@ -120,7 +101,7 @@ def test_a_server_that_dies_fails_the_push_and_the_next_one_sends_only_the_rest(
 
 def test_a_link_that_is_cut_fifty_times_still_brings_all(stage: Stage) -> None:
     closure = many(stage, count=60, kib=64)
-    with relay(stage, "two", "--cut-after", "20000", "200000", "--cuts", "50") as port:
+    with relay(stage.lab, "two", "--cut-after", "20000", "200000", "--cuts", "50") as port:
         stage.toml({"two": {"port": port}})
         runs = [stage.fleet("push", "two", "--closure", closure, "--json")]
         while runs[-1].code and len(runs) < 51:

@@ -10,7 +10,8 @@ import pytest
 from fleet.lab import faults
 from tests.containers.closures import has, many, requisites
 from tests.containers.driver import Stage, running, wait_until
-from tests.containers.test_push_engines import ENGINES, relay
+from tests.containers.test_push_engines import ENGINES
+from tests.pushes import relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,7 @@ def test_a_disk_that_fills_up_meanwhile_fails_the_push_and_nothing_else(stage: S
     host = stage.host("one")
     old = running(host)
     faults.give_disk(host, "/nix")
-    with relay(stage, "one", "--rate", "6mbit") as port:
+    with relay(stage.lab, "one", "--rate", "6mbit") as port:
         stage.toml({"one": {"port": port}})
         run = stage.start("push", "one", "--closure", closure, "--json", "--copy-with", engine)
         wait_until(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.lab import faults
-from tests.containers.closures import has, nar_bytes, requisites
-from tests.containers.test_push_engines import relay
+from tests.containers.closures import build, has, nar_bytes, requisites
+from tests.pushes import relay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,21 +20,6 @@ if TYPE_CHECKING:
     from tests.containers.driver import Stage
 
 SIZES = (3_000_000, 400_000, 60_000, 5_000)
-SYSTEM = """
-derivation {{
-  name = "nixos-system-thin-{version}";
-  system = "x86_64-linux";
-  builder = "${{builtins.path {{ path = ./bin; name = "bb"; }}}}/busybox";
-  args = [ "sh" "-ec" ''
-    b=$builder
-    $b mkdir -p $out/bin
-    echo $parts > $out/parts
-    $b touch $out/nixos-version $out/bin/switch-to-configuration
-    $b chmod 755 $out/bin/switch-to-configuration
-  '' ];
-  parts = [ {parts} ];
-}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +37,7 @@ def system(stage: Stage, seed: int, version: str) -> str:
         tree.mkdir(parents=True)
         (tree / "code").write_bytes(f"version {version}\n".encode() + code.randbytes(size))
         parts.append(f'(builtins.path {{ path = {tree}; name = "{tree.name}"; }})')
-    file = folder / "thin.nix"
-    file.write_text(SYSTEM.format(version=version, parts=" ".join(parts)))
-    argv = ["nix-build", "--no-out-link", "--option", "sandbox", "false", str(file)]
-    return subprocess.run(argv, check=True, capture_output=True, text=True, env=stage.environment).stdout.strip()
+    return build(stage, f"thin-{version}", f"[ {' '.join(parts)} ]")
 
 
 @pytest.fixture
@@ -107,7 +88,7 @@ def test_two_hosts_of_one_run_share_what_was_compressed(stage: Stage, versions: 
 
 def test_a_link_that_is_cut_brings_the_rest_when_it_is_back(stage: Stage, versions: tuple[str, str]) -> None:
     closure, _ = versions
-    with relay(stage, "two", "--cut-after", "200000", "3400000", "--cuts", "4") as port:
+    with relay(stage.lab, "two", "--cut-after", "200000", "3400000", "--cuts", "4") as port:
         stage.toml({"two": {"port": port, "link": "slow"}})
         runs = [stage.fleet("push", "two", "--closure", closure, "--json")]
         while runs[-1].code and len(runs) < 6:
@@ -143,7 +124,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_tried_again(
     host = stage.host("two")
     faults.give_disk(host, "/nix")
     try:
-        with relay(stage, "two", "--rate", "6mbit") as port:
+        with relay(stage.lab, "two", "--rate", "6mbit") as port:
             stage.toml({"two": {"port": port, "link": "slow"}})
             run = stage.start("push", "two", "--closure", closure, "--json")
             run.wait_for("push_progressed")
