@@ -104,16 +104,16 @@ def test_a_host_without_zstd_gets_it_whole_and_says_so_once(stage: Stage, versio
     host = stage.host("one")
     host.exec("mv", "/usr/bin/zstd", "/usr/bin/zstd.away")
     try:
-        plan = stage.fleet("plan", "one", "--closure", closure, "--json")
+        plan = stage.document("plan", "one", "--closure", closure)
         run = stage.fleet("push", "one", "--closure", closure, "--json")
     finally:
         host.exec("mv", "/usr/bin/zstd.away", "/usr/bin/zstd")
     assert run.outcomes == {"one": "staged"}, run
     assert has(host, closure)
-    for each in (plan, run):
-        (finding,) = each.told("finding_reported", kind="thin_link")
+    for findings in (plan["findings"], run.told("finding_reported")):
+        (finding,) = (one for one in findings if one["kind"] == "thin_link")
         assert "the host has no zstd" in finding["message"]
-    (planned,) = plan.told("host_planned")
+    (planned,) = plan["hosts"]
     assert planned["wire_bytes"] > planned["missing_bytes"]
 
 
