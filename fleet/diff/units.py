@@ -36,6 +36,9 @@ _IGNORED = frozenset(
     ]
 )
 """Keys of [Unit] that systemd takes over at daemon-reload."""
+_RELOADS = frozenset([("Unit", "X-Reload-Triggers"), ("Service", "ExecReload")])
+"""A unit is reloaded for these, if nothing else has changed; for ExecReload since nixpkgs #512578 (2026-04)."""
+_REMOUNTS = ("Mount", "Options")
 _NEVER_RESTARTED = (".target", ".slice", ".path", ".socket")
 _NOT_NORMAL = re.compile(
     r"^(rescue|emergency|sleep|suspend|hibernate|hybrid-sleep|suspend-then-hibernate|shutdown|final|umount|"
@@ -110,11 +113,12 @@ def _fate(unit: str, old: Sections | None, new: Sections | None) -> str:
         return "left alone"
     if old is None or new is None:
         return "restart"
-    keys = {key for key in old.keys() | new.keys() if old.get(key, []) != new.get(key, [])}
-    weighty = {(section, key) for section, key in keys if not (section == "Unit" and key in _IGNORED)}
-    if not weighty:
-        return "reload" if ("Unit", "X-Reload-Triggers") in keys else "left alone"
-    return "reload" if weighty == {("Mount", "Options")} else _fate_of_changed(unit, new)
+    keys = {key for key in old.keys() | new.keys() if key[0] != "Install" and old.get(key, []) != new.get(key, [])}
+    reloads = {key for key in keys if key in new and (key in _RELOADS or (key == _REMOUNTS and key in old))}
+    unnoticed = {(section, key) for section, key in keys if section == "Unit" and key in _IGNORED}
+    if keys - reloads - unnoticed <= _RELOADS:
+        return "reload" if reloads else "left alone"
+    return _fate_of_changed(unit, new)
 
 
 def _fate_of_changed(unit: str, new: Sections) -> str:

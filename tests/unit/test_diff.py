@@ -101,6 +101,12 @@ def test_size_is_of_the_whole_closure_and_the_system_is_no_package() -> None:
         ("[Service]\nExecStart=/a", "[Service]\nExecStart=/b\nX-StopIfChanged=false", "restart"),
         ("[Service]\nExecStart=/a", "[Unit]\nRefuseManualStop=true\n[Service]\nExecStart=/b", "left_alone"),
         ("[Service]\nExecStart=/a", "# said\n\n[Service]\nExecStart = /a", "left_alone"),
+        ("[Service]\nExecReload=/a", "[Unit]\nDescription=b\n[Service]\nExecReload=/b", "reload"),
+        ("[Service]\nNice=1", "[Service]\nNice=1\nExecReload=/b", "reload"),
+        ("[Service]\nNice=1\nExecReload=/a", "[Service]\nNice=1", "left_alone"),
+        ("[Service]\nExecReload=/a", "[Service]\nExecReload=/b\nNice=1", "restart"),
+        ("[Unit]\nX-Reload-Triggers=a", "[Unit]\nDescription=b", "left_alone"),
+        ("[Service]\nNice=1\n[Install]\nWantedBy=a", "[Service]\nNice=1\n[Install]\nWantedBy=b", "left_alone"),
     ],
 )
 def test_a_changed_service_meets_the_fate_that_its_file_asks_for(old: str, new: str, expected: str) -> None:
@@ -118,6 +124,7 @@ def test_some_kinds_of_units_are_never_restarted(name: str, expected: str) -> No
 def test_mount_options_are_remounted() -> None:
     assert fate("[Mount]\nOptions=a", "[Mount]\nOptions=b", "srv__mount") == "reload"
     assert fate("[Mount]\nWhat=a", "[Mount]\nWhat=b", "srv__mount") == "restart"
+    assert fate("[Mount]\nWhat=a", "[Mount]\nWhat=a\nOptions=b", "srv__mount") == "restart"
     assert fate("[Mount]\nWhat=a", "[Mount]\nWhat=b", "nix__mount") == "reload"
 
 
