@@ -24,7 +24,11 @@ ROOTS = "/nix/var/nix/gcroots/fleet"
 RECORD = "/nix/var/fleet"
 OPEN = "/run/fleet/open"
 LOCK = "/run/nixos/switch-to-configuration.lock"
-SLEEP = "${busybox} sleep inf"
+HOLD_LOCK = (
+    "systemd-run -q --unit=holder -p Type=notify -p NotifyAccess=all"
+    f" flock {LOCK} /bin/sh -c '/usr/bin/systemd-notify --ready; exec /usr/bin/sleep inf'"
+)
+"""Somebody's own switch is under way, until the unit is stopped."""
 
 OLD = """
 version = "old";

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, NeverError, Subject, run_id, until
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, NeverError, Subject, run_id, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,9 +45,7 @@ ROWS = [
 
 def hold_lock(subject: Subject) -> None:
     """A person's own switch is under way, until `release`."""
-    notify = "/usr/bin/systemd-notify --ready; exec /usr/bin/sleep inf"
-    holder = "systemd-run -q --unit=holder -p Type=notify -p NotifyAccess=all"
-    subject.sh(f"{holder} flock {LOCK} /bin/sh -c '{notify}'")
+    subject.sh(HOLD_LOCK)
 
 
 def release(subject: Subject) -> None:

@@ -63,6 +63,13 @@ def reboot(scene: Scene) -> None:
     scene.host.power_on()
 
 
+def reboot_slowly(scene: Scene) -> None:
+    """A service takes longer to stop than the way back gives any service to start."""
+    lingers = ["-p", "TimeoutStopSec=100", "-p", "ExecStop=/usr/bin/sleep 75", "/usr/bin/sleep", "inf"]
+    scene.host.exec("systemd-run", "-q", "--unit=intruder", *lingers)
+    reboot(scene)
+
+
 def freeze_past_the_deadline(scene: Scene) -> None:
     """The host sleeps; its own clock of seconds goes on."""
     faults.freeze(scene.host)
@@ -148,6 +155,16 @@ FAULTS = (
             "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
             "reverting": GONE_BACK,
             "push": Row(outcome="kept", code=0, on=NEW, or_else=FAILED),
+        },
+    ),
+    Fault(
+        name="host rebooted slowly",
+        strike=reboot_slowly,
+        slow=True,
+        rows={
+            "switching": REBOOTED,
+            "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
+            "reverting": GONE_BACK,
         },
     ),
     Fault(name="host asleep past the deadline", strike=freeze_past_the_deadline, rows={"switched": WOKEN}),
