@@ -23,6 +23,7 @@ from tests.containers.driver import (
     wait_until,
     web,
 )
+from tests.containers.files import put
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
@@ -216,6 +217,32 @@ def test_interrupted_when_all_is_over_changes_nothing(stage: Stage, cut: LabHost
     run.interrupt()
     run.end()
     assert (run.code, len(run.told("run_finished"))) == (0, 1)
+
+
+def test_host_that_is_slow_to_begin_and_lost_twice_does_not_begin_when_nobody_waits(stage: Stage, cut: LabHost) -> None:
+    """The connection is lost while the host writes down what it runs, and again while it is asked once more."""
+    old = running(cut)
+
+    def wait_for(*argv: str) -> None:
+        wait_until(lambda: cut.exec(*argv, check=False).status == 0, " ".join(argv))
+
+    slow = f"while [ -e /run/fleet/.draft/since ] && [ -e {BUSY} ]; do sleep 0.05; done"
+    put(cut, "/usr/local/bin/systemctl", f'#!/bin/sh\n{slow}\nexec /usr/bin/systemctl "$@"\n', mode="755")
+    cut.exec("touch", BUSY)
+    try:
+        stage.toml({"cut": {"checks": [WEB]}})
+        stage.write("cut", web(new_version()))
+        run = stage.start("deploy", "--json", "--yes", "cut")
+        wait_for("test", "-e", "/run/fleet/.draft/since")
+        cut.exec("pkill", "-KILL", "-f", "sshd-session")
+        wait_for("pgrep", "-x", "flock")  # asked again, it waits for itself
+        cut.exec("pkill", "-KILL", "-f", "sshd-session")
+        wait_for("grep", "-qx", run.events[0]["run"], "/run/fleet/.given-up")
+    finally:
+        cut.exec("rm", BUSY, "/usr/local/bin/systemctl")
+    run.end()
+    assert (run.code, run.outcomes, run.failure("cut")["kind"]) == (1, {"cut": "failed"}, "unreachable")
+    assert stands_on(cut, old)
 
 
 def test_somebody_who_switches_meanwhile_is_left_alone(stage: Stage, cut: LabHost) -> None:

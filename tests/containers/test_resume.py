@@ -62,6 +62,18 @@ def test_run_that_was_lost_while_proving_is_taken_up_and_kept(stage: Stage, lost
     assert [one["open"] for one in stage.document("runs")["runs"] if one["run"] == told["run"]] == [False]
 
 
+def test_run_whose_record_was_lost_is_taken_up_from_what_the_hosts_say(stage: Stage, lost: LabHost) -> None:
+    """As after a loss of power here: the file is there, and empty."""
+    run = killed_while(stage, lost, "prove")
+    lost.exec("rm", BUSY)
+    lost_run = run.events[0]["run"]
+    (record,) = (stage.home / "state").rglob(f"{lost_run}/events.jsonl")
+    record.write_text("")
+    resumed = stage.fleet("resume", lost_run, "--json")
+    assert (resumed.code, resumed.outcomes) == (0, {"lost": "kept"})
+    assert stands_on(lost, resumed.hosts["lost"]["closure"])
+
+
 def test_run_that_was_lost_while_switching_is_followed(stage: Stage, lost: LabHost) -> None:
     killed_while(stage, lost, "switch", more=SLOW)
     resumed = stage.start("resume", "--json")
