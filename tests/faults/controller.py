@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from tests.containers.driver import wait_until
+from tests.containers.driver import BUSY, GATE, WEB
+from tests.faults.scene import HOLD
 from tests.faults.table import GONE_BACK, KEPT, NEW, OLD, Fault, Row
 
 if TYPE_CHECKING:
@@ -51,15 +52,15 @@ def sleep_past_the_deadline(scene: Scene) -> None:
 
 
 def second_controller(scene: Scene) -> None:
-    """It is told who is at work, and touches nothing."""
-    other = scene.stage.deploy(scene.name, "--closure", scene.old)
+    """It is told who is at work, and touches nothing. The phase lasts until then, however long it takes to start."""
+    scene.host.exec("touch", BUSY, HOLD)
+    try:
+        other = scene.stage.deploy(scene.name, "--closure", scene.old)
+    finally:
+        scene.host.exec("rm", BUSY, HOLD)
     assert other.code == 5, other
     assert other.failure(scene.name)["kind"] == "locked"
     scene.said.append(other.failure(scene.name)["message"])
-
-
-def end_of_second(scene: Scene) -> None:
-    wait_until(lambda: scene.process.poll() is not None, "the first controller ends")
 
 
 IN_DOUBT = Row(outcome="needs_human", code=4, on=OLD, kind="in_doubt", says="by itself within")
@@ -118,6 +119,7 @@ FAULTS = (
     Fault(
         name="two controllers",
         strike=second_controller,
+        checks=(WEB, GATE),
         of_run=True,
         rows={
             "switched": Row(outcome="kept", code=0, on=NEW, says="a transaction is open: run .* switched"),

@@ -22,6 +22,8 @@ ACTIVATION = 25
 LIMITS = {"settle": "600ms", "confirm_timeout": f"{CONFIRM}s", "activation_timeout": f"{ACTIVATION}s"}
 SLOW = 2.5
 """Seconds that a phase is made to last, so that something can befall it."""
+HOLD = "/run/lab-hold"
+"""While the host has this file, a switch that has begun does not go on."""
 PATIENCE = 45.0
 _numbers = itertools.count(1)
 _COMMON = """
@@ -40,7 +42,7 @@ for _ in $(seq 100); do         # PID 1 refuses while it re-executes
     sleep 0.1
 done
 systemctl reset-failed
-rm -rf /run/fleet /nix/var/fleet /nix/var/nix/gcroots/fleet /run/lab-slow /run/lab-refuses
+rm -rf /run/fleet /nix/var/fleet /nix/var/nix/gcroots/fleet /run/lab-* /run/busy
 systemctl -q start multi-user.target
 nix-env -p /nix/var/nix/profiles/system --set "$1" &&
 "$1/bin/switch-to-configuration" boot && NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" test
@@ -51,7 +53,9 @@ systemctl reset-failed
 def system(version: str, *, status: int = 200, web: str = "", more: str = "") -> str:
     """A lab system that answers on port 8080. The host can ask its switch to be slow, or to refuse."""
     http = f'{{ port = 8080; status = {status}; body = "version {version}"; }}'
-    slow = f"[ ! -e /run/lab-slow ] || sleep {SLOW}; [ ! -e /run/lab-refuses ]"
+    slow = (
+        f"[ ! -e /run/lab-slow ] || sleep {SLOW}; while [ -e {HOLD} ]; do sleep 0.05; done; [ ! -e /run/lab-refuses ]"
+    )
     return (
         f'{{ busybox }}: {{ version = "{version}"; services.web = {{ http = {http}; {web} }}; '
         f"switchScript = ''{slow}''; {_COMMON} {more} }}"
