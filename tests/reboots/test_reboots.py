@@ -72,6 +72,20 @@ def test_a_kernel_that_panics_is_followed_by_the_old_one(trial: Trial) -> None:
     trial.is_told_to_stand_on(old)
 
 
+def test_what_a_person_told_the_firmware_to_boot_is_seen(trial: Trial) -> None:
+    """A file that stands for its variable may be read in ways that the kernel allows for no variable."""
+    old, elsewhere = base(trial), "/nix/store/chosen-by-hand"
+    trial.stage.toml({"vm": TOML})
+    entry = "/boot/loader/entries/by-hand.conf"
+    trial.vm.exec("sh", "-c", f"printf 'options init={elsewhere}/init\\n' >{entry} && bootctl set-default by-hand.conf")
+    try:
+        (host,) = trial.stage.document("status", "vm", code=None)["hosts"]
+        assert (host["boot_default"], host["running"]) == (elsewhere, old)
+    finally:
+        trial.vm.exec("sh", "-c", f"bootctl set-default '' && rm {entry}")
+    trial.is_told_to_stand_on(old)
+
+
 @pytest.mark.long
 def test_a_system_without_network_goes_back_though_nobody_is_there(trial: Trial) -> None:
     old = base(trial)
