@@ -100,6 +100,23 @@ def test_roots_of_an_open_run_are_not_given_up(subject: Subject) -> None:
     subject.abandon(run)
 
 
+def test_roots_of_a_run_that_died_go_after_some_days_and_those_of_an_open_one_stay(subject: Subject) -> None:
+    dead, new = run_id(), subject.closure(NEW)
+    subject.call("root", dead, new, subject.program)
+    run, other = subject.switched(new), run_id()
+    subject.sh(f"touch -h -d '8 days ago' {ROOTS}/*-*")
+    subject.call("root", other, new, subject.program)
+    left = [f"{run}-new", f"{run}-old", f"{run}-program", f"{other}-new", f"{other}-program"]
+    assert subject.sh(f"ls {ROOTS}").split() == sorted(left)
+    subject.call("unroot", other)
+    subject.abandon(run)
+
+
+def test_login_that_is_not_root_is_told_so(subject: Subject) -> None:
+    done = subject.host.exec("runuser", "-u", "deploy", "--", subject.program, "facts")
+    assert answers.parse(done.stdout)["message"] == ["this needs root, and the login is deploy"]
+
+
 def test_run_that_is_begun_twice_switches_once(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     with ThreadPoolExecutor(4) as pool:

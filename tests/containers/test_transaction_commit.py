@@ -168,3 +168,22 @@ def test_first_of_four_generations_is_what_a_revert_goes_back_to(subject: Subjec
     bad = subject.closure(NEW)
     subject.abandon(subject.switched(bad))
     assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+
+
+def test_generation_that_the_new_system_had_before_stays_when_its_commit_fails(subject: Subject) -> None:
+    bad = subject.closure(NEW + 'bootLoaderScript = "exit 1";')
+    subject.sh(f"nix-env -p {PROFILE} --set {bad}; nix-env -p {PROFILE} --switch-generation 2")
+    before = subject.generations
+    subject.confirm(subject.switched(bad), end="reverted")
+    assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+
+
+def test_end_can_be_told_also_when_run_is_full(subject: Subject) -> None:
+    subject.sh("mkdir -p /run/fleet && mount -t tmpfs -o size=400k none /run/fleet")
+    try:
+        run = subject.switched(subject.closure(NEW), confirm=2)
+        subject.sh("cat /dev/zero >/run/fleet/filler", check=False)
+        subject.follow(run, "reverted")
+        assert subject.running == subject.old
+    finally:
+        subject.sh("umount -l /run/fleet")

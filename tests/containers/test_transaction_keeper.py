@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import NEW, OPEN, RECORD, Subject, until
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, RECORD, Subject, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,12 +76,47 @@ def test_keeper_that_is_stopped_by_hand_after_its_deadline_reverts_at_the_next_c
 
 
 def test_keeper_that_does_not_act_is_replaced_at_a_contact_after_the_deadline(subject: Subject) -> None:
-    """It lives, so systemd sees nothing wrong."""
+    """It lives, so systemd sees nothing wrong. The next one gets time of its own: contacts may be many."""
     run = subject.switched(subject.closure(NEW))
     subject.sh(f"kill -STOP {subject.keeper(run)}")
     subject.sh(f"echo $(($(cut -d. -f1 /proc/uptime) - 16)) >{OPEN}/.late && mv {OPEN}/.late {OPEN}/deadline")
+    late = int(subject.read("deadline"))
     view = subject.follow(run, "reverted")
     assert (view.reason, subject.running) == ("nobody confirmed within 30 s", subject.old)
+    assert int(subject.sh("cat /run/fleet/last/deadline")) >= late + 16
+
+
+def test_keeper_that_still_waits_for_a_lock_is_not_replaced_and_does_not_start_late(subject: Subject) -> None:
+    subject.sh(HOLD_LOCK)
+    run = subject.begin(subject.closure(NEW))
+    keeper = subject.keeper(run)
+    subject.sh(f"echo 0 >{OPEN}/.late && mv {OPEN}/.late {OPEN}/deadline")
+    subject.call("facts")
+    assert subject.keeper(run) == keeper
+    subject.sh("systemctl stop holder")
+    view = subject.follow(run, "reverted")
+    assert (view.reason, subject.succeeds("test -e /run/fleet/last/started")) == ("did not start in time", False)
+
+
+def test_keeper_of_a_guarded_switch_that_asks_its_checks_is_not_replaced(subject: Subject) -> None:
+    """It does that when its deadline has passed, for as long as they take."""
+    run = subject.switched(subject.closure(NEW))
+    keeper = subject.keeper(run)
+    subject.sh(f"kill -STOP {keeper}; cd {OPEN} && touch guarded && echo 0 >.late && mv .late deadline")
+    subject.call("facts")
+    assert subject.keeper(run) == keeper
+    subject.sh(f"rm {OPEN}/guarded")
+    subject.follow(run, "reverted")
+
+
+def test_keeper_that_finds_the_switch_ended_does_not_start_it_again(subject: Subject) -> None:
+    """The one before died in the moment between start and note."""
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"systemctl stop fleet-keep-{run}; cd {OPEN} && rm launched && echo switching >state")
+    subject.follow(run, "switched")
+    switches = subject.sh(f"journalctl -o cat _SYSTEMD_UNIT=fleet-switch-{run}.service | grep -c '^activating the'")
+    assert (switches, subject.read("launched")) == ("1", "")
+    subject.abandon(run)
 
 
 @pytest.mark.parametrize("deadline", ["rm deadline", "echo >deadline", "echo soon >deadline"])
@@ -116,10 +151,11 @@ def test_transaction_that_somebody_removed_leads_back_with_no_contact(subject: S
     assert subject.is_active("steady")
 
 
-def test_keeper_of_a_run_that_is_not_open_does_nothing(subject: Subject) -> None:
+@pytest.mark.parametrize("verb", ["keep", "activate"])
+def test_keeper_and_switch_of_a_run_that_is_not_open_do_nothing(subject: Subject, verb: str) -> None:
     run = subject.switched(subject.closure(NEW))
-    done = subject.host.exec(subject.program, "keep", "20200101T000000-another", check=False)
-    assert (done.status, subject.read("state")) == (0, "switched")
+    done = subject.host.exec(subject.program, verb, "20200101T000000-another", check=False)
+    assert (done.status, done.stdout, done.stderr, subject.read("state")) == (0, "", "", "switched")
     subject.abandon(run)
 
 

@@ -57,6 +57,40 @@ def test_old_that_cannot_be_proven_is_stuck(subject: Subject) -> None:
     assert view.reason == "operator said so"
 
 
+def test_old_that_has_a_unit_newly_failing_is_put_back_by_hand(subject: Subject) -> None:
+    """Also a unit that had done its work before, and so was not active. Here only the second activation helps it."""
+    moody = 'services.moody = { exec = "${busybox} test ! -e /run/moody"; service.Type = "oneshot"; };'
+    script = "echo >>/run/activated; systemctl reset-failed moody || :"
+    odd = old_that(subject, moody + f'activationScript = "{script}";')
+    run = subject.switched(subject.closure(NEW))
+    subject.sh("touch /run/moody; rm /run/activated")
+    subject.abandon(run)
+    assert subject.sh("wc -l </run/activated; rm /run/moody /run/activated") == "2"
+    assert subject.running == odd
+
+
+def test_what_fails_by_coincidence_does_not_stand_against_the_old_system(subject: Subject) -> None:
+    """What comes and goes with a timer or a connection, what is to be ignored, and what is of no system."""
+    restart = ("Restart=always", "RestartSec=1h")
+    text = "\\n".join(("[Service]", "ExecStart=/usr/bin/false", *restart, ""))
+    extra = "".join(f'units."{unit}.service".text = "{text}";' for unit in ("job", "ignored", "talk@"))
+    extra += (
+        'units."job.timer" = { text = "[Timer]\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
+        'units."talk.socket" = { text = "[Socket]\\nListenStream=127.0.0.1:7070\\nAccept=yes\\n";'
+        ' wantedBy = [ "sockets.target" ]; };'
+    )
+    odd = old_that(subject, extra)
+    run = subject.switched(subject.closure(NEW + extra), ignore=("ignored.service",))
+    subject.sh("systemctl start job ignored talk@1", check=False)
+    subject.sh(f"systemd-run -q --unit=stray -p {' -p '.join(restart)} /usr/bin/false")
+    units = "job.service ignored.service talk@1.service stray.service"
+    waiting = f"systemctl show -P SubState {units} | grep -cx auto-restart"
+    until(lambda: subject.sh(waiting, check=False) == "4", what="all four wait for a restart")
+    subject.abandon(run)
+    subject.sh(f"systemctl stop {units}")
+    assert subject.running == odd
+
+
 def test_lock_that_somebody_holds_for_a_while_is_waited_for(subject: Subject) -> None:
     run = subject.switched(subject.closure(NEW))
     subject.sh(f"systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep 2")

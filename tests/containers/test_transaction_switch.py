@@ -50,11 +50,15 @@ def test_switch_that_really_fails_is_reverted(subject: Subject, config: str) -> 
     assert (subject.stands_on, subject.body()) == ((subject.old,) * 3, "old")
 
 
-def test_switch_that_is_killed_is_reverted_and_not_held_against_the_closure(subject: Subject) -> None:
+@pytest.mark.parametrize("keeper", ["lives", "is stopped"])
+def test_switch_that_is_killed_is_reverted_and_not_held_against_the_closure(subject: Subject, keeper: str) -> None:
     hanging = subject.closure(HANGING)
     run = subject.begin(hanging)
-    until(lambda: subject.is_active(f"fleet-switch-{run}"), what="the switch unit")
+    until(lambda: subject.read("launched"), what="the switch unit")
+    if keeper == "is stopped":
+        subject.sh(f"systemctl stop fleet-keep-{run}")
     subject.sh(f"systemctl kill -s KILL fleet-switch-{run}")
+    until(lambda: not subject.is_active(f"fleet-switch-{run}"), what="it is gone")
     view = subject.follow(run, "reverted")
     assert (view.blame, view.reason) == ("silent", "activation was killed")
     assert not subject.quarantined(hanging)
@@ -158,6 +162,9 @@ def test_abandoned_while_switching_is_reverted(subject: Subject) -> None:
     run = subject.begin(subject.closure(HANGING))
     until(lambda: subject.read("launched"), what="the switch unit")
     assert not subject.word(run, "confirm").accepted
+    deadline = subject.read("deadline")
+    subject.look(run)  # only what is to be looked at gets more time by it
+    assert subject.read("deadline") == deadline
     subject.abandon(run)
 
 
