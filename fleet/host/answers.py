@@ -103,6 +103,8 @@ class HostFacts:
     """Whether it can read what is compressed for a thin link."""
     boots_once: bool = False
     """Whether the boot loader can boot an entry for one boot, and the default after it."""
+    boots_not_once: str = ""
+    """Why it cannot."""
     lock_holder: str = ""
     """`PID NAME` of who holds switch-to-configuration's lock."""
     live: Closure | None = None
@@ -157,6 +159,7 @@ def host_facts(lines: Lines) -> HostFacts:
         running_nvidia=nvidia_version(lines.get("running_nvidia", ())),
         has_zstd=one(lines, "has_zstd") == "yes",
         boots_once=one(lines, "boots_once") == "yes",
+        boots_not_once=one(lines, "boots_not_once"),
         lock_holder=one(lines, "lock_holder"),
         live=_closure(lines, "live"),
         previous=_closure(lines, "previous"),

@@ -64,7 +64,7 @@ def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
             shutil.copy(package / "template" / "system.nix", recipe)
             if vm:
                 shutil.copytree(package / "vm-image", recipe / "vm-image")
-        for script in ("setup", "boot-stage", "stage-2", "disk", "vm-image/setup"):
+        for script in ("setup", "boot-stage", "stage-2", "disk", "grub", "vm-image/setup"):
             if (recipe / script).exists():
                 (recipe / script).chmod(0o755)  # a wheel may have lost the bit
         yield recipe

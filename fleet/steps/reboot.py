@@ -33,10 +33,14 @@ def require_way_back(host: Host, facts: HostFacts, *, accept_boot_risk: bool) ->
     if not accept_boot_risk:
         raise UnfitError(
             host.name,
-            "its boot loader cannot boot an entry once (systemd-boot can): a system that does not boot would stay",
+            "its boot loader cannot boot an entry once, so that a system that does not boot would stay: "
+            f"{facts.boots_not_once}",
             hint="--accept-boot-risk reboots it all the same; better with a console at hand",
         )
-    return "its boot loader cannot boot it once: if it does not boot at all, somebody has to choose the old one there"
+    return (
+        "its boot loader cannot boot it once: if it does not boot at all, somebody has to choose the old one there "
+        f"({facts.boots_not_once})"
+    )
 
 
 async def require_idle(machine: Machine, host: Host, *, force: bool) -> tuple[str, ...]:

@@ -36,6 +36,15 @@ GRUB = (
     f'menuentry "NixOS" {{{{\n  linux ($d)//kernels/k init={A}/init quiet\n}}}}\n'
     f'submenu "All" {{{{\n  linux ($d)//kernels/k init={B}/init\n}}}}\n'
 )
+TRIAL = (
+    'menuentry fleet-trial --unrestricted {{\nload_env\nif [ -z "${{next_entry}}" ]; then\n'
+    f"  linux ($d)//kernels/k init={B}/init panic=5\nelse\n  linux ($d)//kernels/k init={A}/init quiet\nfi\n}}}}\n"
+)
+PI = {
+    "firmware/config.txt": "[all]\nkernel=kernel.img\nos_prefix=nixos/default/\n",
+    "firmware/nixos/default/cmdline.txt": f"console=tty1 init={A}/init\n",
+    "firmware/nixos/2-default/cmdline.txt": f"console=tty1 init={B}/init\n",
+}
 
 CASES = {
     "named with .conf": (TWO | {CONF: "timeout 5\ndefault nixos-2.conf\n"}, B),
@@ -77,6 +86,22 @@ CASES = {
     "grub, quoted": ({"grub/grub.cfg": GRUB.format('"0"')}, A),
     "grub, saved": ({"grub/grub.cfg": GRUB.format('"${saved_entry}"')}, ""),
     "grub, another entry": ({"grub/grub.cfg": GRUB.format("1")}, ""),
+    "grub, with a trial": (
+        {"grub/grub.cfg": (GRUB + TRIAL).format("0"), "grub/grubenv": "next_entry=fleet-trial\n"},
+        A,
+    ),
+    "Raspberry Pi": (PI, A),
+    "Raspberry Pi, another folder": (PI | {"firmware/config.txt": "os_prefix=nixos/2-default/\n"}, B),
+    "Raspberry Pi, with a trial": (PI | {"firmware/tryboot.txt": "os_prefix=nixos/2-default/\n"}, A),
+    "Raspberry Pi, two folders": (
+        PI | {"firmware/config.txt": "os_prefix=nixos/default/\nos_prefix=nixos/2-default/\n"},
+        "",
+    ),
+    "Raspberry Pi, without folders": (
+        {"firmware/config.txt": "kernel=kernel.img\n", "firmware/cmdline.txt": f"init={B}/init quiet\n"},
+        B,
+    ),
+    "Raspberry Pi, U-Boot": (PI | {"extlinux/extlinux.conf": EXTLINUX.format("nixos-1")}, B),
     "nothing": ({}, ""),
 }
 

@@ -47,11 +47,13 @@ def test_a_way_back_is_told_and_without_one_the_host_is_left_out() -> None:
     assert "after a panic the old one boots" in require_way_back(host(), SAFE, accept_boot_risk=False)
     with pytest.raises(UnfitError, match="no way back"):
         require_way_back(host(), dataclasses.replace(SAFE, boot_default=NEW), accept_boot_risk=True)
-    grub = dataclasses.replace(SAFE, boots_once=False)
-    with pytest.raises(UnfitError, match="cannot boot an entry once") as caught:
+    grub = dataclasses.replace(SAFE, boots_once=False, boots_not_once="GRUB cannot write there")
+    with pytest.raises(UnfitError, match=r"cannot boot an entry once.*: GRUB cannot write there") as caught:
         require_way_back(host(), grub, accept_boot_risk=False)
     assert "--accept-boot-risk" in caught.value.hint
-    assert "somebody has to choose the old one" in require_way_back(host(), grub, accept_boot_risk=True)
+    told = require_way_back(host(), grub, accept_boot_risk=True)
+    assert "somebody has to choose the old one" in told
+    assert "GRUB cannot write there" in told
 
 
 async def test_nobody_is_interrupted_unless_that_is_forced() -> None:
@@ -113,6 +115,7 @@ def test_facts_say_whether_a_boot_may_count_once() -> None:
     assert (found.boots_once, found.nvidia, found.init_interface) == (True, "570.86.15", "systemd 2")
     assert found.reboot_pending == ("NVIDIA driver: 570.86.15 -> 570.153.02",)
     assert not answers.host_facts({}).boots_once
+    assert answers.host_facts(answers.parse("boots_not_once=it says so\n")).boots_not_once == "it says so"
 
 
 @pytest.mark.parametrize(

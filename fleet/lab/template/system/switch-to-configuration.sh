@@ -15,6 +15,7 @@ toplevel=@toplevel@
 current=/run/current-system
 profiles=/nix/var/nix/profiles
 boot=/boot/loader
+grub=/boot/grub
 start_list=/run/nixos/start-list
 action=${1-}
 status=0
@@ -78,24 +79,28 @@ generations() {
     done | sort -n
 }
 
-# FILE: its copy on the boot partition, named after its store path as NixOS names it; where it stands there.
+# FILE FOLDER SUFFIX: its copy on the boot partition, named after its store path as NixOS names it; where it stands there.
 boot_file() {
     source=$(readlink -e "$1") || return 0 # a system made by hand may have none
-    name=EFI/nixos/$(echo "${source#/nix/store/}" | tr / -).efi
+    name=$2/$(echo "${source#/nix/store/}" | tr / -)$3
     if ! cmp -s "$source" "/boot/$name"; then
-        mkdir -p /boot/EFI/nixos
+        mkdir -p "/boot/$2"
         cp "$source" "/boot/$name.tmp" && sync "/boot/$name.tmp" && mv -f "/boot/$name.tmp" "/boot/$name" || return 1
     fi
     echo "/$name"
 }
 
-# As nixpkgs' systemd-boot builder did for years: an entry for each generation of the profile; for a closure in
-# none of them no entry, and an untouched loader.conf. What no generation needs goes first: the partition is small.
 install_boot_loader() {
     if [ -e "$toplevel/lab/boot-loader-script" ]; then
-        sh -e "$toplevel/lab/boot-loader-script" >&2
+        sh -e "$toplevel/lab/boot-loader-script" "$toplevel" >&2
         return
     fi
+    if [ -e "$grub" ]; then install_grub; else install_systemd_boot; fi
+}
+
+# As nixpkgs' systemd-boot builder did for years: an entry for each generation of the profile; for a closure in
+# none of them no entry, and an untouched loader.conf. What no generation needs goes first: the partition is small.
+install_systemd_boot() {
     mkdir -p "$boot/entries" || return 1
     for entry in "$boot"/entries/nixos-generation-*.conf; do
         number=${entry##*/nixos-generation-}
@@ -107,7 +112,7 @@ install_boot_loader() {
     mine=
     for number in $(generations); do
         closure=$(readlink -f "$profiles/system-$number-link")
-        linux=$(boot_file "$closure/kernel") && initrd=$(boot_file "$closure/initrd") || return 1
+        linux=$(boot_file "$closure/kernel" EFI/nixos .efi) && initrd=$(boot_file "$closure/initrd" EFI/nixos .efi) || return 1
         write_synced "$boot/entries/nixos-generation-$number.conf" "title NixOS
 version Generation $number $(cat "$closure/nixos-version" 2>/dev/null)
 linux $linux
@@ -119,6 +124,60 @@ options init=$closure/init $(cat "$closure/kernel-params" 2>/dev/null)" || retur
 default nixos-generation-$mine.conf
 console-mode keep" || return 1
     sync -f "$boot"
+}
+
+# As nixpkgs' GRUB builder: the closure is the first entry and the default, generations are in a submenu, and what
+# grub-reboot has chosen boots once. Files that no entry needs go last.
+install_grub() {
+    uuid=$(blkid -s UUID -o value "$(findmnt -nro SOURCE -T /boot)")
+    grub_menu >"$grub/grub.cfg.tmp" && sync "$grub/grub.cfg.tmp" && mv -f "$grub/grub.cfg.tmp" "$grub/grub.cfg" || return 1
+    for file in /boot/kernels/*; do
+        grep -qF "/kernels/${file##*/}" "$grub/grub.cfg" || rm -f "$file"
+    done
+    sync -f "$grub"
+}
+
+grub_menu() {
+    cat <<MENU
+# Made by switch-to-configuration of $toplevel
+
+        search --set=drive1 --fs-uuid $uuid
+        if [ -s \$prefix/grubenv ]; then
+          load_env
+        fi
+
+        if [ "\${next_entry}" ]; then
+          set default="\${next_entry}"
+          set next_entry=
+          save_env next_entry
+          set timeout=1
+          set boot_once=true
+        else
+          set default=0
+          set timeout=0
+        fi
+
+MENU
+    grub_entry "NixOS - Default" "$toplevel" --unrestricted || return 1
+    echo 'submenu "NixOS - All configurations" --class submenu {'
+    for number in $(generations | sort -rn); do
+        closure=$(readlink -f "$profiles/system-$number-link")
+        grub_entry "NixOS - Configuration $number" "$closure" || return 1
+    done
+    echo '}'
+}
+
+# TITLE CLOSURE OPTIONS
+grub_entry() {
+    linux=$(boot_file "$2/kernel" kernels '') && initrd=$(boot_file "$2/initrd" kernels '') || return 1
+    cat <<ENTRY
+menuentry "$1" --class nixos ${3-} {
+search --set=drive1 --fs-uuid $uuid
+  linux (\$drive1)/$linux init=$2/init $(cat "$2/kernel-params" 2>/dev/null)
+  initrd (\$drive1)/$initrd
+}
+
+ENTRY
 }
 
 # --- which units differ ---
