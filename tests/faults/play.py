@@ -35,7 +35,7 @@ def play(cell: Cell, stage: Stage, name: str, base: str) -> None:
     fault.prepare(scene)
     try:
         run = _struck(cell, scene)
-        run.process.wait(300 if fault.slow else 60)
+        run.process.wait(300)
         judged = fault.then(scene) if fault.then else run
     finally:
         faults.restore(scene.host)
