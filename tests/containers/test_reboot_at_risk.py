@@ -71,6 +71,18 @@ def nothing_left(host: LabHost) -> bool:
     return host.exec("sh", "-c", left, check=False).stdout == ""
 
 
+def boots_with_nobody_there(stage: Stage, old: str) -> list[str]:
+    """What the host has booted, the new system first, after its controller died: it stands on the old one again."""
+    host = stage.host("risky")
+    with powered(host) as boots:
+        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
+        run.wait_for("phase_started", phase="reboot")
+        run.process.kill()
+        run.process.wait()
+        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    return boots
+
+
 def test_a_reboot_without_a_way_back_is_refused_and_nothing_is_touched(stage: Stage) -> None:
     old = base(stage)
     stage.write("risky", web(new_version()))
@@ -96,14 +108,8 @@ def test_a_system_that_boots_is_kept(stage: Stage) -> None:
 
 def test_a_system_with_a_unit_that_fails_boots_the_old_one_again_with_nobody_there(stage: Stage) -> None:
     old = base(stage)
-    host = stage.host("risky")
     stage.write("risky", web(new_version(), more=FAILS))
-    with powered(host) as boots:
-        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
-        run.wait_for("phase_started", phase="reboot")
-        run.process.kill()
-        run.process.wait()
-        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    boots = boots_with_nobody_there(stage, old)
     assert boots[1] == old != boots[0]
     (told,) = stage.document("status", "risky", code=None)["hosts"]
     assert (told["running"], told["boot_default"], told["quarantined"]) == (old, old, [boots[0]])
@@ -111,15 +117,9 @@ def test_a_system_with_a_unit_that_fails_boots_the_old_one_again_with_nobody_the
 
 def test_a_system_that_nobody_confirms_boots_the_old_one_again(stage: Stage) -> None:
     old = base(stage)
-    host = stage.host("risky")
     stage.toml({"risky": {"boot_timeout": "5s"}})
     stage.write("risky", web(new_version()))
-    with powered(host) as boots:
-        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
-        run.wait_for("phase_started", phase="reboot")
-        run.process.kill()
-        run.process.wait()
-        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    boots = boots_with_nobody_there(stage, old)
     (told,) = stage.document("status", "risky", code=None)["hosts"]
     assert boots[0] not in told["quarantined"]  # silence is no fault of its own
 
