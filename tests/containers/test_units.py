@@ -139,6 +139,13 @@ def test_escapes_in_ignored_units_are_part_of_the_name(subject: Subject, pattern
     assert verdict(subject, config, f"systemctl start '{unit}'", ignore=(pattern,)).bad == ()
 
 
+def test_unit_that_is_not_counted_does_not_hide_that_activation_failed(subject: Subject) -> None:
+    bad = subject.closure(NEW + f'services.ill = {{ {FALSE} }}; activationScript = "exit 3";')
+    view = subject.follow(subject.begin(bad, ignore=("ill.service",)), "reverted")
+    assert (view.reason, subject.quarantined(bad)) == ("activation failed with exit status 2", True)
+    assert subject.stands_on == (subject.old,) * 3
+
+
 def test_verdict_takes_little_time(subject: Subject) -> None:
     many = "".join(f'services.s{n}.exec = "{"${busybox}"} sleep inf";' for n in range(100))
     run = subject.switched(subject.closure(NEW + many))
