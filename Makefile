@@ -28,7 +28,7 @@ reboots: setup   ## every fault around a reboot, on a virtual machine
 chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
 	@.venv/bin/python -m tests.faults.chaos $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
 
-model: setup     ## the switch as a transaction, checked in full by Spin
+model: setup     ## the switch and the boot on trial as models, checked in full by Spin
 	@tests/model/check
 
 lint: setup      ## style and types of Python and shell

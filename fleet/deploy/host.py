@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 UNROOT_PATIENCE = 10.0
-"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days. A third Ctrl-C ends it."""
+"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days. One more Ctrl-C
+ends them."""
 
 
 async def _at_once() -> None:

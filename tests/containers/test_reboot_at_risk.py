@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.driver import WEB, Stage, new_version, real, stands_on, wait_until, web
+from tests.containers.files import put, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,27 @@ STUBBORN = """
     services.stubborn = { exec = "/usr/bin/sleep inf"; service.ExecStartPre = "/usr/bin/test ! -e /run/spoilt"; };
 """
 """Does not start any more once somebody has spoilt it, until the next boot."""
+WAKER = "/etc/systemd/system.attached/fleet-wake.service"
 SPOILS = 'activationScript = ": >/run/spoilt";'
 RISK = ("--reboot", "always", "--accept-boot-risk")
+WATCHED = r"""#!/bin/sh
+case $1 in
+    daemon-reload) test -d /nix/var/fleet/open && echo recorded >>/var/reloads || echo free >>/var/reloads ;;
+    reboot)
+        if [ -e /nix/var/fleet/open/returning ] && mkdir /var/killed 2>/dev/null; then
+            exec /usr/bin/systemctl kill -s KILL 'fleet-keep-*'
+        fi ;;
+esac
+exec /usr/bin/systemctl "$@"
+"""
+"""Kills the keeper once, in the moment in which it would reboot to go back; tells when units were read anew."""
+LOOKS = """
+    preSwitchChecks.looks = ''
+      [ "$2" != boot ] || [ -e /var/seen ] ||
+        (cd /nix/var/fleet/open && echo rebooting* /etc/systemd/system.attached/*.service >/var/seen)
+    '';
+"""
+"""Tells what is there when its own script is about to make it what boots."""
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +142,20 @@ def test_a_system_that_nobody_confirms_boots_the_old_one_again(stage: Stage) -> 
     boots = boots_with_nobody_there(stage, old)
     (told,) = stage.document("status", "risky", code=None)["hosts"]
     assert boots[0] not in told["quarantined"]  # silence is no fault of its own
+
+
+def test_a_keeper_that_dies_on_the_way_to_the_old_system_goes_it_again(stage: Stage) -> None:
+    old, host = base(stage), stage.host("risky")
+    stage.write("risky", web(new_version(), more=FAILS + LOOKS))
+    put(host, "/usr/local/bin/systemctl", WATCHED, "755")
+    try:
+        boots = boots_with_nobody_there(stage, old)
+    finally:
+        host.exec("rm", "/usr/local/bin/systemctl")
+    assert boots[1:] == [old]
+    assert shell(host, "rmdir /var/killed; cat /var/seen") == f"rebooting {WAKER}"
+    reloads = shell(host, "cat /var/reloads; rm /var/reloads").splitlines()
+    assert reloads == ["free", "free"]  # it comes before the record, and goes after it
 
 
 def test_a_host_that_cannot_bring_its_old_system_back_boots_it_where_that_is_allowed(stage: Stage) -> None:
