@@ -57,6 +57,19 @@ def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> 
     assert subject.body() == "old"
 
 
+def test_commit_without_room_on_the_boot_partition_does_not_try(subject: Subject) -> None:
+    new = subject.closure(NEW + 'kernel = "6.13";')
+    run = subject.switched(new)
+    subject.sh("cp -a /boot /run/boot && mount -t tmpfs -o size=900k none /boot && cp -a /run/boot/. /boot/")
+    try:
+        view = subject.confirm(run, end="reverted")
+    finally:
+        subject.sh("umount /boot; rm -r /run/boot")
+    assert view.blame == "silent"
+    assert view.reason.startswith("commit: /boot has 0 MiB free, the new system needs")
+    assert subject.stands_on == (subject.old,) * 3
+
+
 def test_boot_default_that_cannot_be_put_back_is_stuck(subject: Subject) -> None:
     ruin = f"sed -i 's/^default .*/default nothing.conf/' {LOADER}; mount -o remount,ro,bind /boot; exit 1"
     subject.sh("mount --bind /boot /boot")
@@ -176,6 +189,13 @@ def test_generation_that_the_new_system_had_before_stays_when_its_commit_fails(s
     before = subject.generations
     subject.confirm(subject.switched(bad), end="reverted")
     assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
+
+
+def test_generation_of_the_old_system_that_somebody_deletes_meanwhile_is_made_again(subject: Subject) -> None:
+    new = subject.closure(NEW + f'bootLoaderScript = "nix-env -p {PROFILE} --delete-generations 2; exit 1";')
+    subject.confirm(subject.switched(new), end="reverted")
+    assert subject.stands_on == (subject.old,) * 3
+    subject.sh(f"ln -s {subject.old} {PROFILE}-2-link")
 
 
 def test_end_can_be_told_also_when_run_is_full(subject: Subject) -> None:

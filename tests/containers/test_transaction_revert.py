@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, PROFILE, RECORD, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, PROFILE, RECORD, Subject, until
 
 EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
 EXTRA += '{ text = "[Timer]\\nUnit=extra.service\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
-REFUSES = "case $(cat /proc/$PPID/cmdline /run/refuse 2>/dev/null) in *refuse*) exit 1 ;; esac"
+TIMER = 'units."%s.timer" = { text = "[Timer]\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
+SOCKET = 'units."%s.socket" = { text = "[Socket]\\nListenStream=127.0.0.1:%d\\nAccept=yes\\n"; '
+SOCKET += 'wantedBy = [ "sockets.target" ]; };'
 UNITS = ("web", "steady", "loose", "extra", "tick.timer")
 
 
@@ -69,19 +71,18 @@ def test_old_that_has_a_unit_newly_failing_is_put_back_by_hand(subject: Subject)
     assert subject.running == odd
 
 
-def test_what_fails_by_coincidence_does_not_stand_against_the_old_system(subject: Subject) -> None:
-    """What comes and goes with a timer or a connection, what is to be ignored, and what is of no system."""
+def test_what_comes_and_goes_is_neither_started_nor_counted_on_the_way_back(subject: Subject) -> None:
+    """With a timer or a connection, and what is to be ignored, and what is of no system."""
     restart = ("Restart=always", "RestartSec=1h")
-    text = "\\n".join(("[Service]", "ExecStart=/usr/bin/false", *restart, ""))
-    extra = "".join(f'units."{unit}.service".text = "{text}";' for unit in ("job", "ignored", "talk@"))
-    extra += (
-        'units."job.timer" = { text = "[Timer]\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'
-        'units."talk.socket" = { text = "[Socket]\\nListenStream=127.0.0.1:7070\\nAccept=yes\\n";'
-        ' wantedBy = [ "sockets.target" ]; };'
-    )
+    fails = "\\n".join(("[Service]", "ExecStart=/usr/bin/false", *restart, ""))
+    works = "[Service]\\nExecStart=/usr/bin/sleep inf\\n"
+    extra = "".join(f'units."{unit}.service".text = "{fails}";' for unit in ("job", "ignored", "talk@"))
+    extra += "".join(f'units."{unit}.service".text = "{works}";' for unit in ("backup", "call@"))
+    extra += TIMER % "job" + TIMER % "backup" + SOCKET % ("talk", 7070) + SOCKET % ("call", 7071)
     odd = old_that(subject, extra)
+    subject.sh("systemctl start backup call@1")
     run = subject.switched(subject.closure(NEW + extra), ignore=("ignored.service",))
-    subject.sh("systemctl start job ignored talk@1", check=False)
+    subject.sh("systemctl stop backup call@1; systemctl start job ignored talk@1", check=False)
     subject.sh(f"systemd-run -q --unit=stray -p {' -p '.join(restart)} /usr/bin/false")
     units = "job.service ignored.service talk@1.service stray.service"
     waiting = f"systemctl show -P SubState {units} | grep -cx auto-restart"
@@ -89,6 +90,7 @@ def test_what_fails_by_coincidence_does_not_stand_against_the_old_system(subject
     subject.abandon(run)
     subject.sh(f"systemctl stop {units}")
     assert subject.running == odd
+    assert [subject.is_active(unit) for unit in ("backup", "call@1")] == [False, False]
 
 
 def test_lock_that_somebody_holds_for_a_while_is_waited_for(subject: Subject) -> None:
@@ -109,6 +111,26 @@ def test_host_that_somebody_moved_to_a_third_system_is_left_alone(subject: Subje
     subject.sh(f"{repaired}/bin/switch-to-configuration test")
     subject.abandon(run, end="superseded")
     assert (subject.running, subject.body()) == (repaired, "third")
+
+
+def test_boot_default_that_somebody_switches_to_without_a_reboot_stays(subject: Subject) -> None:
+    """After a reboot the host would go back from there to what ran."""
+    old_that(subject, "")
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"{subject.old}/bin/switch-to-configuration test")
+    subject.abandon(run, end="superseded")
+    assert subject.running == subject.old
+
+
+def test_host_on_trial_that_somebody_moved_to_a_third_system_is_not_rebooted(subject: Subject) -> None:
+    """Going back from a boot on trial is a reboot."""
+    new, repaired = subject.closure(NEW), third(subject)
+    run = subject.switched(new)
+    booted = subject.sh("readlink /run/booted-system")
+    subject.sh(f"touch {OPEN}/armed; ln -sfn {new} /run/booted-system; {repaired}/activate {repaired}")
+    subject.abandon(run, end="superseded")
+    subject.sh(f"ln -sfn {booted} /run/booted-system")
+    assert subject.running == repaired
 
 
 def test_host_whose_profile_somebody_set_is_left_alone(subject: Subject) -> None:
