@@ -83,6 +83,7 @@ CASES = {
     "no answer": (GRUB, "", "plain partition"),
     "no grubenv": ({"grub/grub.cfg": MENU}, PLAIN, "grub-editenv /boot/grub/grubenv create"),
     "a grubenv cut short": ({**GRUB, "grub/grubenv": environment()[:-1]}, PLAIN, "grub-editenv"),
+    "a full grubenv": ({**GRUB, "grub/grubenv": environment("a=" + "x" * 970)}, PLAIN, "with room in it"),
     "another file": ({**GRUB, "grub/grubenv": "#" * 1024}, PLAIN, "grub-editenv"),
     "grubenv is not read": (without("load_env"), PLAIN, "no line: load_env"),
     "next_entry does not count": (without('set default="${next_entry}"'), PLAIN, "no line: set default="),
@@ -196,6 +197,11 @@ def test_what_somebody_else_told_grub_is_left_alone(host_program: Subject, shell
     before = {**GRUB, "grub/grubenv": environment("next_entry=2")}
     told = on(host_program, before, PLAIN, calls(host_program, shell, "forget_in_grub"), "cat /boot/grub/grub*")
     assert told == MENU + environment("next_entry=2")
+
+
+def test_what_grub_is_told_is_read_again(host_program: Subject) -> None:
+    words = calls(host_program, "/bin/sh", "dd() { cat >/dev/null; }", "choose_in_grub || echo refused")
+    assert on(host_program, GRUB, PLAIN, words) == "refused\n"
 
 
 COPIES = {
