@@ -10,6 +10,7 @@ import pytest
 
 from fleet.errors import ConfigError
 from fleet.lab import Lab, engine, image
+from tests.containers import nixos_switch
 from tests.containers.driver import stage as stage
 from tests.containers.hostprogram import Subject, until
 
@@ -41,7 +42,9 @@ def make_lab(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     def make(*hosts: str) -> Lab:
         lab = Lab.find(tmp_path_factory.mktemp("lab"))
         labs.append(lab)  # before up: a lab that came up in part is removed too
-        return Lab.up(lab.folder.path, hosts)
+        lab = Lab.up(lab.folder.path, hosts)
+        nixos_switch.adopt(lab)
+        return lab
 
     yield make
     for lab in labs:
@@ -53,6 +56,7 @@ def host_program(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> It
     """One lab host for all tests of the host program."""
     lab = Lab.up(tmp_path_factory.mktemp("lab"), ["subject"])
     try:
+        nixos_switch.adopt(lab)
         yield Subject.on(lab, "subject", tmp_path_factory.mktemp("closures"))
     finally:
         lab.down()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.lab import Lab, LabHost
+from tests.containers.nixos_switch import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     MakeLab = Callable[..., Lab]
 
+pytestmark = pytest.mark.skipif(bool(PROGRAM), reason="this is about the lab's own switch-to-configuration")
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 GENERATION_1 = "/nix/var/nix/profiles/system-1-link"
 LOCK = "/run/nixos/switch-to-configuration.lock"

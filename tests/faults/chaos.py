@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.lab import Lab, faults
+from tests.containers import nixos_switch
 from tests.containers.driver import Stage
 from tests.faults.controller import ROOTS_OF_THE_DEAD, interrupt_once, kill_keeper_again_and_again
 from tests.faults.disks import full, own_disk
@@ -203,7 +204,7 @@ def main() -> None:
         folder = Path(temporary)
         lab = Lab.find(folder / "lab")
         try:
-            Lab.up(lab.folder.path, HOSTS)
+            nixos_switch.adopt(Lab.up(lab.folder.path, HOSTS))
             with ThreadPoolExecutor(len(HOSTS)) as pool:
                 games = [
                     pool.submit(host_rounds, lab, folder, name, options.seed, range(index, options.rounds, len(HOSTS)))

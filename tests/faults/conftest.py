@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.lab import Lab
+from tests.containers import nixos_switch
 from tests.containers.conftest import lab_image
 from tests.containers.driver import Stage
 from tests.faults.play import play
@@ -77,7 +78,7 @@ def players(
     """All cells of this session are being played."""
     lab = Lab.find(tmp_path_factory.mktemp("lab"))
     try:
-        Lab.up(lab.folder.path, HOSTS)
+        nixos_switch.adopt(Lab.up(lab.folder.path, HOSTS))
         with closing(Players(lab, tmp_path_factory.mktemp("cells"))) as players:
             chosen = [
                 item.callspec.params["cell"]

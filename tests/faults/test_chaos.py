@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.lab import Lab
+from tests.containers import nixos_switch
 from tests.faults import chaos
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ SEED = 7
 def test_promise_holds_through_random_rounds(lab_image: str, tmp_path: Path) -> None:
     lab = Lab.find(tmp_path / "lab")
     try:
-        Lab.up(lab.folder.path, chaos.HOSTS)
+        nixos_switch.adopt(Lab.up(lab.folder.path, chaos.HOSTS))
         with ThreadPoolExecutor(len(chaos.HOSTS)) as pool:
             games = [
                 pool.submit(chaos.host_rounds, lab, tmp_path, name, SEED, range(index, ROUNDS, len(chaos.HOSTS)))

@@ -11,6 +11,7 @@
 #   files."etc/PATH" = "TEXT"
 #   packages.NAME = "VERSION"           a command NAME in sw/bin that prints its version
 #   kernel, initrd, systemd = "VERSION"; kernelParams = [ … ]; initInterfaceVersion; switchInhibitors = { }
+#   switchToConfiguration = "/PATH"     NixOS's own program, which is on the host and runs in place of ours
 #
 # And to break things on purpose, each a shell text run with -e:
 #
@@ -44,6 +45,7 @@ let
     kernelParams = [ "loglevel=4" ] ++ (if linux == null then [ ] else [ "console=ttyS0" ]);
     initInterfaceVersion = "systemd 2";
     switchInhibitors = { };
+    switchToConfiguration = null;
     activationScript = null;
     dryActivationScript = null;
     switchScript = null;
@@ -115,7 +117,27 @@ let
     (key: { name = "${key}.service"; value = service cfg.services.${key}; })
     (attrNames cfg.services));
   unit = value: if isAttrs value then { wantedBy = [ ]; } // value else { text = value; wantedBy = [ ]; };
-  allUnits = services // mapAttrs (_: unit) cfg.units;
+  allUnits = (if imitated then { } else targets) // services // mapAttrs (_: unit) cfg.units;
+
+  # NixOS has systemd's own units in /etc too, and its program touches no others. The last it restarts by name.
+  targets = mapAttrs (_: keys: unit (section "Unit" ({ X-StopOnRemoval = false; } // keys))) {
+    "multi-user.target" = {
+      Requires = "basic.target";
+      After = "basic.target rescue.service rescue.target";
+      Conflicts = "rescue.service rescue.target";
+      AllowIsolate = true;
+    };
+    "local-fs.target" = {
+      DefaultDependencies = false;
+      After = "local-fs-pre.target";
+      Conflicts = "shutdown.target";
+      OnFailure = "emergency.target";
+      OnFailureJobMode = "replace-irreversibly";
+    };
+    "sockets.target" = { DefaultDependencies = false; Conflicts = "shutdown.target"; };
+    "timers.target" = { DefaultDependencies = false; Conflicts = "shutdown.target"; };
+    "sysinit-reactivation.target" = { };
+  };
 
   units = tree "system-units" {
     texts = mapAttrs (_: unit: unit.text) allUnits;
@@ -170,7 +192,10 @@ let
   systemd = tree "systemd-${cfg.systemd}" { texts."share/lab" = "Debian's systemd serves this host\n"; };
 
   toplevel = placeholder "out";
-  script = file: replaceStrings [ "@toplevel@" ] [ toplevel ] (readFile file);
+  imitated = cfg.switchToConfiguration == null;
+  script = file: replaceStrings
+    [ "@toplevel@" "@program@" ] [ toplevel (toString cfg.switchToConfiguration) ]
+    (readFile file);
   givenTexts = listToAttrs (filter (item: item.value != null) [
     { name = "lab/activation-script"; value = cfg.activationScript; }
     { name = "lab/dry-activation-script"; value = cfg.dryActivationScript; }
@@ -204,9 +229,10 @@ tree "nixos-system-${name}-${cfg.version}" {
   scripts = {
     activate = script ./system/activate.sh;
     dry-activate = script ./system/dry-activate.sh;
-    "bin/switch-to-configuration" = script ./system/switch-to-configuration.sh;
+    "bin/switch-to-configuration" =
+      script (if imitated then ./system/switch-to-configuration.sh else ./system/wrapper.sh);
     init = "#!/bin/sh\nexec /usr/sbin/lab-stage-2 ${toplevel}\n";
-  };
+  } // (if imitated then { } else { "lab/imitation" = script ./system/switch-to-configuration.sh; });
   links = {
     etc = "${etc}/etc";
     sw = "${sw}";

@@ -266,6 +266,9 @@ settle() {
     done
 }
 
+# The bus by which the real one, unlike this one, talks to PID 1: it loses its connection with it.
+bus() { pgrep -xo -u messagebus dbus-daemon; }
+
 failed_units() {
     listed --state=failed
     for unit in $(listed --state=auto-restart,auto-restart-queued); do
@@ -323,10 +326,12 @@ switch() {
     each stop $to_stop
     tell "NOT restarting the following changed units" "$to_skip"
     say "activating the configuration..."
+    bus=$(bus)
     "$toplevel/activate" "$toplevel" >&2 || {
         say "Failed to run activate script"
         status=2
     }
+    [ "$(bus)" = "$bus" ] || die "Failed to reset failed units"
     pid1_again
     to_start=$(for unit in $to_start; do [ -z "$(defining "$new_units" "$unit")" ] || echo "$unit"; done)
     tell "reloading the following units" "$to_reload"
@@ -344,6 +349,16 @@ switch() {
 
 case $action in
     check | switch | boot | test | dry-activate) ;;
+    # What wrapper.sh has NixOS's own program call.
+    install-boot-loader)
+        install_boot_loader
+        exit
+        ;;
+    pre-switch-check)
+        action=$3
+        pre_switch_checks
+        exit
+        ;;
     *) die "Usage: switch-to-configuration [check|switch|boot|test|dry-activate]" ;;
 esac
 [ "$(id -u)" = 0 ] || die "switch-to-configuration must be run as the root user"
