@@ -84,6 +84,8 @@ def test_good_system_is_kept_when_the_window_is_over_and_rooted_before(guarded: 
     assert subject.stands_on == (good, good, good)
     assert subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous").splitlines() == [good, subject.old]
     assert f"the switch to {good}: tested" in subject.sh("journalctl -q -o cat -u 'fleet-keep-*' -n 5")
+    assert guarded.switch(good) == 0
+    assert not guarded.is_watched  # it is what runs: nothing could be gone back to
 
 
 @pytest.mark.parametrize(

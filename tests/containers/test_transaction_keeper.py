@@ -137,18 +137,35 @@ def test_state_that_nobody_knows_leads_back(subject: Subject, state: str) -> Non
     assert (view.blame, subject.stands_on) == ("silent", (subject.old,) * 3)
 
 
-@pytest.mark.parametrize("state", ["switching", "switched"])
-def test_transaction_that_somebody_removed_leads_back_with_no_contact(subject: Subject, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "remove"), [("switching", "rm -rf"), ("switched", "rm -rf"), ("switched", "mv -t /run")]
+)
+def test_transaction_that_somebody_removed_leads_back_with_no_contact(
+    subject: Subject, state: str, remove: str
+) -> None:
     """The record on disk tells what had been begun, and that no reboot came in between."""
     slow = 'activationScript = "systemctl stop steady; /usr/bin/sleep 600";'
-    run = subject.begin(subject.closure(NEW + (slow if state == "switching" else "")))
+    run = subject.begin(subject.closure(NEW + (slow if state == "switching" else "")), confirm=600)
     until(lambda: subject.read("state") == state and not (state == "switching" and subject.is_active("steady")))
-    subject.sh(f"rm -rf {OPEN}")
+    subject.sh(f"{remove} {OPEN}")
     until(lambda: subject.sh(f"cat {RECORD}/last/run", check=False) == run, within=60, what="the way back")
     view = subject.show(run)
     assert (view.state, view.blame, view.rebooted) == ("reverted", "silent", False)
     assert (subject.stands_on, subject.body()) == ((subject.old,) * 3, "old")
     assert subject.is_active("steady")
+    subject.sh("rm -rf /run/open")
+
+
+def test_commit_whose_transaction_somebody_removed_is_finished_with_no_contact(subject: Subject) -> None:
+    go = "/run/commit-may-go-on"
+    new = subject.closure(NEW + f"preSwitchChecks.held = ''[ $2 != boot ] || until [ -e {go} ]; do sleep 0.05; done'';")
+    run = subject.switched(new)
+    assert subject.word(run, "confirm").accepted
+    until(lambda: subject.profile == new, what="the commit has begun")
+    subject.sh(f"rm -rf {OPEN}; touch {go}")
+    until(lambda: subject.sh(f"cat {RECORD}/last/run", check=False) == run, within=60, what="the end")
+    subject.sh(f"rm {go}")
+    assert (subject.show(run).state, subject.stands_on) == ("committed", (new,) * 3)
 
 
 @pytest.mark.parametrize("verb", ["keep", "activate"])

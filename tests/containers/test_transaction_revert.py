@@ -40,18 +40,16 @@ def test_what_only_new_had_is_gone_and_what_ran_runs(subject: Subject, shell: st
 
 def test_old_that_hangs_while_switching_back_is_put_back_by_hand(subject: Subject) -> None:
     odd = old_that(subject, 'switchScript = "test ! -e /run/hang || /usr/bin/sleep 600";')
-    run = subject.switched(subject.closure(NEW), activation=3)
-    subject.sh("touch /run/hang")
+    run = subject.switched(subject.closure(NEW))
+    subject.sh(f"touch /run/hang; echo 3 >{OPEN}/.limit && mv {OPEN}/.limit {OPEN}/activation")
     subject.abandon(run)
     subject.sh("rm /run/hang")
     assert (subject.running, subject.body()) == (odd, "old")
 
 
 def test_old_that_cannot_be_proven_is_stuck(subject: Subject) -> None:
-    service = (
-        'services.moody = { exec = "${busybox} sleep inf"; service.ExecStartPre = "${busybox} test ! -e /run/moody"; };'
-    )
-    old_that(subject, service)
+    """What ran before does not any more, and nothing has failed."""
+    old_that(subject, 'services.moody = { exec = "${busybox} sleep inf"; unit.ConditionPathExists = "!/run/moody"; };')
     run = subject.switched(subject.closure(NEW))
     subject.sh("touch /run/moody")
     view = subject.abandon(run, end="stuck")
