@@ -252,6 +252,16 @@ def test_run_that_cannot_write_its_record_switches_nothing(subject: Subject) -> 
     assert subject.sh(f"journalctl -o cat -u fleet-switch-{run}") == ""
 
 
+def test_run_that_cannot_root_its_systems_does_not_begin(subject: Subject) -> None:
+    subject.sh(f"mkdir -p {ROOTS} && mount --bind {ROOTS} {ROOTS} && mount -o remount,ro,bind {ROOTS}")
+    try:
+        lines = subject.tell(subject.order(subject.closure(NEW)))
+    finally:
+        subject.sh(f"umount {ROOTS}")
+    assert answers.one(lines, "refused") == "full"
+    assert (subject.leftovers(), subject.running) == ("", subject.old)
+
+
 def test_roots_of_a_run_that_never_begins_go_when_it_says_so(subject: Subject) -> None:
     run = run_id()
     subject.call("root", run, subject.old, subject.program)

@@ -82,6 +82,17 @@ def test_commit_goes_back_when_somebody_has_set_the_profile_back(subject: Subjec
     assert subject.sh(f"readlink -f {PROFILE}-4-link") == theirs
 
 
+@pytest.mark.parametrize("part", ["-linux-6.13-bzImage", "-initrd-linux-6.13"])
+def test_commit_whose_kernel_or_initrd_is_not_whole_on_the_boot_partition_goes_back(
+    subject: Subject, part: str
+) -> None:
+    new = subject.closure(NEW + 'kernel = "6.13";')
+    before(subject, "sync", "/boot", f"for file in /boot/EFI/nixos/*{part}*; do echo half >$file; done")
+    view = subject.confirm(subject.switched(new), end="reverted")
+    assert view.reason == "commit: the boot entry's files are not those of the new system"
+    assert (subject.stands_on, subject.quarantined(new)) == ((subject.old,) * 3, True)
+
+
 @pytest.mark.parametrize(
     ("command", "argument", "script", "reason"),
     [
