@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.host import answers
+from tests.containers.hostprogram import NEW
 from tests.containers.test_transaction_boot_default import CONF, ENTRIES, EXTLINUX, PI, A, B, efi, entry
 
 if TYPE_CHECKING:
@@ -131,6 +132,13 @@ def on(subject: Subject, files: dict[str, str], mount: str, *script: str) -> str
     return subject.host.exec("unshare", "-m", "sh", "-ec", "\n".join(lines)).stdout
 
 
+def test_a_refused_trial_leaves_nothing(subject: Subject) -> None:
+    answer = subject.tell(subject.order(subject.closure(NEW), goal="boot", boot=30))
+    assert answer["refused"] == ["unfit"]
+    assert "cannot boot an entry once: systemd-boot has left no EFI variables" in answer["message"][0]
+    assert not subject.succeeds("test -e /etc/systemd/system.attached")
+
+
 def calls(subject: Subject, shell: str, *words: str) -> str:
     """A script that calls functions of the program, with A as OLD and B as NEW."""
     subject.use(shell)
@@ -160,6 +168,7 @@ def test_the_facts_of_a_host_say_so(host_program: Subject, case: str) -> None:
     assert bool(told.boots_not_once) is bool(why)
 
 
+DISARM = "cd /mnt; : >armed; disarm"
 ARMED = f"""\
 menuentry fleet-trial --unrestricted {{
 load_env
@@ -186,7 +195,7 @@ def test_grub_is_told_to_try_an_entry_of_its_own_which_goes_back_by_itself(host_
 @pytest.mark.parametrize("shell", SHELLS)
 def test_grub_forgets_what_it_was_told(host_program: Subject, shell: str) -> None:
     before = {**GRUB, "grub/grub.cfg": MENU + ARMED, "grub/grubenv": environment("next_entry=fleet-trial", "a=b")}
-    words = calls(host_program, shell, "forget_in_grub", "forget_in_grub")
+    words = calls(host_program, shell, DISARM, DISARM)
     same = "number=$(stat -c %i /boot/grub/grubenv)", words, "[ $number = $(stat -c %i /boot/grub/grubenv) ]"
     told = on(host_program, before, PLAIN, *same, "cat /boot/grub/grub.cfg /boot/grub/grubenv")
     assert told == MENU + environment("a=b", "next_entry=")
@@ -195,7 +204,7 @@ def test_grub_forgets_what_it_was_told(host_program: Subject, shell: str) -> Non
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_somebody_else_told_grub_is_left_alone(host_program: Subject, shell: str) -> None:
     before = {**GRUB, "grub/grubenv": environment("next_entry=2")}
-    told = on(host_program, before, PLAIN, calls(host_program, shell, "forget_in_grub"), "cat /boot/grub/grub*")
+    told = on(host_program, before, PLAIN, calls(host_program, shell, DISARM), "cat /boot/grub/grub*")
     assert told == MENU + environment("next_entry=2")
 
 
@@ -256,9 +265,7 @@ def test_a_raspberry_pi_tries_the_folder_of_the_new_system(host_program: Subject
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_raspberry_pi_is_rebooted_with_the_word_for_that(host_program: Subject, shell: str) -> None:
     fakes = 'limited() { shift; echo "${3-}/${4-}"; }; await() { :; }; sync() { :; }; blame() { :; }'
-    words = calls(
-        host_program, shell, fakes, "trial_of_raspberry_pi", "rebooting", "forget_in_raspberry_pi", "rebooting"
-    )
+    words = calls(host_program, shell, fakes, "trial_of_raspberry_pi", "rebooting", DISARM, "rebooting")
     told = on(host_program, PI | TRYBOOT | KERNEL, "", words, "find /boot/firmware -name '*try*' -o -name '*trial*'")
     assert told.split("\n") == [
         "--reboot-argument=0 tryboot/",
@@ -279,6 +286,6 @@ def test_a_raspberry_pi_tries_the_very_kernel_and_initrd_of_the_new_system(host_
 
 def test_what_somebody_else_wants_a_raspberry_pi_to_try_is_left_alone(host_program: Subject) -> None:
     files = PI | TRYBOOT | {"firmware/tryboot.txt": "a\n", "firmware/nixos/2-default/fleet-trial.txt": "half\n"}
-    words = calls(host_program, "/bin/sh", "forget_in_raspberry_pi")
+    words = calls(host_program, "/bin/sh", DISARM)
     shown = "cat /boot/firmware/tryboot.txt; find /boot/firmware -name '*trial*'"
     assert on(host_program, files, "", words, shown) == "a\n"
