@@ -284,6 +284,16 @@ async def test_what_is_wrong_here_is_refused_there(target: Target, versions: tup
     forget(new, victim)
 
 
+@pytest.mark.timeout(30)  # a host that holds the connection lets nobody go on
+async def test_when_the_store_that_is_written_to_ends_the_connection_does(target: Target) -> None:
+    from fleet.store.thin.send import receiver
+
+    target.tool("nix-store", 'case "$*" in *--write*) exit 7 ;; esac; exec cat')
+    async with target.stream(Command(argv=("sh", "-c", receiver()))) as stream:
+        assert await stream.read(1) == b""
+        assert (await stream.ended()).status == 7
+
+
 async def test_a_program_that_ends_in_the_middle_leaves_nothing(target: Target) -> None:
     from fleet.store.thin.send import receiver
 
