@@ -44,6 +44,7 @@ def make_lab(lab_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         labs.append(lab)  # before up: a lab that came up in part is removed too
         lab = Lab.up(lab.folder.path, hosts)
         nixos_switch.adopt(lab)
+        nixos_switch.leave_generation_1(lab)
         return lab
 
     yield make

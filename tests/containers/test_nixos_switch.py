@@ -82,14 +82,15 @@ def test_it_says_what_the_host_program_looks_for(by_hand: Subject) -> None:
 # --- what befalls a switch ---
 
 
-def test_user_whose_units_cannot_be_reloaded_fails_no_deployment(subject: Subject) -> None:
-    """A user without a bus of her own: the program exits with 4, and no unit of the system has failed."""
+@pytest.mark.parametrize(("bus", "status"), [("ls", 0), ("rm", 4)])
+def test_user_whose_units_cannot_be_reloaded_fails_no_deployment(subject: Subject, bus: str, status: int) -> None:
+    """Without her bus the program exits with 4, and no unit of the system has failed."""
     subject.sh("loginctl enable-linger operator")
-    until(lambda: subject.succeeds("systemctl is-active -q user@$(id -u operator)"), what="a user's manager")
+    until(lambda: subject.succeeds(f"{bus} /run/user/$(id -u operator)/bus"), what="a user's bus")
     try:
         run = subject.switched(subject.closure(NEW))
         view = subject.look(run)
-        assert (view.status, view.bad) == (4, ())
+        assert (view.status, view.bad) == (status, ())
         subject.confirm(run)
     finally:
         subject.sh("loginctl disable-linger operator; loginctl terminate-user operator", check=False)
