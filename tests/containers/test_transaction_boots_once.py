@@ -213,6 +213,23 @@ def test_what_grub_is_told_is_read_again(host_program: Subject) -> None:
     assert on(host_program, GRUB, PLAIN, words) == "refused\n"
 
 
+ENTRY_1 = f"title NixOS\nlinux /EFI/nixos/old.efi\ninitrd /EFI/nixos/old-i.efi\noptions init={A}/init loglevel=4\n"
+ENTRY_2 = "title NixOS\nlinux /EFI/nixos/k.efi\ninitrd\t/EFI/nixos/i.efi\noptions init=/mnt/new/init loglevel=4\n"
+
+
+@pytest.mark.parametrize("initrd", ["initrd and secrets", "inited"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_systemd_boot_tries_an_entry_with_the_very_kernel_and_initrd(
+    host_program: Subject, shell: str, initrd: str
+) -> None:
+    files = {CONF: "default nixos-1.conf\n", ENTRIES + "nixos-1.conf": ENTRY_1, ENTRIES + "nixos-2.conf": ENTRY_2}
+    files |= {"EFI/nixos/k.efi": "kernel", "EFI/nixos/i.efi": initrd}
+    words = calls(host_program, shell, "B=/mnt/new new=/mnt/new", REAL, *["trial_of_systemd_boot || echo refused"] * 2)
+    told = on(host_program, files, "", words, f"cat /boot/{ENTRIES}fleet-*.conf || :")
+    resets = " panic=5 boot.panic_on_fail systemd.crash_reboot=1\n"
+    assert told == (ENTRY_2.rstrip("\n") + resets if initrd.startswith("initrd") else "refused\nrefused\n")
+
+
 COPIES = {
     "the same": ("kernel", "initrd", "initrd", True),
     "secrets behind the initrd": ("kernel", "initrd", "initrd and secrets", True),
