@@ -27,7 +27,24 @@ STUBBORN = """
     services.stubborn = { exec = "/usr/bin/sleep inf"; service.ExecStartPre = "/usr/bin/test ! -e /run/spoilt"; };
 """
 """Does not start any more once somebody has spoilt it, until the next boot."""
-WAKER = "/etc/systemd/system.attached/fleet-wake.service"
+ATTACHED = "/etc/systemd/system.attached"
+WAKER = f"{ATTACHED}/fleet-wake.service"
+SLOW_TO_START = """
+    services.slow = {
+      exec = "/bin/sh -c 'for n in 1 2 3; do /usr/bin/mkdir /run/try$$n && exit 1; done; exec /usr/bin/sleep inf'";
+      service = { Restart = "on-failure"; RestartSec = "100ms"; };
+    };
+    services.holds = {
+      exec = "/bin/sh -c 'until test -d /run/try3; do /usr/bin/sleep 0.1; done'";
+      service.Type = "oneshot";
+    };
+"""
+"""A service that is restarted three times, and a boot that goes on until it is through with that."""
+MIGRATED = """
+    services.migrated = { exec = "/usr/bin/sleep inf"; service.ExecStartPre = "/usr/bin/test ! -e /var/migrated"; };
+"""
+MIGRATES = 'activationScript = ": >/var/migrated";'
+"""What it changes is what the old system's service does not bear."""
 SPOILS = 'activationScript = ": >/run/spoilt";'
 RISK = ("--reboot", "always", "--accept-boot-risk")
 WATCHED = r"""#!/bin/sh
@@ -156,6 +173,55 @@ def test_a_keeper_that_dies_on_the_way_to_the_old_system_goes_it_again(stage: St
     assert shell(host, "rmdir /var/killed; cat /var/seen") == f"rebooting {WAKER}"
     reloads = shell(host, "cat /var/reloads; rm /var/reloads").splitlines()
     assert reloads == ["free", "free"]  # it comes before the record, and goes after it
+
+
+def test_a_host_that_cannot_be_woken_after_the_boot_is_not_booted(stage: Stage) -> None:
+    old, host = base(stage), stage.host("risky")
+    host.exec("sh", "-ec", f"mkdir {ATTACHED}; : >{ATTACHED}/sysinit.target.wants")
+    stage.write("risky", web(new_version()))
+    try:
+        run = stage.deploy("risky", *RISK)
+    finally:
+        host.exec("rm", "-r", ATTACHED)
+    assert (run.code, run.outcomes) == (1, {"risky": "rolled_back"}), run
+    assert f"does not read {ATTACHED}" in run.failure("risky")["message"]
+    assert stands_on(host, old)
+
+
+def test_a_word_that_comes_last_of_all_is_heard(stage: Stage) -> None:
+    """It says so itself, from the script that makes it what boots."""
+    old, host = base(stage), stage.host("risky")
+    says = '$(cat program) word $(cat run) "abandon found told to" >/var/answer'
+    abandons = f"preSwitchChecks.abandons = ''[ \"$2\" != boot ] || (cd /run/fleet/open && {says})'';"
+    stage.write("risky", web(new_version(), more=abandons))
+    with powered(host) as boots:
+        run = stage.deploy("risky", *RISK)
+    assert (run.code, run.outcomes, boots) == (1, {"risky": "rolled_back"}, []), run
+    assert "accepted=yes" in shell(host, "cat /var/answer")
+    assert "told to" in run.failure("risky")["message"]
+    assert stands_on(host, old)
+    assert nothing_left(host)
+
+
+def test_what_is_restarted_in_the_course_of_a_boot_is_no_crash_loop(stage: Stage) -> None:
+    base(stage)
+    stage.write("risky", web(new_version(), more=SLOW_TO_START))
+    host = stage.host("risky")
+    with powered(host) as boots:
+        run = stage.deploy("risky", *RISK)
+    assert (run.code, run.outcomes, len(boots)) == (0, {"risky": "kept"}, 1), run
+    assert shell(host, "systemctl show --property=NRestarts --value slow") == "3"
+
+
+def test_an_old_system_that_does_not_come_up_well_any_more_needs_a_human(stage: Stage) -> None:
+    old = base(stage, MIGRATED)
+    host = stage.host("risky")
+    stage.write("risky", web(new_version(), more=MIGRATES + FAILS))
+    with powered(host) as boots:
+        run = stage.deploy("risky", *RISK)
+    assert (run.code, run.outcomes, boots[1:]) == (4, {"risky": "needs_human"}, [old]), run
+    host.exec("sh", "-c", "rm /var/migrated; systemctl start migrated")
+    assert stands_on(host, old)
 
 
 def test_a_host_that_cannot_bring_its_old_system_back_boots_it_where_that_is_allowed(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.driver import WEB, Stage, is_open, new_version, profile, real, running, wait_until, web
+from tests.containers.files import put
 from tests.containers.test_reboot_at_risk import FAILS, nothing_left, powered
 
 if TYPE_CHECKING:
@@ -139,6 +140,33 @@ def test_a_system_with_a_unit_that_fails_boots_the_old_one_again_with_nobody_the
         run.process.wait()
         wait_until(lambda: len(boots) == 2 and stands_on(host, old), "the old system")
     assert boots[1] == old != boots[0]
+
+
+def test_a_system_that_does_not_see_its_boot_partition_boots_the_old_one_again(stage: Stage) -> None:
+    """What NEW cannot read cannot tell it that the default is OLD's: it was read before."""
+    old = base(stage)
+    host = stage.host("grub")
+    hides = '{ exec = "/bin/sh -c \'mount -t tmpfs none /boot; exit 1\'"; service.Type = "oneshot"; }'
+    stage.write("grub", web(new_version(), more=f"services.hides = {hides};"))
+    with powered(host) as boots:
+        run = stage.deploy("grub", *ALWAYS)
+        wait_until(lambda: len(boots) == 2 and stands_on(host, old), "the old system")
+    assert (run.outcomes, boots[1]) == ({"grub": "rolled_back"}, old), run
+    assert "hides.service has failed" in run.failure("grub")["message"]
+
+
+def test_a_boot_loader_that_changes_its_mind_takes_no_risk_that_nobody_accepted(stage: Stage) -> None:
+    old = base(stage)
+    host = stage.host("grub")
+    put(host, "/usr/local/bin/nix-env", f'#!/bin/sh\nmv {ENV} {ENV}.away\nexec /usr/bin/nix-env "$@"\n', "755")
+    stage.write("grub", web(new_version()))
+    try:
+        run = stage.deploy("grub", *ALWAYS)
+    finally:
+        host.exec("sh", "-c", f"rm /usr/local/bin/nix-env; mv {ENV}.away {ENV}")
+    assert run.outcomes == {"grub": "rolled_back"}, run
+    assert "is no environment block" in run.failure("grub")["message"]
+    assert stands_on(host, old)
 
 
 def test_a_grubenv_that_takes_nothing_is_found_before_the_reboot(stage: Stage) -> None:

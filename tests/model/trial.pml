@@ -15,6 +15,7 @@
  *   NO_WAY_BACK        a NEW that was not proven in time is left running
  *   NO_VERIFYING       the boot loader's exit status is believed
  *   NO_SYNC            what restores the old boot default is not synced
+ *   NO_LEADS_BACK      a NEW that cannot read what boots by default does not go back
  *   NO_SECOND_TRY      a keeper that dies on the way to the boot that leads back has had its one try
  *   NO_RECORD_FIRST    at the end the unit that wakes up goes before the record does
  */
@@ -34,7 +35,8 @@
 
 mtype = { arming, rebooting, switched, committing, committed, reverting, reverted, stuck };
 mtype = { silence, confirm, abandon };
-mtype = { good, ill, deaf, panics, hangs };     /* NEW: a unit fails; nobody can log in; resets itself; stands still */
+mtype = { good, ill, deaf, blind, panics, hangs };
+/* NEW: a unit fails; nobody can log in; it sees no /boot and writes to no disk; resets itself; stands still */
 
 /* --- the host's disk and firmware; what is not synced may be lost --- */
 byte profile, profile_disk, boot, boot_disk;
@@ -55,6 +57,11 @@ byte kills = KILLS, cuts = CUTS, failures = FAILURES;
 
 #define fails           failures > 0 -> failures--
 #define boots_as_before (profile == OLD && boot == OLD)
+#ifdef NO_SECOND_TRY
+#define may_return      (!returning)
+#else
+#define may_return      (!returning || leaving)
+#endif
 
 inline lose_memory()
 {
@@ -156,7 +163,8 @@ end:	do
 #endif
 			atomic { next = rebooting };
 			goto leave
-		:: atomic { state == rebooting -> profile_disk = profile; boot_disk = boot };
+		:: atomic { state == rebooting && word == abandon -> goto leave }
+		:: atomic { state == rebooting && word != abandon -> profile_disk = profile; boot_disk = boot };
 			if
 			:: atomic { alive = no; lose_memory(); goto end }                   /* down, in good order */
 			:: atomic { fails; goto leave }                         /* it does not go down */
@@ -164,7 +172,7 @@ end:	do
 		:: atomic { state == switched -> skip };
 			if
 			:: atomic { word == confirm -> next = committing }
-			:: atomic { word == abandon || nature == ill -> skip }
+			:: atomic { word == abandon || nature == ill || nature == blind -> skip }
 #ifndef NO_WAY_BACK
 			:: atomic { word != confirm -> skip }                   /* late */
 #endif
@@ -188,10 +196,25 @@ end:	do
 			fi;
 			goto leave
 		:: atomic { state == reverting -> next = stuck; once = no };
-			atomic { entry = no };
 			if
-			:: atomic { boots_as_before }
-			:: atomic { !boots_as_before -> profile = OLD };
+			:: atomic { running == NEW && nature == blind -> skip }
+			:: atomic { running != NEW || nature != blind -> entry = no }
+			fi;
+#ifndef NO_LEADS_BACK
+			if
+			:: atomic { running == NEW && meant && !commits && may_return -> leaving = yes };
+				if
+				:: atomic { nature == blind }
+				:: atomic { nature != blind -> returning = yes }
+				fi;
+				atomic { alive = no; lose_memory(); goto end }
+			:: atomic { else }
+			fi;
+#endif
+			if
+			:: atomic { running == NEW && nature == blind -> goto leave }
+			:: atomic { boots_as_before && !(running == NEW && nature == blind) }
+			:: atomic { !boots_as_before && !(running == NEW && nature == blind) -> profile = OLD };
 				if
 				:: atomic { boot = OLD }
 				:: atomic { fails }
@@ -201,11 +224,7 @@ end:	do
 			atomic { profile_disk = profile; boot_disk = boot };
 #endif
 			if
-			#ifndef NO_SECOND_TRY
-			:: atomic { running == NEW && boot == OLD && (!returning || leaving) -> returning = yes; leaving = yes };
-#else
-			:: atomic { running == NEW && boot == OLD && !returning -> returning = yes };
-#endif
+						:: atomic { running == NEW && boot == OLD && may_return -> returning = yes; leaving = yes };
 				atomic { alive = no; lose_memory(); goto end }              /* the way back is a boot */
 			:: atomic { running == OLD && boots_as_before -> next = reverted }
 			:: atomic { else }
@@ -250,7 +269,7 @@ active proctype Controller()
 
 init
 {
-	atomic { if :: nature = good :: nature = ill :: nature = deaf :: nature = panics :: nature = hangs fi };
+	atomic { if :: nature = good :: nature = ill :: nature = deaf :: nature = blind :: nature = panics :: nature = hangs fi };
 	timeout;                                /* nothing can happen any more: the promise */
 	assert(up);
 	assert(needs_human || (!open && !record && !once && !entry && !waker));
