@@ -345,6 +345,12 @@ switch() {
     report
 }
 
+# What a host file wants done before anything is stopped, with the lock held.
+switch_script() {
+    case $action in switch | test) ;; *) return 0 ;; esac
+    [ ! -e "$toplevel/lab/switch-script" ] || sh -e "$toplevel/lab/switch-script" "$action" >&2
+}
+
 # --- what was asked ---
 
 case $action in
@@ -356,7 +362,12 @@ case $action in
         ;;
     pre-switch-check)
         action=$3
-        pre_switch_checks
+        pre_switch_checks && switch_script
+        exit
+        ;;
+    switch-script)
+        action=$3
+        switch_script
         exit
         ;;
     *) die "Usage: switch-to-configuration [check|switch|boot|test|dry-activate]" ;;
@@ -387,9 +398,7 @@ if ! cmp -s "$current/init-interface-version" "$toplevel/init-interface-version"
     say "current configuration.  The new configuration will take effect"
     die "when you reboot your system." 100
 fi
-if [ "$action" != dry-activate ] && [ -e "$toplevel/lab/switch-script" ]; then
-    sh -e "$toplevel/lab/switch-script" "$action" >&2 || exit 1
-fi
+switch_script || exit 1
 switch
 if [ -e "$toplevel/lab/switch-exit" ]; then read -r status <"$toplevel/lab/switch-exit" || :; fi
 if [ "$status" = 0 ]; then

@@ -8,9 +8,8 @@ export PRE_SWITCH_CHECK="$toplevel/lab/imitation pre-switch-check"
 
 case ${1-} in
     switch | test)
-        if [ -e "$toplevel/lab/switch-script" ]; then
-            PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -e "$toplevel/lab/switch-script" "$1" >&2 || exit 1
-        fi
+        # With the checks, where there are some: the program has taken its lock by then.
+        [ "${NIXOS_NO_CHECK-}" != 1 ] || "$toplevel/lab/imitation" switch-script "$toplevel" "$1" || exit 1
         if [ -e "$toplevel/lab/switch-exit" ]; then
             @program@ "$@"
             read -r status <"$toplevel/lab/switch-exit"
