@@ -10,6 +10,7 @@ import pytest
 
 from fleet.lab import faults
 from tests.containers.driver import Stage, boot_default
+from tests.faults.activation import MOUNT
 from tests.reboots.trial import LEFT, TOML, Trial
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ def test_a_unit_that_fails_at_boot_is_enough_to_go_back_though_nobody_is_there(t
     trial.is_told_to_stand_on(old)
     (host,) = trial.stage.document("status", "vm", code=None)["hosts"]
     assert len(host["quarantined"]) == 1
+
+
+@pytest.mark.long
+def test_a_boot_that_ends_in_emergency_mode_goes_back_though_nobody_is_there(trial: Trial) -> None:
+    old = base(trial)
+    run = trial.start(MOUNT)
+    trial.reaches("rebooting")
+    trial.lose(run)
+    trial.comes_back_to(old)
+    trial.is_told_to_stand_on(old)
 
 
 @pytest.mark.long
