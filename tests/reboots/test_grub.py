@@ -112,7 +112,7 @@ def test_a_power_cut_leads_to_the_old_system(trial: Trial, state: str) -> None:
     old = base(trial)
     run = trial.start()
     if state == "armed":
-        trial.until(lambda: trial.ask(f"grep -l next_entry=fleet-trial {ENV}"), state)
+        trial.until(lambda: trial.ask(f"grep -l fleet-trial {CFG} {ENV}"), state)
     else:
         trial.reaches(state)
     trial.vm.power_off()
