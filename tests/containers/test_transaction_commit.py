@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, PROFILE, RECORD, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, Subject, until
 from tests.containers.nixos_switch import PROGRAM
 
 LOADER = "/boot/loader/loader.conf"
@@ -203,8 +203,8 @@ def test_generation_of_the_old_system_that_somebody_deletes_meanwhile_is_made_ag
 def test_end_can_be_told_also_when_run_is_full(subject: Subject) -> None:
     subject.sh("mkdir -p /run/fleet && mount -t tmpfs -o size=400k none /run/fleet")
     try:
-        run = subject.switched(subject.closure(NEW), confirm=2)
-        subject.sh("cat /dev/zero >/run/fleet/filler", check=False)
+        run = subject.switched(subject.closure(NEW))
+        subject.sh(f"cat /dev/zero >/run/fleet/filler; echo 0 >{OPEN}/deadline", check=False)
         subject.follow(run, "reverted")
         assert subject.running == subject.old
     finally:

@@ -136,7 +136,7 @@ def test_lock_of_another_file_is_not_taken_for_it(subject: Subject) -> None:
 
 def test_nobody_confirms_and_the_host_goes_back(subject: Subject) -> None:
     new = subject.closure(NEW)
-    run = subject.switched(new, confirm=1)
+    run = subject.begin(new, confirm=1)
     view = subject.follow(run, "reverted")
     assert (view.blame, view.reason) == ("silent", "nobody confirmed within 1 s")
     assert not subject.quarantined(new)
