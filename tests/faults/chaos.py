@@ -150,7 +150,8 @@ def play(drawn: Round, scene: Scene) -> str:
     promise(drawn, scene, outcome, stands)
     said = (status_now["running"], status_now["profile"], status_now["boot_default"])
     assert said == standing(scene.host), f"fleet status says {said}"
-    mine = run.events[0]["run"] if run.events and drawn.strike in TIDY else "none"
+    mine = run.events[0]["run"] if run.events and drawn.strike in TIDY else ""
+    mine = mine or "none"  # it ended before it had begun: what earlier runs left as they died is not its own
     left = [what for what in scene.left_behind() if what.startswith(mine) or not re.fullmatch(ROOTS_OF_THE_DEAD, what)]
     assert not left, f"left behind: {left}"
     return f"{outcome}, {stands[0]}"
