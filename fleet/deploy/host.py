@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     SwitchPlace = Callable[[], Awaitable[str | None]]
 
 
-UNROOT_PATIENCE = 10.0
-"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days. One more Ctrl-C
-ends them."""
+UNROOT_PATIENCE = 5.0
+"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days."""
 
 
 async def _at_once() -> None:
