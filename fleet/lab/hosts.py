@@ -33,7 +33,7 @@ The command is a variable, so that it is on no command line but its own: people 
 since store paths in a process's environment are roots. It has a
 session of its own, so that a `kill 0` in it does not end what waits for it.
 """
-BOOTED = ("running", "degraded", "maintenance")
+_BOOTED = ("running", "degraded", "maintenance")
 """systemd's words for a host that has come to the end of its boot."""
 
 
@@ -153,7 +153,7 @@ def booted(host: Bootable, patience: float, *, every: float, hint: str) -> str:
     state = ""
     while time.monotonic() < deadline and host.is_on:
         state = host.state()
-        if state in BOOTED and greets(host.port):
+        if state in _BOOTED and greets(host.port):
             return state
         time.sleep(every)
     message = f"does not come up, its state is {state or 'unknown'}" if host.is_on else "went off while booting"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet.steps.plan import HostPlan
     from fleet.store.wire import PathInfo
 
-    Estimate = Callable[[list[PathInfo]], Awaitable[int | None]]
+    Estimate = Callable[[list[PathInfo]], Awaitable[int]]
 
 SPARE = 32 << 20
 """Bytes that must stay free on /nix beside what arrives: the profile, the record, the host's own life."""
@@ -46,9 +46,7 @@ class Scales:
             room = await asyncio.to_thread(self._room, plan.missing)
         except (ChangedError, OSError) as error:
             raise unreadable(plan.host.name, error) from error
-        wire = await thin(infos) if thin else None
-        if wire is None:
-            wire = sum(map(length, infos))
+        wire = await thin(infos) if thin else sum(map(length, infos))
         weighed = dataclasses.replace(
             plan,
             wire_bytes=wire,

@@ -66,11 +66,12 @@ async def test_push_is_weighed_to_the_byte(paths: tuple[str, ...]) -> None:
 async def test_thin_link_takes_what_is_estimated_for_it(
     paths: tuple[str, ...], estimate: int | None, wire: int
 ) -> None:
-    async def thin(infos: list[PathInfo]) -> int | None:
+    async def thin(infos: list[PathInfo]) -> int:
         assert [info.path for info in infos] == [paths[0]]
-        return estimate
+        return estimate or 0
 
-    weighed = await scales(Shelf()).weigh(builders.plan(missing=paths[:1]), speed=7.0, thin=thin)
+    plan = builders.plan(missing=paths[:1])
+    weighed = await scales(Shelf()).weigh(plan, speed=7.0, thin=None if estimate is None else thin)
     assert wire <= weighed.wire_bytes < wire + 1000
     assert weighed.push_seconds == weighed.wire_bytes / 7
 
