@@ -17,16 +17,20 @@ from tests.containers.driver import WEB, Stage, new_version, real, stands_on, wa
 from tests.containers.files import put, shell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fleet.lab import Lab, LabHost
     from tests.containers.conftest import MakeLab
+
+    StandsOn = Callable[[LabHost, str], bool]
 
 FAILS = 'services.bad = { exec = "/bin/false"; service.Type = "oneshot"; };'
 STUBBORN = """
     services.stubborn = { exec = "/usr/bin/sleep inf"; service.ExecStartPre = "/usr/bin/test ! -e /run/spoilt"; };
 """
 """Does not start any more once somebody has spoilt it, until the next boot."""
+BY_HAND = 'services.by-hand = { exec = "/usr/bin/sleep inf"; wantedBy = [ ]; };'
+"""Ran before, and no boot starts it."""
 ATTACHED = "/etc/systemd/system.attached"
 WAKER = f"{ATTACHED}/fleet-wake.service"
 SLOW_TO_START = """
@@ -108,11 +112,13 @@ def nothing_left(host: LabHost) -> bool:
     return host.exec("sh", "-c", left, check=False).stdout == ""
 
 
-def boots_with_nobody_there(stage: Stage, old: str) -> list[str]:
+def boots_with_nobody_there(
+    stage: Stage, old: str, name: str = "risky", flags: Sequence[str] = RISK, stands_on: StandsOn = stands_on
+) -> list[str]:
     """What the host has booted, the new system first, after its controller died: it stands on the old one again."""
-    host = stage.host("risky")
+    host = stage.host(name)
     with powered(host) as boots:
-        run = stage.start("deploy", "risky", "--json", "--yes", *RISK)
+        run = stage.start("deploy", name, "--json", "--yes", *flags)
         run.wait_for("phase_started", phase="reboot")
         run.process.kill()
         run.process.wait()
@@ -225,15 +231,16 @@ def test_an_old_system_that_does_not_come_up_well_any_more_needs_a_human(stage: 
 
 
 def test_a_host_that_cannot_bring_its_old_system_back_boots_it_where_that_is_allowed(stage: Stage) -> None:
-    old = base(stage, STUBBORN)
+    old = base(stage, STUBBORN + BY_HAND)
     host = stage.host("risky")
+    host.exec("systemctl", "start", "by-hand")
     stage.toml({"risky": {"last_resort": "reboot", "checks": [{**WEB, "within": "2s"}]}})
     stage.write("risky", web(new_version(), status=503, more=SPOILS))
     with powered(host) as boots:
         run = stage.deploy("risky")
         wait_until(lambda: stands_on(host, old) and nothing_left(host), "the old system")
     assert (run.code, run.outcomes, boots) == (1, {"risky": "rolled_back"}, [old]), run
-    assert host.exec("systemctl", "is-active", "stubborn").stdout == "active\n"
+    assert host.exec("systemctl", "is-active", "stubborn", "by-hand").stdout == "active\nactive\n"
 
 
 def test_without_leave_it_stays_as_it_is_and_needs_a_human(stage: Stage) -> None:

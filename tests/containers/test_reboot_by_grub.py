@@ -14,7 +14,7 @@ import pytest
 
 from tests.containers.driver import WEB, Stage, is_open, new_version, profile, real, running, wait_until, web
 from tests.containers.files import put
-from tests.containers.test_reboot_at_risk import FAILS, nothing_left, powered
+from tests.containers.test_reboot_at_risk import FAILS, boots_with_nobody_there, nothing_left, powered
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
@@ -131,14 +131,8 @@ def test_while_it_is_tried_the_old_system_is_the_default(stage: Stage) -> None:
 
 def test_a_system_with_a_unit_that_fails_boots_the_old_one_again_with_nobody_there(stage: Stage) -> None:
     old = base(stage)
-    host = stage.host("grub")
     stage.write("grub", web(new_version(), more=FAILS))
-    with powered(host) as boots:
-        run = stage.start("deploy", "grub", "--json", "--yes", *ALWAYS)
-        run.wait_for("phase_started", phase="reboot")
-        run.process.kill()
-        run.process.wait()
-        wait_until(lambda: len(boots) == 2 and stands_on(host, old), "the old system")
+    boots = boots_with_nobody_there(stage, old, "grub", ALWAYS, stands_on)
     assert boots[1] == old != boots[0]
 
 
