@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import Stage
 from tests.containers.hostprogram import until
-from tests.reboots.test_reboots import FAILS, PANICS
+from tests.reboots.test_reboots import FAILS
 from tests.reboots.test_vm import real
-from tests.reboots.trial import PATIENCE, Trial
+from tests.reboots.trial import PATIENCE, Trial, trial_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,16 +43,8 @@ def restarted(vm: VmHost) -> None:
 @pytest.fixture
 def trial(grub_lab: Lab, tmp_path: Path) -> Iterator[Trial]:
     """The VM has power and no transaction is open. Afterwards nothing of ours is left on it."""
-    home = tmp_path / "home"
-    home.mkdir()
-    stage = Stage(grub_lab, tmp_path, home)
-    trial = Trial(stage, grub_lab.vm("vm"))
-    trial.vm.power_on()
-    trial.until(lambda: trial.ask(LEFT) == "", "quiet VM")
-    yield trial
-    stage.close()
-    trial.vm.power_on()
-    trial.until(lambda: trial.ask(LEFT) == "", "nothing left behind")
+    with trial_on(grub_lab, tmp_path, LEFT) as trial:
+        yield trial
 
 
 def base(trial: Trial) -> str:
@@ -89,22 +80,11 @@ def test_a_kernel_that_boots_is_proven_by_it_and_kept(trial: Trial) -> None:
 
 
 def test_a_kernel_that_panics_is_followed_by_the_old_one(trial: Trial) -> None:
-    old, panics = base(trial), trial.vm.console().count("Kernel panic")
-    run = trial.deploy(PANICS)
-    assert (run.code, run.outcomes) == (1, {"vm": "rolled_back"}), run
-    assert "did not boot" in run.failure("vm")["message"]
-    assert trial.vm.console().count("Kernel panic") == panics + 1
-    trial.comes_back_to(old)
-    trial.is_told_to_stand_on(old)
+    trial.is_led_back_from_a_panic(base(trial))
 
 
 def test_a_unit_that_fails_at_boot_is_enough_to_go_back_though_nobody_is_there(trial: Trial) -> None:
-    old = base(trial)
-    run = trial.start(FAILS)
-    trial.reaches("rebooting")
-    trial.lose(run)
-    trial.comes_back_to(old)
-    trial.is_told_to_stand_on(old)
+    trial.is_led_back_with_nobody_there(base(trial), FAILS)
 
 
 @pytest.mark.parametrize("state", ["arming", "armed", "rebooting", "switched"])
@@ -115,9 +95,7 @@ def test_a_power_cut_leads_to_the_old_system(trial: Trial, state: str) -> None:
         trial.until(lambda: trial.ask(f"grep -l fleet-trial {CFG} {ENV}"), state)
     else:
         trial.reaches(state)
-    trial.vm.power_off()
-    trial.lose(run)
-    trial.vm.power_on()
+    trial.cut_power(run)
     trial.comes_back_to(old)
     trial.is_told_to_stand_on(old)
 

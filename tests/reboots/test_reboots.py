@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.lab import faults
-from tests.containers.driver import Stage, boot_default
+from tests.containers.driver import boot_default
 from tests.faults.activation import MOUNT
-from tests.reboots.trial import LEFT, TOML, Trial
+from tests.reboots.trial import LEFT, TOML, Trial, trial_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fleet.lab import Lab, VmHost
+    from fleet.lab import Lab
 
-PANICS = 'initrdScript = "exit 1";'
 NO_NETWORK = 'kernelParams = [ "console=ttyS0" "module_blacklist=virtio_net" ];'
 FAILS = 'services.bad = { exec = "/bin/false"; service.Type = "oneshot"; };'
 ROOTS_OF_THE_DEAD = "/nix/var/nix/gcroots/fleet/*T*-new /nix/var/nix/gcroots/fleet/*T*-program"
@@ -31,17 +30,10 @@ STUBBORN = """
 
 
 @pytest.fixture
-def trial(vm_lab: Lab, vm: VmHost, tmp_path: Path) -> Iterator[Trial]:
+def trial(vm_lab: Lab, tmp_path: Path) -> Iterator[Trial]:
     """The VM has power and no transaction is open. Afterwards nothing of ours is left on it."""
-    home = tmp_path / "home"
-    home.mkdir()
-    stage = Stage(vm_lab, tmp_path, home)
-    trial = Trial(stage, vm)
-    trial.until(lambda: trial.ask(LEFT + "; ls -d /nix/var/fleet/open") == "", "quiet VM")
-    yield trial
-    stage.close()
-    trial.vm.power_on()
-    trial.until(lambda: trial.ask(LEFT) == "", "nothing left behind")
+    with trial_on(vm_lab, tmp_path, LEFT) as trial:
+        yield trial
 
 
 def base(trial: Trial) -> str:
@@ -65,13 +57,7 @@ def test_a_kernel_that_boots_is_proven_by_it_and_kept(trial: Trial) -> None:
 
 
 def test_a_kernel_that_panics_is_followed_by_the_old_one(trial: Trial) -> None:
-    old, panics = base(trial), trial.vm.console().count("Kernel panic")
-    run = trial.deploy(PANICS)
-    assert (run.code, run.outcomes) == (1, {"vm": "rolled_back"}), run
-    assert "did not boot" in run.failure("vm")["message"]
-    assert trial.vm.console().count("Kernel panic") == panics + 1
-    trial.comes_back_to(old)
-    trial.is_told_to_stand_on(old)
+    trial.is_led_back_from_a_panic(base(trial))
 
 
 def test_what_a_person_told_the_firmware_to_boot_is_seen(trial: Trial) -> None:
@@ -102,24 +88,14 @@ def test_a_system_without_network_goes_back_though_nobody_is_there(trial: Trial)
 
 @pytest.mark.long
 def test_a_unit_that_fails_at_boot_is_enough_to_go_back_though_nobody_is_there(trial: Trial) -> None:
-    old = base(trial)
-    run = trial.start(FAILS)
-    trial.reaches("rebooting")
-    trial.lose(run)
-    trial.comes_back_to(old)
-    trial.is_told_to_stand_on(old)
+    trial.is_led_back_with_nobody_there(base(trial), FAILS)
     (host,) = trial.stage.document("status", "vm", code=None)["hosts"]
     assert len(host["quarantined"]) == 1
 
 
 @pytest.mark.long
 def test_a_boot_that_ends_in_emergency_mode_goes_back_though_nobody_is_there(trial: Trial) -> None:
-    old = base(trial)
-    run = trial.start(MOUNT)
-    trial.reaches("rebooting")
-    trial.lose(run)
-    trial.comes_back_to(old)
-    trial.is_told_to_stand_on(old)
+    trial.is_led_back_with_nobody_there(base(trial), MOUNT)
 
 
 @pytest.mark.long
@@ -138,9 +114,7 @@ def test_a_power_cut_leads_to_the_old_system(trial: Trial, state: str) -> None:
     old = base(trial)
     run = trial.start(FAILS if state == "reverting" else "")
     trial.reaches(state)
-    trial.vm.power_off()
-    trial.lose(run)
-    trial.vm.power_on()
+    trial.cut_power(run)
     if state == "arming" and not trial.ask("ls -d /nix/var/fleet/open /etc/systemd/system.attached"):
         trial.ask(f"rm -f {ROOTS_OF_THE_DEAD}")  # nothing of the run had reached the disk; they are kept for six days
     trial.comes_back_to(old)
@@ -152,9 +126,7 @@ def test_a_power_cut_in_the_commit_leads_to_either_system_and_never_between(tria
     old = base(trial)
     run = trial.start()
     trial.reaches("committing")
-    trial.vm.power_off()
-    trial.lose(run)
-    trial.vm.power_on()
+    trial.cut_power(run)
     trial.until(lambda: trial.stands[0] != "" and not trial.ask("ls -d /nix/var/fleet/open"), "settled")
     running, profile, booted = trial.stands
     assert running == profile == booted
@@ -262,9 +234,7 @@ def test_a_power_cut_at_any_moment_leaves_a_record_that_is_read_right(trial: Tri
     run = trial.stage.start("deploy", "vm", "--json", "--yes")
     trial.reaches(chance.choice(["switching", "switched", "committing" if status == 200 else "reverting"]))
     trial.pass_some(chance.uniform(0, 10))
-    trial.vm.power_off()
-    trial.lose(run)
-    trial.vm.power_on()
+    trial.cut_power(run)
     new = run.told("host_planned")[0]["closure"]
     (host,) = trial.stage.document("status", "vm", code=None)["hosts"]
     trial.until(lambda: trial.ask(LEFT + "; ls -d /nix/var/fleet/open") == "", "settled")

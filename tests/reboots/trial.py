@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from tests.containers.driver import Run, Stage, new_version
 from tests.containers.hostprogram import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from fleet.lab import VmHost
+    from fleet.lab import Lab, VmHost
 
 PATIENCE = 900.0
 """Seconds for anything: under emulation, on a busy machine, a boot takes more than a minute."""
@@ -24,6 +26,7 @@ TOML = {
     "boot_timeout": "400s",
     "checks": [{"name": "web", "http": "http://127.0.0.1:8080/", "within": "90s"}],
 }
+PANICS = 'initrdScript = "exit 1";'
 LEFT = (
     "cd / && ls -d /run/fleet/open /nix/var/fleet/open /etc/systemd/system.attached /boot/loader/entries/fleet-* "
     "/nix/var/nix/gcroots/fleet/*-* 2>/dev/null; systemctl list-units --all --no-legend 'fleet-*'"
@@ -109,3 +112,42 @@ class Trial:
             **dict.fromkeys(("running", "profile", "boot_default", "booted"), closure),
             "transaction": None,
         }
+
+    def is_led_back_with_nobody_there(self, old: str, more: str) -> None:
+        """The controller dies when the host reboots into a system that is not well; it stands on the old one again."""
+        run = self.start(more)
+        self.reaches("rebooting")
+        self.lose(run)
+        self.comes_back_to(old)
+        self.is_told_to_stand_on(old)
+
+    def is_led_back_from_a_panic(self, old: str) -> None:
+        """A system whose stage 1 ends is tried once, and the old one follows it."""
+        panics = self.vm.console().count("Kernel panic")
+        run = self.deploy(PANICS)
+        assert (run.code, run.outcomes) == (1, {"vm": "rolled_back"}), run
+        assert "did not boot" in run.failure("vm")["message"]
+        assert self.vm.console().count("Kernel panic") == panics + 1
+        self.comes_back_to(old)
+        self.is_told_to_stand_on(old)
+
+    def cut_power(self, run: Run) -> None:
+        """The VM and the controller have lost their power at the same moment, and the VM has it again."""
+        self.vm.power_off()
+        self.lose(run)
+        self.vm.power_on()
+
+
+@contextmanager
+def trial_on(lab: Lab, folder: Path, left: str) -> Iterator[Trial]:
+    """A trial on the VM of the lab, which has power. Before and afterwards the script `left` finds nothing on it."""
+    home = folder / "home"
+    home.mkdir()
+    stage = Stage(lab, folder, home)
+    trial = Trial(stage, lab.vm("vm"))
+    trial.vm.power_on()
+    trial.until(lambda: trial.ask(left) == "", "quiet VM")
+    yield trial
+    stage.close()
+    trial.vm.power_on()
+    trial.until(lambda: trial.ask(left) == "", "nothing left behind")
