@@ -128,10 +128,10 @@ class _Bulk:
         self._last = now
 
 
-def _be_deaf(transport: asyncio.Transport | None, seconds: float) -> None:
-    """What comes on the connection is read after about so many seconds, all at once."""
+def _be_deaf(transport: object, seconds: float) -> None:
+    """What comes on the connection is read after about so many seconds, all at once; through a jump, as it comes."""
     least, most = DEAF
-    if transport is not None and transport.is_reading() and seconds >= least:
+    if isinstance(transport, asyncio.Transport) and transport.is_reading() and seconds >= least:
         transport.pause_reading()
         asyncio.get_running_loop().call_later(min(seconds, most), transport.resume_reading)
 

@@ -94,6 +94,12 @@ async def test_a_window_that_is_still_closed_is_waited_for() -> None:
         assert channel._flush_send_buf.__self__._worth == 1 << 18
 
 
+async def test_it_goes_through_a_jump() -> None:
+    blocks = some_blocks(6, 40)
+    async with connected(GCM[0]) as jump, machine_over(GCM[0], tunnel=jump) as machine:
+        assert await sum_of(machine, blocks) == hashlib.sha256(b"".join(blocks)).hexdigest()
+
+
 @pytest.mark.parametrize("cipher", GCM)
 async def test_it_is_in_use(cipher: str) -> None:
     """Goes red when an asyncssh renames what this needs: pushes would be slow, and nobody would know."""
