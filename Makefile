@@ -16,7 +16,7 @@ demo: setup      ## the main job on three lab hosts, start to finish
 test: lint       ## everything: types, style, unit tests, and the tests on real hosts
 	.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
-unit: setup      ## the tests that need nothing but Python
+unit: setup      ## the tests without lab hosts
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract
 
 faults: setup    ## every fault in every phase, on lab hosts
