@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fleet.errors import CommandFailedError, UnreachableError
+from fleet.host.program import bringing
 from fleet.machine import Bridge, Command, OnLine, Output, Stream
 from fleet.machine.lines import read_text
-from fleet.model import HostName
+from fleet.model import HostName, RunId
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -47,8 +48,14 @@ Answers = Answer | Callable[[Command], Answer] | Sequence[Answer]
 
 
 def runs(*argv: str) -> Fits:
-    """Commands that begin with these words."""
-    return lambda command: command.argv[: len(argv)] == argv
+    """Commands that begin with these words, also where the host leaves a mark before."""
+    marks = bringing(Command(argv=()), RunId("")).argv
+
+    def fits(command: Command) -> bool:
+        words = command.argv[len(marks) :] if command.argv[:3] == marks[:3] else command.argv
+        return words[: len(argv)] == argv
+
+    return fits
 
 
 def asks(verb: str) -> Fits:

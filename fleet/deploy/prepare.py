@@ -115,6 +115,10 @@ class Preparation:
         for finding in preflight.notes(facts):
             self._report(host, finding.severity, finding.kind, finding.message, finding.hint)
         preflight.require_fit(host, facts)
+        if facts.doubtful:
+            is_plan = self._run.request.verb == "plan"
+            told = preflight.unverified() if is_plan else await preflight.verify(self._links[host.name], host)
+            self._report(host, told.severity, told.kind, told.message, told.hint)
         if self._key is not None:
             note = untrusted(self._key, host, await ask_trust(self._links[host.name], host))
             if note is not None:

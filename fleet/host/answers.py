@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fleet.host.obstacles import inhibitors, nvidia_version
 from fleet.model import Closure, RunId
 
-PARTS = ("kernel", "initrd", "kernel-modules", "systemd")
+PARTS = ("kernel", "initrd", "kernel-modules", "kernel-params", "systemd")
 """The parts of a system that only a reboot makes live."""
 
 Lines = dict[str, list[str]]
@@ -61,8 +61,6 @@ class LastTransaction:
     state: str
     new: Closure
     old: Closure
-    who: str
-    since: int
     reason: str
 
 
@@ -80,7 +78,6 @@ class HostFacts:
     booted: str
     boot_default: Closure | None
     """None where no boot loader's files could be read."""
-    version: str
     running_parts: dict[str, str] = field(default_factory=dict)
     booted_parts: dict[str, str] = field(default_factory=dict)
     inhibitors: dict[str, str] = field(default_factory=dict)
@@ -112,6 +109,8 @@ class HostFacts:
     staged: Closure | None = None
     """What was pushed last and not switched to since."""
     quarantined: tuple[Closure, ...] = ()
+    doubtful: tuple[RunId, ...] = ()
+    """Runs amid whose pushes the host went down: what came by them may be damaged, though its Nix calls it valid."""
     transaction: OpenTransaction | None = None
     last: LastTransaction | None = None
 
@@ -145,7 +144,6 @@ def host_facts(lines: Lines) -> HostFacts:
         generation=one(lines, "generation").removeprefix("system-").removesuffix("-link"),
         booted=one(lines, "booted"),
         boot_default=_closure(lines, "boot_default"),
-        version=one(lines, "version"),
         running_parts={part: one(lines, f"running_{part}") for part in PARTS},
         booted_parts={part: one(lines, f"booted_{part}") for part in PARTS},
         inhibitors=inhibitors(one(lines, "inhibitors")),
@@ -165,6 +163,7 @@ def host_facts(lines: Lines) -> HostFacts:
         previous=_closure(lines, "previous"),
         staged=_closure(lines, "staged"),
         quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
+        doubtful=tuple(RunId(run) for run in lines.get("doubtful", ())),
         transaction=open_transaction(lines),
         last=_last(lines),
     )
@@ -199,8 +198,6 @@ def _last(lines: Lines) -> LastTransaction | None:
         state=one(lines, "last_state"),
         new=Closure(one(lines, "last_new")),
         old=Closure(one(lines, "last_old")),
-        who=one(lines, "last_who"),
-        since=_number(one(lines, "last_since")),
         reason=one(lines, "last_reason"),
     )
 

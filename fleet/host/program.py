@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from dataclasses import dataclass
@@ -29,6 +30,24 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 60.0
 """Seconds for one answer. PID 1 alone may take 10 (it refuses calls while it re-executes)."""
+VERIFY_TIMEOUT = 3600.0
+"""Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
+
+_LEAVE_MARK = r"""
+mark=/nix/var/fleet/unsynced/$0
+boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
+if [ ! -e "$mark" ]; then
+    mkdir -p "${mark%/*}" 2>/dev/null && printf '%s\n' "$boot" >"$mark" && sync "$mark" "${mark%/*}" || {
+        echo "error: cannot write $mark" >&2
+        exit 74
+    }
+elif [ "$(cat "$mark")" != "$boot" ]; then
+    echo 'error: the host went down meanwhile, and may have lost what had arrived' >&2
+    exit 75
+fi
+exec "$@"
+"""
+"""Known to `verify` in the host program. In a container the boot is that of PID 1."""
 
 
 @functools.cache
@@ -48,6 +67,10 @@ class HostProgram:
         if self.path is None:
             return Command(argv=("sh", "-s", "--", verb, *args), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
         return Command(argv=(self.path, verb, *args), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
+
+    def verify(self) -> Command:
+        """Finds and removes what a power cut amid a push has damaged. Takes as long as reading it takes."""
+        return dataclasses.replace(self.call("verify"), timeout=VERIFY_TIMEOUT)
 
     def begin(self, order: Order) -> Command:
         """Opens a transaction. Twice with one run id is once. Needs the program's store path: the keeper runs it."""
@@ -88,6 +111,15 @@ class Order:
         }
         rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]
         return "".join(f"{key}={' '.join(value.split())}\n" for key, value in rows) + "end\n"
+
+
+def bringing(command: Command, run: RunId) -> Command:
+    """The command, which brings store paths: before it starts, the host has on its disk that they may get lost.
+
+    Nix calls a path valid before its files are on the disk. It ends with exit status 75 where the host went down since
+    the run began to push, and with 74 where that cannot be written.
+    """
+    return dataclasses.replace(command, argv=("sh", "-c", _LEAVE_MARK, run, *command.argv))
 
 
 async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:

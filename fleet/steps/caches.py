@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import CommandFailedError, UnreachableError
 from fleet.events import FindingReported, HostFetched, OutputLine
+from fleet.host.program import bringing
 from fleet.model import Phase, Severity
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fleet.events import Emit
     from fleet.inventory import Host
     from fleet.machine import Machine
+    from fleet.model import RunId
 
 INSTEAD = "what they do not give is pushed instead; substitute = false for this host asks them nothing"
 
@@ -49,7 +51,7 @@ async def ask_caches(machine: Machine, missing: Sequence[str]) -> Caches:
     return Caches(tuple(path for path in asked if path in found), download)
 
 
-async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], *, emit: Emit) -> frozenset[str]:
+async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], run: RunId, *, emit: Emit) -> frozenset[str]:
     """The host has fetched from its own caches what they gave of the paths, whose NAR bytes are `sizes`.
 
     Returns what it still lacks: a cache may have lost it meanwhile, or may not be trusted.
@@ -63,7 +65,7 @@ async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], *, emit:
 
     trouble = ""
     try:
-        fetched = await machine.run(nix.fetch(sizes), on_line=show)
+        fetched = await machine.run(bringing(nix.fetch(sizes), run), on_line=show)
         if fetched.status != 0:
             trouble = _last_error(fetched.stderr) or f"nix-store ended with exit status {fetched.status}"
         lacks = await machine.run(nix.missing(sizes))

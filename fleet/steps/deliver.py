@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.errors import CommandFailedError, PushError, UnreachableError
+from fleet.host.program import bringing
 from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
@@ -185,7 +186,7 @@ class _Attempt:
 
     async def _serve(self, rooting: asyncio.Task[object]) -> None:
         serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.way.argv)
-        async with self._machine.stream(Command(argv=serve)) as stream:
+        async with self._machine.stream(bringing(Command(argv=serve), self._delivery.run)) as stream:
             try:
                 await self._talk(stream, rooting)
             except ExceptionGroup as group:

@@ -44,6 +44,23 @@ async def preflight(machine: Machine, host: Host) -> HostFacts:
     return answers.host_facts(await ask(machine, host, HostProgram().call("facts")))
 
 
+async def verify(machine: Machine, host: Host) -> Finding:
+    """What a power cut amid a push has damaged is not in the host's store any more. Raises `CommandFailedError`."""
+    damaged = (await ask(machine, host, HostProgram().verify())).get("damaged", [])
+    return _went_down(
+        f"{len(damaged)} store paths were damaged, and are sent again" if damaged else "nothing was damaged"
+    )
+
+
+def unverified() -> Finding:
+    """What had arrived before a power cut has not been looked at since."""
+    return _went_down("the next deployment looks for what that has damaged")
+
+
+def _went_down(and_then: str) -> Finding:
+    return Finding(severity=Severity.NOTE, kind="damaged", message=f"the host went down amid a push: {and_then}")
+
+
 def findings(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
     """Everything about the host that people should know before the run, errors first. Pure."""
     return (*errors(host, facts), *notes(facts))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fleet import nix
 from fleet.errors import CommandFailedError, PushError
 from fleet.events import OutputLine, PushFinished, PushProgressed
-from fleet.host.program import HostProgram, ask
+from fleet.host.program import HostProgram, ask, bringing
 from fleet.machine import Command
 from fleet.model import Phase
 from fleet.steps.caches import fetch
@@ -62,14 +62,14 @@ async def push(
     """
     assert program.path is not None
     host = plan.host
-    lost = await fetch(machine, host, plan.substitutes, emit=emit)
+    lost = await fetch(machine, host, plan.substitutes, run, emit=emit)
     started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, plan.closure, program.path))
     if isinstance(copier, Supply | Thin):
         moved = await _serve(copier, machine, plan, run, program.path, root, emit)
     else:
         await root()
-        async with _following(machine, plan, emit) as bridge:
+        async with _following(machine, plan, run, emit) as bridge:
             if plan.derivation is not None:
                 await _copy(copier, machine, plan, bridge, [plan.derivation], derivation=True)
             await _copy(copier, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
@@ -86,7 +86,7 @@ async def push(
         )
     )
     if plan.derivation is not None:
-        await _build_there(machine, plan, emit)
+        await _build_there(machine, plan, run, emit)
     return pushed
 
 
@@ -148,9 +148,9 @@ async def _copy(
 
 
 @contextlib.asynccontextmanager
-async def _following(machine: RemoteMachine, plan: HostPlan, emit: Emit) -> AsyncIterator[Bridge]:
+async def _following(machine: RemoteMachine, plan: HostPlan, run: RunId, emit: Emit) -> AsyncIterator[Bridge]:
     """A bridge to the host's Nix daemon whose progress is told while it moves."""
-    async with machine.bridge(nix.DAEMON) as bridge:
+    async with machine.bridge(bringing(nix.DAEMON, run)) as bridge:
 
         def progress() -> PushProgressed:
             total = max(plan.wire_bytes, bridge.sent)
@@ -180,13 +180,13 @@ async def _telling(progress: Callable[[], PushProgressed], emit: Emit) -> AsyncI
         await asyncio.gather(telling, return_exceptions=True)
 
 
-async def _build_there(machine: Machine, plan: HostPlan, emit: Emit) -> None:
+async def _build_there(machine: Machine, plan: HostPlan, run: RunId, emit: Emit) -> None:
     assert plan.derivation is not None
 
     def show(line: str) -> None:
         emit(OutputLine(host=plan.host.name, phase=Phase.BUILD, text=line))
 
-    command = nix.build_on_host(plan.derivation)
+    command = bringing(nix.build_on_host(plan.derivation), run)
     built = await machine.run(command, on_line=show)
     if built.status != 0:
         said = built.stderr.splitlines()[-10:]

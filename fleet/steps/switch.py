@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError, HostError, UnreachableError
+from fleet.errors import CommandFailedError, HostError, UnfitError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted, plain_text
 from fleet.host import answers
 from fleet.host.program import ask
@@ -55,10 +55,13 @@ async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
     """
     command = program.begin(order)
     try:
-        await ask(machine, order.host, command)
+        answer = await ask(machine, order.host, command)
     except LOST:
         await asyncio.sleep(RETRY)
-        await ask(machine, order.host, command)
+        answer = await ask(machine, order.host, command)
+    if "begun" not in answer:
+        hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
+        raise UnfitError(order.host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)
 
 
 @dataclass

@@ -29,7 +29,10 @@ echo "platform=$(cat system 2>/dev/null)"
 echo "init_interface=$(cat init-interface-version 2>/dev/null)"
 find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f '{{}}' ';' 2>/dev/null | sed 's/^/nvidia=/'
 echo "inhibitors=$(tr -d '\\n' 2>/dev/null <switch-inhibitors)"
-for part in {" ".join(PARTS)}; do echo "part_$part=$(readlink -e "$part")"; done
+for part in {" ".join(PARTS)}; do
+    if [ -L "$part" ]; then said=$(readlink -e "$part"); else said=$(cat "$part" 2>/dev/null); fi
+    echo "part_$part=$said"
+done
 """
 
 
@@ -47,11 +50,11 @@ class System:
     nvidia: str = ""
     """The version of the NVIDIA driver among its kernel modules."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Where each of `PARTS` is in the store; empty for those that are not there."""
+    """Where each of `PARTS` is in the store, or its text; empty for those that are not there."""
 
     def reboot_reasons(self, facts: HostFacts) -> tuple[str, ...]:
         """All that only a reboot makes live: parts that differ from what is booted, and what forbids a live switch."""
-        parts = [part for part in PARTS if self.parts.get(part, "") != _stored(facts.booted_parts.get(part, ""))]
+        parts = [part for part in PARTS if self.parts.get(part, "") != _stored(part, facts.booted_parts)]
         return (*parts, *self.obstacles(facts))
 
     def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ def look_here(closure: Closure) -> System:
             for file in files
             if file.startswith("nvidia.ko")
         ),
-        parts={part: _stored(str((tree / part).resolve())) if (tree / part).exists() else "" for part in PARTS},
+        parts={part: _part(tree / part) for part in PARTS},
     )
 
 
@@ -98,7 +101,7 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         inhibitors=obstacles.inhibitors(answers.one(lines, "inhibitors")),
         init_interface=answers.one(lines, "init_interface").strip(),
         nvidia=obstacles.nvidia_version(lines.get("nvidia", [])),
-        parts={part: _stored(answers.one(lines, f"part_{part}")) for part in PARTS},
+        parts={part: _stored(part, {part: answers.one(lines, f"part_{part}")}) for part in PARTS},
     )
 
 
@@ -126,8 +129,15 @@ def require_switchable(host: Host, facts: HostFacts, system: System, *, live: bo
         raise UnfitError(host.name, f"a live switch is inhibited ({', '.join(forbidding)})", hint=hint)
 
 
-def _stored(path: str) -> str:
-    return path if path.startswith("/nix/store/") else ""
+def _stored(part: str, parts: Mapping[str, str]) -> str:
+    said = parts.get(part, "")
+    return said if part == "kernel-params" or said.startswith("/nix/store/") else ""
+
+
+def _part(path: Path) -> str:
+    if not path.is_symlink():
+        return _text(path)
+    return _stored(path.name, {path.name: str(path.resolve())}) if path.exists() else ""
 
 
 def _text(path: Path) -> str:

@@ -235,7 +235,7 @@ class Subject:
     def _left(self) -> str:
         return self.sh(
             f"ls -d {OPEN} /run/fleet/.draft /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* 2>/dev/null;"
-            f"ls -A {ROOTS} | grep -vxE 'live|previous';"
+            f"ls -A {RECORD}/unsynced 2>/dev/null; ls -A {ROOTS} | grep -vxE 'live|previous';"
             "systemctl list-units --all --plain --no-legend 'fleet-*'",
             check=False,
         )

@@ -82,13 +82,14 @@ def test_health_asks_the_checks_and_fails_for_a_failed_unit(stage: Stage, deploy
 
 def test_plan_tells_what_would_happen_and_nothing_does(stage: Stage, deployed: str) -> None:
     old = running(stage.host("left"))
-    stage.write("left", web(new_version(), more='kernel = "6.13.1";'))
+    stage.write("left", web(new_version(), more='kernel = "6.13.1"; kernelParams = [ "quiet" ];'))
     plan = stage.document("plan")
     assert set(plan) == {"hosts", "findings", "error"}
     actions = {host["host"]: host["action"] for host in plan["hosts"]}
     assert actions == {"left": "switch", "right": "unchanged"}
     left = next(host for host in plan["hosts"] if host["host"] == "left")
-    assert (left["running"], left["wave"], left["reboot"]) == (old, 1, ["kernel", "initrd", "kernel-modules"])
+    parts = ["kernel", "initrd", "kernel-modules", "kernel-params"]
+    assert (left["running"], left["wave"], left["reboot"]) == (old, 1, parts)
     assert left["missing_paths"] > 0 < left["missing_bytes"]
     assert [finding["kind"] for finding in plan["findings"]] == ["needs_reboot"]
     assert plan["error"] is None

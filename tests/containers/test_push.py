@@ -112,6 +112,7 @@ for program in nix-daemon nix-store; do mv /usr/lib/held/$program.was /usr/bin/$
 rm -rf /usr/lib/held /run/hold
 """
 ROOTS = "ls /nix/var/nix/gcroots/fleet | grep -- -new"
+MARKS = "/nix/var/fleet/unsynced"
 
 
 @pytest.fixture
@@ -139,12 +140,13 @@ def begin_push(stage: Stage, host: LabHost, *arguments: str, **table: object) ->
 def test_push_that_is_interrupted_leaves_no_root_and_is_not_switched(stage: Stage, held: LabHost, engine: str) -> None:
     old = running(held)
     run = begin_push(stage, held, "--copy-with", engine)
+    wait_until(lambda: held.exec("ls", MARKS, check=False).stdout, "what comes is marked")
     run.interrupt()
     run.end()
     assert (run.code, run.outcomes) == (130, {"pushed": "skipped"})
     assert run.told("run_interrupted")
     assert stands_on(held, old)
-    assert held.exec("sh", "-c", ROOTS, check=False).stdout == ""
+    assert held.exec("sh", "-c", ROOTS, check=False).stdout == held.exec("ls", MARKS).stdout == ""
 
 
 @pytest.mark.parametrize("engine", ["serve", "nix"])
@@ -159,3 +161,19 @@ def test_host_that_goes_away_during_the_push_was_unreachable(
     assert (run.code, run.outcomes, run.failure("pushed")["kind"]) == (code, {"pushed": outcome}, "unreachable")
     held.power_on()
     assert stands_on(held, old)
+
+
+def test_push_to_a_host_that_rebooted_meanwhile_does_not_go_on(stage: Stage, held: LabHost) -> None:
+    """It may have lost what its Nix says it has. The next deployment looks."""
+    old = running(held)
+    run = begin_push(stage, held)
+    held.power_off()
+    held.power_on()
+    run.end()
+    assert (run.code, run.outcomes, run.failure("pushed")["kind"]) == (1, {"pushed": "failed"}, "push"), run
+    assert "went down meanwhile" in run.failure("pushed")["message"]
+    assert stands_on(held, old)
+    run = stage.deploy("pushed")
+    assert run.outcomes == {"pushed": "kept"}, run
+    assert run.told("finding_reported", kind="damaged")
+    assert held.exec("ls", MARKS).stdout == ""

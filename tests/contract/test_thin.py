@@ -113,7 +113,7 @@ def facts(running: str) -> HostFacts:
     system = Closure(running)
     return HostFacts(
         machine="x86_64", nix="2.18", store_writable=True, running=system, profile=system, generation="1",
-        booted=running, boot_default=None, version="1", nix_free=1 << 40, boot_free=None, has_zstd=True,
+        booted=running, boot_default=None, nix_free=1 << 40, boot_free=None, has_zstd=True,
     )  # fmt: skip
 
 

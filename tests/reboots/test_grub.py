@@ -96,6 +96,7 @@ def test_a_power_cut_leads_to_the_old_system(trial: Trial, state: str) -> None:
     else:
         trial.reaches(state)
     trial.cut_power(run)
+    trial.bury()
     trial.comes_back_to(old)
     trial.is_told_to_stand_on(old)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import HostError
+from fleet.host.program import source
 from tests.containers.driver import Run, Stage, new_version
 from tests.containers.hostprogram import until
 
@@ -29,7 +30,8 @@ TOML = {
 PANICS = 'initrdScript = "exit 1";'
 LEFT = (
     "cd / && ls -d /run/fleet/open /nix/var/fleet/open /etc/systemd/system.attached /boot/loader/entries/fleet-* "
-    "/nix/var/nix/gcroots/fleet/*-* 2>/dev/null; systemctl list-units --all --no-legend 'fleet-*'"
+    "/nix/var/nix/gcroots/fleet/*-* /nix/var/fleet/unsynced/* 2>/dev/null; "
+    "systemctl list-units --all --no-legend 'fleet-*'"
 )
 """What may not be on a host between runs."""
 
@@ -130,6 +132,10 @@ class Trial:
         assert self.vm.console().count("Kernel panic") == panics + 1
         self.comes_back_to(old)
         self.is_told_to_stand_on(old)
+
+    def bury(self) -> None:
+        """Where no more than the push of a run had reached the disk, that is gone, as when the next run begins."""
+        self.vm.exec("sh", "-c", source(), "sh", "verify")
 
     def cut_power(self, run: Run) -> None:
         """The VM and the controller have lost their power at the same moment, and the VM has it again."""

@@ -29,11 +29,11 @@ OLD, NEW = Closure(f"/nix/store/{'0' * 32}-nixos-system-old"), Closure(f"/nix/st
 RUN = RunId("20261120T042211-3fa9c1")
 PARTS = {
     "kernel": "/nix/store/k/bzImage", "initrd": "/nix/store/i/initrd", "kernel-modules": "/nix/store/m",
-    "systemd": "/nix/store/s",
+    "systemd": "/nix/store/s", "kernel-params": "quiet",
 }  # fmt: skip
 FACTS = HostFacts(
     machine="x86_64", nix="2.18.1", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
-    boot_default=OLD, version="24.05", nix_free=8 << 30, boot_free=None, running_parts=PARTS, booted_parts=PARTS,
+    boot_default=OLD, nix_free=8 << 30, boot_free=None, running_parts=PARTS, booted_parts=PARTS,
     has_zstd=True,
 )  # fmt: skip
 

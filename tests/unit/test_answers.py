@@ -14,13 +14,13 @@ from fleet.model import Closure, RunId
 OLD, NEW, SPECIAL = (Closure(f"/nix/store/{letter * 32}-nixos-system") for letter in "ons")
 PLAIN = HostFacts(
     machine="x86_64", nix="2.18.1", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
-    boot_default=OLD, version="24.05", nix_free=1 << 33, boot_free=None,
+    boot_default=OLD, nix_free=1 << 33, boot_free=None,
 )  # fmt: skip
 OPEN = OpenTransaction(
     run=RunId("r1"), state="switched", who="ann", origin="desk", since=1000, closes_in=30, new=NEW, old=OLD
 )
 KEYS = (
-    "generation", "status", "open_run", "open_since", "open_closes_in", "last_run", "last_since", "nix_free",
+    "generation", "status", "open_run", "open_since", "open_closes_in", "last_run", "nix_free",
     "boot_free", "inhibitors", "since", "state", "current", "running",
 )  # fmt: skip
 
@@ -69,16 +69,16 @@ def test_facts_are_read() -> None:
     found = host_facts(
         parse(
             f"machine=aarch64\nnix=nix-store (Nix) 2.18.1\nstore_writable=yes\nrunning={OLD}\nprofile={NEW}\n"
-            f"generation=system-41-link\nbooted=b\nboot_default=\nversion=24.05\nrunning_kernel=k1\nbooted_kernel=k2\n"
+            f"generation=system-41-link\nbooted=b\nboot_default=\nrunning_kernel=k1\nbooted_kernel=k2\n"
             f'inhibitors={{"a": 1}}\nspecialisation={SPECIAL}\nnix_free=100\nboot_free= 7 \nfailed_unit=a.service\n'
-            f"live={NEW}\nprevious={OLD}\nquarantined={NEW}\nquarantined={SPECIAL}\n"
+            f"live={NEW}\nprevious={OLD}\nquarantined={NEW}\nquarantined={SPECIAL}\ndoubtful=r9\n"
             f"open_run=r1\nopen_state=switched\nopen_who=ann\nopen_from=desk\nopen_since=1000\nopen_closes_in=30\n"
             f"open_new={NEW}\nopen_old={OLD}\nlast_run=r0\nlast_state=reverted\nlast_reason=because\n"
         )
     )
     assert (found.machine, found.nix, found.generation, found.boot_default) == ("aarch64", "2.18.1", "41", None)
     assert (found.nix_free, found.boot_free, found.inhibitors) == (100, 7, {"a": "1"})
-    assert (found.quarantined, found.transaction) == ((NEW, SPECIAL), OPEN)
+    assert (found.quarantined, found.doubtful, found.transaction) == ((NEW, SPECIAL), ("r9",), OPEN)
     assert found.last is not None
     assert (found.last.state, found.last.reason, found.reboot_pending) == ("reverted", "because", ("kernel",))
     assert host_facts({}).boot_free is None

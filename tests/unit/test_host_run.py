@@ -17,7 +17,7 @@ from fleet.model import Derivation, Goal, HostName, HostResult, Outcome, Phase
 from fleet.steps.plan import Action
 from tests.fakes import Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
-from tests.unit.builders import NEW, OLD, host
+from tests.unit.builders import NEW, OLD, RUN, host
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,7 +41,7 @@ class Case:
             "root": said(done="yes"),
             "unroot": said(done="yes"),
             "stage": said(done="yes"),
-            "begin": said(state="switching"),
+            "begin": said(begun=RUN),
             "watch": [SWITCHED, said(state="committed", running=NEW)],
             "look": SWITCHED,
             "word": said(state="committing", accepted="yes"),
@@ -94,7 +94,7 @@ async def test_bytes_come_after_the_root_and_before_the_switch() -> None:
         return answering
 
     case.link.table = [
-        (asks("root"), note("root", said(done="yes"))), (asks("begin"), note("begin", said(state="switching"))),
+        (asks("root"), note("root", said(done="yes"))), (asks("begin"), note("begin", said(begun=RUN))),
         *case.link.table,
     ]  # fmt: skip
     case.here.table = [(runs("nix"), note("copy", YES))]
@@ -213,7 +213,7 @@ def test_host_that_may_yet_begin_is_in_doubt(answer: Answers) -> None:
 
 @in_no_time
 async def test_answer_to_begin_that_was_lost_is_followed_up() -> None:
-    case = Case(begin=[LOST, said(state="switching")])
+    case = Case(begin=[LOST, said(begun=RUN)])
     assert (await case.deploy()).outcome is Outcome.KEPT
     case = Case(begin=LOST)
     assert (await case.deploy()).outcome is Outcome.KEPT

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from fleet import nix
 from fleet.errors import PushError
 from fleet.events import HostFetched, OutputLine, PushFinished, PushProgressed
-from fleet.host.program import HostProgram
+from fleet.host.program import HostProgram, bringing
 from fleet.machine import Bridge, Command, Output
 from fleet.steps import push
 from fleet.steps.deliver import Whole
@@ -177,3 +178,4 @@ async def test_build_on_the_host_is_told_line_by_line() -> None:
     assert [event.text for event in events.of(OutputLine)] == ["building"]
     assert "--derivation" in copying.ran[0].argv
     assert copying.ran[0].argv[-1] == "/nix/store/x.drv"
+    assert machine.ran[-1] == bringing(nix.build_on_host(Derivation("/nix/store/x.drv")), RUN)

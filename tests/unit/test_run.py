@@ -31,7 +31,7 @@ from fleet.machine import Command, Output
 from fleet.model import Closure, Goal, HostName, Outcome
 from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asks, runs, said
 from tests.unit import builders
-from tests.unit.builders import NEW, OLD
+from tests.unit.builders import NEW, OLD, RUN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,7 +90,7 @@ class World:
             (asks("facts"), said(**FACTS)),
             (runs("xargs"), Output(status=0, stdout=f"{new}\n")),
             *((asks(verb), said(done="yes")) for verb in ("root", "unroot", "stage")),
-            (asks("begin"), said(state="switching")),
+            (asks("begin"), said(begun=RUN)),
             (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),
             (asks("look"), said(state="switched", running=new)),
             (asks("word"), said(state="committing", accepted="yes")),

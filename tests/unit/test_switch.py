@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import CommandFailedError, LockedError, UnreachableError
+from fleet.errors import CommandFailedError, LockedError, UnfitError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host.program import HostProgram
 from fleet.model import Goal, Phase
@@ -33,16 +33,23 @@ def follower(answers: Answers) -> tuple[Follower, FakeMachine, Events]:
 
 @in_no_time
 async def test_host_is_asked_once() -> None:
-    machine = FakeMachine((asks("begin"), said(state="switching")))
+    machine = FakeMachine((asks("begin"), said(begun=RUN)))
     await begin(machine, PROGRAM, ORDER)
     assert [command.stdin for command in machine.ran] == [ORDER.text().encode()]
+
+
+@in_no_time
+async def test_a_program_that_says_nothing_is_not_what_was_pushed() -> None:
+    machine = FakeMachine((asks("begin"), said()))
+    with pytest.raises(UnfitError, match="not what was pushed"):
+        await begin(machine, PROGRAM, ORDER)
 
 
 @pytest.mark.parametrize("lost", [LOST, CommandFailedError(HOST.name, "did not end")])
 def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
     @in_no_time
     async def test() -> None:
-        machine = FakeMachine((asks("begin"), [lost, said(state="switching")]))
+        machine = FakeMachine((asks("begin"), [lost, said(begun=RUN)]))
         await begin(machine, PROGRAM, ORDER)
         assert [command.stdin for command in machine.ran] == [ORDER.text().encode()] * 2
 

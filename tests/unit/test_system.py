@@ -42,7 +42,7 @@ async def test_whole_system_is_no_trouble(tree: Path) -> None:
     found = await look(tree)
     assert found == System(
         closure=Closure(str(tree)), is_switchable=True, platform="x86_64-linux",
-        parts={"kernel": "", "initrd": "", "kernel-modules": "", "systemd": ""},
+        parts={"kernel": "", "initrd": "", "kernel-modules": "", "kernel-params": "", "systemd": ""},
     )  # fmt: skip
     require_switchable(host(), FACTS, found)
 
@@ -107,6 +107,14 @@ def test_parts_that_only_a_reboot_makes_live() -> None:
         "kernel",
         "systemd",
     )
+    quiet = facts(booted_parts={**booted.booted_parts, "kernel-params": "quiet"})
+    assert system(parts={**parts, "kernel-params": "quiet"}).reboot_reasons(quiet) == ()
+    assert system(parts={**parts, "kernel-params": "root=/dev/x"}).reboot_reasons(quiet) == ("kernel-params",)
+
+
+async def test_the_kernel_command_line_is_a_part_whose_text_counts(tree: Path) -> None:
+    (tree / "kernel-params").write_text("quiet root=/dev/x")
+    assert (await look(tree)).parts["kernel-params"] == "quiet root=/dev/x"
 
 
 async def test_part_that_leads_nowhere_or_outside_the_store_is_none(tree: Path) -> None:
