@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet import inventory
-from fleet.checks import Answer
 from fleet.deploy import result
 from fleet.deploy.bundle import write_bundle
 from fleet.errors import CommandFailedError, HostError, UnreachableError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from fleet.checks import Answer
     from fleet.deploy.request import Run
     from fleet.host.answers import View
     from fleet.inventory import Check
@@ -58,6 +58,8 @@ class HostRun:
         self._follower: switch.Follower | None = None
         self._on_record = False
         """Whether the host is known to have had the run on its disk."""
+        self._is_planned = plan.derivation is None
+        """Whether what the new system is was known before the switch."""
         self._run = run
         self._plan = plan
         self._link = link
@@ -84,10 +86,8 @@ class HostRun:
         )
 
     async def _take_up(self, before: dict[str, Answer]) -> HostResult:
-        unasked = {
-            check.name: Answer(check=check.name, passed=False, said="", seconds=0.0) for check in self._plan.host.checks
-        }
-        return await self._see_through(self._new_follower(), {**unasked, **before})
+        self._is_planned = False
+        return await self._see_through(self._new_follower(), before)
 
     async def _give_up(self, why: str) -> HostResult:
         await self._unroot()
@@ -208,10 +208,11 @@ class HostRun:
         return verdict
 
     def _deciding(self, before: dict[str, Answer]) -> list[Check]:
-        """The declared checks that count."""
+        """The declared checks that count: also those of which it is not known what they said before."""
         if not self._run.request.proves_checks:
             return []
-        return [check for check in self._plan.host.checks if before[check.name].passed or not check.tolerate_existing]
+        failed = {name for name, answer in before.items() if not answer.passed}
+        return [check for check in self._plan.host.checks if check.name not in failed or not check.tolerate_existing]
 
     async def _conclude(self, end: View, verdict: Verdict, before: dict[str, Answer], said: list[str]) -> HostResult:
         plan = self._plan
@@ -261,12 +262,13 @@ class HostRun:
         return [f"check {one.check} fails now: {one.said}" for one in after.values() if not one.passed]
 
     async def _reboot(self) -> tuple[str, ...]:
-        """The parts of the new system that only a reboot makes live. What the host has built itself, only it knows."""
-        if self._plan.derivation is None and not self._plan.by_reboot:
+        """The parts of the new system that only a reboot makes live. Where it is not known, that is no proof."""
+        if self._is_planned and not self._plan.by_reboot:
             return self._plan.reboot
-        with contextlib.suppress(HostError):
+        try:
             return (await preflight.preflight(self._link, self._plan.host)).reboot_pending
-        return ()
+        except HostError as error:
+            return () if self._plan.by_reboot else (f"not known: {error.message}",)
 
     async def _old_is_unwell(self, before: dict[str, Answer]) -> str | None:
         passed = [name for name, answer in before.items() if answer.passed]

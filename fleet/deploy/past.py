@@ -30,6 +30,8 @@ class PastHost:
     """Whether the host may have begun to switch."""
     heard: bool = False
     """Whether it has shown that it had begun."""
+    by_reboot: bool = False
+    """Whether it goes to the new system by way of a reboot."""
     before: dict[str, Answer] = field(default_factory=dict)
     """What the checks said before the switch."""
     result: HostResult | None = None
@@ -118,7 +120,8 @@ def _note_host(host: PastHost, event: dict[str, Any]) -> None:
         case "phase_started":
             host.pushed = host.pushed or event["phase"] == Phase.PUSH
             host.begun = host.begun or event["phase"] == Phase.SWITCH
-            host.heard = host.heard or event["phase"] in (Phase.PROVE, Phase.COMMIT, Phase.REVERT)
+            host.heard = host.heard or event["phase"] in (Phase.REBOOT, Phase.PROVE, Phase.COMMIT, Phase.REVERT)
+            host.by_reboot = host.by_reboot or event["phase"] == Phase.REBOOT
         case "host_switched":
             host.heard = True
         case "check_reported" if event["stage"] == "before":

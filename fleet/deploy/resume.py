@@ -11,12 +11,14 @@ from fleet.deploy.host import HostRun
 from fleet.deploy.past import PastHost
 from fleet.deploy.rollout import bug
 from fleet.deploy.run import told, until_interrupted
-from fleet.errors import ConfigError, HostError
+from fleet.errors import ConfigError, HostError, UnreachableError
 from fleet.events import HostFinished
 from fleet.host.program import HostProgram
 from fleet.machine.link import Link
+from fleet.steps.board import now
 from fleet.steps.plan import Action, HostPlan
 from fleet.steps.preflight import preflight
+from fleet.steps.switch import RETRY, longest_reboot
 
 if TYPE_CHECKING:
     from fleet.deploy.past import PastRun
@@ -124,7 +126,7 @@ class _TakingUp:
 
     async def _follow(self, host: Host, past: PastHost, link: Link) -> HostResult:
         try:
-            facts = await preflight(link, host)
+            facts = await _look(link, host, past)
         except HostError as error:
             if past.begun:
                 return result.forgotten(host.name, f"not seen to the end: {error.message}")
@@ -139,9 +141,22 @@ class _TakingUp:
             closure=past.closure,
             action=Action.SWITCH,
             reboot=past.reboot,
+            by_reboot=past.by_reboot,
         )
         host_run = HostRun(self._run, plan, link, HostProgram())
         return await host_run.take_up(past.before, begun=past.begun, heard=past.heard)
+
+
+async def _look(link: Link, host: Host, past: PastHost) -> HostFacts:
+    """What the host is and runs. One that was about to reboot is waited for, for as long as it would be followed."""
+    patience = now() + (longest_reboot(host) if past.by_reboot else 0.0)
+    while True:
+        try:
+            return await preflight(link, host)
+        except UnreachableError:
+            if now() > patience:
+                raise
+            await asyncio.sleep(RETRY)
 
 
 def _believe(facts: HostFacts, past: PastHost, run: RunId) -> None:
@@ -152,5 +167,6 @@ def _believe(facts: HostFacts, past: PastHost, run: RunId) -> None:
         if there.run == run:
             past.begun = past.heard = True
             past.closure, past.previous = there.new, there.old
+            past.by_reboot = past.by_reboot or there.by_reboot
         elif there.run > run:  # a later run, which replaces the record of this one
             past.heard = past.begun

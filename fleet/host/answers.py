@@ -47,6 +47,8 @@ class OpenTransaction:
     """Seconds; not positive when the keeper is already acting."""
     new: Closure
     old: Closure
+    by_reboot: bool = False
+    """Whether the new system is booted on trial."""
 
     def __str__(self) -> str:
         by = f"{self.who} from {self.origin}" if self.origin else self.who
@@ -61,6 +63,8 @@ class LastTransaction:
     state: str
     new: Closure
     old: Closure
+    by_reboot: bool
+    """Whether the new system was booted on trial."""
     reason: str
 
 
@@ -187,6 +191,7 @@ def open_transaction(lines: Lines) -> OpenTransaction | None:
         closes_in=_number(one(lines, "open_closes_in")),
         new=Closure(one(lines, "open_new")),
         old=Closure(one(lines, "open_old")),
+        by_reboot=one(lines, "open_goal") == "boot",
     )
 
 
@@ -198,6 +203,7 @@ def _last(lines: Lines) -> LastTransaction | None:
         state=one(lines, "last_state"),
         new=Closure(one(lines, "last_new")),
         old=Closure(one(lines, "last_old")),
+        by_reboot=one(lines, "last_goal") == "boot",
         reason=one(lines, "last_reason"),
     )
 
@@ -232,7 +238,6 @@ class View:
     """Counted units that will not come back, each with what happened."""
     unsettled: tuple[str, ...] = ()
     """Counted units that may yet come up."""
-    failing_before: tuple[str, ...] = ()
     accepted: bool = False
     """Whether the word that was left will be read."""
 
@@ -259,7 +264,6 @@ def view(lines: Lines) -> View:
         cursor=one(lines, "cursor"),
         bad=tuple(lines.get("bad", ())),
         unsettled=tuple(lines.get("unsettled", ())),
-        failing_before=tuple(lines.get("failing_before", ())),
         accepted=one(lines, "accepted") == "yes",
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleet.events import Emit
     from fleet.host.answers import View
     from fleet.host.program import HostProgram, Order
+    from fleet.inventory import Host
     from fleet.machine import Machine
 
 RETRY = 0.5
@@ -62,6 +63,11 @@ async def begin(machine: Machine, program: HostProgram, order: Order) -> None:
     if "begun" not in answer:
         hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
         raise UnfitError(order.host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)
+
+
+def longest_reboot(host: Host) -> float:
+    """Seconds of silence while it reboots, and while it boots the old system again if the new one did not come."""
+    return 2 * (host.boot_timeout + DOWN_ALLOWANCE)
 
 
 @dataclass
@@ -135,9 +141,7 @@ class Follower:
 
     @property
     def _reboots(self) -> float:
-        """Seconds of silence while it reboots, and while it boots the old system again if the new one did not come."""
-        host = self.order.host
-        return 2 * (host.boot_timeout + DOWN_ALLOWANCE) if self.order.goal is Goal.BOOT else 0.0
+        return longest_reboot(self.order.host) if self.order.goal is Goal.BOOT else 0.0
 
     async def _watch(self, state: str) -> View:
         call = self.program.call("watch", self.order.run, state, self.cursor)

@@ -54,8 +54,10 @@ def test_unit_with_a_dash_in_its_path_is_named_as_it_is(subject: Subject) -> Non
 def test_unit_that_failed_before_is_listed_and_not_counted(subject: Subject) -> None:
     ill = f"services.ill = {{ {FALSE} }};"
     subject.confirm(subject.switched(subject.closure(OLD + ill), goal="test"), end="tested")
-    view = verdict(subject, NEW + ill)
-    assert (view.bad, view.failing_before) == ((), ("ill.service",))
+    run = subject.switched(subject.closure(NEW + ill))
+    said = subject.call("look", run)
+    assert (said.get("bad"), said["failing_before"]) == (None, ["ill.service"])
+    subject.abandon(run)
 
 
 def test_unit_that_waits_for_its_restart_is_unsettled(subject: Subject) -> None:

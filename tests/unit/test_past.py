@@ -54,10 +54,16 @@ def test_host_is_settled_when_nothing_can_change_it_any_more(
 
 
 @pytest.mark.parametrize(
-    ("phase", "begun", "heard"), [("push", False, False), ("switch", True, False), ("prove", True, True)]
+    ("phase", "begun", "heard"),
+    [
+        ("push", False, False),
+        ("switch", True, False),
+        ("reboot", True, True),
+        ("prove", True, True),
+    ],
 )
 def test_host_that_was_asked_need_not_have_begun(tmp_path: Path, phase: str, *, begun: bool, heard: bool) -> None:
-    phases = [Phase.PUSH, Phase.SWITCH, Phase.PROVE]
+    phases = [Phase.PUSH, Phase.SWITCH, Phase.REBOOT, Phase.PROVE]
     events = [PhaseStarted(host=WEB, phase=one) for one in phases[: phases.index(Phase(phase)) + 1]]
     host = read(tmp_path, STARTED, *events).hosts[WEB]
     assert (host.pushed, host.begun, host.heard) == (True, begun, heard)

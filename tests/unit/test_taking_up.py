@@ -12,12 +12,12 @@ import pytest
 
 from fleet.deploy.past import PastHost, PastRun, read_run
 from fleet.deploy.request import Request
-from fleet.deploy.resume import resume
+from fleet.deploy.resume import _look, resume
 from fleet.errors import ConfigError, UnreachableError
 from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted, event_json
 from fleet.machine import Output
 from fleet.model import Goal, HostName, HostResult, Outcome
-from tests.fakes import Answers, Events, FakeLink, Says, asks, runs, said
+from tests.fakes import Answers, Events, FakeLink, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
 
@@ -134,6 +134,52 @@ async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
     assert await world.resume() == 4
     assert world.outcomes == {"a": HUMAN, "b": KEPT, "c": SKIPPED}
     assert world.failure("a") == "in_doubt"
+
+
+@pytest.mark.parametrize(("booted", "is_pending"), [("new", False), ("old", True)])
+async def test_what_a_kept_host_has_booted_is_asked(tmp_path: Path, booted: str, *, is_pending: bool) -> None:
+    """The plan was another process's, and perhaps the host rebooted since, or built the system itself."""
+    world = World(tmp_path, "a")
+    world.past.hosts[HostName("a")].reboot = () if is_pending else ("kernel",)
+    world.on("a", "facts", said(**OPEN, running_kernel="new", booted_kernel=booted))
+    await world.resume()
+    (kept,) = world.events.of(RunFinished)[0].hosts
+    assert (kept.outcome, kept.boot_proven, kept.reboot_pending) == (KEPT, not is_pending, is_pending)
+
+
+async def test_what_a_kept_host_has_booted_is_not_proven_where_it_cannot_be_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", "facts", [said(**OPEN), UnreachableError(HostName("a"), "gone")])
+    await world.resume()
+    assert [(one.outcome, one.boot_proven) for one in world.events.of(RunFinished)[0].hosts] == [(KEPT, False)]
+
+
+def test_a_host_that_was_about_to_reboot_is_waited_for(tmp_path: Path) -> None:
+    @in_no_time
+    async def test() -> None:
+        world = World(tmp_path, "a")
+        world.past.hosts[HostName("a")].by_reboot = True
+        away = [UnreachableError(HostName("a"), "no connection")] * 100
+        world.on("a", "facts", [*away, said(**OPEN, open_goal="boot")])
+        past = world.past.hosts[HostName("a")]
+        facts = await _look(world.links[past.name], world.links[past.name].host, past)  # type: ignore[arg-type]
+        assert facts.transaction is not None
+        assert facts.transaction.by_reboot
+
+    test()
+
+
+async def test_a_check_that_nobody_asked_before_decides_and_is_not_said_to_have_failed(tmp_path: Path) -> None:
+    check = "[[defaults.checks]]\nname = 'ok'\ncommand = 'ok'\nwithin = '100ms'\ntolerate_existing = true\n"
+    world = World(tmp_path, "a", more=check)
+    link = world.links[HostName("a")]
+    link.table.append((runs("sh", "-c", "ok"), Output(status=1)))
+    await world.resume()
+    assert [command.argv[5].split()[0] for command in link.ran if asks("word")(command)] == ["abandon"]
+    link.table[-1] = (runs("sh", "-c", "ok"), Output(status=0))
+    world.events.clear()
+    await world.resume()
+    assert [one.notes for one in world.events.of(RunFinished)[0].hosts] == [()]
 
 
 async def test_host_that_is_settled_is_not_asked(tmp_path: Path) -> None:
