@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet import runs as state
 from fleet.cli import options, session
 from fleet.errors import ConfigError
 
@@ -47,10 +48,20 @@ def _document(run: PastRun) -> dict[str, object]:
         {"name": host.name, "outcome": host.result.outcome.value if host.result else None, "settled": host.is_settled}
         for host in run.hosts.values()
     ]
-    return {"run": run.id, "verb": run.verb, "open": run.is_open, "exit_code": run.exit_code, "hosts": hosts}
+    is_under_way = state.is_under_way(run.folder)
+    return {
+        "run": run.id,
+        "verb": run.verb,
+        "under_way": is_under_way,
+        "open": run.is_open and not is_under_way,
+        "exit_code": run.exit_code,
+        "hosts": hosts,
+    }
 
 
 def _state(run: PastRun) -> str:
+    if state.is_under_way(run.folder):
+        return "under way"
     if run.is_open:
         return "open: fleet resume"
     if not run.is_readable:
@@ -78,7 +89,6 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     fleet resume
     fleet resume 20261120T042211-3fa9c1
     """
-    from fleet import runs as state
     from fleet.cli.changing import deaf_at_the_end, tell_of_gaps
     from fleet.deploy.past import past_runs
     from fleet.deploy.request import Request, Run
@@ -119,6 +129,7 @@ def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
             if run.id == run_id:
                 return run
         raise ConfigError(f"there is no run {run_id} in this machine's memory", hint="fleet runs lists what there is")
-    for run in (*(run for run in found if run.is_open), *(run for run in found if not run.is_readable)):
+    left = [run for run in found if not state.is_under_way(run.folder)]
+    for run in (*(run for run in left if run.is_open), *(run for run in left if not run.is_readable)):
         return run
     raise ConfigError("no run is open", hint="fleet runs lists them; fleet status tells what each host runs")

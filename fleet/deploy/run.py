@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import signal
 import tempfile
@@ -145,7 +146,7 @@ async def until_interrupted(
 
 @dataclass
 class Interrupts:
-    """What Ctrl-C and SIGTERM do just now."""
+    """What Ctrl-C, SIGTERM and the loss of the terminal do just now."""
 
     act: Callable[[], object]
 
@@ -156,9 +157,13 @@ def _interrupts() -> Iterator[Interrupts]:
     task = asyncio.current_task()
     assert task is not None
     loop, interrupts = asyncio.get_running_loop(), Interrupts(task.cancel)
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         loop.add_signal_handler(number, lambda: interrupts.act())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        numbers = (*numbers, signal.SIGHUP)
+        # The kernel and the shell both tell of it, and that is no second Ctrl-C.
+        loop.add_signal_handler(signal.SIGHUP, functools.cache(lambda: interrupts.act()))
     try:
         yield interrupts
     finally:

@@ -64,7 +64,6 @@ class LastTransaction:
     new: Closure
     old: Closure
     by_reboot: bool
-    """Whether the new system was booted on trial."""
     reason: str
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet import runs
 from fleet.cli import run
 from fleet.deploy.request import Request
 from fleet.events import PhaseStarted, RunFinished, RunStarted, event_json
@@ -91,8 +92,29 @@ def test_run_that_cannot_be_read_is_named_and_its_hosts_are_asked(
     (folder / "events.jsonl").write_bytes(b"\0\377\n\0")
     assert run(["runs", "--file", str(file)]) == 0
     assert "cannot be read: fleet resume r" in capsys.readouterr().out
-    assert run(["resume", "--file", str(file)]) == 0
+    with runs.taken_up(under_way(folder.parent / "s")):  # a later one, whose process is alive
+        assert run(["runs", "--file", str(file)]) == 0
+        assert "under way" in capsys.readouterr().out
+        assert run(["runs", "--json", "--file", str(file)]) == 0
+        told = json.loads(capsys.readouterr().out)["runs"]
+        assert [(one["run"], one["under_way"], one["open"]) for one in told] == [
+            ("s", True, False),
+            ("r", False, False),
+        ]
+        assert run(["resume", "--file", str(file)]) == 0
     assert asked == ["b"]
+
+
+def under_way(folder: Path) -> Path:
+    """The folder of a run that pushes to a host."""
+    folder.mkdir()
+    name = HostName("a")
+    events = [
+        RunStarted(run=RunId("s"), verb="deploy", goal=Goal.SWITCH, hosts=(name,), watch=0.0, strict=False),
+        PhaseStarted(host=name, phase=Phase.PUSH),
+    ]
+    (folder / "events.jsonl").write_text("".join(f"{json.dumps(event_json(event))}\n" for event in events))
+    return folder
 
 
 @pytest.mark.parametrize("words", [("deploy",), ("push",), ("rollback",)])

@@ -409,15 +409,14 @@ async def test_program_that_cannot_be_stored_stops_the_run(tmp_path: Path) -> No
     assert (world.outcomes, world.began()) == ({"a": SKIPPED}, [])
 
 
-async def interrupted(world: World, when: type[Event], times: int = 1) -> int:
-    """The exit code of a run that is interrupted just after the first such event, so many times."""
-    left = [times]
+async def interrupted(world: World, when: type[Event], *signals: signal.Signals) -> int:
+    """The exit code of a run that gets these signals (default: one Ctrl-C) just after the first such event."""
+    left = list(signals or [signal.SIGINT])
 
     def emit(event: Event) -> None:
         world.events(event)
-        if isinstance(event, when) and left[0]:
-            left[0] -= 1
-            os.kill(os.getpid(), signal.SIGINT)
+        while isinstance(event, when) and left:
+            os.kill(os.getpid(), left.pop())
 
     object.__setattr__(world.run, "emit", emit)
     return await world.execute()
@@ -435,6 +434,14 @@ async def test_interrupt_lets_hosts_that_switch_go_to_their_end(tmp_path: Path) 
 
     world = World(tmp_path, "a", "b", more="[rollout]\nat_once = 1")
     assert await interrupted(world, HostSwitched) == 130
+    assert (world.outcomes, len(world.events.of(RunInterrupted))) == ({"a": KEPT, "b": SKIPPED}, 1)
+
+
+async def test_terminal_that_goes_away_is_one_interrupt_however_often_that_is_told(tmp_path: Path) -> None:
+    from fleet.events import HostSwitched
+
+    world = World(tmp_path, "a", "b", more="[rollout]\nat_once = 1")
+    assert await interrupted(world, HostSwitched, signal.SIGHUP, signal.SIGHUP) == 130
     assert (world.outcomes, len(world.events.of(RunInterrupted))) == ({"a": KEPT, "b": SKIPPED}, 1)
 
 

@@ -38,6 +38,21 @@ def test_oldest_runs_go_and_the_newest_stay(tmp_path: Path) -> None:
     ]
 
 
+def test_builds_do_not_push_out_what_was_deployed(tmp_path: Path) -> None:
+    for number in range(runs.KEEP):
+        folder = tmp_path / f"runs/2025{number:04}"
+        folder.mkdir(parents=True)
+        (folder / runs.EVENTS).write_text("")
+        (tmp_path / f"runs/2026{number:04}").mkdir()
+    runs.new_run_folder(tmp_path, RunId("2027"), is_open=none)
+    left = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert left == [
+        *(f"2025{number:04}" for number in range(runs.KEEP)),
+        *(f"2026{number:04}" for number in range(1, runs.KEEP)),
+        "2027",
+    ]
+
+
 def test_run_that_is_open_outlives_any_number_of_runs(tmp_path: Path) -> None:
     for number in range(runs.KEEP + 3):
         (tmp_path / f"runs/2026{number:04}").mkdir(parents=True)
@@ -56,8 +71,13 @@ def test_run_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(t
         assert other.stdout.readline() == b"held\n"
         for number in range(runs.KEEP + 1):
             runs.new_run_folder(tmp_path, RunId(f"2026{number:04}"), is_open=none)
-        assert (tmp_path / "runs/00000000T000000-000000").is_dir()
+        folder = tmp_path / "runs/00000000T000000-000000"
+        assert folder.is_dir()
+        assert runs.is_under_way(folder)
+        with pytest.raises(ConfigError, match="still under way"), runs.taken_up(folder):
+            pass
         other.communicate()
+    assert not runs.is_under_way(folder)
     runs.new_run_folder(tmp_path, RunId("2027"), is_open=none)
     assert not (tmp_path / "runs/00000000T000000-000000").exists()
 
