@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it."""
+
+
 class FleetError(Exception):
     """Anything this program reports without a traceback."""
 

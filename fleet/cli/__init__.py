@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet import __version__
-from fleet.errors import ConfigError, FleetError
+from fleet.errors import INTERRUPTED, ConfigError, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        return _ended(arguments, FleetError("interrupted"), 130)
+        return _ended(arguments, FleetError("interrupted"), INTERRUPTED)
     except click.ClickException as error:
         error.show()
         return _ended(arguments, ConfigError(error.format_message()), error.exit_code)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options, session
+from fleet.errors import INTERRUPTED
 from fleet.events import HostFinished, RunFinished, event_json, fan_out
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _tell(planned: Planned, end: _End, *, as_json: bool) -> None:
     from fleet.output.summary import summary_lines
 
     assert end.finished is not None
+    if end.finished.exit_code == INTERRUPTED:
+        click.echo("interrupted: the plan is not complete", err=True)
     if as_json:
         document = {
             "hosts": [event_json(host) for host in planned.hosts],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fleet.errors import BuildError, EvaluationError, UnreachableError
+from fleet.errors import INTERRUPTED, BuildError, EvaluationError, UnreachableError
 from fleet.inventory import Offline
 from fleet.model import Failure, HostResult, Outcome
 
@@ -27,7 +27,7 @@ def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None,
     if any(result.outcome is Outcome.NEEDS_HUMAN for result in results):
         return 4
     if interrupted:
-        return 130
+        return INTERRUPTED
     if results and all(result.failure is not None and result.failure.kind == "locked" for result in results):
         return 5
     if error is not None:

@@ -67,9 +67,8 @@ async def told(run: Run, verb: str, names: Sequence[HostName], work: Work) -> in
         error = caught
     except asyncio.CancelledError:
         run.interrupt.asked = True
-    except Exception:  # scripts wait for the last event, also when there is a bug
-        said = traceback.format_exc().splitlines()
-        error = FleetError("fleet itself failed; this is a bug in fleet", said=said, hint="please report this")
+    except Exception as caught:  # scripts wait for the last event, also when there is a bug
+        error = _unexpected(caught)
     if error is not None:
         _skip_rest(run, names, results, "not begun")
     elif run.interrupt.asked:
@@ -169,6 +168,14 @@ def _interrupts() -> Iterator[Interrupts]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _unexpected(error: Exception) -> FleetError:
+    if isinstance(error, OSError) and error.filename is not None:
+        hint = "is there space, and may you write there?"
+        return FleetError(f"this machine: {error.filename}: {error.strerror}", hint=hint)
+    said = "".join(traceback.format_exception(error)).splitlines()
+    return FleetError("fleet itself failed; this is a bug in fleet", said=said, hint="please report this")
 
 
 async def store_program(here: Machine) -> str:

@@ -89,8 +89,9 @@ class Logins:
             return await self._at_first_address(way, host, (), ask)
 
     async def user(self, host: Host) -> str:
-        """Who logs in to the host."""
-        name: str = (await self._options(host, host.address[0])).username
+        """Who logs in to the host. Raises `AuthenticationError` where ~/.ssh/config or a key of it cannot be read."""
+        with translated(host.name):
+            name: str = (await self._options(host, host.address[0])).username
         return name
 
     @contextlib.asynccontextmanager

@@ -74,14 +74,14 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
     found = [
         Finding(
             kind="no_configuration",
-            message=f"{host.name} has no configuration: the flake has no {_CONFIGURATIONS}.{host.attr[1]}",
+            message=f"{host.name} has no configuration: the flake has no {_CONFIGURATIONS}.{name}",
             hint="write one, or correct attr in fleet.toml, or remove the host there",
         )
         for host in chosen
-        if host.attr[0] == _CONFIGURATIONS and host.attr[1] not in there
+        if (name := _configuration(host)) is not None and name not in there
     ]
     if len(chosen) == len(all_hosts):
-        wanted = {host.attr[1] for host in all_hosts if host.attr[0] == _CONFIGURATIONS}
+        wanted = {_configuration(host) for host in all_hosts}
         found += [
             Finding(
                 kind="no_host",
@@ -92,6 +92,11 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
             if name not in wanted
         ]
     return found
+
+
+def _configuration(host: Host) -> str | None:
+    """The name of the host's NixOS configuration, if it has one of the usual kind."""
+    return host.attr[1] if host.attr[0] == _CONFIGURATIONS and len(host.attr) > 1 else None
 
 
 def warnings(told: Iterable[str]) -> list[Finding]:

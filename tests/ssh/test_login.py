@@ -194,6 +194,9 @@ async def test_user_is_known_without_a_login(logins: Logins, make_host: MakeHost
     (home / ".ssh/config").write_text("User configured\n")
     assert await logins.user(make_host()) == "configured"
     assert await logins.user(make_host(user="said")) == "said"
+    (home / ".ssh/config").write_text("Port none\n")
+    with pytest.raises(AuthenticationError, match="configuration file cannot be read"):
+        await logins.user(make_host())
 
 
 async def test_port_and_name_come_from_the_ssh_configuration(

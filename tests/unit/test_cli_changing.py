@@ -11,6 +11,7 @@ import pytest
 from fleet import runs
 from fleet.cli import run
 from fleet.deploy.request import Request
+from fleet.errors import INTERRUPTED
 from fleet.events import PhaseStarted, RunFinished, RunStarted, event_json
 from fleet.model import Goal, HostName, Phase, RunId
 
@@ -45,6 +46,22 @@ def test_record_that_cannot_be_written_is_told_of(
     assert run(["deploy", "a", "--file", str(file), *flags]) == 0
     told = capsys.readouterr().err
     assert ("events.jsonl is not complete: No space left on device" in told) is warns
+
+
+@pytest.mark.parametrize("code", [0, INTERRUPTED])
+def test_plan_that_was_interrupted_is_not_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    async def execute(run: Run, *_: object, **__: object) -> int:
+        run.emit(RunFinished(run=RunId("r"), exit_code=code, error=None, hosts=()))
+        return code
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("fleet.deploy.run.execute", execute)
+    file = tmp_path / "fleet.toml"
+    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
+    assert run(["plan", "--file", str(file)]) == code
+    assert ("not complete" in capsys.readouterr().err) is (code == INTERRUPTED)
 
 
 def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

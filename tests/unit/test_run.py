@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -420,6 +421,18 @@ async def interrupted(world: World, when: type[Event], *signals: signal.Signals)
 
     object.__setattr__(world.run, "emit", emit)
     return await world.execute()
+
+
+async def test_trouble_with_this_machine_s_own_files_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, "a")
+
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/fleet-x")
+
+    monkeypatch.setattr("fleet.deploy.run.tempfile.mkdtemp", full)
+    assert await world.execute() == 1
+    assert world.end.error is not None
+    assert (world.end.error.message, world.began()) == ("this machine: /tmp/fleet-x: No space left on device", [])
 
 
 async def test_interrupt_before_the_plan_changes_nothing(tmp_path: Path) -> None:
