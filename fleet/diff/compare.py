@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from fleet.diff.system import SystemFacts
     from fleet.model import Closure
 
-_PARTS = ("kernel", "initrd", "kernel-modules", "kernel-params", "systemd")
-
 
 @dataclass(frozen=True)
 class EtcChange:
@@ -57,23 +55,22 @@ def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
         size=sum(new.paths.values()) - sum(old.paths.values()),
         units=compare_units(old, new),
         etc=_changed_files(old, new),
-        reboot=(*(part for part in _PARTS if old.parts.get(part) != new.parts.get(part)), *_obstacles(old, new)),
+        reboot=(
+            *(part for part in obstacles.PARTS if old.parts.get(part) != new.parts.get(part)),
+            *_obstacles(old, new),
+        ),
     )
 
 
-def _obstacles(old: SystemFacts, new: SystemFacts) -> list[str]:
-    """What makes a live switch from one to the other fail, or leave half of it working."""
-    before, after = old.parts.get, new.parts.get
-    found = obstacles.differing_inhibitors(
-        obstacles.inhibitors(before("switch-inhibitors", "")), obstacles.inhibitors(after("switch-inhibitors", ""))
-    )
-    versions = {
-        "init interface": (before("init-interface-version"), after("init-interface-version")),
-        "NVIDIA driver": tuple(obstacles.nvidia_version([part("nvidia", "")]) for part in (before, after)),
-    }
-    return found + [
-        f"{name}: {one} -> {other}" for name, (one, other) in versions.items() if one and other and one != other
-    ]
+def _obstacles(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
+    one, other = old.parts, new.parts
+
+    def both(part: str) -> tuple[str, str]:
+        return one.get(part, ""), other.get(part, "")
+
+    before, after = (obstacles.inhibitors(text) for text in both("switch-inhibitors"))
+    driver, new_driver = (obstacles.nvidia_version([modules]) for modules in both("nvidia"))
+    return obstacles.between((before, after), both("init-interface-version"), (driver, new_driver))
 
 
 def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:

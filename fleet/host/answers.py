@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from fleet.host.obstacles import inhibitors, nvidia_version
+from fleet.host.obstacles import PARTS, inhibitors, nvidia_version
 from fleet.model import Closure, RunId
-
-PARTS = ("kernel", "initrd", "kernel-modules", "kernel-params", "systemd")
-"""The parts of a system that only a reboot makes live."""
 
 Lines = dict[str, list[str]]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import QuarantinedError, UnfitError
 from fleet.host import answers, obstacles
-from fleet.host.answers import PARTS
+from fleet.host.obstacles import PARTS
 from fleet.machine import Command
 
 if TYPE_CHECKING:
@@ -59,13 +59,11 @@ class System:
 
     def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
         """What makes a live switch from what runs fail, or leave half of it working."""
-        found = obstacles.differing_inhibitors(facts.inhibitors, self.inhibitors)
-        if facts.init_interface and self.init_interface and facts.init_interface != self.init_interface:
-            found.append(f"init interface: {facts.init_interface} -> {self.init_interface}")
-        # Its libraries refuse to work with a module of another version, and the loaded one cannot be exchanged.
-        if facts.nvidia and self.nvidia and facts.nvidia != self.nvidia:
-            found.append(f"NVIDIA driver: {facts.nvidia} -> {self.nvidia}")
-        return tuple(found)
+        return obstacles.between(
+            (facts.inhibitors, self.inhibitors),
+            (facts.init_interface, self.init_interface),
+            (facts.nvidia, self.nvidia),
+        )
 
 
 def look_here(closure: Closure) -> System:

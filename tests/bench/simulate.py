@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
-from fleet.host import answers
+from fleet.host.obstacles import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def simulated(count: int, closure: str, key: Path) -> Iterator[list[Simulated]]:
 
 def facts(closure: str) -> str:
     """What the host program says of a host that runs, keeps and boots the closure, where nothing is open."""
-    parts = {f"{when}_{part}": f"/nix/store/{part}" for when in ("running", "booted") for part in answers.PARTS}
+    parts = {f"{when}_{part}": f"/nix/store/{part}" for when in ("running", "booted") for part in PARTS}
     lines = {
         "machine": "x86_64",
         "nix": "nix-store (Nix) 2.31.2",
