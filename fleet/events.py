@@ -61,7 +61,7 @@ class FindingReported(HostEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFinished(Event):
-    """All selected hosts have a derivation."""
+    """All hosts that take part have a derivation; with `--keep-going` the others are left out."""
 
     derivations: dict[HostName, Derivation]
     recalled: int
@@ -71,7 +71,7 @@ class EvaluationFinished(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFinished(Event):
-    """All needed closures exist in the local store, rooted."""
+    """These closures exist in the local store, rooted; with `--keep-going` hosts may have been left out."""
 
     closures: dict[HostName, Closure]
     derivations: int
@@ -84,7 +84,7 @@ class HostPlanned(HostEvent):
     """What the run would do to the host."""
 
     action: str
-    """`switch`, `unchanged`, `commit` (runs already, is not the default), `push`, or `left out`."""
+    """`switch`, `commit` (it runs already, and is not the default), `push` (nothing is switched), or `unchanged`."""
     closure: Closure
     running: Closure
     wave: int
@@ -106,7 +106,7 @@ class HostPlanned(HostEvent):
     """Bytes on the disk that /nix is on."""
     room_free: int = 0
     reboot: tuple[str, ...]
-    """Parts that only a reboot makes live: `kernel`, `initrd`, `kernel-modules`, `systemd`."""
+    """Parts that only a reboot makes live, such as `kernel`; and what forbids a live switch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class PushProgressed(HostEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class PushFinished(HostEvent):
-    """The closure is complete and rooted on the host."""
+    """What was to be sent is complete and rooted on the host: the closure, or what the host builds it from."""
 
     paths: int
     """How many were sent."""
@@ -187,7 +187,7 @@ class HostCondemned(HostEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class HostFinished(HostEvent):
-    """The host has its outcome. Emitted once for each selected host."""
+    """The host has its outcome. Emitted once for each selected host by each process: `fleet resume` tells it again."""
 
     result: HostResult
 

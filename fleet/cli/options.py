@@ -31,7 +31,7 @@ no_eval_cache = click.option(
     "--no-eval-cache", is_flag=True, help="Evaluate also where the source has not changed since the last time."
 )
 all_or_nothing = click.option(
-    "--all-or-nothing", is_flag=True, help="Stop before anything is built if one host cannot take part."
+    "--all-or-nothing", is_flag=True, help="Stop before anything is pushed if one host cannot take part."
 )
 retry_quarantined = click.option(
     "--retry-quarantined", is_flag=True, help="Deploy a closure again that was found bad on a host."
