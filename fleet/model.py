@@ -68,14 +68,12 @@ class Phase(enum.StrEnum):
     PREFLIGHT = "preflight"
     EVALUATE = "evaluate"
     BUILD = "build"
-    PLAN = "plan"
     PUSH = "push"
     SWITCH = "switch"
     REBOOT = "reboot"
     PROVE = "prove"
     COMMIT = "commit"
     REVERT = "revert"
-    DONE = "done"
 
 
 class Severity(enum.StrEnum):

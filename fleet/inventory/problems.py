@@ -40,10 +40,10 @@ class Problems:
         text = f"{self._path}: {place}: {problem}" if place else f"{self._path}: {problem}"
         self._lines[plain_text(text.replace("\n", " "))] = None
 
-    def raise_if_any(self, *, hint: str = "") -> None:
+    def raise_if_any(self) -> None:
         """There was none, or a ConfigError tells all."""
         if self._lines:
-            raise ConfigError("\n".join(self._lines), hint=hint)
+            raise ConfigError("\n".join(self._lines))
 
     def __len__(self) -> int:
         return len(self._lines)

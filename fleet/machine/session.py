@@ -74,15 +74,14 @@ class Sessions:
         """Whether the host has run a command."""
         return self._started > 0
 
-    async def give_way(self) -> bool:
-        """Whether there were shells that waited. They have ended, so that something else may run."""
+    async def give_way(self) -> None:
+        """Shells that waited have ended, so that something else may run."""
         self._takes_lines = False
         spare, self._spare = self._spare, []
         for found in await asyncio.gather(*spare, return_exceptions=True):
             if not isinstance(found, BaseException):
                 found.stdin.write_eof()
                 await found.wait_closed()
-        return bool(spare)
 
     async def close(self) -> None:
         """Nobody waits for a session any more."""

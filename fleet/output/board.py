@@ -117,7 +117,7 @@ class Board:
 
     def _enter(self, row: Row, phase: Phase) -> None:
         row.phase = phase
-        if row.began is None and phase not in (Phase.WAITING, Phase.DONE):
+        if row.began is None and phase is not Phase.WAITING:
             row.began = self._clock()
 
     def _finish(self, row: Row, outcome: Outcome, why: str) -> None:

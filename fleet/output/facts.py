@@ -22,7 +22,7 @@ from fleet.events import (
 from fleet.model import HostResult, Outcome, Phase
 from fleet.output.format import change, counted, human_bytes, human_seconds, listed
 
-SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD, Phase.PLAN})
+SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
 """All selected hosts are in these together, so they are told once and not per host."""
 
 

@@ -40,7 +40,7 @@ class Plain:
             case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
                 lines = [] if phase is self._shared else [f"fleet: {phase.value}"]
                 self._shared = phase
-            case PhaseStarted(phase=Phase.WAITING | Phase.DONE):
+            case PhaseStarted(phase=Phase.WAITING):
                 lines = []
             case PhaseStarted(host=host, phase=phase):
                 lines = [f"{host}: {phase.value}"]

@@ -24,14 +24,14 @@ MANY_UNCHANGED = 30
 """Unchanged hosts that are shown each by itself; more of them are in the totals alone."""
 
 
-def summary_lines(finished: RunFinished, *, is_terminal: bool = False, width: int | None = None) -> list[str]:
+def summary_lines(finished: RunFinished, *, is_terminal: bool = False) -> list[str]:
     """What became of each host, why the failed ones failed, and the totals last."""
     lines: list[str] = []
     if rows := _worth_a_row([_result_row(result) for result in finished.hosts]):
         headers: tuple[str, ...] = ("host", "outcome", "system", "time", "notes")
         if not any(row[-1] for row in rows):
             headers, rows = headers[:-1], [row[:-1] for row in rows]
-        lines += table(headers, rows, is_terminal=is_terminal, width=width).splitlines()
+        lines += table(headers, rows, is_terminal=is_terminal).splitlines()
     for hosts, failure in grouped_failures(finished.hosts):
         lines += ["", *failure_lines(hosts, failure)]
     if finished.error is not None:
@@ -72,7 +72,6 @@ def plan_lines(
     findings: Sequence[FindingReported] = (),
     *,
     is_terminal: bool = False,
-    width: int | None = None,
 ) -> list[str]:
     """What a run would do to each host, in which order, and what was found on the way."""
     lines: list[str] = []
@@ -81,7 +80,7 @@ def plan_lines(
         columns = zip(headers, *shown, strict=True)
         told = [column for column in columns if column[0] in ALWAYS or any(cell != "-" for cell in column[1:])]
         first, *rows = zip(*told, strict=True)
-        lines += table(first, rows, is_terminal=is_terminal, width=width).splitlines()
+        lines += table(first, rows, is_terminal=is_terminal).splitlines()
     if len(waves) > 1:
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
     if findings:

@@ -61,11 +61,6 @@ def _went_down(and_then: str) -> Finding:
     return Finding(severity=Severity.NOTE, kind="damaged", message=f"the host went down amid a push: {and_then}")
 
 
-def findings(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
-    """Everything about the host that people should know before the run, errors first. Pure."""
-    return (*errors(host, facts), *notes(facts))
-
-
 def require_fit(host: Host, facts: HostFacts) -> None:
     """Raises the first error, if there is one."""
     if facts.transaction is not None:
@@ -75,11 +70,8 @@ def require_fit(host: Host, facts: HostFacts) -> None:
 
 
 def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
-    """What leaves the host out of the run."""
+    """What leaves the host out of the run, whoever else is at work on it."""
     found: list[tuple[str, str, str]] = []
-    if facts.transaction is not None:
-        error = locked(host, facts.transaction)
-        found.append(("locked", error.message, error.hint))
     if not facts.nix:
         found.append(
             ("nix", "Nix is not there: nix-store does not answer", "install Nix, or see that root's PATH has it")

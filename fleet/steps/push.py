@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet import nix
@@ -35,16 +34,6 @@ PROGRESS_INTERVAL = 0.25
 STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """What a push moved."""
-
-    paths: int
-    nar_bytes: int
-    wire_bytes: int
-    seconds: float
-
-
 async def push(
     copier: Machine | Supply | Thin,
     machine: RemoteMachine,
@@ -53,7 +42,7 @@ async def push(
     program: HostProgram,
     *,
     emit: Emit,
-) -> Pushed:
+) -> None:
     """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
 
     What copies is `nix copy` on this machine, or our own engine: a supply, or what a thin link needs. What the host's
@@ -75,19 +64,14 @@ async def push(
             await _copy(copier, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
         size = plan.push_bytes + sum(plan.substitutes[path] for path in lost)
         moved = Progress(paths=len(plan.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
-    pushed = Pushed(moved.paths, moved.nar_bytes, moved.sent, time.monotonic() - started)
+    seconds = time.monotonic() - started
     emit(
         PushFinished(
-            host=host.name,
-            paths=pushed.paths,
-            nar_bytes=pushed.nar_bytes,
-            wire_bytes=pushed.wire_bytes,
-            seconds=pushed.seconds,
+            host=host.name, paths=moved.paths, nar_bytes=moved.nar_bytes, wire_bytes=moved.sent, seconds=seconds
         )
     )
     if plan.derivation is not None:
         await _build_there(machine, plan, run, emit)
-    return pushed
 
 
 async def _serve(

@@ -152,7 +152,7 @@ def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
         )
     plain(events.HostFetched(host=WEB, paths=2, nar_bytes=2048, seconds=3))
     plain(events.PushFinished(host=WEB, paths=0, nar_bytes=0, wire_bytes=0, seconds=0))
-    plain(events.PhaseStarted(host=WEB, phase=Phase.DONE))
+    plain(events.PhaseStarted(host=WEB, phase=Phase.WAITING))
     plain(events.RunInterrupted())
     assert stream.getvalue().splitlines() == [
         "fleet: evaluated 1 host in 2.0 s",

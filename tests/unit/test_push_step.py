@@ -65,14 +65,13 @@ def here(copied: Answers) -> FakeMachine:
 @in_no_time
 async def test_progress_is_told_while_bytes_move() -> None:
     events = Events()
-    moved = await push.push(here(Says(seconds=10.5)), Moving(10), PLAN, RUN, PROGRAM, emit=events)
+    await push.push(here(Says(seconds=10.5)), Moving(10), PLAN, RUN, PROGRAM, emit=events)
     told = events.of(PushProgressed)
     assert [event.sent for event in told] == [100 * number for number in range(11)]
     assert {event.total for event in told} == {1000}
     assert events[-1] == PushFinished(
         host=PLAN.host.name, paths=1, nar_bytes=1000, wire_bytes=1000, seconds=events[-1].seconds,  # type: ignore[attr-defined]
     )  # fmt: skip
-    assert (moved.paths, moved.wire_bytes) == (1, 1000)
 
 
 @in_no_time
@@ -85,7 +84,8 @@ async def test_what_the_host_fetches_is_not_counted_as_pushed() -> None:
             (runs("xargs", "-r", "nix-store", "--realise"), Says(seconds=100)),
             (runs("xargs"), Output(status=0, stdout=lost)),
         ]
-        moved = await push.push(here(Output(status=0)), machine, plan, RUN, PROGRAM, emit=events)
+        await push.push(here(Output(status=0)), machine, plan, RUN, PROGRAM, emit=events)
+        (moved,) = events.of(PushFinished)
         assert (moved.paths, moved.nar_bytes) == (paths, size)
         assert moved.seconds < 50  # of the push alone
         kinds = [type(event) for event in events if isinstance(event, HostFetched | PushFinished)]
