@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 KILLED = Row(outcome="", code=-signal.SIGKILL, on=OLD)
-ROOTS_OF_THE_DEAD = r".*T.*-(new|program)"
-"""A run that died before it began leaves its two roots for some days: its push may be taken up again."""
+ROOTS_OF_THE_DEAD = r".*T.*-(new|program|unsynced)"
+"""A run that died before it began leaves its two roots and its mark for some days: its push may be taken up again."""
 
 
 def kill_controller(scene: Scene) -> None:

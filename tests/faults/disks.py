@@ -39,7 +39,7 @@ def mend(scene: Scene) -> None:
 
 NO_ROOM = Row(outcome="failed", code=1, on=OLD, kind="push", says="(?i)no space|full")
 
-UNTIDY = Row(outcome="rolled_back", code=1, on=OLD, leaves="/nix/var/fleet/open|.*-(new|program|old)")
+UNTIDY = Row(outcome="rolled_back", code=1, on=OLD, leaves="/nix/var/fleet/open|.*-(new|program|old|unsynced)")
 """Nothing can be removed from a disk that cannot be written; the next transaction does it."""
 
 FAULTS = (

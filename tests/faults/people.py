@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.faults.activation import bad
-from tests.faults.controller import IN_DOUBT
+from tests.faults.controller import IN_DOUBT, ROOTS_OF_THE_DEAD
 from tests.faults.scene import system
 from tests.faults.table import GONE_BACK, NEW, OLD, Fault, Row
 
@@ -112,7 +112,7 @@ FAULTS = (
         strike=expire,
         slow=True,
         undo=restore_password,
-        rows={"switched": IN_DOUBT, "push": Row(outcome="failed", code=1, on=OLD, leaves=".*-(new|program)")},
+        rows={"switched": IN_DOUBT, "push": Row(outcome="failed", code=1, on=OLD, leaves=ROOTS_OF_THE_DEAD)},
     ),
     Fault(
         name="sudo password right",

@@ -153,7 +153,7 @@ class Scene:
         script = """\
             find /run/fleet /nix/var/fleet -mindepth 1 -maxdepth 1 '(' -name open -o -name '.*' ')' 2>/dev/null |
                 grep -vx '/run/fleet/.alone\\|/run/fleet/.given-up'
-            ls -A /nix/var/fleet/unsynced 2>/dev/null
+            ls -A /nix/var/fleet/unsynced 2>/dev/null | sed 's/$/-unsynced/'
             ls -A /nix/var/nix/gcroots/fleet 2>/dev/null | grep -vx 'live\\|previous\\|staged'
             systemctl list-units --all --plain --no-legend 'fleet-*' | cut -d' ' -f1"""
         return read(self.host, script)
