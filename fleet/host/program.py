@@ -33,6 +33,9 @@ ANSWER_TIMEOUT = 60.0
 VERIFY_TIMEOUT = 3600.0
 """Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
 
+WENT_DOWN = 75
+"""Exit status of `bringing` where the host went down since the run began to push."""
+
 _LEAVE_MARK = r"""
 mark=/nix/var/fleet/unsynced/$0
 boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
@@ -116,8 +119,8 @@ class Order:
 def bringing(command: Command, run: RunId) -> Command:
     """The command, which brings store paths: before it starts, the host has on its disk that they may get lost.
 
-    Nix calls a path valid before its files are on the disk. It ends with exit status 75 where the host went down since
-    the run began to push, and with 74 where that cannot be written.
+    Nix calls a path valid before its files are on the disk. It ends with exit status `WENT_DOWN` until `verify` has
+    looked for damage, and with 74 where the host cannot write that down.
     """
     return dataclasses.replace(command, argv=("sh", "-c", _LEAVE_MARK, run, *command.argv))
 

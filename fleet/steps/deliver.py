@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.errors import CommandFailedError, PushError, UnreachableError
-from fleet.host.program import bringing
+from fleet.host.program import WENT_DOWN, bringing
 from fleet.machine import Command
 from fleet.machine.translate import first
 from fleet.store.nar import ChangedError
@@ -89,6 +89,10 @@ class _OtherWayError(Exception):
     """What was tried does not work on this host, or not any more, and something else is tried from now on."""
 
 
+class _WentDownError(Exception):
+    """The host may have lost some of what had arrived, though its Nix calls that valid."""
+
+
 async def _nothing() -> None:
     pass
 
@@ -113,6 +117,8 @@ class Delivery:
     root: Callable[[], Coroutine[Any, Any, object]] = _nothing
     """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
     the paths holds them, and it lives on until then. Done again after a lost connection."""
+    verify: Callable[[], Coroutine[Any, Any, object]] = _nothing
+    """Finds and removes what a host that went down meanwhile has lost of what had arrived."""
     way: Way = field(default_factory=Whole)
 
 
@@ -131,6 +137,8 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
             await attempt.make()
         except _OtherWayError:
             continue
+        except _WentDownError:
+            await delivery.verify()
         except UnreachableError:
             losses = losses + 1 if attempt.left in (-1, left) else 1
             left = left if attempt.left < 0 else attempt.left
@@ -245,6 +253,8 @@ class _Attempt:
             return lost
         except TimeoutError:
             return PushError(name, "nix-store --serve on the host ended its side but lives on", hint=AGAIN)
+        if ended.status == WENT_DOWN:
+            return _WentDownError()
         if self._delivery.way.is_another(ended):
             return _OtherWayError()
         said = [line for line in ended.stderr.splitlines() if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,9 @@ REBOOTED = Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="reboo
 
 WOKEN = Row(outcome="rolled_back", code=1, on=OLD, kind="silent")
 
+GIVEN_UP = dataclasses.replace(FAILED, leaves=".*-unsynced")
+"""The mark of a push that a reboot has interrupted is there until somebody looks for damage."""
+
 FAULTS = (
     Fault(
         name="network cut for good",
@@ -140,8 +144,10 @@ FAULTS = (
         strike=cut_power,
         rows={
             "committing": REBOOTED,
-            "push": Row(outcome="kept", code=0, on=NEW, or_else=FAILED),  # pushed again when the host was back
-            "switching": Row(outcome="rolled_back", code=1, on=OLD, or_else=FAILED),  # it may not have recorded it yet
+            "push": Row(outcome="kept", code=0, on=NEW, or_else=GIVEN_UP),  # pushed again when the host was back
+            "switching": Row(
+                outcome="rolled_back", code=1, on=OLD, or_else=GIVEN_UP
+            ),  # it may not have recorded it yet
             "switched": REBOOTED,
             "reverting": Row(outcome="rolled_back", code=1, on=OLD),
         },
@@ -154,7 +160,7 @@ FAULTS = (
             "switching": GONE_BACK,  # its unit is ended first, and then the host: it may find either reason
             "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
             "reverting": GONE_BACK,
-            "push": Row(outcome="kept", code=0, on=NEW, or_else=FAILED),
+            "push": Row(outcome="kept", code=0, on=NEW, or_else=GIVEN_UP),
         },
     ),
     Fault(
