@@ -54,7 +54,7 @@ def change(
 
     inventory = session.open_inventory(file)
     hosts = session.choose(inventory, selectors, everything=everything)
-    may_ask = request.verb in ("deploy", "rollback") and request.goal.switches
+    may_ask = request.switches
     if may_ask:
         session.require_consent(hosts, yes=yes)
     logins = session.logins(inventory, hosts)

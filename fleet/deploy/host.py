@@ -14,7 +14,7 @@ from fleet.deploy.bundle import write_bundle
 from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import ANSWER_TIMEOUT, HostProgram, Order, ask
-from fleet.model import Goal, HostResult, Outcome, Phase
+from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.steps import evidence, preflight, prove, push, switch, system
 from fleet.steps.board import Board, ask_once
 from fleet.steps.plan import Action
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from fleet.steps.prove import Verdict
 
     SwitchPlace = Callable[[], Awaitable[str | None]]
-
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days."""
@@ -113,15 +112,17 @@ class HostRun:
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
     async def _deploy(self, switch_place: SwitchPlace) -> HostResult:
-        plan = self._plan
+        plan, request = self._plan, self._run.request
         self._phase(Phase.PUSH)
         ours = self._run.thin if plan.host.link is inventory.Link.SLOW else self._run.supply
-        copier = self._run.here if self._run.request.copy_with == "nix" else ours
+        copier = self._run.here if request.copy_with == "nix" else ours
         await push.push(copier, self._link, plan, self._run.id, self._program, emit=self._emit)
         if plan.derivation is not None:  # before, there was nothing to look at
             there = await system.look_there(self._link, plan.host, plan.closure)
-            system.require_switchable(plan.host, plan.facts, there, live=not plan.by_reboot)
-        if self._run.request.verb == "push" or not self._run.request.goal.switches:
+            system.require_switchable(plan.host, there)
+            if request.switches and not plan.by_reboot:
+                system.require_live(plan.host, there.obstacles(plan.facts), request.goal, remedy=Reboot.ALWAYS)
+        if not request.switches:
             return await self._stage()
         if (reason := await switch_place()) is not None:
             return await self._give_up(reason)

@@ -27,7 +27,7 @@ from fleet.steps.caches import INSTEAD
 from fleet.steps.plan import Action, Contents, HostPlan, contents, plan_host
 from fleet.steps.reboot import require_idle, require_way_back
 from fleet.steps.sign import SigningKey, ask_trust, read_key, sign, untrusted
-from fleet.steps.system import require_welcome
+from fleet.steps.system import require_live, require_welcome
 from fleet.steps.weigh import Scales
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ class Preparation:
         scales = Scales(self._run.supply)
 
         async def one(host: Host) -> None:
-            want, facts = wanted[host.name], self._facts[host.name]
-            require_welcome(host, facts, want.closure, retry_quarantined=self._run.request.retry_quarantined)
+            want, facts, request = wanted[host.name], self._facts[host.name], self._run.request
+            if request.switches:
+                require_welcome(host, facts, want.closure, retry_quarantined=request.retry_quarantined)
             plan = await plan_host(
                 self._links[host.name],
                 host,
@@ -163,10 +164,12 @@ class Preparation:
                 want.closure,
                 made_of=made_of.get(want.closure) if want.is_local else None,
                 derivation=want.derivation_to_send,
-                wanted=self._run.request.reboot,
+                wanted=request.reboot,
             )
             if plan.by_reboot:
                 await self._require_reboot(plan)
+            elif request.switches:
+                require_live(host, plan.obstacles, request.goal)
             plans[host.name] = await self._weighed(scales, plan) if plan.missing else plan
 
         await self._each(self._left(), one)

@@ -56,6 +56,11 @@ class Request:
     """With `rollback`: whether failing declared checks stop it."""
 
     @property
+    def switches(self) -> bool:
+        """Whether what a host runs is to change, or, of a plan, would."""
+        return self.verb != "push" and self.goal.switches
+
+    @property
     def proves_checks(self) -> bool:
         """Whether declared checks decide. On the way back they do not: what they miss may be why people go back."""
         return self.verb != "rollback" or self.strict

@@ -62,6 +62,8 @@ class HostPlan:
     """Bytes on the disk that /nix is on."""
     reboot: tuple[str, ...] = ()
     """What of the closure only a reboot makes live, and what forbids a live switch to it."""
+    obstacles: tuple[str, ...] = ()
+    """What forbids a live switch to it."""
     by_reboot: bool = False
     """Whether the host is brought to it by way of a reboot."""
 
@@ -137,7 +139,7 @@ async def plan_host(
     reboot = system.reboot_reasons(facts) if system is not None else ()
     by_reboot = action is Action.SWITCH and goes_by_reboot(wanted, reboot)
     if system is not None:
-        require_switchable(host, facts, system, live=not by_reboot)
+        require_switchable(host, system)
     if action is Action.SWITCH and (made_of is not None or derivation is not None):
         require_room(host, facts)
     sizes = made_of.sizes if made_of is not None else {}
@@ -153,5 +155,6 @@ async def plan_host(
         download_bytes=caches.download,
         caches_trouble=caches.trouble,
         reboot=reboot,
+        obstacles=system.obstacles(facts) if system is not None else (),
         by_reboot=by_reboot,
     )

@@ -11,9 +11,10 @@ from fleet.errors import QuarantinedError, UnfitError
 from fleet.host import answers, obstacles
 from fleet.host.obstacles import PARTS
 from fleet.machine import Command
+from fleet.model import Goal, Reboot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
@@ -110,21 +111,22 @@ def require_welcome(host: Host, facts: HostFacts, closure: Closure, *, retry_qua
         raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
 
 
-def require_switchable(host: Host, facts: HostFacts, system: System, *, live: bool = True) -> None:
-    """Raises `UnfitError` with what makes the system unfit for this host: its shape, its platform.
-
-    Also what forbids a switch without a reboot, if it would be one.
-    """
+def require_switchable(host: Host, system: System) -> None:
+    """Raises `UnfitError` with what makes the system unfit for this host: its shape, its platform."""
     if not system.is_switchable:
         hint = f"a closure has {' and '.join(NEEDED)}; is system.switch.enable off?"
         raise UnfitError(host.name, f"{system.closure} is not a NixOS system that can be switched to", hint=hint)
     if system.platform and system.platform != host.system:
         hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
         raise UnfitError(host.name, f"the closure is for {system.platform}, the host is {host.system}", hint=hint)
-    forbidding = system.obstacles(facts)
-    if live and forbidding:
-        hint = "these change only with a reboot: --reboot if-needed"
-        raise UnfitError(host.name, f"a live switch is inhibited ({', '.join(forbidding)})", hint=hint)
+
+
+def require_live(host: Host, obstacles: Sequence[str], goal: Goal, *, remedy: Reboot = Reboot.IF_NEEDED) -> None:
+    """Raises `UnfitError` where these forbid a switch without a reboot."""
+    if obstacles:
+        message = f"a live switch is inhibited ({', '.join(obstacles)})"
+        hint = f"these change only with a reboot: --reboot {remedy}"
+        raise UnfitError(host.name, message, hint=f"{hint}, without --goal test" if goal is Goal.TEST else hint)
 
 
 def _stored(part: str, parts: Mapping[str, str]) -> str:

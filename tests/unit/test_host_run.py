@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -372,6 +373,20 @@ async def test_system_built_on_the_host_that_does_not_fit_is_not_switched_to() -
         assert found.failure is not None
         assert (found.outcome, found.failure.kind) == (Outcome.FAILED, "unfit")
         assert case.asked("begin", "stage", "unroot") == ["unroot"]
+
+
+@pytest.mark.parametrize(("verb", "outcome"), [("deploy", Outcome.FAILED), ("push", Outcome.STAGED)])
+def test_system_built_on_the_host_that_only_a_reboot_can_bring_waits_there(verb: str, outcome: Outcome) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = building(said(init_interface="3"))
+        case.plan = dataclasses.replace(case.plan, facts=builders.facts(init_interface="2"))
+        found = await case.deploy(verb=verb)
+        assert found.outcome is outcome
+        assert case.asked("begin", "stage", "unroot") == ["stage" if verb == "push" else "unroot"]
+        assert found.failure is None or found.failure.hint.endswith("--reboot always")
+
+    test()
 
 
 @in_no_time

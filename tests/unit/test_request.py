@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.deploy.request import Request, Run, new_run_id
+from fleet.model import Goal
 from tests.unit import builders
 
 
@@ -24,6 +25,21 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 )
 def test_checks_do_not_stop_people_who_go_back(words: dict[str, Any], proves: bool) -> None:  # noqa: FBT001
     assert Request(**words).proves_checks is proves
+
+
+@pytest.mark.parametrize(
+    ("words", "switches"),
+    [
+        ({"verb": "deploy"}, True),
+        ({"verb": "deploy", "goal": Goal.TEST}, True),
+        ({"verb": "plan"}, True),
+        ({"verb": "rollback"}, True),
+        ({"verb": "push"}, False),
+        ({"verb": "deploy", "goal": Goal.DRY_ACTIVATE}, False),
+    ],
+)
+def test_what_only_brings_a_closure_switches_nothing(words: dict[str, Any], switches: bool) -> None:  # noqa: FBT001
+    assert Request(**words).switches is switches
 
 
 def test_run_knows_who_asked_and_from_where(monkeypatch: pytest.MonkeyPatch) -> None:

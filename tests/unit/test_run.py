@@ -201,6 +201,28 @@ async def test_closure_that_was_found_bad_is_not_pushed_again(tmp_path: Path) ->
     assert (end.failure.kind, world.links[HostName("a")].bridges) == ("quarantined", [])
 
 
+@pytest.mark.parametrize(
+    ("asked", "outcome"),
+    [
+        ({}, FAILED),
+        ({"goal": Goal.TEST}, FAILED),
+        ({"verb": "push"}, Outcome.STAGED),
+        ({"goal": Goal.DRY_ACTIVATE}, Outcome.STAGED),
+    ],
+)
+@pytest.mark.parametrize("bad", ["inhibited", "quarantined"])
+async def test_closure_that_a_host_must_not_switch_to_now_may_still_be_brought_to_it(
+    tmp_path: Path, asked: dict[str, Any], outcome: Outcome, bad: str
+) -> None:
+    world = World(tmp_path, "a", **asked)
+    (world.closure / "init-interface-version").write_text("3")
+    there = {"quarantined": world.closure} if bad == "quarantined" else {"init_interface": "2"}
+    world.on("a", (asks("facts"), said(**FACTS | there)))
+    world.on("a", (runs(f"{world.closure}/bin/switch-to-configuration"), YES))
+    await world.execute()
+    assert (world.outcomes, world.began()) == ({"a": outcome}, [])
+
+
 async def test_links_keep_to_what_the_file_allows(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b", more="bandwidth = '50kB/s'\n[hosts.c]\nbandwidth = '1kB/s'\n[hosts.d]")
     assert await world.execute() == 0

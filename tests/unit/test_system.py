@@ -8,9 +8,9 @@ import pytest
 
 from fleet.errors import QuarantinedError, UnfitError
 from fleet.machine.local import LocalMachine
-from fleet.model import Closure
-from fleet.steps.system import System, look_here, look_there, require_switchable, require_welcome
-from tests.unit.builders import FACTS, NEW, facts, host
+from fleet.model import Closure, Goal
+from fleet.steps.system import System, look_here, look_there, require_live, require_switchable, require_welcome
+from tests.unit.builders import NEW, facts, host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,14 +44,14 @@ async def test_whole_system_is_no_trouble(tree: Path) -> None:
         closure=Closure(str(tree)), is_switchable=True, platform="x86_64-linux",
         parts={"kernel": "", "initrd": "", "kernel-modules": "", "kernel-params": "", "systemd": ""},
     )  # fmt: skip
-    require_switchable(host(), FACTS, found)
+    require_switchable(host(), found)
 
 
 @pytest.mark.parametrize("file", ["nixos-version", "bin/switch-to-configuration"])
 async def test_what_is_no_system_is_refused(tree: Path, file: str) -> None:
     (tree / file).unlink()
     with pytest.raises(UnfitError, match="not a NixOS system"):
-        require_switchable(host(), FACTS, await look(tree))
+        require_switchable(host(), await look(tree))
 
 
 async def test_closure_that_is_not_on_the_host_is_told(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ async def test_closure_that_is_not_on_the_host_is_told(tmp_path: Path) -> None:
 async def test_closure_for_another_system_is_refused(tree: Path) -> None:
     (tree / "system").write_text("aarch64-linux")
     with pytest.raises(UnfitError, match="the closure is for aarch64-linux, the host is x86_64-linux"):
-        require_switchable(host(), FACTS, await look(tree))
+        require_switchable(host(), await look(tree))
     (tree / "system").unlink()
-    require_switchable(host(), FACTS, await look(tree))
+    require_switchable(host(), await look(tree))
 
 
 async def test_inhibitors_are_read(tree: Path) -> None:
@@ -84,11 +84,21 @@ async def test_inhibitors_are_read(tree: Path) -> None:
     ],
 )
 def test_switch_that_is_inhibited_is_refused_beforehand(old: dict[str, str], new: dict[str, str], refused: str) -> None:
+    obstacles = system(inhibitors=new).obstacles(facts(inhibitors=old))
     if refused:
         with pytest.raises(UnfitError, match=refused):
-            require_switchable(host(), facts(inhibitors=old), system(inhibitors=new))
+            require_live(host(), obstacles, Goal.SWITCH)
     else:
-        require_switchable(host(), facts(inhibitors=old), system(inhibitors=new))
+        require_live(host(), obstacles, Goal.SWITCH)
+
+
+@pytest.mark.parametrize(
+    ("goal", "hint"), [(Goal.SWITCH, "--reboot if-needed"), (Goal.TEST, "--reboot if-needed, without --goal test")]
+)
+def test_inhibited_switch_is_refused_with_a_remedy_that_the_command_takes(goal: Goal, hint: str) -> None:
+    with pytest.raises(UnfitError) as caught:
+        require_live(host(), ("inhibitor init: systemd -> other",), goal)
+    assert caught.value.hint == f"these change only with a reboot: {hint}"
 
 
 def test_quarantined_closure_is_refused_unless_wanted_anyway() -> None:
