@@ -187,7 +187,12 @@ class _Attempt:
         rooting = asyncio.create_task(self._delivery.root())
         await asyncio.sleep(0)  # it asks first: a host with place for one session has it for the server afterwards
         try:
-            await self._serve(rooting)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch())
+                await self._serve(rooting)
+                watching.cancel()
+        except ExceptionGroup as failed:
+            raise first(failed) from failed
         finally:
             rooting.cancel()
             await asyncio.gather(rooting, return_exceptions=True)
@@ -215,11 +220,10 @@ class _Attempt:
                 infos = await sender.lacking(delivery.wanted)
                 self.left = len(infos)
                 sending = sender.send(infos, then=delivery.tops)
-            watching = group.create_task(self._watch())
             await sending
-            watching.cancel()
 
     async def _watch(self) -> None:
+        """Raises `PushError` when nothing moves any more, from the first wait for the host on."""
         self._progress.moved()
         while True:
             patience = self._progress.last_moved + STALLED - time.monotonic()
