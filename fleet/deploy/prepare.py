@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet import inventory, selector
 from fleet.deploy import result
-from fleet.deploy.target import Wanted, choose_targets
+from fleet.deploy.target import Wanted, choose_targets, former, require_former
 from fleet.errors import FleetError, HostError
 from fleet.events import (
     BuildFinished,
@@ -79,7 +79,7 @@ class Preparation:
         await self._each(self._hosts, self._look)
         if self._nothing():
             return Prepared(results=self.results)
-        wanted = await choose_targets(self._run, self._left(), self._facts, self._links, self._leave_out)
+        wanted = await self._choose()
         for host in self._left():
             if self._is_there(self._facts[host.name], wanted[host.name].closure):
                 facts, closure = self._facts[host.name], wanted[host.name].closure
@@ -123,6 +123,21 @@ class Preparation:
             note = untrusted(self._key, host, await ask_trust(self._links[host.name], host))
             if note is not None:
                 self._report(host, note.severity, note.kind, note.message, note.hint)
+
+    async def _choose(self) -> Mapping[HostName, Wanted]:
+        """What every host should get that is not left out."""
+        if self._run.request.verb != "rollback":
+            return await choose_targets(self._run, self._left(), self._leave_out)
+        back_to = self._run.request.back_to
+        require_former(back_to)
+        wanted: dict[HostName, Wanted] = {}
+
+        async def one(host: Host) -> None:
+            closure = await former(host, self._facts[host.name], self._links[host.name], back_to)
+            wanted[host.name] = Wanted(closure=closure, is_local=False)
+
+        await self._each(self._left(), one)
+        return wanted
 
     async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
         started = time.monotonic()

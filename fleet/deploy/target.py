@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.deploy.evaluating import evaluated
-from fleet.errors import ConfigError, EvaluationError, FleetError, HostError, UnfitError
+from fleet.errors import ConfigError, EvaluationError, FleetError, UnfitError
 from fleet.events import EvaluationFinished, FindingReported
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
-    from fleet.machine.link import Link
     from fleet.model import Derivation, HostName
     from fleet.source.evaluations import Evaluations
 
@@ -51,18 +50,10 @@ class Wanted:
         return self.evaluated.derivation if self.evaluated and not self.is_local else None
 
 
-async def choose_targets(
-    run: Run,
-    hosts: Sequence[Host],
-    facts: Mapping[HostName, HostFacts],
-    links: Mapping[HostName, Link],
-    leave: LeaveOut,
-) -> dict[HostName, Wanted]:
-    """A closure for every host that is not left out."""
+async def choose_targets(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[HostName, Wanted]:
+    """A new closure for every host that is not left out."""
     if not hosts:
         return {}
-    if run.request.verb == "rollback":
-        return await _former(run, hosts, facts, links, leave)
     if run.request.closure is not None:
         closure = await given(run.here, run.request.closure)
         return {host.name: Wanted(closure=closure) for host in hosts}
@@ -140,39 +131,26 @@ def is_store_path(text: str) -> bool:
     return re.fullmatch(r"/nix/store/[0-9a-z]{32}-[^/\s]+", text) is not None
 
 
-async def _former(
-    run: Run,
-    hosts: Sequence[Host],
-    facts: Mapping[HostName, HostFacts],
-    links: Mapping[HostName, Link],
-    leave: LeaveOut,
-) -> dict[HostName, Wanted]:
-    back_to = run.request.back_to
+def require_former(back_to: str | None) -> None:
+    """Raises `ConfigError` for what cannot name a system that ran before, on any host."""
     if back_to is not None and not back_to.isdigit() and not is_store_path(back_to):
         raise ConfigError(f"--to {back_to}: is neither the number of a generation nor a store path")
-    found = {}
-    for host in hosts:
-        try:
-            closure = await _former_of(host, facts[host.name], links[host.name], back_to)
-            found[host.name] = Wanted(closure=closure, is_local=False)
-        except HostError as error:
-            leave(host, error)
-    return found
 
 
-async def _former_of(host: Host, facts: HostFacts, link: Link, back_to: str | None) -> Closure:
+async def former(host: Host, facts: HostFacts, machine: Machine, back_to: str | None) -> Closure:
+    """What the host ran before: the last, or that of a number or a path. Raises `UnfitError` where it is gone."""
     if back_to is None:
         if facts.previous is None:
             hint = f"fleet generations {host.name} lists what is there; go to one with --to"
             raise UnfitError(host.name, "nothing is recorded to go back to", hint=hint)
         return facts.previous
     if not back_to.isdigit():
-        absent = await link.run(nix.missing([back_to]))
+        absent = await machine.run(nix.missing([back_to]))
         if absent.status != 0 or absent.stdout.strip():
             hint = f"fleet generations {host.name} lists what is there; fleet deploy --closure brings what is not"
             raise UnfitError(host.name, f"{back_to} is not in this host's store", hint=hint)
         return Closure(back_to)
-    there = answers.generations(await ask(link, host, HostProgram().call("generations")))
+    there = answers.generations(await ask(machine, host, HostProgram().call("generations")))
     for generation in there:
         if generation.number == int(back_to):
             return generation.closure
