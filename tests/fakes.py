@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 Fits = Callable[[Command], bool]
+RunIt = Callable[..., Coroutine[Any, Any, Output]]
+"""What `Machine.run` is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +194,27 @@ def _once(data: bytes) -> Callable[[int], Coroutine[Any, Any, bytes]]:
         return block
 
     return read
+
+
+class AtOnce:
+    """How many commands of a kind are under way together."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def counting(self, fits: Fits, run: RunIt) -> RunIt:
+        """The same `run`, which gives others a chance to run such a command too."""
+
+        async def counted(command: Command, **options: Any) -> Output:
+            self.now += fits(command)
+            self.most = max(self.now, self.most)
+            await asyncio.sleep(0)
+            try:
+                return await run(command, **options)
+            finally:
+                self.now -= fits(command)
+
+        return counted
 
 
 class Events(list["Event"]):

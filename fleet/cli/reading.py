@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from fleet.errors import FleetError
+from fleet.machine import CONTACTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from fleet.machine.login import Logins
 
 Answer = TypeVar("Answer")
-CONTACTS = 64
-"""Hosts that are asked at once."""
 
 
 def ask_all(

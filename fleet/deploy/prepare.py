@@ -20,6 +20,7 @@ from fleet.events import (
     PhaseStarted,
 )
 from fleet.inventory import BuildOn
+from fleet.machine import CONTACTS
 from fleet.model import Goal, HostResult, Outcome, Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.build import build, build_failure
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from fleet.machine.link import Link
     from fleet.model import Closure, HostName
 
-CONTACTS = 64
-"""Hosts that are asked at once."""
 KEPT_OPEN = 128
 """Hosts of a run whose connections stay open from one phase to the next. With more of them a connection lasts for one
 phase: each takes a file here, of 1,024 that most systems allow, and 60 KB, and has to be kept alive."""

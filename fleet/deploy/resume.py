@@ -14,6 +14,7 @@ from fleet.deploy.run import told, until_interrupted
 from fleet.errors import ConfigError, HostError, UnreachableError
 from fleet.events import HostFinished
 from fleet.host.program import HostProgram
+from fleet.machine import CONTACTS
 from fleet.machine.link import Link
 from fleet.steps.board import now
 from fleet.steps.plan import Action, HostPlan
@@ -52,15 +53,17 @@ async def resume(run: Run, past: PastRun) -> int:
 
 async def _concerned(run: Run) -> dict[HostName, PastHost]:
     """The hosts of fleet.toml that know of the run, and those that cannot be asked: each may have begun."""
+    places = asyncio.Semaphore(CONTACTS)
 
     async def knows(host: Host) -> bool:
         link = Link(run.logins, host)
-        try:
-            facts = await preflight(link, host)
-        except Exception:  # told of when it is asked again: a bug there must not keep us from its neighbours
-            return True
-        finally:
-            await link.close()
+        async with places:
+            try:
+                facts = await preflight(link, host)
+            except Exception:  # told of when it is asked again: a bug there must not keep us from its neighbours
+                return True
+            finally:
+                await link.close()
         return any(there is not None and there.run == run.id for there in (facts.transaction, facts.last))
 
     hosts = run.inventory.hosts.values()
@@ -85,6 +88,8 @@ class _TakingUp:
         self._run = run
         self._past = past
         self._results = results
+        self._logging_in = asyncio.Semaphore(CONTACTS)
+        """Places for the first contact alone: whoever is followed needs none, since its deadline runs."""
 
     async def all_hosts(self) -> None:
         """Every host has its outcome."""
@@ -126,7 +131,7 @@ class _TakingUp:
 
     async def _follow(self, host: Host, past: PastHost, link: Link) -> HostResult:
         try:
-            facts = await _look(link, host, past)
+            facts = await _look(link, host, past, self._logging_in)
         except HostError as error:
             if past.begun:
                 return result.forgotten(host.name, f"not seen to the end: {error.message}")
@@ -147,12 +152,13 @@ class _TakingUp:
         return await host_run.take_up(past.before, begun=past.begun, heard=past.heard)
 
 
-async def _look(link: Link, host: Host, past: PastHost) -> HostFacts:
+async def _look(link: Link, host: Host, past: PastHost, logging_in: asyncio.Semaphore) -> HostFacts:
     """What the host is and runs. One that was about to reboot is waited for, for as long as it would be followed."""
     patience = now() + (longest_reboot(host) if past.by_reboot else 0.0)
     while True:
         try:
-            return await preflight(link, host)
+            async with logging_in:
+                return await preflight(link, host)
         except UnreachableError:
             if now() > patience:
                 raise

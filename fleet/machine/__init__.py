@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OnLine = Callable[[str], None]
 """Gets each line of a command's stderr as it comes, without the newline and without control characters."""
 
+CONTACTS = 64
+"""Machines that are logged in to, or asked, at once."""
 CHANNELS = 6
 """Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
 

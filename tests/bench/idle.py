@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import tomli_w
 
-from fleet.deploy.prepare import CONTACTS
+from fleet.machine import CONTACTS
 from tests.bench.closures import ask
 from tests.bench.measure import Taken, median, run
 from tests.bench.push import FLEET

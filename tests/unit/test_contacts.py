@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.deploy.prepare import CONTACTS, KEPT_OPEN
-from tests.fakes import FakeLink, Fits, asks, runs, said
+from fleet.deploy.prepare import KEPT_OPEN
+from fleet.machine import CONTACTS
+from tests.fakes import AtOnce, FakeLink, asks, runs, said
 from tests.unit.builders import NEW
 from tests.unit.test_run import FACTS, SKIPPED, UNCHANGED, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from fleet.inventory import Host
-    from fleet.machine import Command, Output
-
-    Run = Callable[..., Coroutine[Any, Any, Output]]
 
 
 class Counting(World):
@@ -94,7 +91,7 @@ async def test_many_hosts_are_connected_only_while_they_are_asked(tmp_path: Path
 async def test_many_hosts_are_asked_at_once_for_a_generation(tmp_path: Path) -> None:
     world = Counting(tmp_path, KEPT_OPEN + 1, verb="rollback", back_to="1")
     world.answer = False
-    at_once = _AtOnce()
+    at_once = AtOnce()
     for name, link in world.links.items():
         world.on(name, (runs("sh", "-c"), said()))
         link.run = at_once.counting(asks("generations"), link.run)  # type: ignore[method-assign]
@@ -103,24 +100,3 @@ async def test_many_hosts_are_asked_at_once_for_a_generation(tmp_path: Path) -> 
     assert at_once.most == CONTACTS
     assert (world.connected, world.open) == (3 * (KEPT_OPEN + 1), 0)
     assert world.most_open <= CONTACTS
-
-
-class _AtOnce:
-    """How many commands of a kind are under way together."""
-
-    def __init__(self) -> None:
-        self.now = self.most = 0
-
-    def counting(self, fits: Fits, run: Run) -> Run:
-        """The same `run`, which gives others a chance to run such a command too."""
-
-        async def counted(command: Command, **keys: Any) -> Output:
-            self.now += fits(command)
-            self.most = max(self.now, self.most)
-            await asyncio.sleep(0)
-            try:
-                return await run(command, **keys)
-            finally:
-                self.now -= fits(command)
-
-        return counted

@@ -15,9 +15,9 @@ from fleet.deploy.request import Request
 from fleet.deploy.resume import _look, resume
 from fleet.errors import ConfigError, UnreachableError
 from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted, event_json
-from fleet.machine import Output
+from fleet.machine import CONTACTS, Output
 from fleet.model import Goal, HostName, HostResult, Outcome
-from tests.fakes import Answers, Events, FakeLink, Says, asks, in_no_time, runs, said
+from tests.fakes import Answers, AtOnce, Events, FakeLink, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KEPT, HUMAN, SKIPPED = Outcome.KEPT, Outcome.NEEDS_HUMAN, Outcome.SKIPPED
 OPEN = {"running": NEW, "open_run": RUN, "open_state": "switched", "open_new": NEW, "open_old": OLD}
+SWITCHED, COMMITTED = said(state="switched", running=NEW, status=0), said(state="committed", running=NEW)
 
 
 class World:
@@ -52,7 +53,7 @@ class World:
             host,
             (asks("facts"), said(**OPEN)),
             (asks("unroot"), said(done="yes")),
-            (asks("watch"), [said(state="switched", running=NEW, status=0), said(state="committed", running=NEW)]),
+            (asks("watch"), [SWITCHED, COMMITTED]),
             (asks("look"), said(state="switched", running=NEW)),
             (asks("word"), said(state="committing", accepted="yes")),
         )
@@ -109,6 +110,32 @@ async def test_bug_on_one_host_does_not_cancel_the_others(tmp_path: Path) -> Non
     assert world.failure("a") == "bug"
 
 
+@in_no_time
+async def test_hosts_are_asked_so_many_at_once_and_all_of_them_followed(tmp_path: Path) -> None:
+    count = CONTACTS + 5
+    world = World(tmp_path, *(f"h{number}" for number in range(count)))
+    asked, followed = AtOnce(), AtOnce()
+    for name, link in world.links.items():
+        world.on(name, "facts", Says(seconds=1, stdout=said(**OPEN).stdout.encode()))
+        world.on(name, "watch", [Says(seconds=9, stdout=SWITCHED.stdout.encode()), COMMITTED])
+        link.run = asked.counting(asks("facts"), followed.counting(asks("watch"), link.run))  # type: ignore[method-assign]
+    assert await world.resume() == 0
+    assert (asked.most, followed.most) == (CONTACTS, count)
+
+
+@in_no_time
+async def test_so_many_hosts_are_asked_at_once_whether_they_know_of_a_run(tmp_path: Path) -> None:
+    world = World(tmp_path, *(f"h{number}" for number in range(CONTACTS + 5)), verb="")
+    world.past.hosts = {}
+    asked = AtOnce()
+    for name, link in world.links.items():
+        world.on(name, "facts", Says(seconds=1, stdout=b"running=/old\n"))
+        link.run = asked.counting(asks("facts"), link.run)  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="no host knows of it"):
+        await world.resume()
+    assert asked.most == CONTACTS
+
+
 async def test_host_is_told_of_as_it_ends(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b")
     world.on("a", "look", [Says(seconds=0.2, stdout=b"state=switched\n"), said(state="switched", running=NEW)])
@@ -162,7 +189,8 @@ def test_a_host_that_was_about_to_reboot_is_waited_for(tmp_path: Path) -> None:
         away = [UnreachableError(HostName("a"), "no connection")] * 100
         world.on("a", "facts", [*away, said(**OPEN, open_goal="boot")])
         past = world.past.hosts[HostName("a")]
-        facts = await _look(world.links[past.name], world.links[past.name].host, past)  # type: ignore[arg-type]
+        link = cast("Link", world.links[past.name])
+        facts = await _look(link, world.links[past.name].host, past, asyncio.Semaphore())
         assert facts.transaction is not None
         assert facts.transaction.by_reboot
 
