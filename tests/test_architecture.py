@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent / "fleet"
 LAYERS = (
-    "model files",
+    "model files tasks",
     "errors events",
     "inventory output runs",
     "machine selector",

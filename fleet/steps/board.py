@@ -11,6 +11,7 @@ from fleet import checks
 from fleet.errors import HostError
 from fleet.events import CheckReported
 from fleet.machine import CHANNELS
+from fleet.tasks import all_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -67,7 +68,10 @@ class Board:
 
     @contextlib.asynccontextmanager
     async def asking(self, machine: Machine) -> AsyncIterator[None]:
-        """While inside, all checks are asked, all at once. What they said before counts no more."""
+        """While inside, all checks are asked, all at once. What they said before counts no more.
+
+        Raises at the end what went wrong in fleet itself: a check that was not asked says nothing of the host.
+        """
         for check in self.checks:
             standing = self.standings.setdefault(check.name, Standing(check))
             standing.passed_since, standing.failing_since, standing.is_seen = None, None, False
@@ -79,7 +83,7 @@ class Board:
             over.set()  # a connection that is lost in the same moment may be told instead of the cancellation
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await all_ended(tasks)
 
     async def _ask(self, standing: Standing, machine: Machine, over: asyncio.Event) -> None:
         while True:

@@ -434,6 +434,14 @@ class LosingMachine(FakeMachine):
 
 
 @in_no_time
+async def test_bug_in_a_check_condemns_nobody_and_is_told() -> None:
+    case = Case(checks={"ok": YES, "odd": ZeroDivisionError("oops")})
+    with pytest.raises(ZeroDivisionError, match="oops"):
+        await case.prove()
+    assert case.words == []
+
+
+@in_no_time
 async def test_checks_end_also_when_the_connection_is_lost_in_the_same_moment() -> None:
     host = Host.model_validate({"name": "web-1", "checks": [check()]})
     machine = LosingMachine((runs("sh", "-c", "ok"), YES))
