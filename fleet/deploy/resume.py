@@ -20,6 +20,7 @@ from fleet.steps.board import now
 from fleet.steps.plan import Action, HostPlan
 from fleet.steps.preflight import preflight
 from fleet.steps.switch import RETRY, longest_reboot
+from fleet.tasks import all_ended
 
 if TYPE_CHECKING:
     from fleet.deploy.past import PastRun
@@ -92,10 +93,8 @@ class _TakingUp:
         """Places for the first contact alone: whoever is followed needs none, since its deadline runs."""
 
     async def all_hosts(self) -> None:
-        """Every host has its outcome."""
-        async with asyncio.TaskGroup() as group:
-            for host in self._past.hosts.values():
-                group.create_task(self._one(host))
+        """Every host has its outcome. A bug around one must not cancel its neighbours, whose deadlines run."""
+        await all_ended([asyncio.create_task(self._one(host)) for host in self._past.hosts.values()])
 
     def account_for_the_rest(self) -> None:
         """Hosts that nobody waits for any more are said to be left to themselves."""
@@ -110,7 +109,7 @@ class _TakingUp:
     async def _one(self, past: PastHost) -> None:
         try:
             self._finish(await self._settled(past))
-        except Exception:  # a bug on one host must not cancel its neighbours, whose deadlines run
+        except Exception:  # a bug; people are told which host it is about, and what state that is in
             self._finish(bug(past.name, past.closure, begun=past.begun))
 
     def _finish(self, ended: HostResult) -> None:

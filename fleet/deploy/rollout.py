@@ -12,6 +12,7 @@ from fleet.deploy.host import HostRun
 from fleet.deploy.places import Places, Turn
 from fleet.events import HostFinished, PhaseStarted, WaveStarted
 from fleet.model import Failure, HostResult, Outcome, Phase
+from fleet.tasks import all_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,10 +58,11 @@ class Rollout:
             self._account_for_the_rest()
 
     async def _wave(self, wave: Sequence[HostPlan]) -> None:
+        """Every host of the wave has ended. A bug around one must not cancel its neighbours in mid-switch."""
         places = Places(self.run.inventory.rollout)
-        async with asyncio.TaskGroup() as group:
-            for plan in wave:
-                self._tasks[plan.host.name] = group.create_task(self._host(plan, places))
+        tasks = {plan.host.name: asyncio.create_task(self._host(plan, places)) for plan in wave}
+        self._tasks |= tasks
+        await all_ended(tasks.values())
 
     async def _host(self, plan: HostPlan, places: Places) -> None:
         async with Turn(places) as turn:
@@ -72,9 +74,10 @@ class Rollout:
             self._at_work[plan.host.name] = host_run
             try:
                 self._finish(await host_run.deploy(lambda: self._switch_place(plan, turn)))
-            except Exception:  # a bug on one host must not cancel its neighbours in mid-switch
+            except Exception:  # a bug; people are told which host it is about, and what state that is in
                 self._finish(bug(plan.host.name, plan.closure, begun=host_run.begun))
-            await self.links[plan.host.name].close()
+            finally:
+                await self.links[plan.host.name].close()
 
     async def _switch_place(self, plan: HostPlan, turn: Turn) -> str | None:
         """The host has a place to switch, or this is why it must not begin any more."""

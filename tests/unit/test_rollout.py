@@ -14,7 +14,7 @@ from fleet.deploy import result
 from fleet.deploy.rollout import Rollout
 from fleet.events import HostFinished, PhaseStarted, WaveStarted
 from fleet.host.program import HostProgram
-from fleet.model import Failure, HostResult, Outcome, Phase
+from fleet.model import Failure, HostName, HostResult, Outcome, Phase
 from tests.fakes import Events, in_no_time
 from tests.unit import builders
 from tests.unit.builders import outcomes
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from fleet.deploy.host import HostRun
+    from fleet.events import Event
     from fleet.machine.link import Link
-    from fleet.model import HostName
     from fleet.steps.plan import HostPlan
 
 KEPT, FAILED, BACK, HUMAN, SKIPPED = (
@@ -210,6 +210,46 @@ async def test_bug_on_one_host_does_not_cancel_the_others() -> None:
     assert bug is not None
     assert (bug.kind, "in doubt" in bug.now) == ("bug", True)
     assert any("ZeroDivisionError: oops" in line for line in bug.said)
+
+
+@pytest.mark.parametrize("where", ["close", "emit"])
+def test_bug_around_one_host_is_told_when_the_others_have_ended(where: str) -> None:
+    class Broken(_FakeRun):
+        async def deploy(self, switch_place: Callable[[], Awaitable[str | None]]) -> HostResult:
+            if self.plan.host.name == "a":
+                self.begun = True
+                raise ZeroDivisionError
+            return await super().deploy(switch_place)
+
+    @in_no_time
+    async def test() -> None:
+        fleet = Fleet((("a", "b"), ("c",)), max_failures=1)
+        rollout = fleet.rollout()
+        rollout.host_run = fleet.host_run(Broken)
+        if where == "close":
+            rollout.links[HostName("a")].close = broken  # type: ignore[method-assign]
+        else:
+            object.__setattr__(fleet.run, "emit", deaf_to(HostName("a"), fleet.events))
+        with pytest.raises(LookupError):
+            await rollout.roll_out()
+        assert outcomes(rollout.results) == {"a": HUMAN, "b": KEPT, "c": SKIPPED}
+
+    test()
+
+
+async def broken() -> None:
+    raise LookupError
+
+
+def deaf_to(host: HostName, events: Events) -> Callable[[Event], None]:
+    """An `Emit` that cannot tell the end of a host."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, HostFinished) and event.host == host:
+            raise LookupError
+        events(event)
+
+    return emit
 
 
 @in_no_time
