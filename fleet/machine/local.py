@@ -115,11 +115,19 @@ async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Nothing of the process group is left, even where its leader had ended before."""
+    """Nothing of the process group is left, even where its leader had ended before. Whoever cancels this too, with a
+    second Ctrl-C say, shortens the wait between TERM and KILL."""
     ending = asyncio.ensure_future(process.wait())
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-            # Not asyncio.timeout: in a task that was cancelled, that of Python 3.11.2 ends as one more cancellation.
-            await asyncio.wait({ending}, timeout=STOP_PATIENCE)
-    ending.cancel()
+    try:
+        await _struck(process, signal.SIGTERM, ending)
+    finally:
+        await _struck(process, signal.SIGKILL, ending)
+        ending.cancel()
+
+
+async def _struck(process: asyncio.subprocess.Process, number: signal.Signals, ending: asyncio.Future[int]) -> None:
+    """The process group has the signal, and its leader had time to end by it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+        # Not asyncio.timeout: in a task that was cancelled, that of Python 3.11.2 ends as one more cancellation.
+        await asyncio.wait({ending}, timeout=STOP_PATIENCE)

@@ -52,6 +52,21 @@ async def test_nothing_is_left_of_a_command_that_is_given_up(
     assert not is_there(file)
 
 
+async def test_nothing_is_left_of_a_command_that_an_impatient_person_gives_up(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    argv = ("sh", "-c", SCRIPTS["child wants no end"].replace("FILE", str(file)))
+    task = asyncio.create_task(LocalMachine().run(Command(argv=argv)))
+    for _ in range(1000):
+        await asyncio.sleep(0.01 * (not file.exists() or not file.read_text()))
+    while not task.done():  # one Ctrl-C after another
+        task.cancel()
+        await asyncio.sleep(0.01)
+    assert task.cancelled()
+    for _ in range(1000):  # a signal needs a moment to arrive
+        await asyncio.sleep(0.01 * is_there(file))
+    assert not is_there(file)
+
+
 async def runs(command: Command) -> None:
     await LocalMachine().run(command)
 
