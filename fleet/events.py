@@ -50,9 +50,11 @@ class PhaseStarted(HostEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindingReported(HostEvent):
+class FindingReported(Event):
     """Preflight or plan found something: one line, with the remedy."""
 
+    host: HostName | None
+    """None for what concerns no host in particular."""
     severity: Severity
     kind: str
     message: str

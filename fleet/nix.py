@@ -169,11 +169,6 @@ DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 """Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
 
 
-def untracked_nix_files(folder: Path) -> Command:
-    """Prints the `.nix` files that git does not track, and that a flake in git therefore does not see."""
-    return _local("git", "-C", str(folder), "ls-files", "--others", "--exclude-standard", "--", "*.nix")
-
-
 def metadata(flake: str) -> Command:
     """Prints what the flake and its locked inputs are. A lock file that does not fit is an error."""
     return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)

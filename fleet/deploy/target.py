@@ -16,8 +16,8 @@ from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
+from fleet.source import tree
 from fleet.steps.build import build, build_failure
-from fleet.steps.evaluate import Evaluated, hidden_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import Derivation, HostName
     from fleet.source.evaluations import Evaluations
+    from fleet.steps.evaluate import Evaluated
 
     LeaveOut = Callable[[Host, FleetError], None]
 
@@ -87,15 +88,8 @@ async def given(here: Machine, closure: Closure) -> Closure:
 
 async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[HostName, Wanted]:
     started = time.monotonic()
-    flake = run.inventory.flake
-    for file in await hidden_files(run.here, flake):
-        message = f"git hides {file} from the flake: it is not tracked"
-        run.emit(
-            FindingReported(
-                host=hosts[0].name, severity=Severity.NOTE, kind="untracked", message=message, hint=f"git add {file}"
-            )
-        )
-    evaluation = await evaluated(run.here, flake, hosts, cache=run.evaluations, emit=run.emit)
+    await _note_unseen(run)
+    evaluation = await evaluated(run.here, run.inventory.flake, hosts, cache=run.evaluations, emit=run.emit)
     if evaluation.failed and not run.request.keep_going:
         raise together(evaluation.failed)
     for host in hosts:
@@ -116,6 +110,13 @@ async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[H
         for host in hosts
         if host.name in evaluation.found
     }
+
+
+async def _note_unseen(run: Run) -> None:
+    """People know which files Nix will not see. It may be meant so, and evaluation fails where it is not."""
+    found = await tree.look(run.here, run.inventory.flake)
+    for one in tree.unseen(found) if found else ():
+        run.emit(FindingReported(host=None, severity=Severity.NOTE, kind=one.kind, message=one.message, hint=one.hint))
 
 
 def together(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:

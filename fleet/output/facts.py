@@ -50,7 +50,8 @@ def _run_lines(event: Event) -> list[str]:
 def _host_lines(event: Event) -> list[str]:
     match event:
         case FindingReported(host=host, severity=severity, message=message, hint=hint):
-            return [f"{host}: {severity.value}: {message}", *([f"{host}: hint: {hint}"] if hint else [])]
+            about = host or "fleet"
+            return [f"{about}: {severity.value}: {message}", *([f"{about}: hint: {hint}"] if hint else [])]
         case HostPlanned():
             return [_planned(event)]
         case HostFetched(host=host, paths=paths, nar_bytes=size, seconds=seconds):

@@ -139,7 +139,8 @@ def _plan_row(host: HostPlanned) -> tuple[str, ...]:
 
 
 def _finding_lines(finding: FindingReported) -> list[str]:
-    lines = [f"{finding.severity.value}: {finding.host}: {finding.message}"]
+    about = f"{finding.host}: " if finding.host else ""
+    lines = [f"{finding.severity.value}: {about}{finding.message}"]
     if finding.hint:
         lines.append(f"  hint:  {finding.hint}")
     return list(map(one_line, lines))

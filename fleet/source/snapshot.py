@@ -13,19 +13,18 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from fleet import nix
-from fleet.errors import CommandFailedError
 from fleet.source import lock
-from fleet.source.tree import folder_of
+from fleet.source.tree import folder_of, said, work_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from fleet.machine import Command, Machine
+    from fleet.machine import Machine
 
 _SUBMODULE = "160000"
 """git's mode of what is a repository of its own."""
@@ -54,21 +53,21 @@ async def take(here: Machine, flake: str) -> Snapshot | None:
     asked = dict(parse_qsl(flake.partition("?")[2], keep_blank_values=True))
     if folder is None or not folder.is_dir() or asked.keys() - {"dir"}:
         return None
-    version = await _said(here, nix.VERSION)
-    root = "" if flake.startswith("path:") else (await _said(here, nix.git_root(folder)) or "").rstrip("\n")
+    version = await said(here, nix.VERSION)
+    root = await work_tree(here, flake, folder)
     if version is None:
         return None
     lock_file = folder.resolve() / asked.get("dir", "") / "flake.lock"
-    if root:
-        return await _of_git(here, (flake, version), Path(root), lock_file)
+    if root is not None:
+        return await _of_git(here, (flake, version), root, lock_file)
     return await asyncio.to_thread(_of_folder, (flake, version), folder.resolve(), lock_file)
 
 
 async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> Snapshot | None:
-    listed = await _said(here, nix.git_files(root, "--stage", "-v"))
+    listed = await said(here, nix.git_files(root, "--stage", "-v"))
     if listed is None:
         return None
-    commit = await _said(here, nix.git_head(root)) or ""  # none before the first commit
+    commit = await said(here, nix.git_head(root)) or ""  # none before the first commit
     entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
     if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
         return None
@@ -142,12 +141,3 @@ def _is_settled(file: Path) -> bool:
         return lock.is_settled(json.loads(file.read_bytes()))
     except (OSError, ValueError):
         return False
-
-
-async def _said(here: Machine, command: Command) -> str | None:
-    """What the command printed; nothing if it failed or is not there."""
-    try:
-        output = await here.run(command)
-    except CommandFailedError:
-        return None
-    return output.stdout if output.status == 0 else None

@@ -51,22 +51,26 @@ async def look(here: Machine, flake: str) -> Tree | None:
     folder = folder_of(flake)
     if folder is None or not folder.is_dir():
         return None
-    if not flake.startswith("path:"):
-        root = (await _said(here, nix.git_root(folder))).rstrip("\n")
-        if root:
-            tracked = await _said(here, nix.git_files(Path(root)))
-            untracked = await _said(here, nix.git_files(Path(root), "--others", "--exclude-standard"))
-            return Tree(Path(root), _paths(tracked), _paths(untracked))
+    if root := await work_tree(here, flake, folder):
+        tracked = await said(here, nix.git_files(root))
+        untracked = await said(here, nix.git_files(root, "--others", "--exclude-standard"))
+        return Tree(root, _paths(tracked or ""), _paths(untracked or ""))
     return Tree(folder, tuple(await asyncio.to_thread(lambda: tuple(_all_files(folder)))))
 
 
-async def _said(here: Machine, command: Command) -> str:
-    """What the command printed; nothing if it failed, or there is no git."""
+async def work_tree(here: Machine, flake: str, folder: Path) -> Path | None:
+    """The top of the git work tree whose tracked files Nix takes; nothing where it takes all that is in the folder."""
+    root = None if flake.startswith("path:") else await said(here, nix.git_root(folder))
+    return Path(root.rstrip("\n")) if root else None
+
+
+async def said(here: Machine, command: Command) -> str | None:
+    """What the command printed; nothing if it failed or is not there."""
     try:
         output = await here.run(command)
     except CommandFailedError:
-        return ""
-    return output.stdout if output.status == 0 else ""
+        return None
+    return output.stdout if output.status == 0 else None
 
 
 def _paths(listed: str) -> tuple[Path, ...]:
@@ -81,18 +85,24 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 def findings(tree: Tree) -> list[Finding]:
     """What is wrong with the files."""
-    return [*_untracked(tree), *_secrets(tree)]
+    return [*unseen(tree), *_untracked(tree), *_secrets(tree)]
 
 
-def _untracked(tree: Tree) -> Iterator[Finding]:
-    unseen = [path for path in tree.untracked if str(path).endswith(_UNSEEN)]
-    for path in unseen:
-        yield Finding(
+def unseen(tree: Tree) -> list[Finding]:
+    """The files that evaluation would read, if they were in git."""
+    return [
+        Finding(
             kind="untracked",
             message=f"{path} is not in git: Nix does not see it",
             hint=f"git add {path}, or remove it",
         )
-    if others := [str(path) for path in tree.untracked if path not in unseen]:
+        for path in tree.untracked
+        if str(path).endswith(_UNSEEN)
+    ]
+
+
+def _untracked(tree: Tree) -> Iterator[Finding]:
+    if others := [str(path) for path in tree.untracked if not str(path).endswith(_UNSEEN)]:
         named = ", ".join(others[:_MOST_NAMED]) + (", …" if len(others) > _MOST_NAMED else "")
         yield Finding(
             kind="untracked",

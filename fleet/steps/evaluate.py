@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.errors import EvaluationError, FleetError, HostError
+from fleet.errors import EvaluationError, HostError
 from fleet.events import OutputLine
 from fleet.model import Phase
 
@@ -131,15 +130,3 @@ def _error_of(stderr: str) -> tuple[str, ...]:
 
 def _is_error(line: str) -> bool:
     return line.startswith("error") and not line.startswith(IGNORED)
-
-
-async def hidden_files(here: Machine, flake: str) -> tuple[str, ...]:
-    """The `.nix` files below the flake that git hides from it because they are not tracked."""
-    folder = Path(flake.removeprefix("path:").partition("?")[0])
-    if flake.startswith("path:") or not folder.is_dir():  # noqa: ASYNC240 - one stat of a local folder
-        return ()
-    try:
-        listed = await here.run(nix.untracked_nix_files(folder))
-    except FleetError:  # no git here: then the flake is not in git either
-        return ()
-    return tuple(listed.stdout.splitlines()) if listed.status == 0 else ()

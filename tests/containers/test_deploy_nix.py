@@ -139,8 +139,8 @@ def test_files_that_git_hides_from_the_flake_are_named(stage: Stage, tmp_path: P
     assert (run.code, run.outcomes) == (1, {"good": "kept", "guilty": "failed"}), run
     assert answer(stage.host("good")) == f"version {version}"
     hidden = run.told("finding_reported", kind="untracked")
-    assert [(one["message"], one["hint"]) for one in hidden] == [
-        ("git hides hosts/guilty.nix from the flake: it is not tracked", "git add hosts/guilty.nix")
+    assert [(one["host"], one["message"], one["hint"]) for one in hidden] == [
+        (None, "hosts/guilty.nix is not in git: Nix does not see it", "git add hosts/guilty.nix, or remove it")
     ]
 
 

@@ -12,13 +12,11 @@ from fleet.errors import CommandFailedError, EvaluationError
 from fleet.events import OutputLine
 from fleet.machine import Command, Output
 from fleet.machine.local import HERE
-from fleet.steps.evaluate import evaluate, hidden_files
+from fleet.steps.evaluate import evaluate
 from tests.fakes import Answer, Events, FakeMachine, Says, runs
 from tests.unit.builders import host
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fleet.inventory import Host
 
 BROKEN = Says(status=1, stderr=b"warning: dirty\n       at here\nerror: attribute 'x' missing\n       at there\n")
@@ -84,22 +82,6 @@ async def test_nix_that_is_not_there_is_an_evaluation_error_for_each() -> None:
     machine = FakeMachine((runs("nix"), CommandFailedError(HERE, "cannot run nix: No such file or directory")))
     found = await evaluate(machine, "/f", hosts("a"), emit=Events())
     assert "nix on your PATH" in found.failed[host("a").name].hint
-
-
-async def test_files_that_git_hides_are_found(tmp_path: Path) -> None:
-    git = FakeMachine((runs("git"), Output(status=0, stdout="new.nix\n")))
-    assert await hidden_files(git, str(tmp_path)) == ("new.nix",)
-    assert await hidden_files(git, f"{tmp_path}?dir=x") == ("new.nix",)
-
-
-@pytest.mark.parametrize("flake", ["path:/f", "github:o/r", "/no/such/folder"])
-async def test_nothing_hides_outside_of_git(flake: str) -> None:
-    assert await hidden_files(FakeMachine(), flake) == ()
-
-
-async def test_no_git_hides_nothing(tmp_path: Path) -> None:
-    for answer in (Output(status=128), CommandFailedError(HERE, "cannot run git")):
-        assert await hidden_files(FakeMachine((runs("git"), answer)), str(tmp_path)) == ()
 
 
 async def test_more_hosts_than_an_argument_can_hold_are_evaluated_in_parts() -> None:

@@ -33,6 +33,7 @@ RUN = [
     events.FindingReported(
         host=DB, severity=Severity.NOTE, kind="disk", message="disk\nis nearly full", hint="collect garbage"
     ),
+    events.FindingReported(host=None, severity=Severity.NOTE, kind="untracked", message="a.nix is not in git"),
     events.WaveStarted(wave=1, waves=1, hosts=(WEB,)),
     events.PhaseStarted(host=WEB, phase=Phase.PUSH),
     events.PushProgressed(host=WEB, sent=1, total=2048),
@@ -108,6 +109,7 @@ def test_plain_output_is_a_line_per_fact() -> None:
         "build: building foo",
         "db: note: disk is nearly full",
         "db: hint: collect garbage",
+        "fleet: note: a.nix is not in git",
         "fleet: wave 1 of 1: web-1",
         "web-1: push",
         "web-1: pushed 3 paths, 2.0 KiB (1.0 KiB sent) in 2.0 s",

@@ -178,8 +178,9 @@ def test_plan_shows_action_bytes_reboot_waves_and_findings() -> None:
     finding = FindingReported(
         host=HostName("web-3"), severity=Severity.ERROR, kind="unreachable", message="no route", hint="is it on?"
     )
+    note = FindingReported(host=None, severity=Severity.NOTE, kind="untracked", message="a.nix is not in git")
     waves = [[HostName("web-1")], [HostName("web-2")]]
-    assert plan_lines(hosts, waves, [finding]) == [
+    assert plan_lines(hosts, waves, [finding, note]) == [
         "host   action     running → wanted  push                reboot",
         "web-1  switch     1 → 2             12 paths, 34.0 MiB  kernel, initrd",
         "web-2  unchanged  2                 -                   -",
@@ -189,6 +190,7 @@ def test_plan_shows_action_bytes_reboot_waves_and_findings() -> None:
         "",
         "error: web-3: no route",
         "  hint:  is it on?",
+        "note: a.nix is not in git",
         "",
         "1 switch, 1 unchanged; 12 paths to push, 34.0 MiB",
     ]

@@ -29,7 +29,7 @@ from fleet.events import (
     RunStarted,
 )
 from fleet.machine import Command, Output
-from fleet.model import Closure, Goal, HostName, Outcome
+from fleet.model import Closure, Goal, HostName, Outcome, Severity
 from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asks, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
@@ -407,14 +407,22 @@ async def test_dry_activation_stages(tmp_path: Path) -> None:
     assert world.outcomes == {"a": Outcome.STAGED}
 
 
-async def test_file_that_git_hides_is_noted(tmp_path: Path) -> None:
-    world = World(tmp_path, "a")
-    object.__setattr__(world.inventory, "flake", str(tmp_path))
-    world.here_too((runs("git"), Output(status=0, stdout="new.nix\n")))
-    await world.execute()
-    assert [(finding.kind, finding.hint) for finding in world.events.of(FindingReported)] == [
-        ("untracked", "git add new.nix")
-    ]
+@pytest.mark.parametrize("query", ["", "?dir=x"])
+async def test_file_that_evaluation_would_read_and_nix_does_not_see_is_noted_of_no_host(
+    tmp_path: Path, query: str
+) -> None:
+    world = World(tmp_path, "a", "b")
+    object.__setattr__(world.inventory, "flake", f"{tmp_path}{query}")
+    git = ("git", "-C", str(tmp_path))
+    world.here_too(
+        (runs(*git, "rev-parse"), Output(status=0, stdout=f"{tmp_path}\n")),
+        (runs(*git, "ls-files", "-z", "--others"), Output(status=0, stdout="new.nix\0notes.txt\0")),
+        (runs(*git, "ls-files", "-z"), Output(status=0, stdout="flake.nix\0")),
+    )
+    assert await world.execute() == 0
+    (note,) = world.events.of(FindingReported)
+    assert (note.host, note.kind, note.severity) == (None, "untracked", Severity.NOTE)
+    assert note.hint.startswith("git add new.nix")
 
 
 async def test_bug_still_has_a_last_event(tmp_path: Path) -> None:

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from fleet.errors import CommandFailedError
+from fleet.machine import Output
+from fleet.machine.local import HERE
 from fleet.model import Severity
 from fleet.source import Finding, lock, tree
 from fleet.source.outputs import FlakeCheck, warnings
 from fleet.source.secrets import PERMISSION, secrets
 from fleet.source.tree import Tree
+from tests.fakes import FakeMachine, runs
 
 DAY = 86400
 NOW = 1_800_000_000.0
@@ -142,6 +146,22 @@ def made(folder: Path, *names: str, text: str = "x") -> tuple[Path, ...]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return tuple(map(Path, names))
+
+
+@pytest.mark.parametrize(
+    "git", [Output(status=128), CommandFailedError(HERE, "cannot run git")], ids=["no work tree", "no git"]
+)
+async def test_all_that_is_in_a_folder_is_seen_where_git_does_not_know_it(
+    tmp_path: Path, git: Output | CommandFailedError
+) -> None:
+    files = made(tmp_path, "flake.nix", "new.nix")
+    assert await tree.look(FakeMachine((runs("git"), git)), str(tmp_path)) == Tree(tmp_path, files)
+    assert await tree.look(FakeMachine(), f"path:{tmp_path}") == Tree(tmp_path, files)
+
+
+@pytest.mark.parametrize("flake", ["github:o/r", "/no/such/folder"])
+async def test_flake_that_is_not_here_has_no_files(flake: str) -> None:
+    assert await tree.look(FakeMachine(), flake) is None
 
 
 def test_files_that_nix_reads_and_does_not_see_are_errors_and_others_a_note(tmp_path: Path) -> None:
