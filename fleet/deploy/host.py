@@ -80,9 +80,8 @@ class HostRun:
         self.begun, self._on_record = begun, heard
         if not heard:
             self._lost = UnreachableError(self._plan.host.name, "the controller was lost before the switch began")
-        return await self._ended(
-            self._take_up(before) if begun else self._give_up("the run ended before the switch began")
-        )
+        work = self._take_up(before) if begun else self._give_up("the run ended before the switch began")
+        return await self._ended(work)
 
     async def _take_up(self, before: dict[str, Answer]) -> HostResult:
         self._is_planned = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.inventory import Host
+    from fleet.machine.link import Link
     from fleet.machine.login import Logins
 
 KEPT, HUMAN, SKIPPED = Outcome.KEPT, Outcome.NEEDS_HUMAN, Outcome.SKIPPED
