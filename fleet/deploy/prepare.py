@@ -248,10 +248,11 @@ class Preparation:
         self._run.emit(FindingReported(host=host.name, severity=severity, kind=kind, message=message, hint=hint))
 
     def _tell(self, plan: HostPlan, wave: int) -> None:
+        is_push = plan.action is not Action.UNCHANGED and not self._run.request.switches
         self._run.emit(
             HostPlanned(
                 host=plan.host.name,
-                action=plan.action.value,
+                action="push" if is_push else plan.action.value,
                 closure=plan.closure,
                 running=plan.facts.running,
                 wave=wave,

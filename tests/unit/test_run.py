@@ -440,6 +440,15 @@ async def test_program_that_cannot_be_stored_stops_the_run(tmp_path: Path) -> No
     assert (world.outcomes, world.began()) == ({"a": SKIPPED}, [])
 
 
+@pytest.mark.parametrize("asked", [{"verb": "push"}, {"goal": Goal.DRY_ACTIVATE}])
+async def test_plan_of_what_is_only_pushed_says_so(tmp_path: Path, asked: dict[str, Any]) -> None:
+    world = World(tmp_path, "a", **asked)
+    world.on("a", (runs(str(world.closure / "bin/switch-to-configuration")), YES))
+    assert await world.execute() == 0
+    assert [plan.action for plan in world.events.of(HostPlanned)] == ["push"]
+    assert world.outcomes == {"a": Outcome.STAGED}
+
+
 async def interrupted(world: World, when: type[Event], *signals: signal.Signals) -> int:
     """The exit code of a run that gets these signals (default: one Ctrl-C) just after the first such event."""
     left = list(signals or [signal.SIGINT])
