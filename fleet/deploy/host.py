@@ -222,7 +222,8 @@ class HostRun:
             case "reverted":
                 lines = await self._evidence(end, verdict, said)
                 unwell = await self._old_is_unwell(before)
-                ended = result.gone_back(plan, end, _reason(end, verdict, self._silence), lines, old_is_unwell=unwell)
+                why = result.why_back(end, verdict, self._silence)
+                ended = result.gone_back(plan, end, why, lines, old_is_unwell=unwell)
                 return result.with_bundle(ended, await self._bundle(end, said))
             case "superseded":
                 return result.with_bundle(result.not_ours(plan, end, said[-5:]), await self._bundle(end, said))
@@ -286,15 +287,3 @@ class HostRun:
 
     def _phase(self, phase: Phase) -> None:
         self._emit(PhaseStarted(host=self._plan.host.name, phase=phase))
-
-
-def _reason(end: View, verdict: Verdict, silence: str) -> str:
-    """Why the host went back: its own reason, and ours where that did not reach it."""
-    ours = " ".join(verdict.reason.split()) if isinstance(verdict, prove.Condemned) else ""
-    if end.rebooted and not (isinstance(verdict, prove.Condemned) and verdict.found):
-        return end.reason  # it explains all silence
-    if not ours and silence and end.blame == "silent":
-        ours = silence
-    if ours not in end.reason:
-        return f"{ours}; {end.reason}"
-    return end.reason or "the new system was not proven"

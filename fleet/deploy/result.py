@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import INTERRUPTED, BuildError, EvaluationError, UnreachableError
 from fleet.inventory import Offline
 from fleet.model import Failure, HostResult, Outcome
+from fleet.steps.prove import Condemned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.model import Closure, HostName, RunId
     from fleet.steps.plan import HostPlan
+    from fleet.steps.prove import Verdict
 
 NIX_FAILED = (EvaluationError.kind, BuildError.kind)
 
@@ -108,6 +110,18 @@ def kept(plan: HostPlan, end: View, notes: Iterable[str], *, reboot: Sequence[st
         reboot_pending=bool(reboot),
         notes=tuple(told),
     )
+
+
+def why_back(end: View, verdict: Verdict, silence: str) -> str:
+    """Why the host went back: its own reason, and ours where that did not reach it."""
+    ours = " ".join(verdict.reason.split()) if isinstance(verdict, Condemned) else ""
+    if end.rebooted and not (isinstance(verdict, Condemned) and verdict.found):
+        return end.reason  # it explains all silence
+    if not ours and silence and end.blame == "silent":
+        ours = silence
+    if ours not in end.reason:
+        return f"{ours}; {end.reason}"
+    return end.reason or "the new system was not proven"
 
 
 def gone_back(plan: HostPlan, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
