@@ -1,4 +1,4 @@
-"""From selected hosts to a plan. Nothing on any host changes here, and nothing is built before all were looked at."""
+"""From selected hosts to a plan. Nothing that a host runs changes, and nothing is built before all were looked at."""
 
 from __future__ import annotations
 

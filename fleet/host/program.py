@@ -36,20 +36,15 @@ VERIFY_TIMEOUT = 3600.0
 WENT_DOWN = 75
 """Exit status of `bringing` where the host went down since the run began to push."""
 
-_LEAVE_MARK = r"""
-mark=/nix/var/fleet/unsynced/$0
-boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
-if [ ! -e "$mark" ]; then
-    mkdir -p "${mark%/*}" 2>/dev/null && printf '%s\n' "$boot" >"$mark" && sync "$mark" "${mark%/*}" || {
-        echo "error: cannot write $mark" >&2
-        exit 74
-    }
-elif [ "$(cat "$mark")" != "$boot" ]; then
-    echo 'error: the host went down meanwhile, and may have lost what had arrived' >&2
-    exit 75
-fi
-exec "$@"
-"""
+_LEAVE_MARK = (
+    "m=/nix/var/fleet/unsynced/$0; b=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat); "
+    'fail() { [ -s "$m" ] || rm -f "$m"; echo "error: cannot write $m" >&2; exit 74; }; '
+    'until [ "$m" -ef /proc/self/fd/8 ]; do '
+    'mkdir -p "${m%/*}" 2>/dev/null && true 2>/dev/null >>"$m" || fail; exec 8>>"$m"; flock -s 8; done; '
+    '[ -s "$m" ] || printf "%s\\n" "$b" >"$m" && sync "$m" "${m%/*}" || fail; '
+    '[ "$(cat "$m")" = "$b" ] || { echo "error: the host went down meanwhile, see fleet status" >&2; exit 75; }; '
+    'exec "$@"'
+)
 """Known to `verify` in the host program. In a container the boot is that of PID 1."""
 
 

@@ -45,11 +45,17 @@ async def preflight(machine: Machine, host: Host) -> HostFacts:
 
 
 async def verify(machine: Machine, host: Host) -> Finding:
-    """What a power cut amid a push has damaged is not in the host's store any more. Raises `CommandFailedError`."""
-    damaged = (await ask(machine, host, HostProgram().verify())).get("damaged", [])
-    return _went_down(
-        f"{len(damaged)} store paths were damaged, and are sent again" if damaged else "nothing was damaged"
-    )
+    """What a power cut amid a push has damaged is not in the host's store any more, where nobody else needs it.
+
+    The host refuses a system that needs the rest. Raises `CommandFailedError` where it cannot look.
+    """
+    found = await ask(machine, host, HostProgram().verify())
+    damaged, kept = found.get("damaged", []), found.get("kept", [])
+    words = [f"{len(damaged)} store paths were damaged, and are sent again"] if damaged else []
+    if kept:
+        words.append(f"damaged and in use, so left alone: {', '.join(kept)}")
+    hint = "nix-store --repair-path there mends them; nix-store --query --roots tells what keeps them" if kept else ""
+    return _went_down("; ".join(words) or "nothing was damaged", hint)
 
 
 def unverified() -> Finding:
@@ -57,8 +63,9 @@ def unverified() -> Finding:
     return _went_down("the next deployment looks for what that has damaged")
 
 
-def _went_down(and_then: str) -> Finding:
-    return Finding(severity=Severity.NOTE, kind="damaged", message=f"the host went down amid a push: {and_then}")
+def _went_down(and_then: str, hint: str = "") -> Finding:
+    message = f"the host went down amid a push: {and_then}"
+    return Finding(severity=Severity.NOTE, kind="damaged", message=message, hint=hint)
 
 
 def require_fit(host: Host, facts: HostFacts) -> None:

@@ -147,7 +147,7 @@ def test_push_that_is_interrupted_leaves_no_root_and_is_not_switched(stage: Stag
     assert run.told("run_interrupted")
     assert stands_on(held, old)
     assert held.exec("sh", "-c", ROOTS, check=False).stdout == ""
-    wait_until(lambda: held.exec("ls", MARKS).stdout == "", "nothing is marked")
+    assert held.exec("ls", MARKS).stdout != ""  # what would bring it is held still
 
 
 @pytest.mark.parametrize("engine", ["serve", "nix"])

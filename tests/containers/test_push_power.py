@@ -5,6 +5,7 @@ Here the damage is done by hand. What a real power cut does is in tests/reboots.
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from fleet.host.program import bringing
 from fleet.machine import Command
 from fleet.model import RunId
 from tests.containers.driver import WEB, Stage, new_version, running, stands_on, web
-from tests.containers.hostprogram import NEW, RECORD, ROOTS, Subject, run_id
+from tests.containers.hostprogram import NEW, RECORD, Subject, run_id, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def pushed(stage: Stage) -> str:
     stage.toml({"cut": {"checks": [WEB]}})
     host.exec("mv", MARK, "/mnt/mark")
     closure = str(stage.fleet("push", "cut", "--json").hosts["cut"]["closure"])
-    host.exec("sh", "-c", f"mv /mnt/mark {MARK}; rm {ROOTS}/staged")
+    host.exec("mv", "/mnt/mark", MARK)
     return closure
 
 
@@ -100,20 +101,23 @@ def test_where_all_had_reached_the_disk_nothing_is_sent_again(stage: Stage) -> N
     assert stands_on(host, closure)
 
 
-def test_what_the_host_needs_is_left_to_people(stage: Stage) -> None:
+def test_what_something_else_needs_is_left_to_people(stage: Stage) -> None:
     host, old = stage.host("cut"), running(stage.host("cut"))
     file = f"{old}/nixos-version"
     pushed(stage)
     host.exec("sh", "-c", f"cp -a {file} /mnt/kept; chmod u+w {file} {old}; echo more >>{file}; chmod u-w {old}")
     try:
         run = stage.deploy("cut")
+        (told,) = run.told("finding_reported", kind="damaged")
+        assert (run.code, run.outcomes) == (0, {"cut": "kept"}), run  # it is not what was deployed
+        assert old in told["message"]
+        back = stage.fleet("rollback", "cut", "--json")
+        assert back.outcomes == {"cut": "failed"}, back
+        assert old in back.failure("cut")["message"]
     finally:
         host.exec("sh", "-c", f"cat /mnt/kept >{file}; chmod u-w {file}")
-    assert (run.code, run.outcomes) == (1, {"cut": "failed"}), run
-    assert f"nix-store --repair-path {old}" in run.failure("cut")["message"]
+    assert stage.fleet("rollback", "cut", "--json").outcomes == {"cut": "kept"}
     assert stands_on(host, old)
-    assert host.exec("ls", MARKS).stdout != ""  # it is asked again
-    assert stage.deploy("cut").outcomes == {"cut": "kept"}
 
 
 def test_nothing_begins_before_that_is_known(subject: Subject) -> None:
@@ -143,6 +147,45 @@ def test_a_mark_of_a_run_that_was_given_up_is_gone_too(subject: Subject) -> None
     run = run_id()
     subject.host.exec(*bringing(Command(argv=("true",)), RunId(run)).argv)
     subject.call("unroot", run)
+    assert subject.leftovers() == ""
+
+
+FAILS = """
+    mkdir -p {marks}; echo 'another boot' >{mark}; touch -d '1 day ago' {mark}
+    mv /usr/bin/nix-store /usr/bin/nix-store.was
+    printf '#!/bin/sh\ncase "$*" in *{word}*) exit 1 ;; esac\nexec /usr/bin/nix-store.was "$@"\n' >/usr/bin/nix-store
+    chmod 755 /usr/bin/nix-store
+"""
+
+
+@pytest.mark.parametrize("word", ["--verify", "--check-validity"])
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+def test_a_look_that_fails_has_found_nothing_out(subject: Subject, word: str, shell: str) -> None:
+    subject.use(shell)
+    subject.closure(NEW)
+    real = subject.sh("readlink -f /usr/bin/nix-store")
+    subject.sh(FAILS.format(marks=MARKS, mark=MARK, word=word))
+    try:
+        assert subject.sh(f"{subject.program} verify").startswith("refused=broken")
+        assert subject.succeeds(f"test -e {MARK}")
+    finally:
+        subject.sh("mv /usr/bin/nix-store.was /usr/bin/nix-store")
+    assert subject.sh("readlink -f /usr/bin/nix-store") == real
+    assert "refused" not in subject.call("verify")
+    assert not subject.succeeds(f"test -e {MARK}")
+
+
+def test_a_mark_stays_for_as_long_as_something_may_come(subject: Subject) -> None:
+    run, other = run_id(), run_id()
+    hold = bringing(Command(argv=("sleep", "600")), RunId(run)).argv
+    with subprocess.Popen(["docker", "exec", subject.host.container.name, *hold]):
+        until(lambda: subject.succeeds(f"test -s {MARKS}/{run}"), what="the mark")
+        subject.host.exec(*bringing(Command(argv=("true",)), RunId(other)).argv)
+        subject.call("unroot", other)
+        until(lambda: not subject.succeeds(f"test -e {MARKS}/{other}"), what="the other mark is gone")
+        assert subject.succeeds(f"test -e {MARKS}/{run}")
+        subject.sh("pkill -x sleep")
+    subject.call("unroot", other)
     assert subject.leftovers() == ""
 
 

@@ -19,10 +19,10 @@ from fleet.errors import (
     SwitchError,
     UnfitError,
 )
-from fleet.host.program import HostProgram, ask, refusal, source
+from fleet.host.program import HostProgram, ask, bringing, refusal, source
 from fleet.inventory import Host
 from fleet.machine import Command, Output
-from fleet.model import Goal, HostName
+from fleet.model import Goal, HostName, RunId
 from tests.fakes import FakeMachine, asks, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
@@ -155,3 +155,10 @@ def test_hostile_word_stays_one_argument() -> None:
 
 def test_command_shows_itself_quoted() -> None:
     assert str(Command(argv=("echo", "a b", "$x"))) == "echo 'a b' '$x'"
+
+
+def test_what_leaves_a_mark_is_one_line() -> None:
+    """A session that waits for its line takes no other, and a push would pay for a new one."""
+    command = bringing(Command(argv=("nix-store", "--serve"), root=True), RunId("r9"))
+    assert "\n" not in str(command)
+    assert command.argv[-3:] == ("r9", "nix-store", "--serve")
