@@ -179,12 +179,14 @@ def test_a_mark_stays_for_as_long_as_something_may_come(subject: Subject) -> Non
     run, other = run_id(), run_id()
     hold = bringing(Command(argv=("sleep", "600")), RunId(run)).argv
     with subprocess.Popen(["docker", "exec", subject.host.container.name, *hold]):
-        until(lambda: subject.succeeds(f"test -s {MARKS}/{run}"), what="the mark")
-        subject.host.exec(*bringing(Command(argv=("true",)), RunId(other)).argv)
-        subject.call("unroot", other)
-        until(lambda: not subject.succeeds(f"test -e {MARKS}/{other}"), what="the other mark is gone")
-        assert subject.succeeds(f"test -e {MARKS}/{run}")
-        subject.sh("pkill -x sleep")
+        try:
+            until(lambda: subject.succeeds(f"test -s {MARKS}/{run}"), what="the mark")
+            subject.host.exec(*bringing(Command(argv=("true",)), RunId(other)).argv)
+            subject.call("unroot", other)
+            until(lambda: not subject.succeeds(f"test -e {MARKS}/{other}"), what="the other mark is gone")
+            assert subject.succeeds(f"test -e {MARKS}/{run}")
+        finally:
+            subject.sh("pkill -x sleep")
     subject.call("unroot", other)
     assert subject.leftovers() == ""
 
