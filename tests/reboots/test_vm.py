@@ -12,12 +12,20 @@ from fleet.cli.lab import lab as command
 from tests.containers.hostprogram import until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleet.lab import Lab, VmHost
 
 pytestmark = pytest.mark.long  # what the short form needs of a VM, test_reboots.py tries too
 
 BOOT = "/boot/loader/entries"
 GENERATION_1 = "/nix/var/nix/profiles/system-1-link"
+
+
+@pytest.fixture(scope="module")
+def vm_lab(make_vm_lab: Callable[[], Lab]) -> Lab:
+    """A lab whose VM nothing was deployed to."""
+    return make_vm_lab()
 
 
 def real(vm: VmHost, path: str) -> str:
