@@ -132,4 +132,6 @@ def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
     left = [run for run in found if not state.is_under_way(run.folder)]
     for run in (*(run for run in left if run.is_open), *(run for run in left if not run.is_readable)):
         return run
-    raise ConfigError("no run is open", hint="fleet runs lists them; fleet status tells what each host runs")
+    busy = ", ".join(run.id for run in found if run not in left)
+    what = f"no run is open but what is still under way in another process: {busy}" if busy else "no run is open"
+    raise ConfigError(what, hint="fleet runs lists them; fleet status tells what each host runs")

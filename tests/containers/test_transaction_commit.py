@@ -127,8 +127,8 @@ def test_lock_that_another_switch_holds_during_the_commit_is_waited_for(subject:
 def test_commit_that_lost_power_when_the_new_system_was_the_default_is_finished(subject: Subject) -> None:
     script = (
         "printf 'title new\noptions init=%s/init\n' $(readlink -f /nix/var/nix/profiles/system)"
-        " >/boot/loader/entries/late.conf; printf 'default late.conf\n' >/boot/loader/loader.conf; sync;"
-        " test ! -e /run/hold || /usr/bin/sleep 600"
+        " >/boot/loader/entries/late.conf; printf 'default late.conf\n' >/boot/loader/.new;"
+        " mv /boot/loader/.new /boot/loader/loader.conf; sync; test ! -e /run/hold || /usr/bin/sleep 600"
     )
     new = subject.closure(NEW + f"bootLoaderScript = ''{script}'';")
     run = subject.switched(new)

@@ -493,8 +493,24 @@ async def test_terminal_that_goes_away_is_one_interrupt_however_often_that_is_to
     from fleet.events import HostSwitched
 
     world = World(tmp_path, "a", "b", more="[rollout]\nat_once = 1")
-    assert await interrupted(world, HostSwitched, signal.SIGHUP, signal.SIGHUP) == 130
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest may have been started by nohup
+    try:
+        assert await interrupted(world, HostSwitched, signal.SIGHUP, signal.SIGHUP) == 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert (world.outcomes, len(world.events.of(RunInterrupted))) == ({"a": KEPT, "b": SKIPPED}, 1)
+
+
+async def test_terminal_that_goes_away_does_not_matter_to_a_run_under_nohup(tmp_path: Path) -> None:
+    from fleet.events import HostSwitched
+
+    world = World(tmp_path, "a")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert await interrupted(world, HostSwitched, signal.SIGHUP) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert world.outcomes == {"a": KEPT}
 
 
 async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
