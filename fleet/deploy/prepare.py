@@ -184,7 +184,7 @@ class Preparation:
                 await self._require_reboot(plan)
             elif request.switches:
                 require_live(host, plan.obstacles, request.goal)
-            plans[host.name] = await self._weighed(scales, plan) if plan.missing else plan
+            plans[host.name] = await self._weighed(scales, plan)
 
         await self._each(self._left(), one)
         waves = selector.waves(self._run.inventory, [host for host in self._hosts if host.name in plans])
@@ -203,14 +203,17 @@ class Preparation:
             self._report(host, Severity.NOTE, "forced", f"the reboot interrupts {busy}", "asked for with --force")
 
     async def _weighed(self, scales: Scales, plan: HostPlan) -> HostPlan:
+        """The plan with what it costs, where something is to be sent, as far as that is known before a build there."""
         host, run = plan.host, self._run
+        if not plan.missing and plan.derivation is None:
+            return plan
         thin = None
         is_thin = host.link is inventory.Link.SLOW and run.request.copy_with != "nix"
         if is_thin and (obstacle := run.thin.obstacle(plan.facts)):
             self._report(host, Severity.NOTE, "thin_link", *obstacle)
         elif is_thin:
             thin = functools.partial(run.thin.estimate, self._links[host.name], plan.facts)
-        return await scales.weigh(plan, speed=self._speed(host), thin=thin)
+        return await scales.weigh(plan, speed=self._speed(host), thin=thin) if plan.missing else plan
 
     def _speed(self, host: Host) -> float | None:
         """Bytes a second that a push to the host will have: what the last one had, but no more than is allowed now."""

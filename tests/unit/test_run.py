@@ -192,6 +192,14 @@ async def test_thin_link_is_planned_with_what_will_cross_it(tmp_path: Path) -> N
     assert nix.events.of(HostPlanned)[0].wire_bytes == wires[1]
 
 
+@pytest.mark.parametrize("build_on", ["controller", "target"])
+async def test_thin_link_to_a_host_that_cannot_read_what_is_compressed_is_told(tmp_path: Path, build_on: str) -> None:
+    world = World(tmp_path, "a", verb="plan", more=f"link = 'slow'\nbuild_on = '{build_on}'", copy_with="serve")
+    world.on("a", (asks("facts"), said(**FACTS | {"has_zstd": ""})))
+    assert await world.execute() == 0
+    assert [one.kind for one in world.events.of(FindingReported)] == ["thin_link"]
+
+
 async def test_closure_that_was_found_bad_is_not_pushed_again(tmp_path: Path) -> None:
     world = World(tmp_path, "a")
     world.on("a", (asks("facts"), said(**FACTS | {"quarantined": world.closure})))
