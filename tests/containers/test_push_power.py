@@ -175,6 +175,25 @@ def test_a_look_that_fails_has_found_nothing_out(subject: Subject, word: str, sh
     assert not subject.succeeds(f"test -e {MARK}")
 
 
+def test_only_one_looks_at_a_time(subject: Subject) -> None:
+    """The one before may be of a controller that is gone."""
+    subject.sh(f"mkdir -p {MARKS} /run/fleet && echo 'another boot' >{MARK}")
+    assert subject.sh(f"flock /run/fleet/.verify {subject.program} verify").startswith("refused=broken")
+    assert subject.succeeds(f"test -e {MARK}")
+    assert "refused" not in subject.call("verify")
+    assert subject.leftovers() == ""
+
+
+def test_a_mark_of_an_earlier_boot_is_taken_away_by_nobody_who_has_not_looked(subject: Subject) -> None:
+    subject.sh(f"mkdir -p {MARKS} && echo 'another boot' >{MARK}")
+    other = run_id()
+    subject.host.exec(*bringing(Command(argv=("true",)), RunId(other)).argv)
+    subject.call("unroot", other)
+    until(lambda: not subject.succeeds(f"test -e {MARKS}/{other}"), what="what is of this boot is gone")
+    assert subject.succeeds(f"test -e {MARK}")
+    subject.call("verify")
+
+
 def test_a_mark_stays_for_as_long_as_something_may_come(subject: Subject) -> None:
     run, other = run_id(), run_id()
     hold = bringing(Command(argv=("sleep", "600")), RunId(run)).argv
