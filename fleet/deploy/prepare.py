@@ -112,16 +112,16 @@ class Preparation:
         facts = await preflight.preflight(self._links[host.name], host)
         self._facts[host.name] = facts
         for finding in preflight.notes(facts):
-            self._report(host, finding.severity, finding.kind, finding.message, finding.hint)
+            self._run.emit(finding.of(host))
         preflight.require_fit(host, facts)
-        if facts.doubtful:
-            is_plan = self._run.request.verb == "plan"
-            told = preflight.unverified() if is_plan else await preflight.verify(self._links[host.name], host)
-            self._report(host, told.severity, told.kind, told.message, told.hint)
+        if facts.doubtful and self._run.request.verb == "plan":
+            self._run.emit(preflight.unverified().of(host))
+        elif facts.doubtful:
+            await preflight.verify(self._links[host.name], host, emit=self._run.emit)
         if self._key is not None:
             note = untrusted(self._key, host, await ask_trust(self._links[host.name], host))
             if note is not None:
-                self._report(host, note.severity, note.kind, note.message, note.hint)
+                self._run.emit(note.of(host))
 
     async def _choose(self) -> Mapping[HostName, Wanted]:
         """What every host should get that is not left out."""

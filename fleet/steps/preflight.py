@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnfitError
+from fleet.events import FindingReported
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask, locked
 from fleet.model import Severity
 
 if TYPE_CHECKING:
+    from fleet.events import Emit
     from fleet.host.answers import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
@@ -38,13 +40,19 @@ class Finding:
     message: str
     hint: str = ""
 
+    def of(self, host: Host) -> FindingReported:
+        """The event that tells it of the host."""
+        return FindingReported(
+            host=host.name, severity=self.severity, kind=self.kind, message=self.message, hint=self.hint
+        )
+
 
 async def preflight(machine: Machine, host: Host) -> HostFacts:
     """What the host is and runs; what a reboot had left open there is settled. Raises the HostError that stops it."""
     return answers.host_facts(await ask(machine, host, HostProgram().call("facts")))
 
 
-async def verify(machine: Machine, host: Host) -> Finding:
+async def verify(machine: Machine, host: Host, *, emit: Emit) -> None:
     """What a power cut amid a push has damaged is not in the host's store any more, where nobody else needs it.
 
     The host refuses a system that needs the rest. Raises `CommandFailedError` where it cannot look.
@@ -55,7 +63,7 @@ async def verify(machine: Machine, host: Host) -> Finding:
     if kept:
         words.append(f"damaged and in use, so left alone: {', '.join(kept)}")
     hint = "nix-store --repair-path there mends them; nix-store --query --roots tells what keeps them" if kept else ""
-    return _went_down("; ".join(words) or "nothing was damaged", hint)
+    emit(_went_down("; ".join(words) or "nothing was damaged", hint).of(host))
 
 
 def unverified() -> Finding:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet import nix
 from fleet.errors import CommandFailedError, PushError
-from fleet.events import FindingReported, OutputLine, PushFinished, PushProgressed
+from fleet.events import OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, ask, bringing
 from fleet.machine import Command
 from fleet.model import Phase
@@ -94,19 +94,7 @@ async def _serve(
         way = await copier.way(machine, plan.host, plan.facts, emit=emit)
     # What the caches brought meanwhile is not in the plan, and a thin link asks first what may be a base.
     planned = plan.missing if isinstance(way, Whole) and not plan.substitutes else ()
-
-    async def verify() -> None:
-        found = await preflight.verify(machine, plan.host)
-        emit(
-            FindingReported(
-                host=plan.host.name,
-                severity=found.severity,
-                kind=found.kind,
-                message=found.message,
-                hint=found.hint,
-            )
-        )
-
+    verify = functools.partial(preflight.verify, machine, plan.host, emit=emit)
     delivery = Delivery(
         host=plan.host, run=run, wanted=wanted, planned=planned, tops=tops, root=root, verify=verify, way=way
     )
