@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import ConfigError, PushError
+from fleet.host.obstacles import PARTS
 from fleet.model import Reboot
 from fleet.steps.caches import Caches, ask_caches
 from fleet.steps.preflight import require_room
@@ -62,10 +63,13 @@ class HostPlan:
     """Bytes on the disk that /nix is on."""
     reboot: tuple[str, ...] = ()
     """What of the closure only a reboot makes live, and what forbids a live switch to it."""
-    obstacles: tuple[str, ...] = ()
-    """What forbids a live switch to it."""
     by_reboot: bool = False
     """Whether the host is brought to it by way of a reboot."""
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What forbids a live switch to the closure."""
+        return tuple(reason for reason in self.reboot if reason not in PARTS)
 
     @property
     def pushed(self) -> tuple[str, ...]:
@@ -155,6 +159,5 @@ async def plan_host(
         download_bytes=caches.download,
         caches_trouble=caches.trouble,
         reboot=reboot,
-        obstacles=system.obstacles(facts) if system is not None else (),
         by_reboot=by_reboot,
     )
