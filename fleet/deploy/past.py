@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.checks import Answer
 from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId
+from fleet.runs import EVENTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ def past_runs(state: Path) -> list[PastRun]:
     """All runs whose folders are still there, newest first."""
     folder = state / "runs"
     found = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
-    return [read_run(one) for one in found if os.path.isfile(one / "events.jsonl")]  # noqa: PTH113 - that one may raise
+    return [read_run(one) for one in found if os.path.isfile(one / EVENTS)]  # noqa: PTH113 - that one may raise
 
 
 def is_open(folder: Path) -> bool:
@@ -89,7 +90,7 @@ def read_run(folder: Path) -> PastRun:
     """
     run = PastRun(id=RunId(folder.name), folder=folder)
     with contextlib.suppress(OSError):
-        for line in (folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 _note(run, json.loads(line))
     return run

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from fleet.model import HostName
+from fleet.runs import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ class Speeds:
         if self._known is None:
             self._known = {}
             for run in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-                self._known.update(_pushes(run / "events.jsonl"))
+                self._known.update(_pushes(run / EVENTS))
         return self._known.get(host)
 
 
