@@ -42,7 +42,8 @@ _LEAVE_MARK = (
     'until [ "$m" -ef /proc/self/fd/8 ]; do '
     'mkdir -p "${m%/*}" 2>/dev/null && true 2>/dev/null >>"$m" || fail; exec 8>>"$m"; flock -s 8; done; '
     '[ -s "$m" ] || printf "%s\\n" "$b" >"$m" && sync "$m" "${m%/*}" || fail; '
-    '[ "$(cat "$m")" = "$b" ] || { echo "error: the host went down meanwhile, see fleet status" >&2; exit 75; }; '
+    '[ "$(cat "$m")" = "$b" ] || { echo "error: the host went down meanwhile, deploy again" >&2; '
+    f"exit {WENT_DOWN}; }}; "
     'exec "$@"'
 )
 """Known to `verify` in the host program. In a container the boot is that of PID 1."""
