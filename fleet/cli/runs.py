@@ -129,9 +129,10 @@ def _chosen(found: list[PastRun], run_id: str | None) -> PastRun:
             if run.id == run_id:
                 return run
         raise ConfigError(f"there is no run {run_id} in this machine's memory", hint="fleet runs lists what there is")
-    left = [run for run in found if not state.is_under_way(run.folder)]
+    busy = [run for run in found if state.is_under_way(run.folder)]
+    left = [run for run in found if run not in busy]
     for run in (*(run for run in left if run.is_open), *(run for run in left if not run.is_readable)):
         return run
-    busy = ", ".join(run.id for run in found if run not in left)
-    what = f"no run is open but what is still under way in another process: {busy}" if busy else "no run is open"
+    still = f" but what is still under way in another process: {', '.join(run.id for run in busy)}" if busy else ""
+    what = f"no run is open{still}"
     raise ConfigError(what, hint="fleet runs lists them; fleet status tells what each host runs")

@@ -55,7 +55,7 @@ class System:
 
     def reboot_reasons(self, facts: HostFacts) -> tuple[str, ...]:
         """All that only a reboot makes live: parts that differ from what is booted, and what forbids a live switch."""
-        parts = [part for part in PARTS if self.parts.get(part, "") != _stored(part, facts.booted_parts)]
+        parts = [part for part in PARTS if self.parts.get(part, "") != _known(part, facts.booted_parts.get(part, ""))]
         return (*parts, *self.obstacles(facts))
 
     def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         inhibitors=obstacles.inhibitors(answers.one(lines, "inhibitors")),
         init_interface=answers.one(lines, "init_interface").strip(),
         nvidia=obstacles.nvidia_version(lines.get("nvidia", [])),
-        parts={part: _stored(part, {part: answers.one(lines, f"part_{part}")}) for part in PARTS},
+        parts={part: _known(part, answers.one(lines, f"part_{part}")) for part in PARTS},
     )
 
 
@@ -129,15 +129,14 @@ def require_live(host: Host, obstacles: Sequence[str], goal: Goal, *, remedy: Re
         raise UnfitError(host.name, message, hint=f"{hint}, without --goal test" if goal is Goal.TEST else hint)
 
 
-def _stored(part: str, parts: Mapping[str, str]) -> str:
-    said = parts.get(part, "")
+def _known(part: str, said: str) -> str:
     return said if part == "kernel-params" or said.startswith("/nix/store/") else ""
 
 
 def _part(path: Path) -> str:
     if not path.is_symlink():
         return _text(path)
-    return _stored(path.name, {path.name: str(path.resolve())}) if path.exists() else ""
+    return _known(path.name, str(path.resolve())) if path.exists() else ""
 
 
 def _text(path: Path) -> str:
