@@ -35,7 +35,7 @@ lint: setup      ## style and types of Python and shell
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	shellcheck fleet/host/fleet-host fleet/store/thin/receive modules/gc.sh .ci/setup .ci/demo .ci/run .ci/bench tests/model/check
+	.ci/shellcheck
 
 bench: setup     ## how long things take, beside OpenSSH with nix copy; CASES="cold update" chooses
 	@.ci/bench $(CASES)

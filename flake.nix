@@ -64,14 +64,14 @@
             gc = ./modules/gc.nix;
             gpu = ./modules/gpu.nix;
           };
-          # What the guard runs is a part of the program: one file, which works on the host.
-          hostProgram = ./fleet/host/fleet-host;
+          # What the guard runs is a part of the program, which works on the host: one file, made of its parts.
+          hostProgram = ./fleet/host/program;
           guard.imports = [
             ./modules/guard.nix
             (
-              { lib, ... }:
+              { lib, pkgs, ... }:
               if builtins.pathExists hostProgram then
-                { services.fleet.guard.program = lib.mkDefault hostProgram; }
+                { services.fleet.guard.program = lib.mkDefault (pkgs.writeScript "fleet-host" (import hostProgram)); }
               else
                 { }
             )

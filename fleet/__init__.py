@@ -1,3 +1,196 @@
-"""Deploys NixOS to a fleet of hosts, and cannot leave one broken."""
+"""Deploys NixOS to a fleet of hosts, and cannot leave one broken.
+
+    async with Fleet.open("fleet.toml") as fleet:
+        plan = await fleet.plan("@prod")
+        async for event in (run := fleet.apply(plan)):
+            print(event)
+        result = await run
+
+docs/library.md describes all of it. Names are loaded when they are first used, so that `import fleet` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet.deploy.options import Options, PlanOptions
+    from fleet.deploy.run import RunResult
+    from fleet.deploy.stop import Stop
+    from fleet.errors import (
+        AuthenticationError,
+        BuildError,
+        CommandFailedError,
+        ConfigError,
+        EvaluationError,
+        FleetError,
+        HostError,
+        HostKeyError,
+        LockedError,
+        PushError,
+        QuarantinedError,
+        StaleError,
+        StateError,
+        StoppedError,
+        SwitchError,
+        UnfitError,
+        UnreachableError,
+    )
+    from fleet.events import (
+        BuildFinished,
+        CheckReported,
+        Envelope,
+        EvaluationFinished,
+        Event,
+        FindingReported,
+        HostCondemned,
+        HostEvent,
+        HostFetched,
+        HostFinished,
+        HostPlanned,
+        HostProven,
+        HostSwitched,
+        OutputLine,
+        PhaseStarted,
+        PushFinished,
+        PushProgressed,
+        RunFinished,
+        RunInterrupted,
+        RunStarted,
+        WaveStarted,
+        decode,
+        encode,
+    )
+    from fleet.host.answers import Generation
+    from fleet.host.facts import HostFacts
+    from fleet.library.fleet import Fleet
+    from fleet.library.plans import read_plan, write_plan
+    from fleet.library.runs import Planning, Run
+    from fleet.library.views import Health
+    from fleet.model import (
+        Failure,
+        FailureKind,
+        Goal,
+        HostName,
+        HostResult,
+        Outcome,
+        Phase,
+        Reboot,
+        RunId,
+        Severity,
+        Verb,
+    )
+    from fleet.plans import Forecast, LeftOut, Part, Plan, Source
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "fleet.deploy.options": "Options PlanOptions",
+    "fleet.deploy.run": "RunResult",
+    "fleet.deploy.stop": "Stop",
+    "fleet.errors": """
+        AuthenticationError BuildError CommandFailedError ConfigError EvaluationError FleetError HostError HostKeyError
+        LockedError PushError QuarantinedError StaleError StateError StoppedError SwitchError UnfitError
+        UnreachableError
+    """,
+    "fleet.events": """
+        BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HostCondemned HostEvent
+        HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
+        PushProgressed RunFinished RunInterrupted RunStarted WaveStarted decode encode
+    """,
+    "fleet.host.answers": "Generation",
+    "fleet.host.facts": "HostFacts",
+    "fleet.library.fleet": "Fleet",
+    "fleet.library.plans": "read_plan write_plan",
+    "fleet.library.runs": "Planning Run",
+    "fleet.library.views": "Health",
+    "fleet.model": "Failure FailureKind Goal HostName HostResult Outcome Phase Reboot RunId Severity Verb",
+    "fleet.plans": "Forecast LeftOut Part Plan Source",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "AuthenticationError",
+    "BuildError",
+    "BuildFinished",
+    "CheckReported",
+    "CommandFailedError",
+    "ConfigError",
+    "Envelope",
+    "EvaluationError",
+    "EvaluationFinished",
+    "Event",
+    "Failure",
+    "FailureKind",
+    "FindingReported",
+    "Fleet",
+    "FleetError",
+    "Forecast",
+    "Generation",
+    "Goal",
+    "Health",
+    "HostCondemned",
+    "HostError",
+    "HostEvent",
+    "HostFacts",
+    "HostFetched",
+    "HostFinished",
+    "HostKeyError",
+    "HostName",
+    "HostPlanned",
+    "HostProven",
+    "HostResult",
+    "HostSwitched",
+    "LeftOut",
+    "LockedError",
+    "Options",
+    "Outcome",
+    "OutputLine",
+    "Part",
+    "Phase",
+    "PhaseStarted",
+    "Plan",
+    "PlanOptions",
+    "Planning",
+    "PushError",
+    "PushFinished",
+    "PushProgressed",
+    "QuarantinedError",
+    "Reboot",
+    "Run",
+    "RunFinished",
+    "RunId",
+    "RunInterrupted",
+    "RunResult",
+    "RunStarted",
+    "Severity",
+    "Source",
+    "StaleError",
+    "StateError",
+    "Stop",
+    "StoppedError",
+    "SwitchError",
+    "UnfitError",
+    "UnreachableError",
+    "Verb",
+    "WaveStarted",
+    "__version__",
+    "decode",
+    "encode",
+    "read_plan",
+    "write_plan",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module at the first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

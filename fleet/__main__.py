@@ -1,4 +1,4 @@
-"""`python -m fleet`."""
+"""Run the command line with `python -m fleet`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """The command line; the only place that exits."""
+    """Run the command line, and exit with its code. Nothing else exits."""
     from fleet.cli import run
 
     sys.exit(run(sys.argv[1:]))

@@ -2,16 +2,18 @@
 
 FleetError                   exit  what to think
 ├── ConfigError               2    fleet.toml, a selector or a flag is wrong; nothing was touched
+├── StateError                2    this machine cannot record what it does, or read what it has recorded
 ├── EvaluationError           3    Nix could not evaluate; nothing was touched
 ├── BuildError                3    Nix could not build; nothing was touched
+├── StoppedError            130    somebody asked the run to stop before anything was touched
 └── HostError(host)           1    this host failed; the others go on
-    ├── UnreachableError           no connection, or it dropped
+    ├── UnreachableError           there is no connection, or it was lost
     ├── AuthenticationError        the host refused the login, or sudo the password
     ├── HostKeyError               the host key is unknown or not the expected one
-    ├── CommandFailedError         a command ended non-zero, by a signal, or timed out
+    ├── CommandFailedError         a command ended with a status other than 0, by a signal, or not in time
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
-    ├── StaleError                 the host does not run any more what the deployment was planned for
+    ├── StaleError                 the host no longer runs what it ran when the deployment was planned
     ├── QuarantinedError           this closure was found bad on this host before
     ├── PushError                  the closure did not arrive
     └── SwitchError                the transaction was refused or reverted
@@ -21,21 +23,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from fleet.model import Failure, HostName
+from fleet.model import Failure, FailureKind, HostName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells give it."""
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 class FleetError(Exception):
-    """Anything this program reports without a traceback."""
+    """Anything that this program reports without a traceback."""
 
     exit_code: ClassVar[int] = 1
-    kind: ClassVar[str] = "error"
+    kind: ClassVar[FailureKind] = FailureKind.ERROR
 
     def __init__(self, message: str, *, hint: str = "", said: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -44,7 +46,7 @@ class FleetError(Exception):
         self.said = tuple(said)
 
     def failure(self) -> Failure:
-        """The same as a value, for results and events."""
+        """Return the same as a value, for results and events."""
         return Failure(kind=self.kind, message=self.message, said=self.said, hint=self.hint)
 
 
@@ -52,27 +54,44 @@ class ConfigError(FleetError):
     """fleet.toml, a selector or a flag is wrong. Nothing was touched."""
 
     exit_code = 2
-    kind = "config"
+    kind = FailureKind.CONFIG
+
+
+class StateError(FleetError):
+    """This machine cannot record what it does, or cannot read what it has recorded."""
+
+    exit_code = 2
+    kind = FailureKind.STATE
 
 
 class EvaluationError(FleetError):
     """Nix could not evaluate a host. Nothing was touched."""
 
     exit_code = 3
-    kind = "evaluation"
+    kind = FailureKind.EVALUATION
 
 
 class BuildError(FleetError):
     """Nix could not build a closure. Nothing was touched."""
 
     exit_code = 3
-    kind = "build"
+    kind = FailureKind.BUILD
+
+
+class StoppedError(FleetError):
+    """Somebody asked the run to stop before anything was touched."""
+
+    exit_code = INTERRUPTED
+    kind = FailureKind.INTERRUPTED
+
+    def __init__(self, message: str = "interrupted before anything was changed") -> None:
+        super().__init__(message)
 
 
 class HostError(FleetError):
-    """One host failed; the others go on."""
+    """One host failed. The others go on."""
 
-    kind = "host"
+    kind = FailureKind.HOST
 
     def __init__(
         self, host: HostName, message: str, *, ran: str = "", said: Sequence[str] = (), hint: str = ""
@@ -86,61 +105,61 @@ class HostError(FleetError):
 
 
 class UnreachableError(HostError):
-    """No connection to the host, or it dropped."""
+    """There is no connection to the host, or it was lost."""
 
-    kind = "unreachable"
+    kind = FailureKind.UNREACHABLE
 
 
 class AuthenticationError(HostError):
     """The host refused the login, or sudo refused the password."""
 
-    kind = "authentication"
+    kind = FailureKind.AUTHENTICATION
 
 
 class HostKeyError(HostError):
-    """The host key is unknown, or is not the one we expect."""
+    """The host key is unknown, or not the expected one."""
 
-    kind = "host_key"
+    kind = FailureKind.HOST_KEY
 
 
 class CommandFailedError(HostError):
-    """A command on the host ended non-zero, by a signal, or not in time."""
+    """A command on the host ended with a status other than 0, by a signal, or not in time."""
 
-    kind = "command"
+    kind = FailureKind.COMMAND
 
 
 class UnfitError(HostError):
     """The host, or the closure for it, is not fit for this deployment."""
 
-    kind = "unfit"
+    kind = FailureKind.UNFIT
 
 
 class LockedError(HostError):
     """Another run has a transaction open on the host."""
 
     exit_code = 5
-    kind = "locked"
+    kind = FailureKind.LOCKED
 
 
 class StaleError(HostError):
-    """The host does not run any more what it ran when this deployment was planned. Nothing was touched."""
+    """The host no longer runs what it ran when this deployment was planned. Nothing was touched."""
 
-    kind = "stale"
+    kind = FailureKind.STALE
 
 
 class QuarantinedError(HostError):
     """This closure was found bad on this host before."""
 
-    kind = "quarantined"
+    kind = FailureKind.QUARANTINED
 
 
 class PushError(HostError):
     """The closure did not arrive on the host."""
 
-    kind = "push"
+    kind = FailureKind.PUSH
 
 
 class SwitchError(HostError):
     """The transaction was refused, or the host went back to its old system."""
 
-    kind = "switch"
+    kind = FailureKind.SWITCH

@@ -1,4 +1,4 @@
-"""The files that fleet keeps on this machine: in which folders they are, and how one is changed."""
+"""Find the folders for files that fleet keeps on this machine, and change such files safely."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def cache_folder(name: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """`$XDG_CACHE_HOME/fleet/NAME`, for what can be made again. It may not exist yet."""
+    """Return `$XDG_CACHE_HOME/fleet/NAME`, for what can be made again. It may not exist yet."""
     return _base(environment.get("XDG_CACHE_HOME", ""), "~/.cache") / "fleet" / name
 
 
 def state_folder(fleet: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """`$XDG_STATE_HOME/fleet/NAME`, where the state of this fleet is. It may not exist yet."""
+    """Return `$XDG_STATE_HOME/fleet/NAME`, for the state of this fleet. It may not exist yet."""
     return _base(environment.get("XDG_STATE_HOME", ""), "~/.local/state") / "fleet" / fleet
 
 
-def _base(said: str, usual: str) -> Path:
+def _base(configured: str, usual: str) -> Path:
     # A relative path is not valid and is to be ignored (XDG Base Directory Specification 0.8, "Basics").
-    return Path(said) if Path(said).is_absolute() else Path(usual).expanduser()
+    return Path(configured) if Path(configured).is_absolute() else Path(usual).expanduser()
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
-    """The file has these bytes and this mode, or is as before; with `durable` also when the power fails meanwhile.
+    """Replace the file by one with these bytes and this mode, or leave it as it was.
 
-    Raises `OSError`.
+    With `durable`, this holds even if the power fails meanwhile. Raise `OSError` if the file cannot be written.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
@@ -50,7 +50,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else who asks for this changes the folder meanwhile. Raises `OSError` where there is none."""
+    """Lock the folder, while inside, against others who do the same. Raise `OSError` if it does not exist."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

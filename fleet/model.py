@@ -1,4 +1,4 @@
-"""The words of this program as types. Nothing here does anything."""
+"""The terms of this program as types. Nothing here does any work."""
 
 from __future__ import annotations
 
@@ -12,26 +12,41 @@ Derivation = NewType("Derivation", str)
 Closure = NewType("Closure", str)
 """A built NixOS system, `/nix/store/…-nixos-system-…`."""
 RunId = NewType("RunId", str)
-"""One deployment, `20261120T042211-3fa9c1`: sorts by time, safe in file and unit names."""
+"""One run, such as `20261120T042211-3fa9c1`: sorts by time, and is safe in names of files and units."""
+Serial = NewType("Serial", str)
+"""The number of a host's newest transaction, such as `41-8f3a09c2`: a count and a random word, drawn by the host.
+`0-none` if it has had none."""
+
+
+class Verb(enum.StrEnum):
+    """What a person asked for."""
+
+    DEPLOY = "deploy"
+    PUSH = "push"
+    ROLLBACK = "rollback"
+    PLAN = "plan"
+    RESUME = "resume"
 
 
 class Goal(enum.StrEnum):
-    """What a deployment should leave behind, in switch-to-configuration's words."""
+    """What a host is left with, in the words of switch-to-configuration where it has them."""
 
     SWITCH = "switch"
     TEST = "test"
     BOOT = "boot"
-    """By way of a reboot, which alone proves a kernel."""
+    """Goes to the new system by way of a reboot, which alone proves a kernel."""
     DRY_ACTIVATE = "dry-activate"
+    PUSH = "push"
+    """The closure waits on the host, and nothing is switched."""
 
     @property
     def switches(self) -> bool:
         """Whether the running system changes."""
-        return self is not Goal.DRY_ACTIVATE
+        return self not in (Goal.DRY_ACTIVATE, Goal.PUSH)
 
 
 class Reboot(enum.StrEnum):
-    """Whether hosts are brought to a new system by way of a reboot."""
+    """Whether hosts go to a new system by way of a reboot."""
 
     NEVER = "never"
     IF_NEEDED = "if-needed"
@@ -39,7 +54,7 @@ class Reboot(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How one host ended. design: exactly one per host and run."""
+    """How one host ended. Each host has exactly one in each run."""
 
     KEPT = "kept"
     UNCHANGED = "unchanged"
@@ -52,17 +67,17 @@ class Outcome(enum.StrEnum):
 
     @property
     def is_good(self) -> bool:
-        """Whether the host is as wanted, or was allowed not to be."""
+        """Whether the host is as wanted, or may be otherwise."""
         return self in (Outcome.KEPT, Outcome.UNCHANGED, Outcome.STAGED, Outcome.DEFERRED)
 
     @property
     def counts_against_run(self) -> bool:
-        """Whether `max_failures` counts it."""
+        """Whether it counts for `max_failures`."""
         return self in (Outcome.FAILED, Outcome.ROLLED_BACK, Outcome.NEEDS_HUMAN)
 
 
 class Phase(enum.StrEnum):
-    """Where a host is in a run, for people who watch."""
+    """The phase of a run that a host is in, for people who watch."""
 
     WAITING = "waiting"
     PREFLIGHT = "preflight"
@@ -77,18 +92,69 @@ class Phase(enum.StrEnum):
 
 
 class Severity(enum.StrEnum):
-    """An error leaves the host out of the run; a note never does."""
+    """Whether a finding leaves the host out of the run: an error does, a note never does."""
 
     ERROR = "error"
     NOTE = "note"
 
 
+class FailureKind(enum.StrEnum):
+    """Why something did not end well: a stable word for scripts. README.md has a row for each."""
+
+    ERROR = "error"
+    CONFIG = "config"
+    EVALUATION = "evaluation"
+    BUILD = "build"
+    STATE = "state"
+    INTERRUPTED = "interrupted"
+    HOST = "host"
+    UNREACHABLE = "unreachable"
+    AUTHENTICATION = "authentication"
+    HOST_KEY = "host_key"
+    COMMAND = "command"
+    UNFIT = "unfit"
+    LOCKED = "locked"
+    STALE = "stale"
+    QUARANTINED = "quarantined"
+    PUSH = "push"
+    SWITCH = "switch"
+    UNHEALTHY = "unhealthy"
+    SILENT = "silent"
+    SUPERSEDED = "superseded"
+    STUCK = "stuck"
+    REPLACED = "replaced"
+    IN_DOUBT = "in_doubt"
+    SKIPPED = "skipped"
+    BUG = "bug"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a host did not end well: the five parts that people see, and `--json` carries."""
+class Finding:
+    """Something that is wrong with a host or a flake, or that people should know: one line, with the remedy."""
 
     kind: str
-    """Stable word for scripts: `unreachable`, `locked`, `quarantined`, `unhealthy`, …"""
+    """A stable word for scripts."""
+    message: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckAnswer:
+    """The answer of one attempt at a check."""
+
+    check: str
+    passed: bool
+    said: str
+    """One short line for people."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why a host did not end well: the five parts that people see, and that `--json` has."""
+
+    kind: FailureKind
     message: str
     ran: str = ""
     said: tuple[str, ...] = ()
@@ -98,18 +164,18 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class HostResult:
-    """What became of one host in one run."""
+    """How one host ended in one run."""
 
     host: HostName
     outcome: Outcome
     closure: Closure | None = None
-    """The closure the run wanted there."""
+    """The closure that the run wanted there."""
     previous: Closure | None = None
-    """What ran before."""
+    """The closure that ran before."""
     boot_default: bool = False
-    """Whether the wanted closure is what the host boots next."""
+    """Whether the host boots the wanted closure next."""
     boot_proven: bool = False
-    """Whether the wanted closure's kernel and initrd are the ones the host has booted."""
+    """Whether the host has booted with the kernel and the initrd of the wanted closure."""
     reboot_pending: bool = False
     seconds: float = 0.0
     failure: Failure | None = None

@@ -1,7 +1,7 @@
-"""Pure: the argv of every nix command, and how its output reads.
+"""Build the argv of every Nix command, and parse its output. Nothing is run here.
 
-Holds for Nix 2.8 and newer and for Lix: where the new command line changed its words between versions, the old
-`nix-store` is used, which did not.
+This works with Nix 2.8 and newer and with Lix. Where the new command line has changed between versions, the old
+`nix-store` is used, which has not.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleet.machine import Command
 from fleet.model import Closure, Derivation, HostName
+from fleet.scripts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 PATIENTLY = float("inf")
-"""Evaluations and builds take as long as they take; people watch them and can interrupt."""
+"""No timeout: evaluations and builds take as long as they take, and people who watch can interrupt them."""
 
 
 def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
@@ -27,20 +28,20 @@ def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
 
 
 def quoted(text: str) -> str:
-    """The text as a Nix string."""
+    """Return the text as a Nix string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\r", "\\r")
     return f'"{escaped}"'
 
 
 LONGEST = 100_000
-"""Characters of an expression: Linux takes 131,071 bytes for one argument."""
+"""The most characters of an expression: Linux allows 131,071 bytes in one argument."""
 
 
 def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
-    """Evaluates the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
+    """Evaluate the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
 
-    A lock file that does not fit is an error: what is deployed is what is locked. Purely, whatever nix.conf says, and
-    without Nix's own cache: that does not know an `--apply`, and fails where several write it at once.
+    A lock file that does not fit is an error: what is locked is deployed. Evaluation is pure, whatever nix.conf says.
+    Nix's own cache is off: it does not work with `--apply`, and fails when several processes write it at once.
     """
     picks = " ".join(pick(host, path) for host, path in attributes.items())
     apply = f"o: let f = p: {{ drv = p.drvPath; out = p.outPath; }}; in {{ {picks} }}"
@@ -50,24 +51,38 @@ def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, .
 
 
 def pick(host: HostName, path: tuple[str, ...]) -> str:
-    """The part of the expression that is one host's."""
+    """Return the part of the expression for one host."""
     return f"{quoted(host)} = f {'.'.join(['o', *map(quoted, path)])};"
 
 
 def read_evaluation(stdout: str) -> dict[HostName, tuple[Derivation, Closure]]:
-    """What `evaluate` printed."""
+    """Parse what `evaluate` printed."""
     found = json.loads(stdout)
     return {HostName(host): (Derivation(both["drv"]), Closure(both["out"])) for host, both in found.items()}
 
 
-def build(derivations: Iterable[Derivation], *, root: Path) -> Command:
-    """Builds all, going on after a failure; `root`, `root-2`, … keep the results from the garbage collector."""
-    argv = ("nix-store", "--realise", "--keep-going", "--add-root", str(root), "--indirect", *derivations)
+def realise(paths: Iterable[str], *, root: Path) -> Command:
+    """Build derivations and fetch missing paths, and go on after a failure.
+
+    The roots `root`, `root-2`, … keep the results from the garbage collector.
+    """
+    argv = ("nix-store", "--realise", "--keep-going", "--add-root", str(root), "--indirect", *paths)
     return _local(*argv, timeout=PATIENTLY)
 
 
+def refer_to(derivations: Iterable[str]) -> Command:
+    """Add a file to the local store that refers to derivations, and print its store path as a Nix string.
+
+    With a root on the file the garbage collector keeps the derivations; a root on a derivation itself is only made by
+    commands that build it.
+    """
+    names = " ".join(f"(builtins.storePath {quoted(derivation)})" for derivation in derivations)
+    expression = f'builtins.toFile "fleet-plan" (toString [ {names} ])'
+    return _local("nix-instantiate", "--eval", "--read-write-mode", "--expr", expression)
+
+
 def build_on_host(derivation: Derivation) -> Command:
-    """Builds one derivation on the machine where it runs, as root."""
+    """Build one derivation on the machine where this runs, as root."""
     return Command(argv=("nix-store", "--realise", derivation), timeout=PATIENTLY)
 
 
@@ -75,23 +90,18 @@ _BUILDER_FAILED = re.compile(r"(/nix/store/[0-9a-z]{32}-[^'\s]+\.drv)")
 
 
 def failed_derivations(stderr: str) -> tuple[Derivation, ...]:
-    """The derivations that the error lines of a build name, without repeats."""
+    """Return the derivations that the error lines of a build name, each once."""
     errors = (line for line in stderr.splitlines() if line.lstrip().startswith("error"))
     return tuple(dict.fromkeys(Derivation(path) for line in errors for path in _BUILDER_FAILED.findall(line)))
 
 
 def requisites(*paths: str) -> Command:
-    """Prints the closure of the paths, dependencies first."""
+    """Print the closure of the paths, dependencies first."""
     return _local("nix-store", "--query", "--requisites", *paths)
 
 
-def sizes(paths: Iterable[str]) -> Command:
-    """Prints the NAR size in bytes of each path, one a line."""
-    return _local("xargs", "-r", "nix-store", "--query", "--size", stdin=_lines(paths))
-
-
 def missing(paths: Iterable[str]) -> Command:
-    """Prints those of the paths that are not in the store."""
+    """Print those of the paths that are not in the store."""
     argv = ("xargs", "-r", "nix-store", "--check-validity", "--print-invalid")
     return Command(argv=argv, stdin=_lines(paths), timeout=120.0)
 
@@ -101,7 +111,7 @@ HASTILY = ("--option", "download-attempts", "1", "--option", "connect-timeout", 
 
 
 def substitutable(paths: Iterable[str]) -> Command:
-    """Prints on stderr which of the paths the machine's own caches have. Fetches nothing."""
+    """Print on stderr which of the paths the machine's own caches have. Fetches nothing."""
     argv = ("xargs", "-r", "nix-store", "--realise", "--dry-run", *HASTILY)
     return Command(argv=argv, stdin=_lines(paths))
 
@@ -111,7 +121,7 @@ _UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 def read_substitutable(stderr: str) -> tuple[frozenset[str], int]:
-    """What `substitutable` printed: paths, and the bytes that fetching them would download, to a hundredth."""
+    """Parse what `substitutable` printed: the paths, and the size of their download in bytes, exact to a hundredth."""
     paths: set[str] = set()
     download = 0.0
     is_list = False
@@ -125,7 +135,7 @@ def read_substitutable(stderr: str) -> tuple[frozenset[str], int]:
 
 
 def fetch(paths: Iterable[str]) -> Command:
-    """Fetches what the machine's own caches give of the paths, whatever becomes of the others."""
+    """Fetch the paths that the machine's own caches have, whatever becomes of the others."""
     argv = ("xargs", "-r", "nix-store", "--realise", "--keep-going")
     return Command(argv=argv, stdin=_lines(paths), timeout=PATIENTLY, keep=1 << 16)
 
@@ -135,34 +145,27 @@ def _lines(paths: Iterable[str]) -> bytes:
 
 
 def add_file(path: Path) -> Command:
-    """Adds a file to the local store, content-addressed, and prints its store path."""
+    """Add a file to the local store, content-addressed, and print its store path."""
     return _local("nix-store", "--add", str(path))
 
 
 def copy(socket: Path, paths: Iterable[str], *, derivation: bool = False) -> Command:
-    """Copies the closures of the paths into the store whose daemon answers at the socket.
+    """Copy the closures of the paths into the store whose daemon answers at the socket.
 
-    Signatures do not count: the far daemon serves root, whose login is the proof.
+    Signatures do not count: the far daemon serves root, and the login as root is the proof.
     """
     flags = ["--no-check-sigs", *(["--derivation"] if derivation else [])]
     return _local(*NIX, "copy", *flags, "--to", f"unix://{socket}", *paths, timeout=PATIENTLY)
 
 
 def sign(key: Path, closures: Iterable[str]) -> Command:
-    """Signs every path of the closures in the local store with the key in the file."""
+    """Sign every path of the closures in the local store with the key in the file."""
     return _local(*NIX, "store", "sign", "--recursive", "--key-file", str(key), *closures, timeout=PATIENTLY)
 
 
-CONFIGURATION = Command(
-    argv=(
-        "sh",
-        "-c",
-        # The words changed with Nix 2.20.
-        'echo "NIX_REMOTE=$NIX_REMOTE"; set -- --extra-experimental-features nix-command;'
-        ' nix "$@" config show 2>/dev/null || nix "$@" show-config',
-    )
-)
-"""Prints NIX_REMOTE and `name = value` for each setting of Nix."""
+def configuration() -> Command:
+    """Print NIX_REMOTE, and `name = value` for each setting of Nix."""
+    return Command(argv=("sh", "-c", one_line("fleet", "nix-configuration")))
 
 
 DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
@@ -170,26 +173,26 @@ DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 
 
 def metadata(flake: str) -> Command:
-    """Prints what the flake and its locked inputs are. A lock file that does not fit is an error."""
+    """Print what the flake and its locked inputs are. A lock file that does not fit is an error."""
     return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)
 
 
 def names(flake: str, output: str) -> Command:
-    """Prints the attribute names of an output."""
+    """Print the attribute names of an output."""
     return _asking(flake, output, "builtins.attrNames")
 
 
 NO_OUTPUT = "does not provide attribute"
-"""What Nix says of an output that the flake does not have, and not of one that does not evaluate."""
+"""What Nix says about an output that the flake does not have, but not about one that does not evaluate."""
 
 
 def derivation_of(flake: str, attribute: str) -> Command:
-    """Evaluates one derivation of the flake, and builds nothing."""
+    """Evaluate one derivation of the flake, and build nothing."""
     return _asking(flake, attribute, "d: d.drvPath")
 
 
 def build_output(flake: str, attribute: str) -> Command:
-    """Builds one derivation of the flake."""
+    """Build one derivation of the flake."""
     reference = f"{flake}#{attribute}"
     return _local(*NIX, "build", "--no-link", "--no-update-lock-file", reference, timeout=PATIENTLY)
 
@@ -204,19 +207,25 @@ CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.current
 
 
 def git_root(folder: Path) -> Command:
-    """Prints the top folder of the git work tree that the folder is in."""
+    """Print the top folder of the git work tree that the folder is in."""
     return _local("git", "-C", str(folder), "rev-parse", "--show-toplevel")
 
 
 VERSION = _local("nix", "--version")
-"""Prints which Nix this is."""
+"""Prints the version of Nix."""
 
 
 def git_head(root: Path) -> Command:
-    """Prints the commit that is checked out; fails where there is none yet."""
+    """Print the commit that is checked out; fails if there is none yet."""
     return _local("git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
 
 
 def git_files(root: Path, *which: str) -> Command:
-    """Prints the files that git tracks, or others, each ended by a NUL."""
+    """Print the files that git tracks, or others, each ended by a NUL."""
     return _local("git", "-C", str(root), "ls-files", "-z", *which)
+
+
+def git_status(root: Path) -> Command:
+    """Print the commit that is checked out, and a line for each tracked file that differs from it."""
+    flags = ("--porcelain=v2", "--branch", "--untracked-files=no")
+    return _local("git", "--no-optional-locks", "-C", str(root), "status", *flags)

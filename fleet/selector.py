@@ -1,4 +1,4 @@
-"""Which hosts a command is about, and in which waves they go."""
+"""Select the hosts that a command is about, and sort them into waves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
-    """The hosts that the selectors mean together, in file order. Raises `ConfigError` if that is none."""
+    """Return the hosts that the selectors select together, in the order of the file.
+
+    Raise `ConfigError` if there are none.
+    """
     try:
         names = matching(_named(inventory), selectors)
     except ConfigError as error:
@@ -23,14 +26,14 @@ def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
 
 
 def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[tuple[Host, ...], ...]:
-    """The hosts in the order of `[[rollout.waves]]`, each in the first that names it, the rest last."""
-    left = list(hosts)
+    """Return the hosts in the order of `[[rollout.waves]]`, each in the first wave that names it, and the rest last."""
+    remaining = list(hosts)
     result = []
     for selector in inventory.rollout.waves:
         names = matching(_named(inventory), [selector])
-        result.append(tuple(host for host in left if host.name in names))
-        left = [host for host in left if host.name not in names]
-    return tuple(wave for wave in (*result, tuple(left)) if wave)
+        result.append(tuple(host for host in remaining if host.name in names))
+        remaining = [host for host in remaining if host.name not in names]
+    return tuple(wave for wave in (*result, tuple(remaining)) if wave)
 
 
 def _named(inventory: Inventory) -> list[Named]:

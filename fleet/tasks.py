@@ -1,4 +1,4 @@
-"""Work at the same time, where the failure of one must not end the others."""
+"""Run tasks side by side of which one failure must not end the others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-async def all_ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Every task has ended, whatever became of the others; only then the first error among them is raised.
+async def wait_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait until every task has ended, then raise the first error among them.
 
-    A task that was cancelled by itself is no error. When this is cancelled, so are all of them, and waited for. An
-    `asyncio.TaskGroup` cancels the others at the first error, and raises groups of them.
+    A task that was cancelled by itself is not an error. When this is cancelled, all tasks are cancelled and awaited. An
+    `asyncio.TaskGroup`, in contrast, cancels the other tasks at the first error, and raises groups of errors.
     """
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):

@@ -22,12 +22,13 @@ let
 
   order = lib.concatLines (
     [
-      "confirm=${toString (seconds cfg.window)}"
-      "threshold=${toString cfg.restartThreshold}"
-      "guarded=${cfg.action}"
+      "fleet-guard v1"
+      "confirm ${toString (seconds cfg.window)}"
+      "threshold ${toString cfg.restartThreshold}"
+      "guarded ${cfg.action}"
     ]
-    ++ lib.optional asks "ask=${service}"
-    ++ map (pattern: "ignore=${pattern}") cfg.ignoreUnits
+    ++ lib.optional asks "ask ${service}"
+    ++ map (pattern: "ignore ${pattern}") cfg.ignoreUnits
     ++ [ "end" ]
   );
 
@@ -59,10 +60,10 @@ in
     program = mkOption {
       type = types.nullOr types.path;
       default = null;
-      example = lib.literalExpression "./fleet-host";
+      example = lib.literalExpression ''pkgs.writeScript "fleet-host" (import ./fleet/host/program)'';
       description = ''
-        The host program of `fleet`, the file {file}`fleet/host/fleet-host` of its source. The modules of its flake set
-        it.
+        The host program of `fleet`: an executable file with the text that the folder {file}`fleet/host/program` of its
+        source makes. The modules of its flake set it.
       '';
     };
 
@@ -128,8 +129,9 @@ in
       {
         assertion = cfg.program != null;
         message = ''
-          services.fleet.guard.program is not set: take the file fleet/host/fleet-host of fleet's source, or import
-          nixosModules.guard of its flake, which has it.
+          services.fleet.guard.program is not set: take the folder fleet/host/program of fleet's source and set
+          pkgs.writeScript "fleet-host" (import ./fleet/host/program), or import nixosModules.guard of its flake, which
+          does that.
         '';
       }
       {
@@ -166,7 +168,7 @@ in
       restartIfChanged = false;
       serviceConfig = {
         Type = "oneshot";
-        ExecStart = "${cfg.program} facts";
+        ExecStart = "${cfg.program} 2 facts";
         StandardOutput = "null"; # they are for whoever asks
       };
     };

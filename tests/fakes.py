@@ -6,16 +6,16 @@ import asyncio
 import contextlib
 import functools
 import selectors
-import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fleet.errors import CommandFailedError, UnreachableError
-from fleet.host.program import bringing
-from fleet.machine import Bridge, Command, OnLine, Output, Stream
+from fleet.host.program import FORMAT, HostProgram, bringing
+from fleet.machine import Bridge, Command, OnLine, Output, Stream, TcpStream
 from fleet.machine.lines import read_text
+from fleet.machine.login import Logins
 from fleet.model import HostName, RunId
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 Fits = Callable[[Command], bool]
+SENT_ALONG = HostProgram().call("verb").argv[:-1]
 RunIt = Callable[..., Coroutine[Any, Any, Output]]
 """What `Machine.run` is."""
 
@@ -51,24 +52,33 @@ Answers = Answer | Callable[[Command], Answer] | Sequence[Answer]
 
 def runs(*argv: str) -> Fits:
     """Commands that begin with these words, also where the host leaves a mark before."""
-    marks = bringing(Command(argv=()), RunId("")).argv
+    *mark, run = bringing(Command(argv=()), RunId("any")).argv
 
     def fits(command: Command) -> bool:
-        words = command.argv[len(marks) :] if command.argv[:3] == marks[:3] else command.argv
-        return words[: len(argv)] == argv
+        words = list(command.argv)
+        if words[: len(mark)] == mark:
+            del words[: len([*mark, run])]
+        return tuple(words[: len(argv)]) == argv
 
     return fits
+
+
+def call(command: Command) -> tuple[str, ...]:
+    """What the host program is asked, sent along or by its store path: a verb and its words. Else nothing."""
+    program, *words = command.argv
+    if command.argv[: len(SENT_ALONG)] == SENT_ALONG:
+        return command.argv[len(SENT_ALONG) :]
+    return tuple(words[1:]) if program.endswith("fleet-host") and words[:1] == [str(FORMAT)] else ()
 
 
 def asks(verb: str) -> Fits:
-    """Calls of the host program, sent along or by its store path."""
+    """Calls of the host program with this verb."""
+    return lambda command: call(command)[:1] == (verb,)
 
-    def fits(command: Command) -> bool:
-        words = command.argv[3:] if command.argv[:3] == ("sh", "-s", "--") else command.argv[1:]
-        ours = command.argv[:3] == ("sh", "-s", "--") or command.argv[0].endswith("fleet-host")
-        return ours and words[:1] == (verb,)
 
-    return fits
+def asked(verb: str, commands: Iterable[Command]) -> list[tuple[str, ...]]:
+    """The arguments of each call of the host program that asks this."""
+    return [call(command)[1:] for command in commands if asks(verb)(command)]
 
 
 def said(**lines: object) -> Output:
@@ -88,8 +98,13 @@ class FakeMachine:
         self.is_lost = False
         self.listening: set[tuple[str, int]] = set()
         self.silent: set[tuple[str, int]] = set()
+        self.host_key = f"SHA256:{'0' * 43}"
         self._answered: dict[int, int] = {}
-        self._far_ends: list[socket.socket] = []
+
+    @property
+    def told(self) -> list[str]:
+        """The words that were left with its host program, in order."""
+        return [words[-1] for words in map(call, self.ran) if words[:1] == ("word",)]
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """See `Machine.run`."""
@@ -130,7 +145,8 @@ class FakeMachine:
             raise CommandFailedError(self.name, f"{name} died of {answer.died_of}", ran=str(command))
         return Output(status=answer.status, stdout=stdout, stderr=stderr)
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
+    @contextlib.asynccontextmanager
+    async def dial(self, host: str, port: int, *, timeout: float) -> AsyncIterator[TcpStream]:
         """See `Machine.dial`. Whoever listens in `listening` takes the connection and says nothing."""
         if self.is_lost:
             raise UnreachableError(self.name, "connection lost while dialling")
@@ -139,9 +155,7 @@ class FakeMachine:
             raise TimeoutError
         if (host, port) not in self.listening:
             raise ConnectionRefusedError(111, "Connection refused")
-        near, far = socket.socketpair()
-        self._far_ends.append(far)
-        return near
+        yield _Mute()
 
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:  # noqa: ARG002
@@ -154,14 +168,20 @@ class FakeMachine:
         """See `RemoteMachine.stream`."""
         raise AssertionError(f"nobody said what happens here: {command}")
 
-    def close(self) -> None:
-        """The far ends of its connections are closed."""
-        for far in self._far_ends:
-            far.close()
+
+class _Mute:
+    """A TCP connection to somebody who says nothing."""
+
+    async def read(self, count: int) -> bytes:  # noqa: ARG002
+        await asyncio.Event().wait()
+        raise AssertionError("this is not reached")
+
+    async def write(self, data: bytes) -> None:
+        """See `TcpStream.write`."""
 
 
 class FakeLink(FakeMachine):
-    """A Link to a fake host: a fresh connection leads to the same machine, unless the test has another."""
+    """A `Link` to a fake host: a fresh connection leads to the same machine, unless the test has another."""
 
     def __init__(self, host: Host, *table: tuple[Fits, Answers]) -> None:
         super().__init__(*table, name=host.name)
@@ -169,6 +189,8 @@ class FakeLink(FakeMachine):
         self.connecting: list[Exception | None] = []
         """What each attempt to connect anew gives; afterwards they succeed, unless the machine is lost."""
         self.connected = 0
+        self.closed = 0
+        """How often it was closed."""
         self.beyond: FakeMachine = self
         """Where a fresh connection leads."""
 
@@ -182,6 +204,32 @@ class FakeLink(FakeMachine):
             raise error
         self.connected += 1
         yield self.beyond
+
+    async def close(self) -> None:
+        """See `Link.close`."""
+        self.closed += 1
+
+
+class FakeLogins(Logins):
+    """Connects to fake hosts, and counts that."""
+
+    def __init__(self, links: Iterable[FakeLink]) -> None:
+        self._links = {link.name: link for link in links}
+        super().__init__({name: link.host for name, link in self._links.items()})
+        self.connected = self.open = self.most_open = 0
+
+    @contextlib.asynccontextmanager
+    async def connect(self, host: Host) -> AsyncIterator[FakeLink]:  # type: ignore[override]  # it does as well
+        """See `Logins.connect`."""
+        if self._links[host.name].is_lost:
+            raise UnreachableError(host.name, "no connection")
+        self.connected += 1
+        self.open += 1
+        self.most_open = max(self.open, self.most_open)
+        try:
+            yield self._links[host.name]
+        finally:
+            self.open -= 1
 
 
 def _once(data: bytes) -> Callable[[int], Coroutine[Any, Any, bytes]]:
@@ -238,6 +286,15 @@ class FakeTime(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    def run_in_executor(self, _: object, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """Do the work at once: time would not wait for a thread."""
+        done = self.create_future()
+        try:
+            done.set_result(work(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
 
 class _NeverWaiting(selectors.DefaultSelector):
     def __init__(self, loop: FakeTime) -> None:
@@ -270,4 +327,5 @@ def nothing_left() -> Iterator[None]:
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before
-    assert [task for task in left if "/fleet/machine/" in repr(task)] == []
+    ours = [task for task in left for frame in task.get_stack() if "/fleet/machine/" in frame.f_code.co_filename]
+    assert ours == []

@@ -25,6 +25,13 @@ def public(key: asyncssh.SSHKey) -> str:
     return key.export_public_key().decode().strip()
 
 
+async def until(is_so: Callable[[], object]) -> None:
+    """It is so, within ten seconds: for what nobody tells of."""
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 @dataclass
 class Server:
     """A host that runs what it is asked to run, here."""
@@ -34,6 +41,8 @@ class Server:
     """The key that may log in; None lets everybody in."""
     sessions: int = 10
     """sshd's MaxSessions."""
+    lingering: float = 0.0
+    """Seconds for which a session counts that has ended, as sshd's do until all about it is cleaned up."""
     startups: int = 10
     """sshd's MaxStartups: connections that are not logged in yet."""
     path: str = ""
@@ -43,12 +52,16 @@ class Server:
     users: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     """The command lines that came in."""
+    complaints: bytearray = field(default_factory=bytearray)
+    """What commands have written to stderr, as far as it was sent."""
     terminals: list[str] = field(default_factory=list)
     """The terminals that were asked for."""
     at_once: int = 0
     most_at_once: int = 0
     starting: set[asyncssh.SSHServer] = field(default_factory=set)
+    _processes: set[Process] = field(default_factory=set)
     _children: set[asyncio.subprocess.Process] = field(default_factory=set)
+    _is_stopped: bool = False
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @property
@@ -68,16 +81,18 @@ class Server:
         self.lines.append(process.command or "")
         if process.term_type is not None:
             self.terminals.append(process.term_type)
+        self._processes.add(process)
         try:
             with contextlib.suppress(OSError, asyncssh.Error):
                 await self._run(process)
         finally:
+            self._processes.discard(process)
+            await asyncio.sleep(self.lingering)
             self.at_once -= 1
 
     async def is_busy(self) -> None:
         """A command is at work."""
-        while not self._children:  # noqa: ASYNC110 - a child has no event for its birth
-            await asyncio.sleep(0.005)
+        await until(lambda: self._children)
 
     async def _run(self, process: Process) -> None:
         environment = os.environ | ({"PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else {})
@@ -87,14 +102,16 @@ class Server:
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._children.add(child)
+        if self._is_stopped:  # while it was being started
+            _kill(child)
         assert child.stdin is not None
-        feeding = asyncio.create_task(_copy(process.stdin.read, child.stdin))
+        feeding = asyncio.create_task(_feed(process.stdin.read, child.stdin))
         self._tasks.add(feeding)
         feeding.add_done_callback(self._tasks.discard)
         assert child.stdout is not None
         assert child.stderr is not None
         await asyncio.gather(
-            _copy(child.stdout.read, process.stdout, end=False), _copy(child.stderr.read, process.stderr, end=False)
+            _empty(child.stdout.read, process.stdout), _empty(child.stderr.read, process.stderr, self.complaints)
         )
         status = await child.wait()
         feeding.cancel()
@@ -103,6 +120,11 @@ class Server:
             process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
         else:
             process.exit(status)
+
+    def end_sessions(self) -> None:
+        """All sessions end, and the connections stay."""
+        for process in self._processes:
+            process.channel.abort()
 
     def drop(self) -> None:
         """All connections end, the way a server ends them that is stopped."""
@@ -117,9 +139,9 @@ class Server:
     async def stop(self) -> None:
         """Nothing of it is left: no connection, no child, no task."""
         self.drop()
+        self._is_stopped = True
         for child in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            _kill(child)
         await asyncio.gather(*(connection.wait_closed() for connection in self.connections))
         await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 5)
 
@@ -165,20 +187,40 @@ class _Handler(asyncssh.SSHServer):
         return True
 
 
-async def _copy(read: Callable[[int], Awaitable[bytes]], writer: Any, *, end: bool = True) -> None:
+def _kill(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+async def _feed(read: Callable[[int], Awaitable[bytes]], stdin: asyncio.StreamWriter) -> None:
+    """A child has all that there was to read, or has read what it wanted."""
+    await _copy(read, stdin)
+    stdin.close()
+
+
+async def _empty(
+    read: Callable[[int], Awaitable[bytes]], writer: asyncssh.SSHWriter[bytes], record: bytearray | None = None
+) -> None:
+    """All that a child wrote has been read, also what nobody takes any more: asyncio does not let go of it before."""
+    await _copy(read, writer, record)
+    while await read(1 << 16):
+        pass
+
+
+async def _copy(read: Callable[[int], Awaitable[bytes]], writer: Any, record: bytearray | None = None) -> None:
     with contextlib.suppress(OSError, asyncssh.Error):
         while block := await read(1 << 16):
             writer.write(block)
             await writer.drain()
-    if end:
-        writer.close()
+            if record is not None:
+                record += block
 
 
 @contextlib.asynccontextmanager
-async def listening(server: Server) -> AsyncIterator[Server]:
-    """The server is up, on a port of 127.0.0.1; nothing of it is left afterwards."""
+async def listening(server: Server, **options: Any) -> AsyncIterator[Server]:
+    """The server is up, on a port of 127.0.0.1, with these options of asyncssh's; nothing of it is left afterwards."""
     acceptor = await asyncssh.listen(
-        "127.0.0.1", 0, server_host_keys=[server.key], server_factory=server.handler, keepalive_interval=0
+        "127.0.0.1", 0, server_host_keys=[server.key], server_factory=server.handler, keepalive_interval=0, **options
     )
     server.port = acceptor.get_port()
     try:
@@ -190,9 +232,13 @@ async def listening(server: Server) -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def connected(cipher: str, **options: Any) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """A connection to a server of its own, without what `Logins` makes sure of."""
-    async with listening(Server()) as server:
+async def connected(
+    cipher: str, *, host_rekey_bytes: int = 1 << 30, **options: Any
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """A connection to a server of its own, without what `Logins` makes sure of. The server wants new keys after it has
+    sent so many bytes; the options are those of our side.
+    """
+    async with listening(Server(), rekey_bytes=host_rekey_bytes) as server:
         connection = await asyncssh.connect(
             "127.0.0.1", server.port, known_hosts=None, client_keys=None, config=[], username="root",
             encryption_algs=[cipher], **options,

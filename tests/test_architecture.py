@@ -1,4 +1,7 @@
-"""The shape of the code: who may import whom, where foreign libraries live, how long things get, what errors are."""
+"""The shape of the code: who may import whom, where foreign libraries live, how long things get, what errors are.
+
+The rules of length are for shell too.
+"""
 
 from __future__ import annotations
 
@@ -15,42 +18,53 @@ import pytest
 import fleet
 from fleet import errors
 from fleet.errors import FleetError, HostError
+from tests import shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent / "fleet"
 LAYERS = (
-    "model files tasks",
+    "model files scripts tasks text",
     "errors events",
-    "inventory output runs",
-    "machine selector",
+    "inventory output state",
+    "machine selector plans",
     "nix host checks store",
     "steps diff lab source",
     "deploy",
+    "library",
     "cli",
-    "__main__",
+    "__init__ __main__",
 )
 """From the ground up. A name may import names of the layers before its own, and itself."""
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()} | {"__init__": 0}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HOMES = {
     "asyncssh": "machine",
-    "pydantic": "inventory",
+    "pydantic": "events inventory",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",
     "rich": "output",
     "click": "cli",
+    "h11": "checks",
     "testcontainers": "lab",
     "docker": "lab",
     "cryptography": "lab machine",
     "backports": "store",
     "compression": "store",
+    "sqlalchemy": "state",
 }
 """The places that each foreign library may be imported from, one but for what asyncssh is made of. `compression` is
 Python's own from 3.14 on."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 60
 SOURCES = sorted(ROOT.rglob("*.py"))
+SHELL = sorted(
+    path
+    for folder in (ROOT, ROOT.parent / "modules")
+    for path in folder.rglob("*")
+    if path.is_file() and shell.is_shell(path)
+)
+HOST_PROGRAM = sorted((ROOT / "host" / "program").glob("*.sh"))
 
 
 def part_of(path: Path) -> str:
@@ -93,10 +107,34 @@ def too_long(source: str) -> list[str]:
     return long
 
 
+def too_long_shell(source: str) -> list[str]:
+    """The same of a shell program."""
+    lines = len(source.splitlines())
+    long = [f"the file: {lines} lines"] if lines > LONGEST_FILE else []
+    functions = [function for function in shell.functions(source) if function.lines > LONGEST_FUNCTION]
+    return long + [f"{function.name}: {function.lines} lines" for function in functions]
+
+
 def prints(source: str) -> bool:
     """Whether something is printed without asking who listens."""
     calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     return any(isinstance(func, ast.Name) and func.id == "print" for func in calls)
+
+
+def shell_in_python(source: str) -> list[int]:
+    """The lines in which a shell is told what to do by a text in Python, which shellcheck does not read."""
+    nodes = list(ast.walk(ast.parse(source)))
+    lists = [node.elts for node in nodes if isinstance(node, ast.Tuple | ast.List)]
+    lists += [node.args for node in nodes if isinstance(node, ast.Call)]
+    return [
+        script.lineno
+        for words in lists
+        for shell_name, option, script in zip(words, words[1:], words[2:], strict=False)
+        if isinstance(shell_name, ast.Constant) and str(shell_name.value).rpartition("/")[2] in ("sh", "bash")
+        if isinstance(option, ast.Constant) and option.value == "-c"
+        if isinstance(script, ast.Constant | ast.JoinedStr | ast.BinOp)
+        or (isinstance(script, ast.Name) and script.id.isupper())
+    ]
 
 
 def subclasses(kind: type[FleetError]) -> Iterator[type[FleetError]]:
@@ -118,7 +156,7 @@ def undocumented(kind: type[FleetError], tree: str) -> list[str]:
     missing = [] if kind.__doc__ else ["a docstring"]
     missing += [] if "kind" in vars(kind) else ["a kind"]
     code = str(kind.exit_code) if "exit_code" in vars(kind) and kind is not FleetError else ""
-    line = re.search(rf"^[│├└─ ]*{kind.__name__}(?:\(host\))?\s+(?:(\d)(?: |$)|\S)", tree, re.MULTILINE)
+    line = re.search(rf"^[│├└─ ]*{kind.__name__}(?:\(host\))?\s+(?:(\d+)(?: |$)|\S)", tree, re.MULTILINE)
     missing += [] if line and (line[1] or "") in (code, str(kind.exit_code)) else ["its line in the tree"]
     return missing
 
@@ -133,6 +171,17 @@ def test_source_keeps_the_rules(path: Path) -> None:
     assert misplaced_imports(path, source) == []
     assert too_long(source) == []
     assert part_of(path) in ("cli", "output") or not prints(source)
+    assert shell_in_python(source) == []
+
+
+@pytest.mark.parametrize("path", SHELL, ids=lambda path: str(path.relative_to(ROOT.parent)))
+def test_shell_keeps_the_rules(path: Path) -> None:
+    assert too_long_shell(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", HOST_PROGRAM, ids=lambda path: path.name)
+def test_functions_of_the_host_program_say_which_variables_they_set(path: Path) -> None:
+    assert shell.undeclared(path.read_text()) == []
 
 
 def test_every_error_is_documented_and_has_a_kind() -> None:
@@ -156,12 +205,14 @@ def test_version_is_the_package_s() -> None:
         ("nix.py", "from fleet.steps.plan import plan"),
         ("steps/push.py", "def f():\n    from fleet.deploy import run"),
         ("steps/push.py", "if TYPE_CHECKING:\n    from fleet.diff import fold"),
-        ("output/plain.py", "import fleet.runs"),
+        ("output/plain.py", "import fleet.library.runs"),
         ("steps/push.py", "import asyncssh"),
         ("deploy/run.py", "from pydantic import BaseModel"),
         ("lab/lab.py", "from rich.console import Console"),
         ("output/plain.py", "import click"),
         ("cli/lab.py", "from testcontainers.core import container"),
+        ("deploy/run.py", "import sqlalchemy"),
+        ("state/store.py", "from fleet.deploy import result"),
         ("nix.py", "import requests"),
     ],
 )
@@ -173,6 +224,19 @@ def test_long_file_and_long_function_are_seen() -> None:
     assert too_long("\n" * (LONGEST_FILE + 1))
     assert too_long("async def f():\n" + "    pass\n" * LONGEST_FUNCTION)
     assert not too_long("def f():\n" + "    pass\n" * (LONGEST_FUNCTION - 1))
+
+
+def test_long_shell_is_seen() -> None:
+    assert too_long_shell("\n" * (LONGEST_FILE + 1))
+    assert too_long_shell("f() {\n" + "    :\n" * (LONGEST_FUNCTION - 1) + "}\n")
+    assert not too_long_shell("f() {\n" + "    :\n" * (LONGEST_FUNCTION - 2) + "}\n")
+
+
+@pytest.mark.parametrize("script", ["'true'", "f'exec {x}'", "'a' + b", "_SCRIPT"])
+def test_shell_in_python_is_seen(script: str) -> None:
+    assert shell_in_python(f"x = ['env', 'sh', '-c', {script}, 'sh']") == [1]
+    assert shell_in_python(f"f('/bin/sh', '-c', {script})") == [1]
+    assert not shell_in_python("x = ('sh', '-c', one_line('fleet', 'script'), 'sh')")
 
 
 def test_print_is_seen() -> None:

@@ -1,4 +1,4 @@
-"""The command line: one file per command, and the only place that turns errors into text and exit codes."""
+"""The command line, with one file for each command. Nothing else turns errors into text and exit codes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ COMMANDS = {
     "init": ("init", "Write a fleet.toml next to a flake.nix."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
+    "show": ("plan", "Tell what a plan in a file would do."),
+    "apply": ("plan", "Do what a plan in a file says."),
     "build": ("build", "Build the closures; no host is contacted."),
     "push": ("deploy", "Build, and copy the closures to the hosts."),
     "deploy": ("deploy", "Build, push, switch and prove."),
@@ -32,17 +34,17 @@ COMMANDS = {
     "ssh": ("access", "Open a shell on a host."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
-"""Each command, the module below this one that has it, and its line in `fleet --help`, which loads none of them.
+"""Each command, its module below this one, and its line in `fleet --help`, which loads none of the modules.
 
-In the order of a day's work.
+They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume")
-"""Commands whose `--json` ends with `run_finished` whatever happens."""
+REPORTING = ("deploy", "push", "rollback", "resume", "apply")
+"""Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 
 class _Commands(click.Group):
-    """Loads the module of a command when that command is asked for."""
+    """Loads the module of a command when that command is called."""
 
     def list_commands(self, _: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -71,7 +73,7 @@ class _Commands(click.Group):
 
 
 def _with_short_help_flag(command: click.Command) -> click.Command:
-    """The command, and those below it, know `-h`: a command keeps the flags of its first context."""
+    """Give the command and its subcommands the flag `-h`: a command keeps the flags of its first context."""
     command.context_settings = {**HELP_FLAGS, **command.context_settings}
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         _with_short_help_flag(below)
@@ -92,7 +94,10 @@ def fleet(*, debug: bool) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of the command line. What went wrong has been told on stderr, and as JSON where that was asked."""
+    """Run the command line and return its exit code.
+
+    Errors go to stderr, and to stdout as JSON if that was asked for.
+    """
     try:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -104,23 +109,24 @@ def run(arguments: Sequence[str]) -> int:
     except FleetError as error:
         if "--debug" in arguments:
             raise
-        _tell(error)
+        _print_error(error)
         return _ended(arguments, error, error.exit_code)
     return code if isinstance(code, int) else 0
 
 
 def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
-    """The exit code. A script that reads events has its last one, though the run never was."""
+    """Return the exit code. With --json, first write the last event that scripts wait for, though there was no run."""
     if "--json" in arguments and any(verb in arguments for verb in REPORTING):
-        from fleet.events import RunFinished
+        from fleet.events import Envelopes, RunFinished
         from fleet.model import RunId
         from fleet.output.jsonl import JsonLines
 
-        JsonLines(sys.stdout)(RunFinished(run=RunId(""), exit_code=code, error=error.failure(), hosts=()))
+        finished = RunFinished(run=RunId(""), exit_code=code, error=error.failure(), hosts=())
+        JsonLines(sys.stdout)(Envelopes(RunId(""), "").wrap(finished))
     return code
 
 
-def _tell(error: FleetError) -> None:
+def _print_error(error: FleetError) -> None:
     from fleet.output.format import failure_lines
 
     host = getattr(error, "host", None)

@@ -33,7 +33,7 @@ def trust(name: str, file: Path | None, *, yes: bool) -> int:
     from fleet.machine.login import Logins
 
     inventory = session.open_inventory(file)
-    host = _one(inventory, name)
+    host = _single_host(inventory, name)
     key, fingerprint = asyncio.run(Logins(inventory.hosts).host_key(host))
     click.echo(f"{host.name} ({', '.join(host.address)}) answers with\n  {key}\n  {fingerprint}", err=True)
     if host.host_key == key:
@@ -67,7 +67,7 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     from fleet.machine.login import Logins
 
     inventory = session.open_inventory(file)
-    host = _one(inventory, name)
+    host = _single_host(inventory, name)
     logins = Logins(inventory.hosts)
     argv = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))
     try:
@@ -78,7 +78,7 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
         raise ConfigError("there is no ssh on PATH", hint="install an OpenSSH client") from None
 
 
-def _one(inventory: Inventory, name: str) -> Host:
+def _single_host(inventory: Inventory, name: str) -> Host:
     from fleet import selector
     from fleet.errors import ConfigError
 
@@ -89,15 +89,15 @@ def _one(inventory: Inventory, name: str) -> Host:
 
 
 def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]) -> list[str]:
-    """OpenSSH's words for what fleet.toml says of the host, ending with its address."""
+    """Return OpenSSH's arguments for what fleet.toml says about the host, ending with its address."""
     argv = ["ssh", "-l", user_of(host)]
     if host.port is not None:
         argv += ["-p", str(host.port)]
     if host.identity_file is not None:
         argv += ["-i", str(host.identity_file), "-o", "IdentitiesOnly=yes"]
     if host.host_key is not None:
-        # %H is the name that ssh looks up, with the port where that is not 22.
-        key = " ".join(host.host_key.split()[:2])  # a comment could mean something to a shell
+        # %H is the name that ssh looks up, with the port if that is not 22.
+        key = " ".join(host.host_key.split()[:2])  # without its comment, which a shell could interpret
         known = f"/bin/sh -c 'echo \"$0 {key}\"' %H"
         argv += ["-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=/dev/null"]
         argv += ["-o", f"KnownHostsCommand={known}"]
@@ -107,7 +107,10 @@ def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]
 
 
 def _through(inventory: Inventory, jump: str, user_of: Callable[[Host], str]) -> list[str]:
-    """The way through the jump host. One of ours has a key, an identity and perhaps a jump host of its own."""
+    """Return the arguments that lead through the jump host.
+
+    If that is a host of the inventory, it has its own key and identity, and perhaps a jump host.
+    """
     known = next((host for host in inventory.hosts.values() if host.name == jump), None)
     if known is None:
         return ["-J", jump]

@@ -1,139 +1,146 @@
-"""Running what changes hosts: output, the run's folder, the question, and the exit code."""
+"""Commands that change hosts: plan, ask, apply, with progress, summary and exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet.cli import session
-from fleet.events import FindingReported, HostPlanned, RunFinished, fan_out
+from fleet.cli.interrupts import interrupts
+from fleet.errors import FleetError
+from fleet.events import FindingReported, HostPlanned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from fleet.deploy.prepare import Prepared
-    from fleet.deploy.request import Request
-    from fleet.events import Emit, Event
-    from fleet.inventory import Host, Inventory
-    from fleet.machine.login import Logins
-    from fleet.output import Output
+    from fleet import Fleet, Run, Stop
+    from fleet.deploy.options import Options
+    from fleet.events import Event
+    from fleet.inventory import Host
+    from fleet.library.work import Work
+    from fleet.output import Display
 
 
-@dataclass
-class Planned:
-    """Subscriber that remembers the plan, to show it before the question."""
+class PlanView:
+    """Collects what is reported while a plan is made, to show it before the question."""
 
-    hosts: list[HostPlanned] = field(default_factory=list)
-    findings: list[FindingReported] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.events: list[HostPlanned | FindingReported] = []
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, HostPlanned):
-            self.hosts.append(event)
-        elif isinstance(event, FindingReported):
-            self.findings.append(event)
+    def note(self, event: Event) -> None:
+        """Remember the event if it is about the plan."""
+        if isinstance(event, HostPlanned | FindingReported):
+            self.events.append(event)
 
     def lines(self, *, is_terminal: bool) -> list[str]:
-        """The plan as people read it."""
+        """Return the plan as people read it."""
         from fleet.output.summary import plan_lines
 
-        numbers = sorted({host.wave for host in self.hosts} - {0})
-        waves = [[host.host for host in self.hosts if host.wave == number] for number in numbers]
-        return plan_lines(self.hosts, waves, self.findings, is_terminal=is_terminal)
+        hosts = [event for event in self.events if isinstance(event, HostPlanned)]
+        findings = [event for event in self.events if isinstance(event, FindingReported)]
+        numbers = sorted({host.wave for host in hosts} - {0})
+        waves = [[host.host for host in hosts if host.wave == number] for number in numbers]
+        return plan_lines(hosts, waves, findings, is_terminal=is_terminal)
 
 
 def change(
-    request: Request, *, selectors: Sequence[str], everything: bool, file: Path | None, as_json: bool, yes: bool
+    options: Options, selectors: Sequence[str], *, everything: bool, file: Path | None, as_json: bool, yes: bool
 ) -> int:
-    """The request has been carried out as far as it could be. Returns the exit code; what is refused is raised."""
-    from fleet.output import open_output
-
+    """Plan and apply what was asked, and return the exit code. Raise what refuses the command as a whole."""
     inventory = session.open_inventory(file)
     hosts = session.choose(inventory, selectors, everything=everything)
-    may_ask = request.switches
-    if may_ask:
-        session.require_consent(hosts, yes=yes)
-    logins = session.logins(inventory, hosts)
-    terminal = sys.stderr.isatty()
-    with open_output(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-        return _carry_out(request, inventory, hosts, logins, output, asks=may_ask and len(hosts) > 1 and not yes)
+    if options.switches:
+        session.require_consent(len(hosts), yes=yes)
+    asks = options.switches and len(hosts) > 1 and not yes
+
+    async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
+        return await _plan_and_apply(fleet, output, stop, hosts, options, asks=asks)
+
+    return carry_out(session.fleet(inventory, hosts), act, as_json=as_json)
 
 
-def _carry_out(
-    request: Request, inventory: Inventory, hosts: Sequence[Host], logins: Logins, output: Output, *, asks: bool
+def carry_out(fleet: Fleet, act: Callable[[Fleet, Display, Stop], Awaitable[int]], *, as_json: bool) -> int:
+    """Run something that changes hosts, with output for people or scripts and with Ctrl-C. Return its exit code."""
+    from fleet.output import open_display
+
+    async def work() -> int:
+        terminal = sys.stderr.isatty()
+        with open_display(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
+            async with fleet:
+                with interrupts() as stop:
+                    return await act(fleet, output, stop)
+
+    return asyncio.run(work())
+
+
+async def _plan_and_apply(
+    fleet: Fleet, output: Display, stop: Stop, hosts: Sequence[Host], options: Options, *, asks: bool
 ) -> int:
-    from fleet import runs
-    from fleet.deploy.past import is_open
-    from fleet.deploy.request import Run, new_run_id
-    from fleet.deploy.run import execute
-    from fleet.deploy.speeds import Speeds
-    from fleet.files import state_folder
-    from fleet.machine.local import LocalMachine
-    from fleet.output.jsonl import JsonLines
-
-    run_id = new_run_id()
-    state = state_folder(inventory.name)
-    folder = runs.new_run_folder(state, run_id, is_open=is_open)
-    record = runs.open_record(folder)
-    planned = Planned()
-
-    async def agree(prepared: Prepared) -> bool:
-        return not asks or await _ask(output, planned, len(prepared.plans))
-
-    with record:
-        lines = JsonLines(record)
-        emit: Emit = fan_out(deaf_at_the_end, lines, planned, output)
-        run = Run(
-            id=run_id,
-            request=request,
-            inventory=inventory,
-            logins=logins,
-            here=LocalMachine(),
-            emit=emit,
-            folder=folder,
-            speed_of=Speeds(state).of,
-        )
-        code = asyncio.run(execute(run, hosts, agree=agree))
-    tell_of_gaps(lines.error, folder, output)
-    return code
+    view = PlanView()
+    planning = fleet.plan_as(hosts, options, stop=stop)
+    await follow(planning, output, view)
+    try:
+        plan = await planning
+    except FleetError:  # the last event has reported it
+        return planning.exit_code
+    if (
+        asks
+        and plan.parts
+        and not await agreed(output, view.lines(is_terminal=sys.stderr.isatty()), len(plan.parts), stop)
+    ):
+        run = fleet.decline(plan, "not begun: the answer was no")
+    else:
+        run = fleet.apply(plan, stop=stop)
+    return await follow_to_end(run, output)
 
 
-def tell_of_gaps(error: OSError | None, folder: Path, output: Output) -> None:
-    """What this machine remembers of the run is less than what happened: people have been warned."""
-    import click
+async def follow_to_end(run: Run, output: Display) -> int:
+    """Follow a run to its end, and return its exit code."""
+    await follow(run, output)
+    done = await run
+    if done.unrecorded:
+        import click
 
-    if error is not None:
         with output.paused(), contextlib.suppress(OSError):  # stderr may be gone as well
-            why = error.strerror or error
-            click.echo(f"warning: {folder}/events.jsonl is not complete: {why}; fleet resume knows less", err=True)
+            click.echo(f"warning: {done.unrecorded}; fleet resume knows less", err=True)
+    return done.exit_code
 
 
-def deaf_at_the_end(event: Event) -> None:
-    """A Ctrl-C that comes when everything has been told must not tell another end."""
-    if isinstance(event, RunFinished):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def follow(work: Work[Any], output: Display, view: PlanView | None = None) -> None:
+    """Show every event of the work, to its end."""
+    async for envelope in work.envelopes():
+        if view is not None:
+            view.note(envelope.event)
+        output(envelope)
 
 
-async def _ask(output: Output, planned: Planned, count: int) -> bool:
+async def agreed(output: Display, lines: Sequence[str], count: int, stop: Stop) -> bool:
+    """Ask whether to carry out the plan.
+
+    Return True as well if the answer is a request to stop: the run acts on that.
+    """
     import click
 
+    from fleet.errors import StoppedError
     from fleet.output.format import counted
 
     with output.paused():
-        click.echo("\n".join(planned.lines(is_terminal=sys.stderr.isatty())), err=True)
+        click.echo("\n".join(lines), err=True)
         while True:
             click.echo(f"\nChange {counted(count, 'host')}? [y/N]: ", err=True, nl=False)
-            answer = (await _line()).strip().lower()
+            try:
+                answer = (await stop.unless(_line())).strip().lower()
+            except StoppedError:
+                return True
             if answer in ("", "y", "yes", "n", "no"):
                 return answer.startswith("y")
 
 
 async def _line() -> str:
-    """What a person types, empty at the end of input. Not in a thread: Ctrl-C could not end that."""
+    """Return a line that a person types; empty at the end of input. Not in a thread, which Ctrl-C could not end."""
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[str] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""`fleet check`: everything that can be known without a host."""
+"""`fleet check`: find everything that is wrong without contacting a host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fleet.events import Event
     from fleet.inventory import Host, Inventory
     from fleet.machine.local import LocalMachine
-    from fleet.source import Finding
+    from fleet.model import Finding
     from fleet.source.outputs import FlakeCheck
     from fleet.steps.evaluate import Evaluation
 
@@ -39,7 +39,6 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build
     """
     import asyncio
 
-    from fleet.cli.reading import tell_errors
     from fleet.machine.local import LocalMachine
 
     inventory = session.open_inventory(file)
@@ -53,8 +52,8 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build
             click.echo(f"{row['name']}: {row['closure'] or row['error']}")
         for line in _lines(findings, checks):
             click.echo(line)
-        tell_errors([(host, evaluation.failed.get(host.name)) for host in hosts])
-    if evaluation.failed or any(one.status == "failed" for one in checks):
+        session.tell_errors(evaluation.failed)
+    if evaluation.failed or any(check.status == "failed" for check in checks):
         return 3
     return 1 if any(finding.severity.value == "error" for finding in findings) else 0
 
@@ -77,15 +76,15 @@ async def _look(
         findings.append(stale)
     files = await tree.look(here, flake)
     findings += tree.findings(files) if files else []
-    there = await outputs.configurations(here, flake)
-    if there is not None:
-        findings += outputs.unmatched(hosts, inventory.hosts.values(), there)
+    configurations = await outputs.configurations(here, flake)
+    if configurations is not None:
+        findings += outputs.unmatched(hosts, inventory.hosts.values(), configurations)
     if files is not None:
-        findings += tree.without_host(files, {*inventory.hosts, *(there or ())})
+        findings += tree.without_host(files, {*inventory.hosts, *(configurations or ())})
         findings += commands.findings(files, cli.COMMANDS, complaint)
-    told: list[Event] = []
-    evaluation = await evaluate(here, flake, hosts, emit=told.append)
-    findings += outputs.warnings(event.text for event in told if isinstance(event, OutputLine))
+    events: list[Event] = []
+    evaluation = await evaluate(here, flake, hosts, emit=events.append)
+    findings += outputs.warnings(event.text for event in events if isinstance(event, OutputLine))
     return evaluation, findings, await outputs.checks(here, flake, build=build)
 
 
@@ -103,14 +102,14 @@ def _as_json(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> dict[
 
     return {
         "findings": [dataclasses.asdict(finding) for finding in findings],
-        "checks": [dataclasses.asdict(one) for one in checks],
+        "checks": [dataclasses.asdict(check) for check in checks],
     }
 
 
 def _lines(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> list[str]:
     from fleet.output.format import one_line
 
-    lines = [f"{one.place}: {one.status}" + (f" ({one.said})" if one.said else "") for one in checks]
+    lines = [f"{check.place}: {check.status}" + (f" ({check.said})" if check.said else "") for check in checks]
     for finding in findings:
         lines.append(f"{finding.severity.value}: {finding.message}")
         lines += [f"  hint:  {finding.hint}"] if finding.hint else []

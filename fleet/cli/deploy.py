@@ -1,4 +1,4 @@
-"""`fleet deploy` and `fleet push`."""
+"""`fleet deploy`, `fleet push` and `fleet rollback`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options
+from fleet.model import Verb
 
 if TYPE_CHECKING:
     from fleet.model import Closure
@@ -14,22 +15,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.changes
-@click.option(
-    "--goal",
-    type=click.Choice(["switch", "test", "boot", "dry-activate"]),
-    default="switch",
-    show_default=True,
-    help="test: keep it until the next boot only. boot: the same as --reboot always. "
-    "dry-activate: push, and tell what a switch would do.",
-)
-@click.option("--watch", metavar="TIME", default="0s", help="Prove for at least this long (10m) before keeping it.")
-@options.reboots
-@options.closure
-@options.no_eval_cache
-@options.keep_going
-@options.retry_quarantined
-@options.copy_with
-def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **common: Any) -> int:
+@options.deployment
+def deploy(**common: Any) -> int:
     """Build, push, switch and prove; a host that is not proven healthy is back on its old system.
 
     \b
@@ -38,24 +25,7 @@ def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **com
     fleet deploy gpu-01 --closure /nix/store/…-nixos-system-gpu-01
     fleet deploy gpu-01 --reboot if-needed
     """
-    from fleet.model import Goal, Reboot
-
-    reboot = options.asked_reboot(common)
-    if goal == Goal.BOOT:
-        goal, reboot["reboot"] = Goal.SWITCH, Reboot.ALWAYS
-    elif goal != Goal.SWITCH and reboot["reboot"] is not Reboot.NEVER:
-        raise click.UsageError(f"--goal {goal} never reboots: leave out --reboot")
-    return _change(
-        "deploy",
-        common,
-        **reboot,
-        goal=Goal(goal),
-        closure=closure,
-        copy_with=copy_with,
-        watch=_seconds("--watch", watch),
-        keep_going=common.pop("keep_going"),
-        retry_quarantined=common.pop("retry_quarantined"),
-    )
+    return _change(Verb.DEPLOY, common, **options.asked_deployment(common))
 
 
 @click.command()
@@ -64,13 +34,21 @@ def deploy(goal: str, watch: str, closure: Closure | None, copy_with: str, **com
 @options.no_eval_cache
 @options.keep_going
 @options.copy_with
-def push(closure: Closure | None, copy_with: str, *, keep_going: bool, **common: Any) -> int:
+def push(closure: Closure | None, copy_with: str, *, keep_going: bool, no_eval_cache: bool, **common: Any) -> int:
     """Build, and copy the closures to the hosts, where they wait; nothing is switched.
 
     \b
     fleet push --all
     """
-    return _change("push", common, closure=closure, keep_going=keep_going, copy_with=copy_with)
+    return _change(
+        Verb.PUSH,
+        common,
+        closure=closure,
+        keep_going=keep_going,
+        copy_with=copy_with,
+        eval_cache=not no_eval_cache,
+        all_or_nothing=common.pop("all_or_nothing"),
+    )
 
 
 @click.command()
@@ -78,31 +56,28 @@ def push(closure: Closure | None, copy_with: str, *, keep_going: bool, **common:
 @click.option("--to", "back_to", metavar="GENERATION|PATH", help="Default: what ran before the last deployment.")
 @click.option("--strict", is_flag=True, help="Declared checks that fail stop it; without this they are only told.")
 @options.reboots
-def rollback(back_to: str | None, *, strict: bool, **common: Any) -> int:
+@options.intent
+def rollback(back_to: str | None, intent: str, *, strict: bool, **common: Any) -> int:
     """Go back to the system that ran before, as carefully as forward.
 
     \b
     fleet rollback pi-edge
     fleet rollback pi-edge --to 41
     """
-    reboot = options.asked_reboot(common)
-    return _change("rollback", common, **reboot, back_to=back_to, strict=strict, retry_quarantined=True)
+    return _change(
+        Verb.ROLLBACK,
+        common,
+        **options.asked_reboot(common),
+        back_to=back_to,
+        strict=strict,
+        retry_quarantined=True,
+        all_or_nothing=common.pop("all_or_nothing"),
+        intent=intent,
+    )
 
 
-def _seconds(flag: str, text: str) -> float:
-    from fleet.errors import ConfigError
-    from fleet.inventory import amounts
-
-    try:
-        return amounts.seconds(text)
-    except ValueError as error:
-        raise ConfigError(f"{flag}: {error}") from None
-
-
-def _change(verb: str, common: dict[str, Any], **asked: Any) -> int:
+def _change(verb: Verb, common: dict[str, Any], **asked: Any) -> int:
     from fleet.cli.changing import change
-    from fleet.deploy.request import Request
+    from fleet.deploy.options import Options
 
-    asked["eval_cache"] = not common.pop("no_eval_cache", True)
-    request = Request(verb=verb, all_or_nothing=common.pop("all_or_nothing"), **asked)
-    return change(request, **common)
+    return change(Options(verb=verb, **asked), **common)

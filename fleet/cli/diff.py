@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +12,9 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from fleet.diff import SystemDiff
-    from fleet.inventory import Host
-    from fleet.machine.link import Link
+    from pathlib import Path
+
+    from fleet.model import Closure
 
 
 @click.command()
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 @options.closure
 @options.no_eval_cache
 def diff(
-    selectors: tuple[str, ...], file: Path | None, closure: str | None, *, as_json: bool, no_eval_cache: bool
+    selectors: tuple[str, ...], file: Path | None, closure: Closure | None, *, as_json: bool, no_eval_cache: bool
 ) -> int:
     """Compare what each host runs with what would be deployed. Nothing is pushed.
 
@@ -32,38 +30,19 @@ def diff(
     fleet diff gpu-01
     fleet diff --json | jq '.hosts[].packages'
     """
-    from fleet.cli.reading import ask_all, tell_errors
-    from fleet.deploy.target import closures_of, given
-    from fleet.diff import diff_json, fold, read_diff
+    from fleet.diff import diff_json, fold
     from fleet.errors import FleetError
-    from fleet.machine.local import LocalMachine
-    from fleet.model import Closure
-    from fleet.output import open_output
-    from fleet.source import evaluations
-    from fleet.steps.preflight import preflight
+    from fleet.output import open_display
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    logins = session.logins(inventory, hosts)
-    cache = None if no_eval_cache else evaluations.users_own()
-    terminal = sys.stderr.isatty()
-    with tempfile.TemporaryDirectory(prefix="fleet-diff-") as folder:
-        if closure is not None:
-            wanted = dict.fromkeys((host.name for host in hosts), asyncio.run(given(LocalMachine(), Closure(closure))))
-        else:
-            with open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
-                wanted = asyncio.run(
-                    closures_of(LocalMachine(), inventory.flake, hosts, folder=Path(folder), cache=cache, emit=output)
-                )
-
-        async def ask(host: Host, link: Link) -> SystemDiff:
-            facts = await preflight(link, host)
-            return await read_diff(link, facts.running, LocalMachine(), wanted[host.name])
-
-        answers = ask_all(logins, hosts, ask)
-    found = {host.name: answer for host, answer in answers if not isinstance(answer, FleetError)}
+    fleet = session.fleet(inventory, hosts)
+    names = (host.name for host in hosts)
+    with open_display(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=sys.stderr.isatty()) as output:
+        answers = asyncio.run(fleet.diff(*names, closure=closure, eval_cache=not no_eval_cache, on_event=output.show))
+    found = {name: answer for name, answer in answers.items() if not isinstance(answer, FleetError)}
     if as_json:
         click.echo(json.dumps(diff_json(found)))
     elif found:
         click.echo("\n".join(fold(found, is_terminal=sys.stdout.isatty())))
-    return 1 if tell_errors(answers) else 0
+    return 1 if session.tell_errors(answers) else 0

@@ -1,4 +1,4 @@
-"""`fleet init`: a first fleet.toml, from the hosts that a flake configures."""
+"""`fleet init`: write a first fleet.toml for the hosts that a flake configures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 Discover = Callable[[Path], Mapping[str, str | None]]
-"""The names of a flake's hosts, and the system of each where it can be told."""
+"""Returns the names of a flake's hosts, each with its system if that is known."""
 
 _SYSTEMS = """builtins.mapAttrs (_: c:
   let it = builtins.tryEval (c.pkgs.stdenv.hostPlatform.system or c.config.system.build.toplevel.system or null);
@@ -38,7 +38,7 @@ def init(folder: Path, name: str | None) -> None:
 
 
 def write_first(folder: Path, *, name: str | None, discover: Discover) -> tuple[Path, tuple[str, ...]]:
-    """The folder has a fleet.toml that `load` accepts. Gives it, and the names that no host can have."""
+    """Write a fleet.toml that `load` accepts to the folder. Return its path, and the names that no host can have."""
     from fleet.errors import ConfigError
     from fleet.inventory import parse
     from fleet.inventory.edit import template
@@ -63,14 +63,14 @@ def write_first(folder: Path, *, name: str | None, discover: Discover) -> tuple[
 
 
 def ask_nix(folder: Path) -> Mapping[str, str | None]:
-    """What Nix says about the flake; names alone when one of its hosts cannot be evaluated."""
+    """Return what Nix says about the flake; only names if one of its hosts does not evaluate."""
     import json
     import subprocess
 
     from fleet.errors import EvaluationError
 
     nix = ("nix", "--extra-experimental-features", "nix-command flakes", "eval", "--json", "--no-write-lock-file")
-    said = ""
+    error_output = ""
     for apply in (_SYSTEMS, _NAMES):
         argv = [*nix, f"{folder.resolve()}#nixosConfigurations", "--apply", apply]
         try:
@@ -80,8 +80,8 @@ def ask_nix(folder: Path) -> Mapping[str, str | None]:
         if done.returncode == 0:
             found: dict[str, str | None] = json.loads(done.stdout)
             return found
-        said = said or done.stderr
-    raise EvaluationError("cannot evaluate nixosConfigurations of the flake", said=_tail(said))
+        error_output = error_output or done.stderr
+    raise EvaluationError("cannot evaluate nixosConfigurations of the flake", said=_tail(error_output))
 
 
 def _tail(text: str) -> list[str]:
@@ -110,7 +110,7 @@ def _usable_system(system: str | None) -> str | None:
 
 
 def _fleet_name(folder: Path) -> str:
-    """The folder's name, in letters that a fleet's name may have."""
+    """Return the folder's name, with the characters that a fleet's name may have."""
     import re
 
     return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:60] or "fleet"

@@ -1,4 +1,4 @@
-"""`fleet lab`: a disposable fleet to try and to rehearse on."""
+"""`fleet lab`: a disposable fleet, to try things and to rehearse on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _meant(_context: click.Context, _parameter: click.Parameter, given: Path | None) -> Path:
-    """The folder of the lab: the one that was given, else this one if it is a lab, else `lab`."""
+    """Return the folder of the lab: the given one, otherwise this one if it is a lab, otherwise `lab`."""
     from fleet.lab.folder import Folder
 
     return given or (Path() if Folder(Path()).is_lab else Path("lab"))
@@ -149,7 +149,7 @@ def restore(folder: Path, host: str) -> None:
 @click.option("--rate", default="10mbit", show_default=True, metavar="RATE", help="Each way.")
 @click.option("--delay", default="25ms", show_default=True, metavar="TIME", help="Each way.")
 def slow(folder: Path, host: str, rate: str, delay: str) -> None:
-    """Put a thin link before HOST, for as long as this runs.
+    """Put a slow link before HOST, for as long as this runs.
 
     fleet.toml leads over it; Ctrl-C ends it.
     """
@@ -157,7 +157,7 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
 
     from fleet.lab import faults
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background with SIGINT ignored
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     link = faults.slow(_lab(folder), host, rate=rate, delay=delay)
     with link as port, contextlib.suppress(KeyboardInterrupt):

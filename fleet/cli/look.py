@@ -1,8 +1,8 @@
-"""`fleet status`, `fleet health` and `fleet generations`: they only look."""
+"""`fleet status`, `fleet health` and `fleet generations`: they change nothing."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import json
 import sys
 import time
@@ -14,13 +14,12 @@ from fleet.cli import options, session
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from fleet.checks import Answer
-    from fleet.host.answers import Generation, HostFacts
-    from fleet.inventory import Host
-    from fleet.machine.link import Link
+    from fleet.host.answers import Generation
+    from fleet.host.facts import HostFacts
+    from fleet.model import HostName
 
 
 @click.command()
@@ -35,80 +34,51 @@ def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
     fleet status
     fleet status gpu-01 --json
     """
-    from fleet.cli.reading import ask_all
-    from fleet.steps.preflight import preflight
-
-    async def ask(host: Host, link: Link) -> HostFacts:
-        return await preflight(link, host)
+    from fleet.library import documents
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    answers = ask_all(session.logins(inventory, hosts), hosts, ask)
-    rows = [_status(host, answer) for host, answer in answers]
+    answers = asyncio.run(session.fleet(inventory, hosts).status(*(host.name for host in hosts)))
+    document = documents.status(answers)
     if as_json:
-        click.echo(json.dumps({"hosts": rows}))
+        click.echo(json.dumps(document))
     else:
-        _tell_status(answers)
-    return 0 if all(row["reachable"] and not row["failed_units"] for row in rows) else 1
+        _print_status(answers)
+    return 0 if all(row["reachable"] and not row["failed_units"] for row in document["hosts"]) else 1
 
 
-def _status(host: Host, answer: HostFacts | FleetError) -> dict[str, Any]:
-    if isinstance(answer, FleetError):
-        empty = dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending"))
-        rest: dict[str, Any] = {
-            "transaction": None,
-            "quarantined": [],
-            "failed_units": [],
-            "error": dataclasses.asdict(answer.failure()),
-        }
-        return {"name": host.name, "reachable": False, **empty, **rest}
-    return {
-        "name": host.name,
-        "reachable": True,
-        "running": answer.running,
-        "profile": answer.profile,
-        "boot_default": answer.boot_default,
-        "booted": answer.booted,
-        "generation": int(answer.generation) if answer.generation.isdigit() else None,
-        "reboot_pending": bool(answer.reboot_pending),
-        "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
-        "quarantined": list(answer.quarantined),
-        "failed_units": list(answer.failed_units),
-        "error": None,
-    }
-
-
-def _tell_status(answers: Sequence[tuple[Host, HostFacts | FleetError]]) -> None:
-    from fleet.cli.reading import tell_errors
+def _print_status(answers: Mapping[HostName, HostFacts | FleetError]) -> None:
     from fleet.output.format import short_name
     from fleet.output.table import table
 
     rows = []
-    for host, answer in answers:
+    for name, answer in answers.items():
         if isinstance(answer, FleetError):
-            rows.append((host.name, answer.kind, "-", "-", answer.message))
+            rows.append((name, answer.kind.value, "-", "-", answer.message))
             continue
         rows.append((
-            host.name,
-            short_name(answer.running, host.name),
+            name,
+            short_name(answer.running, name),
             answer.generation or "-",
-            _boots(answer, host),
+            _boots(answer, name),
             "; ".join(_remarks(answer)) or "-",
         ))  # fmt: skip
     headers = ("host", "running", "generation", "boots next", "remarks")
     click.echo(table(headers, rows, is_terminal=sys.stdout.isatty()))
-    tell_errors(answers)
+    session.tell_errors(answers)
 
 
-def _boots(facts: HostFacts, host: Host) -> str:
+def _boots(facts: HostFacts, host: HostName) -> str:
     from fleet.output.format import short_name
 
     if facts.boot_default is None:
         return "unverified"
-    return "the same" if facts.boot_default == facts.running else short_name(facts.boot_default, host.name)
+    return "the same" if facts.boot_default == facts.running else short_name(facts.boot_default, host)
 
 
 def _remarks(facts: HostFacts) -> list[str]:
+    from fleet.host.answers import State
+
     remarks = []
     if facts.transaction is not None:
         left = facts.transaction.closes_in
@@ -120,7 +90,7 @@ def _remarks(facts: HostFacts) -> list[str]:
         remarks.append(f"reboot pending: {', '.join(facts.reboot_pending)}")
     if facts.failed_units:
         remarks.append(f"failed: {', '.join(facts.failed_units)}")
-    if facts.last is not None and facts.last.state in ("reverted", "stuck", "superseded"):
+    if facts.last is not None and facts.last.state in (State.REVERTED, State.STUCK, State.SUPERSEDED):
         remarks.append(f"last run {facts.last.state}: {facts.last.reason or facts.last.run}")
     if facts.quarantined:
         remarks.append(f"{len(facts.quarantined)} quarantined")
@@ -135,50 +105,25 @@ def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
     \b
     fleet health @prod
     """
-    import asyncio
-
-    from fleet import checks
-    from fleet.cli.reading import ask_all, tell_errors
-    from fleet.machine.local import LocalMachine
-    from fleet.steps.preflight import preflight
-
-    async def ask(host: Host, link: Link) -> tuple[HostFacts, list[Answer]]:
-        facts = await preflight(link, host)
-        here = LocalMachine()
-        found = await asyncio.gather(*(checks.ask(check, host=link, controller=here) for check in host.checks))
-        return facts, found
+    from fleet.library import documents
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    answers = ask_all(session.logins(inventory, hosts), hosts, ask)
-    rows = [_health(host, answer) for host, answer in answers]
+    answers = asyncio.run(session.fleet(inventory, hosts).health(*(host.name for host in hosts)))
+    document = documents.health(answers)
     if as_json:
-        click.echo(json.dumps({"hosts": rows}))
+        click.echo(json.dumps(document))
     else:
-        for row in rows:
-            _tell_health(row)
-        tell_errors(answers)
-    return 0 if all(row["healthy"] for row in rows) else 1
+        for row in document["hosts"]:
+            _print_health(row)
+        session.tell_errors(answers)
+    return 0 if all(row["healthy"] for row in document["hosts"]) else 1
 
 
-def _health(host: Host, answer: tuple[HostFacts, list[Answer]] | FleetError) -> dict[str, Any]:
-    if isinstance(answer, FleetError):
-        error = dataclasses.asdict(answer.failure())
-        return {"name": host.name, "healthy": False, "checks": [], "failed_units": [], "error": error}
-    facts, found = answer
-    return {
-        "name": host.name,
-        "healthy": all(one.passed for one in found) and not facts.failed_units,
-        "checks": [dataclasses.asdict(one) for one in found],
-        "failed_units": list(facts.failed_units),
-        "error": None,
-    }
-
-
-def _tell_health(row: dict[str, Any]) -> None:
+def _print_health(row: dict[str, Any]) -> None:
     click.echo(f"{row['name']}: {'healthy' if row['healthy'] else 'not healthy'}")
-    for one in row["checks"]:
-        click.echo(f"  {'pass' if one['passed'] else 'FAIL'}  {one['check']}: {one['said']}")
+    for answer in row["checks"]:
+        click.echo(f"  {'pass' if answer['passed'] else 'FAIL'}  {answer['check']}: {answer['said']}")
     for unit in row["failed_units"]:
         click.echo(f"  FAIL  {unit} has failed")
 
@@ -191,36 +136,25 @@ def generations(selectors: tuple[str, ...], file: Path | None, *, as_json: bool)
     \b
     fleet generations pi-edge
     """
-    from fleet.cli.reading import ask_all, tell_errors
-    from fleet.host import answers as words
-    from fleet.host.program import HostProgram
-    from fleet.host.program import ask as ask_program
-
-    async def ask(host: Host, link: Link) -> tuple[Generation, ...]:
-        return words.generations(await ask_program(link, host, HostProgram().call("generations")))
+    from fleet.library import documents
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    answers = ask_all(session.logins(inventory, hosts), hosts, ask)
+    answers = asyncio.run(session.fleet(inventory, hosts).generations(*(host.name for host in hosts)))
     if as_json:
-        click.echo(json.dumps({"hosts": [_generations(host, answer) for host, answer in answers]}))
+        click.echo(json.dumps(documents.generations(answers)))
     else:
-        for host, answer in answers:
+        for name, answer in answers.items():
             if not isinstance(answer, FleetError):
-                _tell_generations(host, answer)
-        tell_errors(answers)
-    return 1 if any(isinstance(answer, FleetError) for _, answer in answers) else 0
+                _print_generations(name, answer)
+        session.tell_errors(answers)
+    return 1 if any(isinstance(answer, FleetError) for answer in answers.values()) else 0
 
 
-def _generations(host: Host, answer: tuple[Generation, ...] | FleetError) -> dict[str, Any]:
-    if isinstance(answer, FleetError):
-        return {"name": host.name, "generations": [], "error": dataclasses.asdict(answer.failure())}
-    return {"name": host.name, "generations": [dataclasses.asdict(one) for one in answer], "error": None}
-
-
-def _tell_generations(host: Host, there: tuple[Generation, ...]) -> None:
-    click.echo(f"{host.name}:")
-    for one in there:
-        marks = [word for word in ("current", "running", "previous") if getattr(one, word)]
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.created))
-        click.echo(f"  {one.number:>4}  {created}  {one.closure}" + (f"  ({', '.join(marks)})" if marks else ""))
+def _print_generations(host: HostName, generations: tuple[Generation, ...]) -> None:
+    click.echo(f"{host}:")
+    for generation in generations:
+        marks = [word for word in ("current", "running", "previous") if getattr(generation, word)]
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(generation.created))
+        line = f"  {generation.number:>4}  {created}  {generation.closure}"
+        click.echo(line + (f"  ({', '.join(marks)})" if marks else ""))

@@ -1,4 +1,4 @@
-"""Flags that more than one command has."""
+"""Flags that several commands have."""
 
 from __future__ import annotations
 
@@ -49,8 +49,36 @@ copy_with = click.option(
 )
 
 
+intent = click.option(
+    "--intent",
+    metavar="TEXT",
+    default="",
+    envvar="FLEET_INTENT",
+    show_envvar=True,
+    help="Why, in your words: hosts keep it with what happened to them.",
+)
+expires = click.option(
+    "--expires",
+    metavar="TIME",
+    default="24h",
+    show_default=True,
+    help="For how long the plan of -o can be applied.",
+)
+goal = click.option(
+    "--goal",
+    type=click.Choice(["switch", "test", "boot", "dry-activate"]),
+    default="switch",
+    show_default=True,
+    help="test: keep it until the next boot only. boot: the same as --reboot always. "
+    "dry-activate: push, and tell what a switch would do.",
+)
+watch = click.option(
+    "--watch", metavar="TIME", default="0s", help="Prove for at least this long (10m) before keeping it."
+)
+
+
 def reboots(command: Command) -> Command:
-    """The flags of commands that may reboot hosts. See `asked_reboot`."""
+    """Add the flags of commands that may reboot hosts. See `asked_reboot`."""
     command = click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")(
         command
     )
@@ -67,7 +95,7 @@ def reboots(command: Command) -> Command:
 
 
 def asked_reboot(asked: dict[str, Any]) -> dict[str, Any]:
-    """Takes the flags of `reboots` out of all that was asked, as a request wants them."""
+    """Remove the flags of `reboots` from `asked`, and return them as keyword arguments for `Options`."""
     from fleet.model import Reboot
 
     return {
@@ -77,15 +105,52 @@ def asked_reboot(asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def deployment(command: Command) -> Command:
+    """Add the flags of a deployment, planned or done. See `asked_deployment`."""
+    for option in (intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, reboots, watch, goal):
+        command = option(command)
+    return command
+
+
+def asked_deployment(asked: dict[str, Any]) -> dict[str, Any]:
+    """Remove the flags of `deployment` from `asked`, and return them as keyword arguments for `Options`."""
+    from fleet.model import Goal, Reboot
+
+    goal, reboot = Goal(asked.pop("goal")), asked_reboot(asked)
+    if goal is Goal.BOOT:
+        goal, reboot["reboot"] = Goal.SWITCH, Reboot.ALWAYS
+    return {
+        **reboot,
+        "goal": goal,
+        "watch": seconds("--watch", asked.pop("watch")),
+        "eval_cache": not asked.pop("no_eval_cache"),
+        **{
+            key: asked.pop(key)
+            for key in ("closure", "keep_going", "retry_quarantined", "copy_with", "intent", "all_or_nothing")
+        },
+    }
+
+
+def seconds(flag: str, text: str) -> float:
+    """Return the duration that a flag gives, in seconds. Raise `ConfigError` if it is not one."""
+    from fleet.errors import ConfigError
+    from fleet.inventory import amounts
+
+    try:
+        return amounts.seconds(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
+
+
 def changes(command: Command) -> Command:
-    """The flags of commands that change hosts."""
+    """Add the flags of commands that change hosts."""
     for option in (everything, selectors, file, as_json, yes, all_or_nothing):
         command = option(command)
     return command
 
 
 def reads(command: Command) -> Command:
-    """The flags of commands that only look: without a selector they mean all hosts."""
+    """Add the flags of commands that only look. Without a selector they mean all hosts."""
     for option in (selectors, file, as_json):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""Whether a command would be understood, without executing it."""
+"""Find out whether a command parses, without running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet import cli
 
 
 def complaint(command: str) -> str | None:
-    """What the command line would say to `fleet …`, or nothing when it parses. What a path names may be elsewhere."""
+    """Return what the command line would say against `fleet …`; None if it parses. Paths need not exist."""
     try:
         words = shlex.split(command, comments=True)
     except ValueError as error:

@@ -1,118 +1,163 @@
-"""`fleet plan`: what a deployment would do, and nothing done."""
+"""`fleet plan`, `fleet show` and `fleet apply`: make a plan, look at it and apply it, each when people want to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
-import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
-from fleet.errors import INTERRUPTED
-from fleet.events import HostFinished, RunFinished, event_json, fan_out
+from fleet.model import Verb
 
 if TYPE_CHECKING:
-    from fleet.cli.changing import Planned
-    from fleet.deploy.prepare import Prepared
-    from fleet.events import Event
-    from fleet.model import Closure
+    from fleet import Fleet, Plan, Stop
+    from fleet.cli.changing import PlanView
+    from fleet.deploy.options import Options
+    from fleet.errors import FleetError
+    from fleet.inventory import Host
+    from fleet.output import Display
 
 
 @click.command()
 @options.reads
-@options.reboots
-@options.closure
-@options.no_eval_cache
-@options.keep_going
+@options.deployment
+@options.all_or_nothing
+@options.expires
+@click.option("--output", "-o", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan here.")
 def plan(
-    selectors: tuple[str, ...],
-    file: Path | None,
-    closure: Closure | None,
-    *,
-    as_json: bool,
-    keep_going: bool,
-    no_eval_cache: bool,
-    **reboot: Any,
+    selectors: tuple[str, ...], file: Path | None, target: Path | None, expires: str, *, as_json: bool, **asked: Any
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
+    With -o the plan is kept, with all that it needs, until it expires: fleet apply does then exactly what it says, or
+    the host refuses it.
+
     \b
     fleet plan @prod
+    fleet plan @prod -o update.plan
     """
-    from fleet.cli.changing import Planned
-    from fleet.deploy.request import Request, Run, new_run_id
-    from fleet.deploy.run import execute
-    from fleet.deploy.speeds import Speeds
-    from fleet.files import state_folder
-    from fleet.machine.local import LocalMachine
-    from fleet.output import open_output
+    from fleet.deploy.options import Options
 
+    wanted = Options(
+        verb=Verb.PLAN,
+        expires_in=round(options.seconds("--expires", expires)),
+        **options.asked_deployment(asked),
+    )
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors)
-    logins = session.logins(inventory, hosts)
-    planned, end = Planned(), _End()
-
-    async def never(_: Prepared) -> bool:
-        return False
-
-    with (
-        tempfile.TemporaryDirectory(prefix="fleet-plan-") as folder,
-        open_output(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=sys.stderr.isatty()) as output,
-    ):
-
-        def talk(event: Event) -> None:
-            if not isinstance(event, RunFinished | HostFinished) and not as_json:
-                output(event)
-
-        run = Run(
-            id=new_run_id(),
-            request=Request(
-                verb="plan",
-                **options.asked_reboot(reboot),
-                closure=closure,
-                keep_going=keep_going,
-                eval_cache=not no_eval_cache,
-            ),
-            inventory=inventory,
-            logins=logins,
-            here=LocalMachine(),
-            emit=fan_out(planned, end, talk),
-            folder=Path(folder),
-            speed_of=Speeds(state_folder(inventory.name)).of,
-        )
-        code = asyncio.run(execute(run, hosts, agree=never))
-    _tell(planned, end, as_json=as_json)
-    return code
+    return asyncio.run(_plan(session.fleet(inventory, hosts), hosts, wanted, target, as_json=as_json))
 
 
-class _End:
-    """Subscriber that keeps the last event."""
+async def _plan(fleet: Fleet, hosts: tuple[Host, ...], wanted: Options, target: Path | None, *, as_json: bool) -> int:
+    from fleet.cli.changing import PlanView
+    from fleet.cli.interrupts import interrupts
+    from fleet.errors import FleetError
+    from fleet.events import HostFinished, RunFinished
+    from fleet.library.plans import write_plan
+    from fleet.output import open_display
 
-    finished: RunFinished | None = None
+    view, made, error = PlanView(), None, None
+    async with fleet:
+        with (
+            open_display(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=sys.stderr.isatty()) as output,
+            interrupts() as stop,
+        ):
+            planning = fleet.plan_as(hosts, wanted, stop=stop)
+            async for event in planning:
+                view.note(event)
+                if not as_json and not isinstance(event, RunFinished | HostFinished):
+                    output.show(event)
+            try:
+                made = await planning
+            except FleetError as caught:
+                error = caught
+        if made is not None and target is not None:
+            await fleet.keep(made)
+            write_plan(made, target)
+        _print_plan(view, made, error, as_json=as_json)
+        return planning.exit_code
 
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, RunFinished):
-            self.finished = event
 
+def _print_plan(view: PlanView, made: Plan | None, error: FleetError | None, *, as_json: bool) -> None:
+    from fleet.errors import StoppedError
+    from fleet.library import documents
+    from fleet.output.format import failure_lines
 
-def _tell(planned: Planned, end: _End, *, as_json: bool) -> None:
-    from fleet.output.summary import summary_lines
-
-    assert end.finished is not None
-    if end.finished.exit_code == INTERRUPTED:
+    if isinstance(error, StoppedError):
         click.echo("interrupted: the plan is not complete", err=True)
+        error = None
     if as_json:
-        document = {
-            "hosts": [event_json(host) for host in planned.hosts],
-            "findings": [event_json(finding) for finding in planned.findings],
-            "error": event_json(end.finished)["error"],
-        }
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(documents.plan(view.events, made, error)))
         return
-    click.echo("\n".join(planned.lines(is_terminal=sys.stdout.isatty())))
-    if end.finished.error is not None:
-        click.echo("\n".join(summary_lines(end.finished)))
+    click.echo("\n".join(view.lines(is_terminal=sys.stdout.isatty())))
+    if error is not None:
+        click.echo("\n".join(failure_lines((), error.failure())))
+
+
+def _find_plan(place: str, file: Path | None) -> Plan:
+    """Return the plan in a file, or the kept plan whose digest is, or begins with, `place`."""
+    from fleet.library.plans import read_plan
+
+    if re.fullmatch("[0-9a-f]{6,64}", place) is None or Path(place).exists():
+        return read_plan(Path(place))
+    return asyncio.run(session.fleet(session.open_inventory(file), ()).kept_plan(place))
+
+
+@click.command()
+@click.argument("place", metavar="FILE|DIGEST")
+@options.file
+@options.as_json
+def show(place: str, file: Path | None, *, as_json: bool) -> int:
+    """Tell what a plan in a file would do, who made it, when and of what. No host is contacted.
+
+    \b
+    fleet show update.plan
+    """
+    from fleet.library import documents
+    from fleet.library.describe import describe
+
+    made = _find_plan(place, file)
+    if as_json:
+        click.echo(json.dumps(documents.whole_plan(made)))
+    else:
+        click.echo("\n".join(describe(made, now=time.time(), is_terminal=sys.stdout.isatty())))
+    return 0
+
+
+@click.command()
+@click.argument("place", metavar="FILE|DIGEST")
+@options.selectors
+@options.file
+@options.as_json
+@options.yes
+def apply(place: str, selectors: tuple[str, ...], file: Path | None, *, as_json: bool, yes: bool) -> int:
+    """Do what a plan in a file says, or its part for some hosts. A host that has changed since refuses it.
+
+    \b
+    fleet apply update.plan
+    fleet apply update.plan @canary
+    """
+    from fleet.cli.changing import agreed, carry_out, follow_to_end
+    from fleet.library.describe import describe
+    from fleet.library.plans import require_applicable
+
+    inventory = session.open_inventory(file)
+    made = _find_plan(place, file)
+    names = require_applicable(made, inventory, selectors, now=time.time())
+    changed = [name for name in names if made.parts[name].goal.switches]
+    session.require_consent(len(changed), yes=yes)
+
+    async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
+        lines = describe(made, now=time.time(), hosts=names, is_terminal=sys.stderr.isatty())
+        if len(changed) > 1 and not yes and not await agreed(output, lines, len(names), stop):
+            return await follow_to_end(fleet.decline(made, "not begun: the answer was no"), output)
+        return await follow_to_end(fleet.apply(made, *names, stop=stop), output)
+
+    fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
+    return carry_out(fleet, act, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The failure bundle: what a person needs to understand a failure, gathered while it can still be had."""
+"""Write the failure bundle: what a person needs to understand a failure, gathered while the host still has it."""
 
 from __future__ import annotations
 
@@ -11,48 +11,46 @@ from typing import TYPE_CHECKING
 from fleet.diff import diff_lines, read_diff
 from fleet.errors import FleetError, HostError
 from fleet.machine import Command
+from fleet.scripts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from fleet.checks import Answer
-    from fleet.deploy.request import Run
-    from fleet.machine import Machine
-    from fleet.steps.plan import HostPlan
+    from fleet.deploy.context import Context
+    from fleet.machine import Link
+    from fleet.model import CheckAnswer, RunId
+    from fleet.steps.job import Job
 
 PATIENCE = 20.0
-"""Seconds for the whole bundle. The outcome is known by then; nobody should wait long for its story."""
+"""Seconds for the whole bundle. The outcome is known by then, and nobody should wait long for the details."""
 
-SCRIPTS = {
-    "switch.txt": 'journalctl --no-pager --output=short-iso-precise -u "fleet-switch-$1" -u "fleet-keep-$1"',
-    "units.txt": (
-        "systemctl list-units --plain --no-legend --state=failed,auto-restart | while read -r unit _; do"
-        ' systemctl --no-pager --full status --lines=30 "$unit" </dev/null; done'
-    ),
-    "journal.txt": 'journalctl --no-pager --output=short-iso-precise --since="@$2" --priority=warning --lines=500',
-    "df.txt": "df -h; echo; df -i",
-}
-"""File of the bundle -> what prints it on the host, given the run and when it began there."""
+FROM_HOST = ("switch", "units", "journal", "df")
+"""Scripts that run on the host and print one file of the bundle each. Their arguments are the run, and when it began
+there in seconds since 1970. Script NAME gives NAME.txt."""
 
 
 async def write_bundle(
-    run: Run, machine: Machine, plan: HostPlan, *, since: int, said: Iterable[str], asked: Iterable[Answer]
+    context: Context, job: Job, *, since: int, said: Iterable[str], answers: Iterable[CheckAnswer]
 ) -> Path | None:
-    """The folder of this host's bundle in the run's folder, with what could be had; None where nothing could.
+    """Gather the failure bundle of one host, and return its folder; None if not even the folder could be made.
 
-    `said` is what the switch wrote, `asked` the last answers of the checks. Never raises: the outcome is known, and a
-    bundle that cannot be written must not change it.
+    It is in the run's folder. Whatever cannot be gathered is left out. `said` is the output of the switch, `answers`
+    has the last answer of each check. Never raises: the outcome is known, and a bundle that cannot be written must not
+    change it.
     """
-    folder = run.folder / plan.host.name
-    # Whatever is raised, by a disk, by a host or by a bug here: it would be told instead of the outcome.
+    folder = context.folder / "hosts" / job.host.name
+    link = context.links[job.host.name]
+    # Whatever fails here, a disk, a host or fleet itself, the error must not take the place of the outcome.
     with contextlib.suppress(Exception):
-        folder.mkdir(exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / "said.txt", "".join(f"{line}\n" for line in said))
-        _write(folder / "checks.json", json.dumps([asdict(answer) for answer in asked], indent=1))
+        _write(folder / "checks.json", json.dumps([asdict(answer) for answer in answers], indent=1))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await asyncio.gather(_from_host(run, machine, folder, since), _difference(run, machine, plan, folder))
+                await asyncio.gather(
+                    _write_host_files(context.run, link, folder, since), _write_diff(context, job, folder)
+                )
     return folder if folder.is_dir() else None
 
 
@@ -60,16 +58,18 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
-async def _from_host(run: Run, machine: Machine, folder: Path, since: int) -> None:
-    for name, script in SCRIPTS.items():
+async def _write_host_files(run: RunId, link: Link, folder: Path, since: int) -> None:
+    """Write what each script of `FROM_HOST` prints to a file of its own. A script that fails gives no file."""
+    for name in FROM_HOST:
         with contextlib.suppress(HostError):
-            argv = ("sh", "-c", f"{script} 2>&1", "sh", run.id, str(since))
-            output = await machine.run(Command(argv=argv, timeout=PATIENCE))
-            _write(folder / name, output.stdout)
+            argv = ("sh", "-c", one_line("fleet.deploy", name), "sh", run, str(since))
+            output = await link.run(Command(argv=argv, timeout=PATIENCE))
+            _write(folder / f"{name}.txt", output.stdout)
 
 
-async def _difference(run: Run, machine: Machine, plan: HostPlan, folder: Path) -> None:
-    """What the new system would have changed, where it is in the local store."""
+async def _write_diff(context: Context, job: Job, folder: Path) -> None:
+    """Write what the new system would have changed, if that can be read from the local store."""
     with contextlib.suppress(FleetError):
-        diff = await read_diff(machine, plan.facts.running, run.here, plan.closure)
-        _write(folder / "diff.txt", "".join(f"{line}\n" for line in diff_lines(plan.host.name, diff)))
+        link = context.links[job.host.name]
+        diff = await read_diff(link, job.part.expected, context.here, job.closure)
+        _write(folder / "diff.txt", "".join(f"{line}\n" for line in diff_lines(job.host.name, diff)))

@@ -1,4 +1,4 @@
-"""Derivations of hosts: what the unchanged source evaluated to before, and an evaluation for the rest."""
+"""Find the derivation of each host: remembered from an earlier evaluation of the same source, or evaluated now."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known(Evaluation):
-    """An evaluation, and whose part of it was known before."""
+    """An evaluation of which some hosts were remembered and not evaluated again."""
 
     recalled: frozenset[HostName] = field(default_factory=frozenset)
+    """The hosts that were remembered."""
 
 
 async def evaluated(
     here: Machine, flake: str, hosts: Sequence[Host], *, cache: Evaluations | None, emit: Emit
 ) -> Known:
-    """Every host has its derivation, or the error that Nix gave for it.
+    """Return each host's derivation, or the error that Nix gave for it.
 
-    With a cache, hosts of a source that has not changed since are not evaluated, and what is evaluated is known the
-    next time: unless the source changed meanwhile, then nobody knows what Nix saw.
+    With a cache, a host is evaluated only if its source has changed since it was remembered, and new results are
+    remembered. They are not if the source changed during the evaluation: nobody knows then which version Nix read.
     """
     before = await snapshot.take(here, flake) if cache is not None else None
     if cache is None or before is None:
@@ -53,22 +54,25 @@ async def evaluated(
 async def _recall(
     here: Machine, cache: Evaluations, digest: str, hosts: Sequence[Host]
 ) -> Mapping[HostName, Evaluated]:
-    """What is known of the hosts, as far as its derivations are still in the store."""
-    known = await asyncio.to_thread(cache.recall, digest)
-    found = {host.name: Evaluated(*known[_key(host)]) for host in hosts if _key(host) in known}
+    """Return what is remembered of the hosts, without derivations that the store has lost since."""
+    remembered = await asyncio.to_thread(cache.recall, digest)
+    found = {host.name: Evaluated(*remembered[_key(host)]) for host in hosts if _key(host) in remembered}
     if not found:
         return {}
     try:
-        answer = await here.run(nix.missing(dict.fromkeys(one.derivation for one in found.values())))
+        answer = await here.run(nix.missing(dict.fromkeys(each.derivation for each in found.values())))
     except HostError:
         return {}
-    gone = set(answer.stdout.split())
-    return {name: one for name, one in found.items() if one.derivation not in gone} if answer.status == 0 else {}
+    if answer.status != 0:
+        return {}
+    missing = set(answer.stdout.split())
+    return {name: each for name, each in found.items() if each.derivation not in missing}
 
 
 def _key(host: Host) -> str:
+    """Return the text under which a host is remembered: its flake attribute and system."""
     return json.dumps([host.system, *host.attr])
 
 
-def _pair(one: Evaluated) -> tuple[Derivation, Closure]:
-    return one.derivation, one.closure
+def _pair(found: Evaluated) -> tuple[Derivation, Closure]:
+    return found.derivation, found.closure

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fleet.errors import INTERRUPTED, BuildError, EvaluationError, UnreachableError
+from fleet.errors import INTERRUPTED, EvaluationError, UnreachableError
+from fleet.host.answers import State
 from fleet.inventory import Offline
-from fleet.model import Failure, HostResult, Outcome
+from fleet.model import Failure, FailureKind, HostResult, Outcome
 from fleet.steps.prove import Condemned
 
 if TYPE_CHECKING:
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.errors import FleetError
-    from fleet.host.answers import HostFacts, View
+    from fleet.host.answers import View
+    from fleet.host.facts import HostFacts, LastTransaction
     from fleet.inventory import Host
     from fleet.model import Closure, HostName, RunId
-    from fleet.steps.plan import HostPlan
+    from fleet.plans import Part
+    from fleet.steps.job import Job
     from fleet.steps.prove import Verdict
 
-NIX_FAILED = (EvaluationError.kind, BuildError.kind)
+NIX_FAILED = (FailureKind.EVALUATION, FailureKind.BUILD)
 
 
 def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None, interrupted: bool = False) -> int:
@@ -30,7 +33,7 @@ def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None,
         return 4
     if interrupted:
         return INTERRUPTED
-    if results and all(result.failure is not None and result.failure.kind == "locked" for result in results):
+    if results and all(result.failure is not None and result.failure.kind is FailureKind.LOCKED for result in results):
         return 5
     if error is not None:
         return error.exit_code
@@ -52,7 +55,7 @@ def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> H
 
 def skipped(name: HostName, why: str) -> HostResult:
     """The result of a host that never began."""
-    failure = Failure(kind="skipped", message=why, now="nothing was changed")
+    failure = Failure(kind=FailureKind.SKIPPED, message=why, now="nothing was changed")
     return HostResult(host=name, outcome=Outcome.SKIPPED, failure=failure)
 
 
@@ -60,9 +63,34 @@ def forgotten(name: HostName, why: str) -> HostResult:
     """The result of a host of an earlier run whose truth cannot be learned now."""
     hint = f"fleet resume again, or fleet status {name}, as soon as the host can be reached"
     failure = Failure(
-        kind="in_doubt", message=why, now="not known; unless it committed it goes back by itself", hint=hint
+        kind=FailureKind.IN_DOUBT, message=why, now="not known; unless it committed it goes back by itself", hint=hint
     )
     return HostResult(host=name, outcome=Outcome.NEEDS_HUMAN, failure=failure)
+
+
+def of_last(part: Part, facts: HostFacts, last: LastTransaction) -> HostResult:
+    """The result of a host whose last transaction was of this very part: nothing is done again."""
+    known = HostResult(host=part.host, outcome=Outcome.FAILED, closure=part.closure, previous=part.expected)
+    when = "this very plan was applied there before"
+    if last.state in (State.COMMITTED, State.TESTED):
+        pending = bool(facts.reboot_pending)
+        return dataclasses.replace(
+            known,
+            outcome=Outcome.KEPT,
+            boot_default=last.state is State.COMMITTED and facts.boot_default in (part.closure, None),
+            boot_proven=not pending,
+            reboot_pending=pending,
+            notes=(when,),
+        )
+    kind = FailureKind.UNHEALTHY if last.blame == "found" else FailureKind.SUPERSEDED
+    outcome = Outcome.FAILED
+    if last.state is State.REVERTED:
+        outcome = Outcome.ROLLED_BACK
+    elif last.state is State.STUCK:
+        outcome, kind = Outcome.NEEDS_HUMAN, FailureKind.STUCK
+    message = f"{when}, and ended {last.state}: {last.reason}" if last.reason else f"{when}, and ended {last.state}"
+    failure = Failure(kind=kind, message=message, now=f"runs {facts.running}", hint="fleet plan makes a new plan")
+    return dataclasses.replace(known, outcome=outcome, failure=failure)
 
 
 def with_bundle(ended: HostResult, bundle: Path | None) -> HostResult:
@@ -91,24 +119,24 @@ def with_now(failure: Failure, now: str) -> Failure:
     return dataclasses.replace(failure, now=failure.now or now)
 
 
-def kept(plan: HostPlan, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:
+def kept(job: Job, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:
     """The result of a host that committed the new system, or keeps it until the next boot (goal `test`)."""
-    told = list(notes)
+    shown = list(notes)
     if end.boot_entry == "unverified":
-        told.append("what boots next could not be read from the boot loader's files")
-    if end.state == "tested":
-        told.append(
-            f"until the next boot only: the boot default is still {plan.facts.boot_default or plan.facts.profile}"
+        shown.append("what boots next could not be read from the boot loader's files")
+    if end.state is State.TESTED:
+        shown.append(
+            f"until the next boot only: the boot default is still {job.facts.boot_default or job.facts.profile}"
         )
     return HostResult(
-        host=plan.host.name,
+        host=job.host.name,
         outcome=Outcome.KEPT,
-        closure=plan.closure,
-        previous=plan.facts.running,
-        boot_default=end.state == "committed",
+        closure=job.closure,
+        previous=job.part.expected,
+        boot_default=end.state is State.COMMITTED,
         boot_proven=not reboot,
         reboot_pending=bool(reboot),
-        notes=tuple(told),
+        notes=tuple(shown),
     )
 
 
@@ -124,82 +152,82 @@ def why_back(end: View, verdict: Verdict, silence: str) -> str:
     return end.reason or "the new system was not proven"
 
 
-def gone_back(plan: HostPlan, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
+def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
     """The result of a host that went back by its own proof; `old_is_unwell` is what a check says that passed before."""
     quarantined = "this closure is refused here from now on, unless with --retry-quarantined"
     failure = Failure(
-        kind="unhealthy" if end.blame == "found" else "silent",
+        kind=FailureKind.UNHEALTHY if end.blame == "found" else FailureKind.SILENT,
         message=reason,
         said=tuple(said),
-        now=f"runs {plan.facts.running} again" + (f", but {old_is_unwell}" if old_is_unwell else ", proven"),
+        now=f"runs {job.part.expected} again" + (f", but {old_is_unwell}" if old_is_unwell else ", proven"),
         hint=quarantined if end.blame == "found" else "",
     )
-    return _bad(plan, Outcome.NEEDS_HUMAN if old_is_unwell else Outcome.ROLLED_BACK, failure)
+    return _bad(job, Outcome.NEEDS_HUMAN if old_is_unwell else Outcome.ROLLED_BACK, failure)
 
 
-def not_ours(plan: HostPlan, end: View, said: Sequence[str]) -> HostResult:
+def not_ours(job: Job, end: View, said: Sequence[str]) -> HostResult:
     """The result of a host on which somebody else has switched or set the profile meanwhile."""
     failure = Failure(
-        kind="superseded",
+        kind=FailureKind.SUPERSEDED,
         message="somebody else changed the running system or the profile during the switch",
         said=tuple(said),
         now=f"runs {end.running}; fleet has taken its hands off",
-        hint=f"see who: fleet status {plan.host.name}, and the journal there; then deploy again",
+        hint=f"see who: fleet status {job.host.name}, and the journal there; then deploy again",
     )
-    return _bad(plan, Outcome.FAILED, failure)
+    return _bad(job, Outcome.FAILED, failure)
 
 
-def stuck(plan: HostPlan, end: View, said: Sequence[str]) -> HostResult:
+def stuck(job: Job, end: View, said: Sequence[str]) -> HostResult:
     """The result of a host that could not prove its old system."""
     failure = Failure(
-        kind="stuck",
+        kind=FailureKind.STUCK,
         message=f"the way back could not be proven ({end.reason})"
         if end.reason
         else "the way back could not be proven",
         said=tuple(said),
-        now=f"runs {end.running}, wanted back: {plan.facts.running}",
-        hint=f"fleet ssh {plan.host.name}: systemctl --failed, journalctl -u 'fleet-*'",
+        now=f"runs {end.running}, wanted back: {job.part.expected}",
+        hint=f"fleet ssh {job.host.name}: systemctl --failed, journalctl -u 'fleet-*'",
     )
-    return _bad(plan, Outcome.NEEDS_HUMAN, failure)
+    return _bad(job, Outcome.NEEDS_HUMAN, failure)
 
 
-def in_doubt(plan: HostPlan, why: str, *, has_switched: bool, is_overdue: bool = False) -> HostResult:
+def in_doubt(job: Job, why: str, *, has_switched: bool, is_overdue: bool = False) -> HostResult:
     """The result of a host that began to switch and was not seen to the end.
 
     `is_overdue` says that it is past its own deadline and has not gone back.
     """
-    seconds = plan.host.confirm_timeout + (0.0 if has_switched else plan.host.activation_timeout)
-    seconds += plan.host.boot_timeout if plan.by_reboot else 0.0
+    seconds = job.host.confirm_timeout + (0.0 if has_switched else job.host.activation_timeout)
+    seconds += job.host.boot_timeout if job.part.by_reboot else 0.0
     failure = Failure(
-        kind="in_doubt",
+        kind=FailureKind.IN_DOUBT,
         message=why,
-        now=f"unless it committed, it goes back to {plan.facts.running} by itself within {seconds:g} s",
-        hint=f"fleet status {plan.host.name} tells as soon as the host can be reached",
+        now=f"unless it committed, it goes back to {job.part.expected} by itself within {seconds:g} s",
+        hint=f"fleet status {job.host.name} tells as soon as the host can be reached",
     )
     if is_overdue:
-        now = f"not proven, and it does not go back to {plan.facts.running} by itself"
-        hint = f"fleet ssh {plan.host.name}: systemctl status 'fleet-keep-*'; then fleet resume"
+        now = f"not proven, and it does not go back to {job.part.expected} by itself"
+        hint = f"fleet ssh {job.host.name}: systemctl status 'fleet-keep-*'; then fleet resume"
         failure = dataclasses.replace(failure, now=now, hint=hint)
-    return _bad(plan, Outcome.NEEDS_HUMAN, failure)
+    return _bad(job, Outcome.NEEDS_HUMAN, failure)
 
 
-def replaced(plan: HostPlan, run: RunId) -> HostResult:
+def replaced(job: Job, run: RunId) -> HostResult:
     """The result of a host that began to switch and has forgotten how that ended."""
     failure = Failure(
-        kind="replaced",
+        kind=FailureKind.REPLACED,
         message=f"the host knows nothing of run {run} any more: a later run has replaced its record",
         now="whatever the later run has left there",
-        hint=f"fleet status {plan.host.name} tells what it runs; fleet runs tells of later runs from here",
+        hint=f"fleet status {job.host.name} tells what it runs; fleet runs tells of later runs from here",
     )
-    return _bad(plan, Outcome.NEEDS_HUMAN, failure)
+    return _bad(job, Outcome.NEEDS_HUMAN, failure)
 
 
-def _bad(plan: HostPlan, outcome: Outcome, failure: Failure) -> HostResult:
+def _bad(job: Job, outcome: Outcome, failure: Failure) -> HostResult:
     return HostResult(
-        host=plan.host.name,
+        host=job.host.name,
         outcome=outcome,
-        closure=plan.closure,
-        previous=plan.facts.running,
-        reboot_pending=bool(plan.facts.reboot_pending),
+        closure=job.closure,
+        previous=job.part.expected,
+        reboot_pending=bool(job.facts.reboot_pending),
         failure=failure,
     )

@@ -1,177 +1,184 @@
-"""Taking up a run whose controller was lost: the truth is learned from the hosts, nothing is built or begun."""
+"""Take up a run whose controller was lost: learn from the hosts what became of it. Nothing is built, nothing begins."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
-from fleet.deploy.past import PastHost
 from fleet.deploy.rollout import bug
-from fleet.deploy.run import told, until_interrupted
 from fleet.errors import ConfigError, HostError, UnreachableError
-from fleet.events import HostFinished
 from fleet.host.program import HostProgram
 from fleet.machine import CONTACTS
-from fleet.machine.link import Link
-from fleet.steps.board import now
-from fleet.steps.plan import Action, HostPlan
+from fleet.model import Goal, Verb
+from fleet.plans import Part
+from fleet.state import HostRecord
+from fleet.steps.job import Job
+from fleet.steps.monitor import now
 from fleet.steps.preflight import preflight
 from fleet.steps.switch import RETRY, longest_reboot
-from fleet.tasks import all_ended
+from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
-    from fleet.deploy.past import PastRun
-    from fleet.deploy.request import Run
-    from fleet.deploy.run import Interrupts
-    from fleet.host.answers import HostFacts
-    from fleet.inventory import Host
+    from collections.abc import Mapping, Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.host.facts import HostFacts
+    from fleet.inventory import Host, Inventory
+    from fleet.machine import Link
     from fleet.model import HostName, HostResult, RunId
+    from fleet.plans import Plan
+    from fleet.state import RunRecord
 
 
-async def resume(run: Run, past: PastRun) -> int:
-    """Every host of the run has its true outcome, and the run's folder has it too. Returns the exit code.
+async def concerned(links: Mapping[HostName, Link], hosts: Sequence[Host], run: RunId) -> list[HostRecord]:
+    """Return the hosts that may have begun in a run whose record cannot be read here.
 
-    A host that is still switching is followed; one that waits for a word is proven, and commits or goes back; one that
-    has decided alone says what it did. One that had not begun stays as it is.
-
-    Raises `ConfigError`, with nothing told, where the run cannot be read and no host knows of it.
+    They are the hosts that know of the run, and those that cannot be asked. Raise `ConfigError` if no host knows of it.
     """
-    if not past.is_readable:
-        past.hosts = await _concerned(run)
-
-    async def work(results: dict[HostName, HostResult], interrupts: Interrupts) -> None:
-        taking_up = _TakingUp(run, past, results)
-        try:
-            await until_interrupted(run, interrupts, taking_up.all_hosts(), end_early=_nothing_new_begins)
-        finally:
-            taking_up.account_for_the_rest()
-
-    return await told(run, "resume", list(past.hosts), work)
-
-
-async def _concerned(run: Run) -> dict[HostName, PastHost]:
-    """The hosts of fleet.toml that know of the run, and those that cannot be asked: each may have begun."""
     places = asyncio.Semaphore(CONTACTS)
 
     async def knows(host: Host) -> bool:
-        link = Link(run.logins, host)
+        link = links[host.name]
         async with places:
             try:
                 facts = await preflight(link, host)
-            except Exception:  # told of when it is asked again: a bug there must not keep us from its neighbours
+            except Exception:  # `Resumer` asks again and reports it; here a bug must not keep us from the other hosts
                 return True
             finally:
                 await link.close()
-        return any(there is not None and there.run == run.id for there in (facts.transaction, facts.last))
+        return any(recorded is not None and recorded.run == run for recorded in (facts.transaction, facts.last))
 
-    hosts = run.inventory.hosts.values()
     known = await asyncio.gather(*map(knows, hosts))
-    found = {
-        host.name: PastHost(host.name, begun=True) for host, is_known in zip(hosts, known, strict=True) if is_known
-    }
+    found = [HostRecord(name=host.name, begun=True) for host, is_known in zip(hosts, known, strict=True) if is_known]
     if not found:
         hint = "fleet status tells what each host runs, and which run is open there"
-        raise ConfigError(f"what was written of run {run.id} cannot be read, and no host knows of it", hint=hint)
+        raise ConfigError(f"what was written of run {run} cannot be read, and no host knows of it", hint=hint)
     return found
 
 
-def _nothing_new_begins() -> None:
-    """Nor would anything without a Ctrl-C."""
+class Resumer:
+    """Takes up all hosts of an earlier run at once, since their deadlines do not wait. The journal gets each result."""
 
-
-class _TakingUp:
-    """All hosts of an earlier run, at once: their deadlines do not wait. `results` fills as hosts end."""
-
-    def __init__(self, run: Run, past: PastRun, results: dict[HostName, HostResult]) -> None:
-        self._run = run
+    def __init__(self, context: Context, fleet: Inventory, past: RunRecord, plan: Plan | None) -> None:
+        """Prepare to take up the run `past`. `plan` is what it was to do; None if that is not known any more."""
+        self._context = context
+        self._fleet = fleet
         self._past = past
-        self._results = results
+        self._parts = plan.parts if plan is not None else {}
         self._logging_in = asyncio.Semaphore(CONTACTS)
-        """Places for the first contact alone: whoever is followed needs none, since its deadline runs."""
+        """Limits first contacts only. To follow a host needs no place: its deadline runs."""
 
-    async def all_hosts(self) -> None:
-        """Every host has its outcome. A bug around one must not cancel its neighbours, whose deadlines run."""
-        await all_ended([asyncio.create_task(self._one(host)) for host in self._past.hosts.values()])
+    async def resume_all(self) -> None:
+        """Take up every host, and give each a result. A bug at one must not cancel the others, whose deadlines run.
 
-    def account_for_the_rest(self) -> None:
-        """Hosts that nobody waits for any more are said to be left to themselves."""
-        for past in self._past.hosts.values():
-            if past.name in self._results:
-                continue
-            if past.begun:
-                self._finish(result.forgotten(past.name, "interrupted before its end was seen"))
-            else:
-                self._finish(result.skipped(past.name, "the run ended before the switch began"))
-
-    async def _one(self, past: PastHost) -> None:
+        When this is cancelled, the result of each host that is not followed any more says so.
+        """
         try:
-            self._finish(await self._settled(past))
-        except Exception:  # a bug; people are told which host it is about, and what state that is in
-            self._finish(bug(past.name, past.closure, begun=past.begun))
+            await wait_all([asyncio.create_task(self._resume(name, past)) for name, past in self._past.hosts.items()])
+        finally:
+            for name, past in self._past.hosts.items():
+                if name not in self._context.journal.results:
+                    self._context.journal.finish(_unfollowed(name, past))
 
-    def _finish(self, ended: HostResult) -> None:
-        self._results[ended.host] = ended
-        self._run.emit(HostFinished(host=ended.host, result=ended))
+    async def _resume(self, name: HostName, past: HostRecord) -> None:
+        try:
+            self._context.journal.finish(await self._result_of(name, past))
+        except Exception:  # a bug; its result names the host and the state that it is in
+            self._context.journal.finish(bug(name, past.closure, begun=past.begun))
 
-    async def _settled(self, past: PastHost) -> HostResult:
+    async def _result_of(self, name: HostName, past: HostRecord) -> HostResult:
+        """Return the host's result: the recorded one if that is final, otherwise what the host says."""
         if past.is_settled and past.result is not None:
             return past.result
-        host = self._run.inventory.hosts.get(past.name)
+        host = self._fleet.hosts.get(name)
         if host is None:
-            return result.forgotten(past.name, "it is not in fleet.toml any more")
-        link = Link(self._run.logins, host)
+            return result.forgotten(name, "it is not in fleet.toml any more")
+        part = self._parts.get(name)
         try:
-            return await self._follow(host, past, link)
+            return await self._follow(part.apply_policy(host) if part is not None else host, past)
         finally:
-            await link.close()
+            await self._context.links[name].close()
 
-    async def _follow(self, host: Host, past: PastHost, link: Link) -> HostResult:
+    async def _follow(self, host: Host, past: HostRecord) -> HostResult:
+        """Ask the host what became of its part, and stay with it until the end."""
+        run, link = self._context.run, self._context.links[host.name]
         try:
             facts = await _look(link, host, past, self._logging_in)
         except HostError as error:
             if past.begun:
                 return result.forgotten(host.name, f"not seen to the end: {error.message}")
             return result.left_out(host, error)
-        _believe(facts, past, self._run.id)
-        if past.closure is None or past.previous is None or not (past.begun or past.pushed):
-            why = "it knows nothing of the run" if past.begun else "the run ended before it began"
+        known = _corrected(facts, past, run)
+        part = self._parts.get(host.name) or _rebuilt_part(host, known, self._past)
+        if part is None or not (known.begun or known.pushed):
+            why = "it knows nothing of the run" if known.begun else "the run ended before it began"
             return result.skipped(host.name, why)
-        plan = HostPlan(
-            host=host,
-            facts=dataclasses.replace(facts, running=past.previous),
-            closure=past.closure,
-            action=Action.SWITCH,
-            reboot=past.reboot,
-            by_reboot=past.by_reboot,
-        )
-        host_run = HostRun(self._run, plan, link, HostProgram())
-        return await host_run.take_up(past.before, begun=past.begun, heard=past.heard)
+        job = Job(part=part, host=host, facts=facts)
+        started = time.monotonic()
+        ended = await HostRun(context=self._context, job=job, program=HostProgram()).resume(known)
+        return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
 
-async def _look(link: Link, host: Host, past: PastHost, logging_in: asyncio.Semaphore) -> HostFacts:
-    """What the host is and runs. One that was about to reboot is waited for, for as long as it would be followed."""
-    patience = now() + (longest_reboot(host) if past.by_reboot else 0.0)
+def _unfollowed(name: HostName, past: HostRecord) -> HostResult:
+    """Return the result of a host that nobody follows any more."""
+    if past.begun:
+        return result.forgotten(name, "interrupted before its end was seen")
+    return result.skipped(name, "the run ended before the switch began")
+
+
+def _rebuilt_part(host: Host, past: HostRecord, run: RunRecord) -> Part | None:
+    """Rebuild the host's part of a run whose plan is not known. Return None if its closures are not known either."""
+    if past.closure is None or past.previous is None:
+        return None
+    return Part(
+        host=host.name,
+        closure=past.closure,
+        expected=past.previous,
+        goal=Goal.BOOT if past.by_reboot else run.goal,
+        activation_timeout=max(1, round(host.activation_timeout)),
+        confirm_timeout=max(1, round(host.confirm_timeout)),
+        boot_timeout=max(1, round(host.boot_timeout)),
+        settle=host.settle,
+        watch=run.watch,
+        checks=host.checks,
+        checks_decide=run.verb != Verb.ROLLBACK or run.strict,
+        ignore_units=host.ignore_units,
+        offline=host.offline,
+        reboot=past.reboot,
+    )
+
+
+async def _look(link: Link, host: Host, past: HostRecord, logging_in: asyncio.Semaphore) -> HostFacts:
+    """Return the facts of the host. Wait for a host that was about to reboot, for as long as a reboot may take."""
+    until = now() + (longest_reboot(host) if past.by_reboot else 0.0)
     while True:
         try:
             async with logging_in:
                 return await preflight(link, host)
         except UnreachableError:
-            if now() > patience:
+            if now() > until:
                 raise
             await asyncio.sleep(RETRY)
 
 
-def _believe(facts: HostFacts, past: PastHost, run: RunId) -> None:
-    """What the host says of the run, our own file adds to: its last lines may have been lost, to a full disk say."""
-    for there in (facts.transaction, facts.last):
-        if there is None:
+def _corrected(facts: HostFacts, past: HostRecord, run: RunId) -> HostRecord:
+    """Return the record, corrected by what the host says of the run.
+
+    The last lines that we wrote may be lost, on a full disk for example.
+    """
+    known = past
+    for recorded in (facts.transaction, facts.last):
+        if recorded is None:
             continue
-        if there.run == run:
-            past.begun = past.heard = True
-            past.closure, past.previous = there.new, there.old
-            past.by_reboot = past.by_reboot or there.by_reboot
-        elif there.run > run:  # a later run, which replaces the record of this one
-            past.heard = past.begun
+        if recorded.run == run:
+            by_reboot = known.by_reboot or recorded.by_reboot
+            known = dataclasses.replace(
+                known, begun=True, heard=True, closure=recorded.new, previous=recorded.old, by_reboot=by_reboot
+            )
+        elif recorded.run > run:  # a later run has replaced the host's record of this one
+            known = dataclasses.replace(known, heard=known.begun or known.heard)
+    return known

@@ -1,121 +1,147 @@
-"""All hosts: in waves, so many at once, and no further one after too many bad outcomes."""
+"""Take all hosts through the waves, a limited number at once, and stop after too many bad outcomes."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
-from fleet.deploy.places import Places, Turn
-from fleet.events import HostFinished, PhaseStarted, WaveStarted
-from fleet.model import Failure, HostResult, Outcome, Phase
-from fleet.tasks import all_ended
+from fleet.deploy.slots import HostSlot, Slots
+from fleet.errors import FleetError, StoppedError
+from fleet.events import PhaseStarted, WaveStarted
+from fleet.model import Failure, FailureKind, HostResult, Outcome, Phase
+from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from fleet.deploy.request import Run
+    from fleet.deploy.context import Context
     from fleet.host.program import HostProgram
-    from fleet.machine.link import Link
-    from fleet.model import Closure, HostName
-    from fleet.steps.plan import HostPlan
+    from fleet.model import CheckAnswer, Closure, HostName
+    from fleet.plans import Plan
+    from fleet.steps.job import Job
 
 
 @dataclass
 class Rollout:
-    """Goes through the waves. `results` fills as hosts end; every planned host is in it afterwards.
+    """Goes through the waves of a plan. Afterwards every host that has a job has a result."""
 
-    It may have hosts already that were left out before; those do not count.
-    """
-
-    run: Run
-    waves: Sequence[Sequence[HostPlan]]
-    links: dict[HostName, Link]
+    context: Context
+    plan: Plan
+    jobs: Mapping[HostName, Job]
     program: HostProgram
-    results: dict[HostName, HostResult] = field(default_factory=dict)
-    host_run: Callable[[Run, HostPlan, Link, HostProgram], HostRun] = HostRun
-    _at_work: dict[HostName, HostRun] = field(default_factory=dict)
-    _tasks: dict[HostName, asyncio.Task[None]] = field(default_factory=dict)
-
-    def end_early(self) -> None:
-        """No further host begins, and no push goes on; hosts that began to switch are proven or go back."""
-        for name, task in self._tasks.items():
-            if name in self._at_work and not self._at_work[name].begun:
-                task.cancel()
+    _bad_outcomes: int = field(default=0, init=False)
+    """How many hosts of this rollout ended badly."""
 
     async def roll_out(self) -> None:
-        """Every host has ended, or was not begun. When cancelled, hosts at work are in doubt and said to be."""
+        """Roll out wave by wave, until every host has ended or was skipped.
+
+        When this is cancelled, hosts in the middle of a switch get a result that says so: in doubt.
+        """
+        waves = [[self.jobs[name] for name in wave if name in self.jobs] for wave in self.plan.waves]
+        waves = [wave for wave in waves if wave]
         try:
-            for number, wave in enumerate(self.waves, 1):
-                names = tuple(plan.host.name for plan in wave)
+            for number, wave in enumerate(waves, 1):
+                names = tuple(job.host.name for job in wave)
                 if self._stop_reason() is None:
-                    self.run.emit(WaveStarted(wave=number, waves=len(self.waves), hosts=names))
+                    self.context.journal.emit(WaveStarted(wave=number, waves=len(waves), hosts=names))
                 await self._wave(wave)
         finally:
-            self._account_for_the_rest()
+            self._finish_the_rest()
 
-    async def _wave(self, wave: Sequence[HostPlan]) -> None:
-        """Every host of the wave has ended. A bug around one must not cancel its neighbours in mid-switch."""
-        places = Places(self.run.inventory.rollout)
-        tasks = {plan.host.name: asyncio.create_task(self._host(plan, places)) for plan in wave}
-        self._tasks |= tasks
-        await all_ended(tasks.values())
+    async def _wave(self, wave: Sequence[Job]) -> None:
+        """Wait until every host of the wave has ended.
 
-    async def _host(self, plan: HostPlan, places: Places) -> None:
-        async with Turn(places) as turn:
-            reason = self._stop_reason()
-            if reason is not None:
-                self._finish(result.skipped(plan.host.name, reason))
+        A bug at one host must not cancel the others in the middle of a switch.
+        """
+        places = Slots(self.plan)
+        await wait_all([asyncio.create_task(self._take_turn(job, places)) for job in wave])
+
+    async def _take_turn(self, job: Job, places: Slots) -> None:
+        name = job.host.name
+        async with HostSlot(places) as turn:
+            if (reason := self._stop_reason()) is not None:
+                self._finish(result.skipped(name, reason))
                 return
-            host_run = self.host_run(self.run, plan, self.links[plan.host.name], self.program)
-            self._at_work[plan.host.name] = host_run
+            started = time.monotonic()
             try:
-                self._finish(await host_run.deploy(lambda: self._switch_place(plan, turn)))
-            except Exception:  # a bug; people are told which host it is about, and what state that is in
-                self._finish(bug(plan.host.name, plan.closure, begun=host_run.begun))
+                host_run = HostRun(context=self.context, job=job, program=self.program, plan=self.plan)
+                ended = await self._run_host(host_run, turn)
+                self._finish(dataclasses.replace(ended, seconds=time.monotonic() - started))
+            except Exception:  # a bug; its result names the host and the state that it is in
+                self._finish(bug(name, job.closure, begun=self.context.journal.has_begun(name)))
             finally:
-                await self.links[plan.host.name].close()
+                await self.context.links[name].close()
 
-    async def _switch_place(self, plan: HostPlan, turn: Turn) -> str | None:
-        """The host has a place to switch, or this is why it must not begin any more."""
-        if turn.must_wait:
-            self.run.emit(PhaseStarted(host=plan.host.name, phase=Phase.WAITING))
-        return self._stop_reason() if await turn.switch() else None
+    async def _run_host(self, host_run: HostRun, turn: HostSlot) -> HostResult:
+        """Take one host through the run and return its result. Only bugs raise.
+
+        A stop has no effect any more once the host was asked to begin.
+        """
+        job = host_run.job
+        try:
+            ready = await self.context.stop.unless(self._prepare(host_run, turn))
+            return ready if isinstance(ready, HostResult) else await host_run.switch(ready)
+        except StoppedError:
+            return result.skipped(job.host.name, "interrupted before it began")
+        except FleetError as error:
+            await host_run.unroot()
+            return result.left_out(job.host, error, job.facts)
+
+    async def _prepare(self, host_run: HostRun, turn: HostSlot) -> Mapping[str, CheckAnswer] | HostResult:
+        """Do all that comes before the switch: push, wait for a place, ask the checks.
+
+        Return the answers of the checks, or the host's result if it ends here.
+        """
+        job = host_run.job
+        try:
+            await host_run.push()
+            if not job.part.goal.switches:
+                return await host_run.stage()
+            if turn.must_wait:
+                self.context.journal.emit(PhaseStarted(host=job.host.name, phase=Phase.WAITING))
+            if await turn.switch() and (reason := self._stop_reason()) is not None:
+                await host_run.unroot()
+                return result.skipped(job.host.name, reason)
+            return await host_run.ask_checks()
+        except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
+            await host_run.unroot()
+            raise
 
     def _stop_reason(self) -> str | None:
-        """Why no further host may begin."""
-        if self.run.interrupt.asked:
+        """Return why no further host may begin; None if one may."""
+        if self.context.stop.is_requested:
             return "interrupted before it began"
-        ended = [self.results[name] for name in self._at_work if name in self.results]
-        bad = sum(one.outcome.counts_against_run for one in ended)
-        if bad > self.run.inventory.rollout.max_failures:
-            return f"not begun: {bad} of the hosts before it ended badly (max_failures)"
+        if self._bad_outcomes > self.plan.max_failures:
+            return f"not begun: {self._bad_outcomes} of the hosts before it ended badly (max_failures)"
         return None
 
     def _finish(self, ended: HostResult) -> None:
-        self.results[ended.host] = ended
-        self.run.emit(HostFinished(host=ended.host, result=ended))
+        self._bad_outcomes += ended.outcome.counts_against_run
+        self.context.journal.finish(ended)
 
-    def _account_for_the_rest(self) -> None:
-        for wave in self.waves:
-            for plan in wave:
-                if plan.host.name in self.results:
-                    continue
-                host_run = self._at_work.get(plan.host.name)
-                if host_run is not None and host_run.begun:
-                    why = "interrupted during the switch"
-                    self._finish(result.in_doubt(plan, why, has_switched=host_run.has_switched))
-                else:
-                    self._finish(result.skipped(plan.host.name, "interrupted before it began"))
+    def _finish_the_rest(self) -> None:
+        """Give every job without a result one: in doubt if its switch may have begun, skipped otherwise."""
+        for name, job in self.jobs.items():
+            if name in self.context.journal.results:
+                continue
+            journal = self.context.journal
+            if journal.has_begun(name):
+                why = "interrupted during the switch"
+                self._finish(result.in_doubt(job, why, has_switched=journal.has_switched(name)))
+            else:
+                self._finish(result.skipped(name, "interrupted before it began"))
 
 
 def bug(name: HostName, closure: Closure | None, *, begun: bool) -> HostResult:
-    """The result of a host on which fleet itself failed, by the error that is being handled."""
+    """Return the result of a host at which fleet itself failed. Call it while the error is being handled."""
     failure = Failure(
-        kind="bug",
+        kind=FailureKind.BUG,
         message="fleet itself failed; this is a bug in fleet",
         said=tuple(traceback.format_exc().splitlines()),
         now="in doubt; the host goes back by itself unless it committed" if begun else "nothing was changed",

@@ -1,4 +1,4 @@
-"""Which closure each host should get: evaluated, given, or one that ran before."""
+"""Find out which closure each host should get: evaluated, given by its path, or one that ran before."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
-from fleet.source import tree
+from fleet.source import evaluations, tree
 from fleet.steps.build import build, build_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from fleet.deploy.request import Run
+    from fleet.deploy.context import Context
+    from fleet.deploy.options import Options
     from fleet.events import Emit
-    from fleet.host.answers import HostFacts
+    from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
-    from fleet.model import Derivation, HostName
+    from fleet.model import HostName
     from fleet.source.evaluations import Evaluations
     from fleet.steps.evaluate import Evaluated
 
@@ -41,41 +42,52 @@ class Wanted:
 
     closure: Closure
     evaluated: Evaluated | None = None
-    """None where it is built already."""
+    """None if the closure is built already."""
     is_local: bool = True
-    """Whether it is, or will be, in the local store."""
+    """Whether the closure is, or will be, in the local store."""
 
     @property
-    def derivation_to_send(self) -> Derivation | None:
-        """What the host itself builds."""
-        return self.evaluated.derivation if self.evaluated and not self.is_local else None
+    def is_built_there(self) -> bool:
+        """Whether the host builds it itself."""
+        return self.evaluated is not None and not self.is_local
 
 
-async def choose_targets(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[HostName, Wanted]:
-    """A new closure for every host that is not left out."""
+async def choose_targets(
+    context: Context, flake: str, hosts: Sequence[Host], options: Options, leave_out: LeaveOut
+) -> dict[HostName, Wanted]:
+    """Choose a new closure for every host. `leave_out` is called for hosts that do not evaluate, if that is allowed.
+
+    Raise `EvaluationError` if it is not, and `ConfigError` if a given closure is not here.
+    """
     if not hosts:
         return {}
-    if run.request.closure is not None:
-        closure = await given(run.here, run.request.closure)
+    if options.closure is not None:
+        closure = await require_local(context.here, options.closure)
         return {host.name: Wanted(closure=closure) for host in hosts}
-    return await _evaluated(run, hosts, leave)
+    return await _evaluate_all(context, flake, hosts, options, leave_out)
 
 
 async def closures_of(
     here: Machine, flake: str, hosts: Sequence[Host], *, folder: Path, cache: Evaluations | None, emit: Emit
 ) -> dict[HostName, Closure]:
-    """The closure of each host, built and rooted in `folder`. Raises EvaluationError or BuildError."""
+    """Build the closure of each host, with roots in `folder`, and return them.
+
+    Raise `EvaluationError` or `BuildError`.
+    """
     evaluation = await evaluated(here, flake, hosts, cache=cache, emit=emit)
     if evaluation.failed:
-        raise together(evaluation.failed)
+        raise combined(evaluation.failed)
     failed = await build(here, evaluation.found, root=folder / "closure", emit=emit)
     if failed:
         raise build_failure(failed)
     return {host.name: evaluation.found[host.name].closure for host in hosts}
 
 
-async def given(here: Machine, closure: Closure) -> Closure:
-    """The closure, if it is complete in the local store. A link to it, such as `result`, is followed."""
+async def require_local(here: Machine, closure: Closure) -> Closure:
+    """Return the closure if it is complete in the local store. Raise `ConfigError` if it is not.
+
+    A link such as `result` is followed.
+    """
     if not closure.startswith("/nix/store/"):
         closure = Closure(os.path.realpath(closure))  # noqa: ASYNC240 - one readlink
     if not is_store_path(closure := Closure(closure.rstrip("/"))):
@@ -86,21 +98,23 @@ async def given(here: Machine, closure: Closure) -> Closure:
     return closure
 
 
-async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[HostName, Wanted]:
+async def _evaluate_all(
+    context: Context, flake: str, hosts: Sequence[Host], options: Options, leave_out: LeaveOut
+) -> dict[HostName, Wanted]:
+    """Evaluate the hosts, report how that went, and return what each should get."""
     started = time.monotonic()
-    await _note_unseen(run)
-    evaluation = await evaluated(run.here, run.inventory.flake, hosts, cache=run.evaluations, emit=run.emit)
-    if evaluation.failed and not run.request.keep_going:
-        raise together(evaluation.failed)
+    emit = context.journal.emit
+    await _note_unseen(context.here, flake, emit)
+    cache = evaluations.users_own() if options.eval_cache else None
+    evaluation = await evaluated(context.here, flake, hosts, cache=cache, emit=emit)
+    if evaluation.failed and not options.keep_going:
+        raise combined(evaluation.failed)
     for host in hosts:
         if host.name in evaluation.failed:
-            leave(host, evaluation.failed[host.name])
-    derivations = {name: one.derivation for name, one in evaluation.found.items()}
-    run.emit(
-        EvaluationFinished(
-            derivations=derivations, recalled=len(evaluation.recalled), seconds=time.monotonic() - started
-        )
-    )
+            leave_out(host, evaluation.failed[host.name])
+    derivations = {name: found.derivation for name, found in evaluation.found.items()}
+    seconds = time.monotonic() - started
+    emit(EvaluationFinished(derivations=derivations, recalled=len(evaluation.recalled), seconds=seconds))
     return {
         host.name: Wanted(
             closure=evaluation.found[host.name].closure,
@@ -112,15 +126,15 @@ async def _evaluated(run: Run, hosts: Sequence[Host], leave: LeaveOut) -> dict[H
     }
 
 
-async def _note_unseen(run: Run) -> None:
-    """People know which files Nix will not see. It may be meant so, and evaluation fails where it is not."""
-    found = await tree.look(run.here, run.inventory.flake)
-    for one in tree.unseen(found) if found else ():
-        run.emit(FindingReported(host=None, severity=Severity.NOTE, kind=one.kind, message=one.message, hint=one.hint))
+async def _note_unseen(here: Machine, flake: str, emit: Emit) -> None:
+    """Report the files that Nix will not see: it may be meant so, and where it is not, evaluation fails."""
+    found = await tree.look(here, flake)
+    for note in tree.unseen(found) if found else ():
+        emit(FindingReported(host=None, severity=Severity.NOTE, kind=note.kind, message=note.message, hint=note.hint))
 
 
-def together(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
-    """One error that names all the guilty, each with what Nix said of it."""
+def combined(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
+    """Combine the errors of several hosts into one that names them all, each with what Nix wrote."""
     if len(failed) == 1:
         return next(iter(failed.values()))
     said = [line for name, error in failed.items() for line in (f"{name}:", *(f"  {text}" for text in error.said))]
@@ -128,18 +142,21 @@ def together(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
 
 
 def is_store_path(text: str) -> bool:
-    """Whether this names something in the store, and nothing below it."""
+    """Whether the text is the path of a store object, with nothing below it."""
     return re.fullmatch(r"/nix/store/[0-9a-z]{32}-[^/\s]+", text) is not None
 
 
-def require_former(back_to: str | None) -> None:
-    """Raises `ConfigError` for what cannot name a system that ran before, on any host."""
+def require_rollback_target(back_to: str | None) -> None:
+    """Raise `ConfigError` for text that is neither the number of a generation nor a store path."""
     if back_to is not None and not back_to.isdigit() and not is_store_path(back_to):
         raise ConfigError(f"--to {back_to}: is neither the number of a generation nor a store path")
 
 
-async def former(host: Host, facts: HostFacts, machine: Machine, back_to: str | None) -> Closure:
-    """What the host ran before: the last, or that of a number or a path. Raises `UnfitError` where it is gone."""
+async def rollback_target(host: Host, facts: HostFacts, machine: Machine, back_to: str | None) -> Closure:
+    """Return what the host ran before: the last system, or the one with that number or path.
+
+    Raise `UnfitError` if the host does not have it any more.
+    """
     if back_to is None:
         if facts.previous is None:
             hint = f"fleet generations {host.name} lists what is there; go to one with --to"
@@ -151,9 +168,9 @@ async def former(host: Host, facts: HostFacts, machine: Machine, back_to: str | 
             hint = f"fleet generations {host.name} lists what is there; fleet deploy --closure brings what is not"
             raise UnfitError(host.name, f"{back_to} is not in this host's store", hint=hint)
         return Closure(back_to)
-    there = answers.generations(await ask(machine, host, HostProgram().call("generations")))
-    for generation in there:
+    generations = answers.generations(await ask(machine, host, HostProgram().call("generations")))
+    for generation in generations:
         if generation.number == int(back_to):
             return generation.closure
-    known = ", ".join(str(generation.number) for generation in there)
-    raise UnfitError(host.name, f"there is no generation {back_to}", hint=f"there are: {known}")
+    numbers = ", ".join(str(generation.number) for generation in generations)
+    raise UnfitError(host.name, f"there is no generation {back_to}", hint=f"there are: {numbers}")

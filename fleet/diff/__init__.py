@@ -1,4 +1,4 @@
-"""What differs between two systems: `compare` is pure, `read` asks machines, `text` is for people."""
+"""Show what differs between two systems. `compare` is pure, `read` asks machines, `text` is for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two systems compared. Pure."""
+"""Compare two systems. No I/O."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EtcChange:
-    """A file below `/etc` that differs, units excepted."""
+    """A file below `/etc` that differs, except for units."""
 
     path: str
     kind: str
     """`added`, `removed` or `changed`."""
     patch: tuple[str, ...] | None = None
-    """Unified diff of a changed file; None where it was not read, is no text, or is too long."""
+    """The unified diff of a changed file; None if it was not read, is not text, or is too long."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class SystemDiff:
     new: Closure
     packages: tuple[PackageChange, ...] = ()
     size: int = 0
-    """NAR bytes that the closure grows by."""
+    """By how many NAR bytes the closure grows."""
     units: UnitsDiff = field(default_factory=UnitsDiff)
     etc: tuple[EtcChange, ...] = ()
     reboot: tuple[str, ...] = ()
-    """Parts that differ and become live only at a reboot."""
+    """Parts that differ and become live only with a reboot."""
 
     @property
     def is_empty(self) -> bool:
@@ -47,7 +47,7 @@ class SystemDiff:
 
 
 def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
-    """What differs between the two. Texts that were read (`needed_texts`) make it exact."""
+    """Return what differs between the two. With the texts of `needed_texts` it is exact."""
     return SystemDiff(
         old=old.closure,
         new=new.closure,
@@ -63,10 +63,8 @@ def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
 
 
 def _obstacles(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
-    one, other = old.parts, new.parts
-
     def both(part: str) -> tuple[str, str]:
-        return one.get(part, ""), other.get(part, "")
+        return old.parts.get(part, ""), new.parts.get(part, "")
 
     before, after = (obstacles.inhibitors(text) for text in both("switch-inhibitors"))
     driver, new_driver = (obstacles.nvidia_version([modules]) for modules in both("nvidia"))
@@ -74,7 +72,7 @@ def _obstacles(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
 
 
 def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
-    """Files below `etc` whose text `compare` can use: of changed units first, then the other changed ones."""
+    """Return the files below `etc` whose text `compare` can use. Files of changed units come first."""
     before, after = old.etc, new.etc
     changed = [path for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
     return (*sorted(changed_unit_files(old, new)), *changed)

@@ -1,4 +1,4 @@
-"""Which packages differ, grouped as `nix store diff-closures` does. Pure."""
+"""Find the packages that differ, grouped as `nix store diff-closures` groups them. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NOTICEABLE = 8 * 1024
-"""Bytes by which a package must grow or shrink to be listed when its version is the same, as in Nix."""
+"""By how many bytes a package of the same version must grow or shrink to be listed, as in Nix."""
 _OUTPUTS = "bin|data|debug|dev|devdoc|dist|doc|getent|include|info|lib|libgcc|locale|man|out|static|terminfo"
 _STORE_NAME = re.compile(rf"^[0-9a-z]{{32}}-(.*?)(?:-([0-9].*?))?(?:-(?:{_OUTPUTS}))?$")
 
@@ -21,14 +21,14 @@ class PackageChange:
 
     name: str
     old: tuple[str, ...]
-    """Versions before; empty if it was not there. A package without a version has the version `""`."""
+    """The versions before; empty if it was not there. A package without a version has the version `""`."""
     new: tuple[str, ...]
     size: int
-    """NAR bytes more, or less, in all its paths."""
+    """By how many NAR bytes all of its paths together grow."""
 
 
 def package_name(path: str) -> tuple[str, str]:
-    """Name and version: the version begins at the first dash before a digit; outputs belong to their package.
+    """Return name and version: a version begins at the first dash before a digit; outputs belong to their package.
 
     >>> package_name("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nginx-1.28.0-doc")
     ('nginx', '1.28.0')
@@ -39,7 +39,10 @@ def package_name(path: str) -> tuple[str, str]:
 
 
 def changed_packages(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[PackageChange, ...]:
-    """Packages with other versions, or of noticeably other size, by name. Takes NAR bytes per path."""
+    """Return the packages with other versions or of noticeably other size, by name.
+
+    Arguments are NAR bytes per path.
+    """
     before, after = _grouped(old), _grouped(new)
     changes = (
         PackageChange(name, _versions(before, name), _versions(after, name), _size(after, name) - _size(before, name))
@@ -49,7 +52,10 @@ def changed_packages(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[Pa
 
 
 def _is_worth_telling(change: PackageChange) -> bool:
-    """Nix makes hundreds of small unversioned paths (unit files, scripts): units and etc tell those."""
+    """Whether to list the change.
+
+    Nix makes hundreds of small paths without a version (unit files, scripts), which `units` and `etc` cover.
+    """
     has_version = any(change.old) or any(change.new)
     return abs(change.size) >= _NOTICEABLE or (has_version and change.old != change.new)
 

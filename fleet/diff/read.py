@@ -1,4 +1,4 @@
-"""Reads systems on machines that have sh, coreutils, findutils and Nix: two commands for each."""
+"""Read systems on machines that have sh, coreutils, findutils and Nix, with two commands for each system."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fleet.diff.compare import SystemDiff, compare, needed_texts
 from fleet.diff.system import UNITS, SystemFacts
 from fleet.errors import FleetError
 from fleet.machine import Command, Machine
+from fleet.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,72 +20,11 @@ if TYPE_CHECKING:
 _MOST_BYTES = 64 * 1024
 _MOST_FILES = 200
 _TIMEOUT = 120.0
-"""Seconds; a slow disk reads some thousand small files."""
-
-# printf and not echo: names of units contain backslashes. A linked tree like etc/zoneinfo is some thousand
-# files; one of more than 256 counts as one thing, known by its store path.
-_SYSTEM = r"""
-set -eu
-cd "$1"
-export LC_ALL=C
-section() { printf '%%%s\n' "$1"; }
-real() { while IFS= read -r file; do printf '%s  %s\n' "$(readlink -f "$file")" "$file"; done; }
-section paths
-paths=$(nix-store -q --requisites "$1")
-printf '%s\n' "$paths"
-section sizes
-printf '%s\n' "$paths" | xargs nix-store -q --size
-section parts
-for part in kernel initrd kernel-modules systemd; do
-  if [ -e "$part" ]; then printf '%s  %s\n' "$(readlink -f "$part")" "$part"; fi
-done
-if [ -f kernel-params ]; then printf '%s  kernel-params\n' "$(cat kernel-params)"; fi
-for file in init-interface-version switch-inhibitors; do
-  if [ -f "$file" ]; then printf '%s  %s\n' "$(tr -d '\n' <"$file")" "$file"; fi
-done
-if [ -d kernel-modules/lib/modules ]; then
-  find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f {} ';' | sed 's/$/  nvidia/'
-fi
-if ! [ -d etc ]; then exit 0; fi
-section sums
-find -L etc/ -type d -xtype l -prune -o -type f -size -1024k -exec sha256sum {} +
-section links
-find -L etc/ -type d -xtype l -prune -o -type f ! -size -1024k -print | real
-find -L etc/ -type d -xtype l -prune -print | while IFS= read -r tree; do
-  section links
-  case $tree in
-    etc/systemd | etc/systemd/system) count=0 ;;
-    *) count=$(find -L "$tree" -type f | head -n 257 | wc -l) ;;
-  esac
-  if [ "$count" -gt 256 ]; then
-    printf '%s\n' "$tree" | real
-  else
-    find -L "$tree" -type f ! -size -1024k | real
-    section sums
-    find -L "$tree" -path '*.wants' -prune -o -path '*.requires' -prune -o \
-      -type f -size -1024k -exec sha256sum {} +
-  fi
-done
-if ! [ -d etc/systemd/system ]; then exit 0; fi
-section wants
-find -L etc/systemd/system/ \( -path '*.wants/*' -o -path '*.requires/*' \) -print
-section aliases
-find etc/systemd/system/ -maxdepth 1 -type l ! -lname '*/*'
-section masked
-find -L etc/systemd/system/ -maxdepth 1 -type c
-"""
-
-_TEXTS = r"""
-set -eu
-cd "$1/etc"
-while IFS= read -r file; do
-  if [ -f "$file" ]; then printf '%s\t%s\n' "$(head -c "$2" -- "$file" | base64 -w0)" "$file"; fi
-done
-"""
+"""Seconds. A slow disk may have to read some thousand small files."""
 
 
 async def read_diff(old_machine: Machine, old: Closure, new_machine: Machine, new: Closure) -> SystemDiff:
-    """What differs between two closures, on one machine or on two; four commands at most."""
+    """Return what differs between two closures, on one machine or on two. Runs four commands at most."""
     before, after = await read_system(old_machine, old), await read_system(new_machine, new)
     wanted = needed_texts(before, after)
     before = dataclasses.replace(before, texts=await read_texts(old_machine, old, wanted))
@@ -93,30 +33,30 @@ async def read_diff(old_machine: Machine, old: Closure, new_machine: Machine, ne
 
 
 async def read_system(machine: Machine, closure: Closure) -> SystemFacts:
-    """The facts of a closure that is in the machine's store, without texts; one command."""
-    return parse_system(closure, await _sh(machine, _SYSTEM, closure))
+    """Return the facts of a closure in the machine's store, without texts. Runs one command."""
+    return parse_system(closure, await _sh(machine, "system", closure))
 
 
 async def read_texts(machine: Machine, closure: Closure, paths: Iterable[str]) -> dict[str, str | None]:
-    """Contents of files below the closure's `etc`; None for one that is no text or over 64 KiB; one command.
+    """Return the contents of files below the closure's `etc`; None for one that is not text or over 64 KiB.
 
-    Only the first 200 paths are read, and files that are not there are left out.
+    Runs one command. Reads only the first 200 paths, and leaves out files that do not exist.
     """
     wanted = [path for path in paths if "\n" not in path][:_MOST_FILES]
     if not wanted:
         return {}
-    lines = await _sh(machine, _TEXTS, closure, str(_MOST_BYTES + 1), stdin="\n".join(wanted) + "\n")
+    lines = await _sh(machine, "texts", closure, str(_MOST_BYTES + 1), stdin="\n".join(wanted) + "\n")
     files = (line.split("\t", 1) for line in lines.splitlines())
     return {path: _text(base64.b64decode(content)) for content, path in files}
 
 
-async def _sh(machine: Machine, script: str, *arguments: str, stdin: str = "") -> str:
-    argv = ("sh", "-c", script, "fleet-diff", *arguments)
+async def _sh(machine: Machine, name: str, *arguments: str, stdin: str = "") -> str:
+    argv = ("sh", "-c", script("fleet.diff", name), "fleet-diff", *arguments)
     command = Command(argv=argv, stdin=stdin.encode(), timeout=_TIMEOUT, root=False)
     output = await machine.run(command)
     if output.status != 0:
-        said = output.stderr.splitlines()[-5:]
-        raise FleetError(f"cannot read {arguments[0]} (exit status {output.status})", said=said)
+        stderr = output.stderr.splitlines()[-5:]
+        raise FleetError(f"cannot read {arguments[0]} (exit status {output.status})", said=stderr)
     return output.stdout
 
 
@@ -130,7 +70,7 @@ def _text(content: bytes) -> str | None:
 
 
 def parse_system(closure: Closure, answer: str) -> SystemFacts:
-    """What the reading script answered, as facts."""
+    """Return the facts that the reading script has printed."""
     sections: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in answer.splitlines():
@@ -153,7 +93,7 @@ def parse_system(closure: Closure, answer: str) -> SystemFacts:
 
 
 def _file(line: str) -> tuple[str, str]:
-    """A line of sha256sum, which escapes backslashes in names and marks that by one in front."""
+    """Parse a line of sha256sum, which escapes backslashes in names and puts one before the line to say so."""
     content, path = line.split("  ", 1)
     if content.startswith("\\"):
         content, path = content[1:], path.replace("\\\\", "\\")

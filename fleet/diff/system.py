@@ -1,4 +1,4 @@
-"""One system, as far as a comparison needs it."""
+"""Describe one system, as far as a comparison needs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fleet.model import Closure
 
 UNITS = "systemd/system/"
-"""Where the units are, below `etc`."""
+"""The folder with the units, below `etc`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +20,25 @@ class SystemFacts:
 
     closure: Closure
     paths: Mapping[str, int] = field(default_factory=dict)
-    """Store path to NAR bytes, of the whole closure."""
+    """NAR bytes of each store path of the whole closure."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """File below `etc` to its SHA-256; what is too large to read (a file of 1 MiB, a linked tree of more than
-    256 files) to its store path."""
+    """SHA-256 of each file below `etc`. For what is too large to read (a file of 1 MiB, a linked tree of more than 256
+    files) its store path."""
     wants: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Unit to the units that its `.wants` and `.requires` folders name."""
+    """For each unit the units that its `.wants` and `.requires` folders name."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """`kernel`, `initrd`, `kernel-modules` and `systemd` to store paths, `kernel-params` to its text."""
+    """Store paths of `kernel`, `initrd`, `kernel-modules` and `systemd`, and the text of `kernel-params`."""
     texts: Mapping[str, str | None] = field(default_factory=dict)
-    """Contents of files below `etc`, as far as they were read; None for one that is not text, or too long."""
+    """Contents of the files below `etc` that were read; None for one that is not text, or too long."""
 
     @property
     def etc(self) -> dict[str, str]:
-        """The files that are no system units."""
+        """The files that are not system units."""
         return {path: content for path, content in self.files.items() if not path.startswith(UNITS)}
 
     @property
     def units(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """Unit to the files that define it, its own and its drop-ins, each with its content."""
+        """For each unit the files that define it, its own and its drop-ins, each with its content."""
         units: dict[str, tuple[tuple[str, str], ...]] = {}
         for path, content in sorted(self.files.items()):
             folder, _, name = path.removeprefix(UNITS).rpartition("/")

@@ -1,4 +1,4 @@
-"""Comparisons for people, and as JSON. Pure."""
+"""Show comparisons to people, and as JSON."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FATES = ("start", "stop", "restart", "reload", "left_alone")
 
 
 def diff_json(diffs: Mapping[HostName, SystemDiff]) -> dict[str, Any]:
-    """The document of `fleet diff --json`. Sizes are NAR bytes; `patch` is null if there is no text diff."""
+    """Return the document of `fleet diff --json`. Sizes are NAR bytes; `patch` is null if there is no text diff."""
     return {"hosts": [_host_json(host, diff) for host, diff in diffs.items()]}
 
 
 def diff_lines(host: HostName, diff: SystemDiff, *, is_terminal: bool = False) -> list[str]:
-    """Everything that differs on one host."""
+    """Return the lines that show everything that differs on one host."""
     title = f"{host}: {change(diff.old, diff.new, host)}"
     if diff.is_empty:
         return [f"{title} (no difference)"]
@@ -38,7 +38,7 @@ def diff_lines(host: HostName, diff: SystemDiff, *, is_terminal: bool = False) -
 
 
 def fold(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool = False) -> list[str]:
-    """Each package change once with the hosts it comes to, then what is different on each host."""
+    """Return lines with each package change once and its hosts, then what else differs on each host."""
     hosts: dict[tuple[str, str], list[HostName]] = {}
     for host, diff in diffs.items():
         for package in diff.packages:
@@ -57,7 +57,7 @@ def _where(hosts: list[HostName]) -> str:
 
 
 def _parts(diff: SystemDiff, *, is_terminal: bool) -> list[str]:
-    """What differs besides packages."""
+    """Return the lines for what differs besides packages."""
     lines = [f"  size {_signed(diff.size)}"] if diff.size else []
     lines += _unit_lines(diff.units)
     if diff.etc:

@@ -1,9 +1,9 @@
-"""What switching would do to units, judged from their files as switch-to-configuration does. Pure.
+"""Predict what a switch would do to units, judged by their files as switch-to-configuration does. No I/O.
 
-It is an approximation: switch-to-configuration asks systemd what is active, and we only see files. So `stop`,
-`restart` and `reload` mean "if it is active", a template stands for its instances, and `start` means that a
-unit of normal operation wants it and none did before. Swap devices, user units and lists that activation
-scripts leave are not looked at.
+This is an approximation: switch-to-configuration asks systemd what is active, and here only files are seen. So `stop`,
+`restart` and `reload` mean "if it is active", a template stands for its instances, and `start` means that a unit of
+normal operation wants it and none did before. Swap devices, user units, and the lists that activation scripts leave are
+not looked at.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _IGNORED = frozenset(
 )
 """Keys of [Unit] that systemd takes over at daemon-reload."""
 _RELOADS = frozenset([("Unit", "X-Reload-Triggers"), ("Service", "ExecReload")])
-"""A unit is reloaded for these, if nothing else has changed; for ExecReload since nixpkgs #512578 (2026-04)."""
+"""Keys for which a unit is reloaded if nothing else has changed; ExecReload since nixpkgs #512578 (2026-04)."""
 _REMOUNTS = ("Mount", "Options")
 _NEVER_RESTARTED = (".target", ".slice", ".path", ".socket")
 _NOT_NORMAL = re.compile(
@@ -47,23 +47,23 @@ _NOT_NORMAL = re.compile(
 _MASKED = "masked"
 
 Sections = dict[tuple[str, str], list[str]]
-"""(section, key) to its values."""
+"""The values of each (section, key)."""
 
 
 @dataclass(frozen=True)
 class UnitsDiff:
-    """Unit names by what would happen to them, each list sorted."""
+    """Names of units by what would happen to them. Each list is sorted."""
 
     start: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
     left_alone: tuple[str, ...] = ()
-    """Changed, but what runs stays as it is: `restartIfChanged = false`, sockets, slices."""
+    """Units that have changed but go on running as they are: `restartIfChanged = false`, sockets, slices."""
 
 
 def compare_units(old: SystemFacts, new: SystemFacts) -> UnitsDiff:
-    """What a switch from old to new would do. A changed unit whose text was not read counts as restarted."""
+    """Return what a switch from old to new would do. A changed unit whose text was not read counts as restarted."""
     fates: dict[str, list[str]] = defaultdict(list)
     before, after = old.units, new.units
     for unit in sorted(unit for unit in before if before[unit] != after.get(unit)):
@@ -82,7 +82,7 @@ def compare_units(old: SystemFacts, new: SystemFacts) -> UnitsDiff:
 
 
 def changed_unit_files(old: SystemFacts, new: SystemFacts) -> set[str]:
-    """Files whose text the comparison needs: those of units that changed or went away."""
+    """Return the files whose text the comparison needs: those of units that changed or disappeared."""
     before, after = old.units, new.units
     return {
         path
@@ -94,7 +94,7 @@ def changed_unit_files(old: SystemFacts, new: SystemFacts) -> set[str]:
 
 
 def parse_unit(text: str) -> Sections:
-    """Sections and keys of a unit file; an empty assignment forgets the earlier ones, as in systemd."""
+    """Return the keys of a unit file by section. An empty assignment clears earlier ones, as in systemd."""
     sections: Sections = {}
     section = ""
     for raw in re.sub(r"\\\n", " ", text).splitlines():
@@ -130,7 +130,10 @@ def _fate_of_changed(unit: str, new: Sections) -> str:
 
 
 def _is_true(unit: Sections, key: str, *, default: bool) -> bool:
-    """NixOS writes its X- keys into [Service] or [Unit], depending on the option."""
+    """Return the boolean value of the key.
+
+    NixOS writes its X- keys into [Service] or [Unit], depending on the option.
+    """
     values = unit.get(("Unit", key), []) + unit.get(("Service", key), [])
     return values[-1].lower() in ("1", "yes", "true", "on") if values else default
 

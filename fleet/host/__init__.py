@@ -1,1 +1,1 @@
-"""What runs on a host: `fleet-host`, one POSIX sh program, and the words to talk with it."""
+"""What runs on a host: one POSIX sh program, kept in parts in `program/`, and the words to talk with it."""

@@ -20,39 +20,39 @@ from fleet.errors import (
     SwitchError,
     UnfitError,
 )
-from fleet.host import answers
+from fleet.host import answers, history
+from fleet.host.facts import OpenTransaction, open_transaction
 from fleet.machine import Command
+from fleet.plans.text import NONE, words, written
+from fleet.scripts import one_line
+from fleet.text import plain_text
 
 if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Machine
-    from fleet.model import Closure, Goal, RunId
+    from fleet.model import RunId
+    from fleet.plans import Part, Plan
 
+TITLE = "fleet-order v1"
+FORMAT = 2
+"""The format of what this version's host program has on record, and of the calls that it answers."""
 ANSWER_TIMEOUT = 60.0
 """Seconds for one answer. PID 1 alone may take 10 (it refuses calls while it re-executes)."""
 VERIFY_TIMEOUT = 3600.0
 """Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
 
 WENT_DOWN = 75
-"""Exit status of `bringing` where the host went down since the run began to push."""
-
-_LEAVE_MARK = (
-    "m=/nix/var/fleet/unsynced/$0; b=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat); "
-    'fail() { [ -s "$m" ] || rm -f "$m"; echo "error: cannot write $m" >&2; exit 74; }; '
-    'until [ "$m" -ef /proc/self/fd/8 ]; do '
-    'mkdir -p "${m%/*}" 2>/dev/null && true 2>/dev/null >>"$m" || fail; exec 8>>"$m"; flock -s 8; done; '
-    '[ -s "$m" ] || printf "%s\\n" "$b" >"$m" && sync "$m" "${m%/*}" || fail; '
-    '[ "$(cat "$m")" = "$b" ] || { echo "error: the host went down meanwhile, deploy again" >&2; '
-    f"exit {WENT_DOWN}; }}; "
-    'exec "$@"'
-)
-"""Known to `verify` in the host program. In a container the boot is that of PID 1."""
+"""Exit status of `bringing` where the host went down since the run began to push: leave-mark.sh has it too."""
 
 
 @functools.cache
 def source() -> str:
-    """The text of the host program."""
-    return resources.files("fleet.host").joinpath("fleet-host").read_text()
+    """The text of the host program: its parts one after another, in the order of `program/parts.txt`.
+
+    `program/default.nix` makes the same bytes.
+    """
+    folder = resources.files("fleet.host") / "program"
+    return "".join((folder / name).read_text() for name in (folder / "parts.txt").read_text().split())
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class HostProgram:
 
     def call(self, verb: str, *args: str, stdin: str = "") -> Command:
         """The command that asks one thing."""
+        words = (str(FORMAT), verb, *args)
         if self.path is None:
-            return Command(argv=("sh", "-s", "--", verb, *args), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
-        return Command(argv=(self.path, verb, *args), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
+            return Command(argv=("sh", "-s", "--", *words), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
+        return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
 
     def verify(self) -> Command:
         """Finds and removes what a power cut amid a push has damaged. Takes as long as reading it takes."""
@@ -78,38 +79,26 @@ class HostProgram:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a host is asked to do, in full: it can finish it alone."""
+    """What a host is asked to do, in full: it can finish it alone. Beside its part, what only tells who asks."""
 
     run: RunId
-    closure: Closure
-    expected: Closure
-    """What ran when this was planned. Where another runs by now, the host refuses."""
-    goal: Goal
-    who: str
+    part: Part
+    by: str
     origin: str
-    retry_quarantined: bool = False
-    accept_boot_risk: bool = False
-
-    host: Host
+    """The name of the machine that asks."""
+    plan: Plan | None = None
+    """The plan that the part is of, if it is of one."""
 
     def text(self) -> str:
         """As the host program reads it; its last line shows that nothing of it was lost on the way."""
-        lines = {
-            "run": self.run,
-            "new": self.closure,
-            "expected": self.expected,
-            "goal": self.goal.value,
-            "who": self.who,
-            "from": self.origin,
-            "activation": f"{max(1, round(self.host.activation_timeout))}",
-            "confirm": f"{max(1, round(self.host.confirm_timeout))}",
-            "boot": f"{max(1, round(self.host.boot_timeout))}",
-            "risk": "yes" if self.accept_boot_risk else "",
-            "last_resort": self.host.last_resort or "",
-            "retry": "yes" if self.retry_quarantined else "",
-        }
-        rows = [*lines.items(), *(("ignore", pattern) for pattern in self.host.ignore_units)]
-        return "".join(f"{key}={' '.join(value.split())}\n" for key, value in rows) + "end\n"
+        told = {"run": self.run, "from": words(self.origin), "by": words(self.by), **self._told_of_plan()}
+        return written(TITLE, told.items()) + self.part.text + "end\n"
+
+    def _told_of_plan(self) -> dict[str, str]:
+        if self.plan is None:
+            return {"intent": NONE, "source": NONE, "plan": NONE}
+        source = str(self.plan.source) if self.plan.source.reference else NONE
+        return {"intent": words(self.plan.intent), "source": source, "plan": self.plan.digest}
 
 
 def bringing(command: Command, run: RunId) -> Command:
@@ -118,13 +107,22 @@ def bringing(command: Command, run: RunId) -> Command:
     Nix calls a path valid before its files are on the disk. It ends with exit status `WENT_DOWN` until `verify` has
     looked for damage, and with 74 where the host cannot write that down.
     """
-    return dataclasses.replace(command, argv=("sh", "-c", _LEAVE_MARK, run, *command.argv))
+    return dataclasses.replace(command, argv=("sh", "-c", one_line("fleet.host", "leave-mark"), run, *command.argv))
+
+
+class EndedError(Exception):
+    """The host has been asked for this very part of a plan before, and its transaction has ended."""
 
 
 async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
-    """The host program's answer. Raises the error that its refusal means, or `CommandFailedError`."""
+    """The host program's answer.
+
+    Raises the error that its refusal means, or `CommandFailedError`; of `begin` also `EndedError`.
+    """
     output = await machine.run(command)
     lines = answers.parse(output.stdout)
+    if answers.one(lines, "refused") == "ended":
+        raise EndedError
     if "refused" in lines:
         raise refusal(host, lines)
     if output.status != 0:
@@ -136,7 +134,7 @@ async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
     return lines
 
 
-def locked(host: Host, held: answers.OpenTransaction) -> LockedError:
+def locked(host: Host, held: OpenTransaction) -> LockedError:
     """The error that says whose transaction is open. Its controller may renew it for as long as it proves."""
     since = time.strftime("%H:%M:%S", time.localtime(held.since))
     closes = f"it closes by itself {held.closes_in} s after its controller is gone"
@@ -146,18 +144,36 @@ def locked(host: Host, held: answers.OpenTransaction) -> LockedError:
     return LockedError(host.name, f"a transaction is open: {held}, since {since}", hint=hint)
 
 
+def stale(host: Host, lines: answers.Lines) -> StaleError:
+    """The error that says what has happened on the host since a plan was made."""
+    said = [_told(entry) for entry in history.entries(lines)]
+    message = answers.one(lines, "message") or "the host is not any more as it was when this was planned"
+    return StaleError(
+        host.name, plain_text(message), said=said, hint="plan again: what happened since is then part of it"
+    )
+
+
+def _told(entry: history.PastTransaction) -> str:
+    """`10:32 run … of bob from desk: …-a -> …-b, committed (update nginx)`."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.ended))
+    by = f"{entry.by} from {entry.origin}" if entry.origin else entry.by
+    words = f"{when} run {entry.run} of {by}: {entry.old} -> {entry.new}, {entry.state}"
+    why = "; ".join(text for text in (entry.intent, entry.source, entry.reason) if text)
+    return f"{words} ({why})" if why else words
+
+
 def refusal(host: Host, lines: answers.Lines) -> HostError:
     """The error that a refusal means."""
     kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
     match kind:
         case "locked":
-            held = answers.open_transaction(lines)
+            held = open_transaction(lines)
             return locked(host, held) if held else LockedError(host.name, f"a transaction is open: {message}")
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)
         case "stale":
-            return StaleError(host.name, message, hint="deploy again: the plan is made anew")
+            return stale(host, lines)
         case "incomplete":
             return PushError(host.name, message, hint="deploy again; what has arrived is not sent twice")
         case "unfit" | "full":

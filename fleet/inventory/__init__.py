@@ -1,7 +1,7 @@
-"""fleet.toml becomes an Inventory, or a ConfigError that names everything that is wrong with it.
+"""HostSlot fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
-`values` and `amounts` know what single values look like, `schema` the keys, `matching` selectors, `problems` and
-`words` how errors read, `edit` writes.
+`values` and `amounts` read single values, `schema` has the keys, `matching` the selectors, `problems` and `words` the
+text of errors; `edit` writes the file.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fleet.inventory.schema import (
     PRESETS,
     BuildOn,
     Check,
-    Fleet,
+    FleetTable,
     Host,
     Inventory,
     Kind,
-    Link,
+    LinkSpeed,
     Offline,
-    Rollout,
+    RolloutTable,
     Sudo,
     shape_problems,
 )
@@ -45,9 +45,9 @@ __all__ = [
     "Host",
     "Inventory",
     "Kind",
-    "Link",
+    "LinkSpeed",
     "Offline",
-    "Rollout",
+    "RolloutTable",
     "Sudo",
     "load",
     "parse",
@@ -58,12 +58,12 @@ Raw = dict[str, Any]
 
 
 def load(path: Path) -> Inventory:
-    """The inventory that the file describes, consistent. Raises one ConfigError for all its problems."""
+    """Return the inventory that the file describes. Raise one `ConfigError` with all problems of the file."""
     return parse(path, read(path))
 
 
 def read(path: Path) -> str:
-    """The text of the file."""
+    """Return the text of the file. Raise `ConfigError` if it cannot be read."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def read(path: Path) -> str:
 
 
 def parse(path: Path, text: str) -> Inventory:
-    """The same from the text of the file; `path` is where it is, or will be."""
+    """Return the inventory that the text describes. `path` is where the file is, or will be."""
     document = _document(path, text)
     problems = Problems(path)
     for key in document:
@@ -115,15 +115,16 @@ def _document(path: Path, text: str) -> Raw:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        said = str(error)
-        if "end of document" in said:
+        reason = str(error)
+        if "end of document" in reason:
             lines = text.splitlines()
-            said = said.replace("at end of document", f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end")
-        raise ConfigError(f"{path}: is not TOML: {said}") from None
+            end = f"at line {len(lines)}, column {len(lines[-1]) + 1}, the end"
+            reason = reason.replace("at end of document", end)
+        raise ConfigError(f"{path}: is not TOML: {reason}") from None
 
 
 def _table(problems: Problems, parent: Raw, key: str, outer: str = "") -> Raw:
-    """The table at this key; empty where there is none or something else."""
+    """Return the table with this key; an empty one if there is none or something else."""
     table = parent.get(key, {})
     if isinstance(table, dict):
         return table
@@ -132,20 +133,20 @@ def _table(problems: Problems, parent: Raw, key: str, outer: str = "") -> Raw:
     return {}
 
 
-def _fleet(problems: Problems, path: Path, raw: Raw, context: Raw) -> Fleet | None:
+def _fleet(problems: Problems, path: Path, raw: Raw, context: Raw) -> FleetTable | None:
     folder = path.resolve().parent.name
     try:
-        return Fleet.model_validate({"name": folder, **raw}, context=context)
+        return FleetTable.model_validate({"name": folder, **raw}, context=context)
     except ValidationError as error:
         if "name" not in raw and any(detail["loc"] == ("name",) for detail in error.errors()):
             problems.add("[fleet]", "name", f"is missing, and the folder's name {shown(folder)} cannot serve")
             return _fleet(problems, path, {**raw, "name": "fleet"}, context)
-        problems.add_invalid(error, "[fleet]", Fleet.toml_keys(), raw)
+        problems.add_invalid(error, "[fleet]", FleetTable.toml_keys(), raw)
     return None
 
 
 def _hosts(problems: Problems, raw: Raw, context: Raw) -> dict[HostName, Host]:
-    """The hosts that are valid, in file order; the problems of the others are known."""
+    """Return the valid hosts in the order of the file, and note the problems of the others."""
     defaults = raw["defaults"]
     bad = _validate(problems, "[defaults]", defaults, partial(_host, "defaults", {}, defaults, context))
     hosts = {}
@@ -156,7 +157,7 @@ def _hosts(problems: Problems, raw: Raw, context: Raw) -> dict[HostName, Host]:
         except ValueError as error:
             problems.add(table, "", f"a host's name: {error}")
             continue
-        # What is wrong in [defaults] was told there, once.
+        # Problems of [defaults] were noted there. They must not be repeated for each host.
         good = {key: value for key, value in defaults.items() if bad is not None or key in own}
         host = _validate(problems, table, own, partial(_host, name, own, good, context))
         if host is not None and bad is not None:
@@ -165,7 +166,7 @@ def _hosts(problems: Problems, raw: Raw, context: Raw) -> dict[HostName, Host]:
 
 
 def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
-    """One host: its own key comes before [defaults], then the preset of its kind, then what is built in."""
+    """Build one host. Its own keys come before [defaults], then the preset of its kind, then the built-in values."""
     kind = own.get("kind", defaults.get("kind"))
     preset = PRESETS.get(kind, {}) if isinstance(kind, str) else {}
     inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
@@ -173,7 +174,7 @@ def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
 
 
 def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]) -> Host | None:
-    """What `make` gives, or None and its problems are known."""
+    """Return what `make` returns. If there are problems, note them and return None."""
     before = len(problems)
     if "name" in raw:
         problems.add(table, "name", "unknown key; the name of a host is the name of its table")
@@ -189,7 +190,7 @@ def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]
 
 
 def _check_jumps(problems: Problems, hosts: Raw, defaults: Raw) -> None:
-    """Every jump leads to a host of the file or outside of it, and none in a circle."""
+    """Note jumps to unknown hosts of the file, and jumps that lead in a circle."""
     jumps = {name: _jump(name, own, defaults) for name, own in hosts.items() if isinstance(own, dict)}
     for name, jump in jumps.items():
         table = f"[{dotted('hosts', name)}]" if "jump" in hosts[name] else "[defaults]"
@@ -205,7 +206,7 @@ def _check_jumps(problems: Problems, hosts: Raw, defaults: Raw) -> None:
 
 
 def _jump(name: str, own: Raw, defaults: Raw) -> str:
-    """The name that a host which may have problems jumps to; empty for none, or one outside of the file."""
+    """Return the host of the file that this host jumps to; empty if there is none. The host may have problems."""
     jump = own.get("jump", "" if defaults.get("jump") == name else defaults.get("jump"))
     with suppress(ValueError):
         return values.name(jump)
@@ -213,7 +214,7 @@ def _jump(name: str, own: Raw, defaults: Raw) -> str:
 
 
 def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
-    """No two hosts are the same computer."""
+    """Note hosts that are the same computer."""
     seen: dict[tuple[str, int, str | None], str] = {}
     for name, host in hosts.items():
         for address in host.address:
@@ -224,11 +225,11 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
                 problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
 
 
-def _rollout(problems: Problems, raw: Raw) -> Rollout | None:
+def _rollout(problems: Problems, raw: Raw) -> RolloutTable | None:
     try:
-        rollout = Rollout.model_validate(raw["rollout"])
+        rollout = RolloutTable.model_validate(raw["rollout"])
     except ValidationError as error:
-        problems.add_invalid(error, "[rollout]", Rollout.toml_keys(), raw["rollout"])
+        problems.add_invalid(error, "[rollout]", RolloutTable.toml_keys(), raw["rollout"])
         return None
     named = [_named(name, own, raw["defaults"]) for name, own in raw["hosts"].items() if isinstance(own, dict)]
     for number, selector in enumerate(rollout.waves, 1):
@@ -240,7 +241,7 @@ def _rollout(problems: Problems, raw: Raw) -> Rollout | None:
 
 
 def _named(name: str, own: Raw, defaults: Raw) -> Named:
-    """What selectors see of a host that may have problems."""
+    """Return what selectors see of a host, which may have problems."""
     tags, kind = ({**defaults, **own}.get(key) for key in ("tags", "kind"))
     return Named(
         name,

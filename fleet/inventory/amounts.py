@@ -1,4 +1,4 @@
-"""Amounts of fleet.toml: counts, and durations and rates with their units.
+"""Read amounts in fleet.toml: counts, and durations and rates with their units.
 
 Like those in `values`, each reader returns the value, or raises a ValueError that says what was found.
 """
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 LONGEST = 30 * 24 * 3600.0
 _DURATION = re.compile(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII)
 SLOWEST = 1000.0
-"""Bytes per second: a push that is slower would be given up as stalled."""
+"""Bytes per second. A slower push would be given up as stalled."""
 _PREFIXES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _RATE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(_PREFIXES)})(B|bit)/s", re.ASCII)
 
 
 def whole(value: object) -> int:
-    """A whole number."""
+    """Read a whole number."""
     if type(value) is not int:
         raise expected(value, "a whole number")
     return value
 
 
 def at_least(least: int) -> Callable[[int], int]:
-    """What reads a number that is not below `least`."""
+    """Return a reader of numbers that are not below `least`."""
 
     def check(value: int) -> int:
         if value < least:
@@ -41,7 +41,7 @@ def at_least(least: int) -> Callable[[int], int]:
 
 
 def seconds(value: object) -> float:
-    """Seconds from `5s`, `500ms`, `10m` or `1h30m`."""
+    """Read seconds from `5s`, `500ms`, `10m` or `1h30m`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise expected(value, f'a duration with its unit: write "{value}s"')
     match = _DURATION.fullmatch(values.text(value, 'a duration such as "5s"'))
@@ -55,7 +55,7 @@ def seconds(value: object) -> float:
 
 
 def positive_seconds(value: object) -> float:
-    """The same, and more than nothing."""
+    """Read seconds that are more than 0."""
     total = seconds(value)
     if total <= 0:
         raise expected(value, "a duration longer than 0s")
@@ -63,7 +63,7 @@ def positive_seconds(value: object) -> float:
 
 
 def rate(value: object) -> float:
-    """Bytes per second from `2MB/s`, `1.5MiB/s` or `10Mbit/s`."""
+    """Read bytes per second from `2MB/s`, `1.5MiB/s` or `10Mbit/s`."""
     what = 'a rate such as "2MB/s", "500kB/s" or "10Mbit/s"'
     match = _RATE.fullmatch(values.text(value, what))
     if match is None:

@@ -1,4 +1,4 @@
-"""Writing fleet.toml: a first one, and a host key into one that people wrote."""
+"""Write fleet.toml: a first one, or a host key into one that people wrote."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ if TYPE_CHECKING:
 
 
 def template(hosts: Sequence[tuple[str, str | None]], *, name: str, flake: str = ".") -> str:
-    """The text of a first fleet.toml with these hosts and, where it is known, their systems."""
+    """Return the text of a first fleet.toml with these hosts, each with its system if that is known."""
     tables = {host: {"system": system} if system else {} for host, system in hosts}
     return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables}).rstrip() + "\n"
 
 
 def set_host_key(path: Path, host: HostName, key: str) -> None:
-    """`host_key` in `[hosts.NAME]` of the file is this key, and every other byte is as before."""
+    """Write the key as `host_key` of `[hosts.NAME]` in the file, and change no other byte.
+
+    Raise `ConfigError` if that cannot be done.
+    """
     line = f'host_key = "{_checked(path, key)}"'
     real = path.resolve()
-    with alone_in(real.parent):  # two keys trusted at once are both kept
+    with alone_in(real.parent):  # if two keys are trusted at the same time, both are kept
         before = read(path)
         document = parse_document(path, before)
         if host not in document.get("hosts", {}):
@@ -52,7 +55,7 @@ def set_host_key(path: Path, host: HostName, key: str) -> None:
 
 
 def parse_document(path: Path, text: str) -> dict[str, Any]:
-    """The tables of a file that is a valid inventory."""
+    """Return the tables of the file. Raise `ConfigError` if it is not a valid inventory."""
     parse(path, text)
     return tomllib.loads(text, parse_float=str)
 
@@ -65,7 +68,7 @@ def _checked(path: Path, key: str) -> str:
 
 
 def _edits(text: str, host: str, line: str) -> Iterator[str]:
-    """Texts that may be right, the most natural first. Whoever takes one proves it: this only knows lines."""
+    """Yield texts that may be right, the most natural one first. The caller has to verify: this only knows lines."""
     lines = text.splitlines(keepends=True)
     newline = "\r\n" if "\r\n" in text else "\n"
     for number, old in enumerate(lines):
@@ -97,7 +100,7 @@ def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
 
 
 def _replace(path: Path, real: Path, text: str) -> None:
-    """The file has this text and the same mode, or is as before."""
+    """Replace the text of the file and keep its mode, or leave it as it was."""
     try:
         replace_file(real, text.encode(), mode=stat.S_IMODE(real.stat().st_mode), durable=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which hosts a selector means: names, globs, `@tag`, `kind:gpu`; `!` excludes, commas add."""
+"""Match hosts with selectors: names, globs, `@tag`, `kind:gpu`; `!` excludes, commas add."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Named(NamedTuple):
 
 
 def matching(hosts: Sequence[Named], selectors: Iterable[str]) -> frozenset[str]:
-    """The names that the selectors mean together. Each of their terms means at least one host."""
+    """Return the names of the hosts that the selectors select together.
+
+    Raise `ConfigError` if a term selects nothing, or if nothing is left.
+    """
     whole = ",".join(selectors)
     terms = [term.strip() for term in whole.split(",")]
     if not all(term.removeprefix("!").strip() for term in terms):

@@ -1,4 +1,4 @@
-"""What is wrong with a fleet.toml, each problem with the table and the key that it is in."""
+"""Collect what is wrong with a fleet.toml, each problem with its table and key."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Problems:
         self._lines: dict[str, None] = {}
 
     def add(self, table: str, key: str, problem: str) -> None:
-        """One more problem is known."""
+        """Note a problem."""
         place = f"{table} {key}".strip()
         text = f"{self._path}: {place}: {problem}" if place else f"{self._path}: {problem}"
         self._lines[plain_text(text.replace("\n", " "))] = None
 
     def raise_if_any(self) -> None:
-        """There was none, or a ConfigError tells all."""
+        """Raise a `ConfigError` with all problems, if there are any."""
         if self._lines:
             raise ConfigError("\n".join(self._lines))
 
@@ -49,7 +49,7 @@ class Problems:
         return len(self._lines)
 
     def add_invalid(self, error: ValidationError, table: str, keys: Sequence[str], raw: Mapping[str, Any]) -> None:
-        """The problems that pydantic found in a table are known, in words of the file."""
+        """Note the problems that pydantic found in a table, in terms of the file."""
         for detail in error.errors(include_url=False):
             if detail["type"] in (SHAPE, "default_factory_not_called"):
                 continue
@@ -58,12 +58,12 @@ class Problems:
 
 
 def dotted(*parts: str) -> str:
-    """The parts as a TOML key, quoted where TOML wants it."""
+    """Return the parts as a TOML key, quoted where TOML needs it."""
     return ".".join(p if re.fullmatch(r"[A-Za-z0-9_-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts)
 
 
 def check_table(table: str, number: int, raw: Any) -> str:
-    """`[[hosts.web.checks]] 2 (name)`."""
+    """Return the place of a check, such as `[[hosts.web.checks]] 2 (name)`."""
     name = raw.get("name") if isinstance(raw, dict) else None
     label = f" ({name})" if isinstance(name, str) else ""
     return f"[{table[:-1]}.checks]] {number}{label}"
@@ -72,7 +72,7 @@ def check_table(table: str, number: int, raw: Any) -> str:
 def _place(
     loc: tuple[int | str, ...], table: str, keys: Sequence[str], raw: Mapping[str, Any]
 ) -> tuple[str, str, Sequence[str]]:
-    """The table and key of an error, and the keys which that table knows."""
+    """Return the table and the key of an error, and the keys that are known in that table."""
     if len(loc) > 1 and loc[0] == "checks" and isinstance(loc[1], int):
         check = raw["checks"][loc[1]]
         return check_table(table, loc[1] + 1, check), " ".join(map(str, loc[2:])), Check.toml_keys()
@@ -97,7 +97,7 @@ def _words(detail: ErrorDetails, known: Iterable[str]) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """`unknown key; did you mean X?`, or what there is to choose from."""
+    """Return `unknown key; did you mean X?`, or the keys to choose from."""
     known = list(known)
     return f"unknown key{nearest(key, known) or '; expected one of ' + ', '.join(known)}"
 

@@ -1,4 +1,4 @@
-"""fleet.toml as types: every key, its default and what it may hold."""
+"""Define fleet.toml as types: every key, its default, and the values it may have."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.StrEnum):
-    """What sort of computer a host is. Chooses presets, nothing else."""
+    """What sort of computer a host is. It only chooses presets."""
 
     SERVER = "server"
     LAPTOP = "laptop"
@@ -53,14 +53,14 @@ class BuildOn(enum.StrEnum):
 
 
 class Offline(enum.StrEnum):
-    """What it means that a host cannot be reached before the switch."""
+    """What it means if a host cannot be reached before the switch."""
 
     FAIL = "fail"
     DEFER = "defer"
 
 
-class Link(enum.StrEnum):
-    """What the way to a host is like."""
+class LinkSpeed(enum.StrEnum):
+    """How fast the link to a host is."""
 
     FAST = "fast"
     SLOW = "slow"
@@ -135,18 +135,21 @@ CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
 
 
 class Table(BaseModel):
-    """A table of fleet.toml: never changed, and with no key that nobody reads."""
+    """A table of fleet.toml. Immutable, and without keys that nobody reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def toml_keys(cls) -> tuple[str, ...]:
-        """The keys as people write them."""
+        """Return the keys as people write them."""
         return tuple(f.alias or name for name, f in cls.model_fields.items())
 
 
 def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
-    """What is wrong about a check with these keys: `(key, problem)`, key empty for the check as a whole."""
+    """Return what is wrong with a check that has these keys: pairs of key and problem.
+
+    The key is empty for a problem of the check as a whole.
+    """
     kinds = [kind for kind in CHECK_KINDS if kind in keys]
     if len(kinds) != 1:
         has = " and ".join(kinds) or "none of them"
@@ -168,7 +171,8 @@ _OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http") |
 def _default_check_name(data: dict[str, Any]) -> str:
     for kind in CHECK_KINDS:
         if target := data.get(kind):
-            words = " ".join(str(target).split())
+            printable = (char if char.isprintable() else "?" for char in " ".join(str(target).split()))
+            words = "".join(printable)
             return {"http": words, "gpu": kind}.get(kind, f"{kind} {words}")
     return "check"
 
@@ -197,7 +201,7 @@ class Check(Table):
 
     @property
     def kind(self) -> CheckKind:
-        """Which of the five it is."""
+        """Which of the five kinds it is."""
         return next(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
 
     @model_validator(mode="after")
@@ -209,11 +213,11 @@ class Check(Table):
 
 
 SHAPE = "check_shape"
-"""The type of the error that `shape_problems` has already told in full."""
+"""The type of the error about something that `shape_problems` has reported in full."""
 
 
 class Host(Table):
-    """A computer of the fleet, with defaults and presets already applied."""
+    """A computer of the fleet, with defaults and presets applied."""
 
     name: Annotated[HostName, BeforeValidator(values.name)]
     kind: Kind = Kind.SERVER
@@ -234,18 +238,23 @@ class Host(Table):
     build_on: BuildOn = BuildOn.CONTROLLER
     substitute: StrictBool = True
     offline: Offline = Offline.FAIL
-    link: Link = Link.FAST
+    link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
-    """What may go to the host each second; None is all that the link takes."""
+    """The most bytes per second that are sent to the host; None for as many as the link takes."""
     settle: Seconds = 5.0
     confirm_timeout: PositiveSeconds = 60.0
     activation_timeout: PositiveSeconds = 600.0
     boot_timeout: PositiveSeconds = 600.0
     """Seconds in which a host that was rebooted is back and can be asked."""
     last_resort: Literal["reboot"] | None = None
-    """What a host may do itself when it cannot bring its old system back in any other way."""
+    """What a host may do by itself if it cannot bring its old system back in any other way."""
     ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()
     checks: tuple[Check, ...] = ()
+
+    @property
+    def has_fast_aes(self) -> bool:
+        """Whether its processor has instructions for AES. A Pi before the fifth has none."""
+        return self.kind is not Kind.PI
 
     @model_validator(mode="after")
     def _check_names_differ(self) -> Host:
@@ -256,23 +265,23 @@ class Host(Table):
 
 
 def default_attribute(host: str) -> tuple[str, ...]:
-    """Where a flake keeps the closure of a host."""
+    """Return the attribute of a flake that has the closure of the host."""
     return ("nixosConfigurations", host, "config", "system", "build", "toplevel")
 
 
-class Rollout(Table):
+class RolloutTable(Table):
     """How a run goes through many hosts."""
 
     at_once: Count = 16
     push_at_once: Count | None = None
-    """Hosts that are pushed to at the same time; None where the push counts for `at_once`."""
+    """The most hosts that are pushed to at the same time; None if pushes are limited by `at_once`."""
     bandwidth: Rate | None = None
-    """What may go to all hosts together each second."""
+    """The most bytes per second that are sent to all hosts together."""
     max_failures: Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(0))] = 0
     waves: Annotated[tuple[str, ...], BeforeValidator(_selectors)] = ()
 
 
-class Fleet(Table):
+class FleetTable(Table):
     """The table [fleet]."""
 
     name: Annotated[str, BeforeValidator(values.name)]
@@ -288,4 +297,4 @@ class Inventory(Table):
     flake: str
     signing_key: Path | None = None
     hosts: dict[HostName, Host]
-    rollout: Rollout
+    rollout: RolloutTable

@@ -1,4 +1,4 @@
-"""What single values of fleet.toml must look like.
+"""Read single values of fleet.toml.
 
 Each reader returns the value, or raises a ValueError that says what was found and what was expected.
 """
@@ -27,14 +27,14 @@ _ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)')
 
 
 def text(value: object, what: str) -> str:
-    """The value, which is a string."""
+    """Read a string."""
     if not isinstance(value, str):
         raise expected(value, what)
     return value
 
 
 def name(value: object) -> str:
-    """A host name or a tag: a word that is safe in selectors, file names, unit names and shells."""
+    """Read a host name or a tag: a word that is safe in selectors, file names, unit names and shells."""
     word = text(value, "a name")
     if _NAME.fullmatch(word) is None or len(word) > 253:
         raise expected(value, "letters, digits, '.', '_' and '-', beginning with a letter or digit")
@@ -52,7 +52,7 @@ def is_ip(word: str) -> bool:
 
 
 def address(value: object) -> str:
-    """A host name, IPv4 or IPv6 literal."""
+    """Read a host name, IPv4 or IPv6 literal."""
     word = text(value, "an address or a list of addresses")
     if is_ip(word):
         return word
@@ -66,7 +66,7 @@ def address(value: object) -> str:
 
 
 def addresses(value: object) -> tuple[str, ...]:
-    """One address, or several to be tried in order."""
+    """Read one address, or several to be tried in order."""
     words = tuple(address(each) for each in value) if isinstance(value, list | tuple) else (address(value),)
     if not words:
         raise expected([], "at least one address")
@@ -76,7 +76,7 @@ def addresses(value: object) -> tuple[str, ...]:
 
 
 def user(value: object) -> str:
-    """A login name."""
+    """Read a login name."""
     word = text(value, "a user name")
     if _USER.fullmatch(word) is None:
         raise expected(value, "a user name: letters, digits, '.', '_' and '-'")
@@ -84,14 +84,14 @@ def user(value: object) -> str:
 
 
 def port(value: object) -> int:
-    """A TCP port."""
+    """Read a TCP port."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
         raise expected(value, "a port from 1 to 65535")
     return value
 
 
 def host_and_port(value: object) -> tuple[str, int | None]:
-    """`host`, `host:port`, `[v6]` or `[v6]:port`, taken apart."""
+    """Split `host`, `host:port`, `[v6]` or `[v6]:port`."""
     match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", text(value, '"host:port"'), re.ASCII)
     if match is None or (match[1] and not is_ip(match[1])):
         raise expected(value, '"host:port", with IPv6 in brackets')
@@ -99,14 +99,17 @@ def host_and_port(value: object) -> tuple[str, int | None]:
 
 
 def tcp_target(value: object) -> str:
-    """`host:port`, both present."""
+    """Read `host:port`, with both parts."""
     if host_and_port(value)[1] is not None:
         return str(value)
     raise expected(value, '"host:port"')
 
 
 def jump(value: object) -> str | None:
-    """A host's name or `user@host[:port]`; empty means no jump. Whether the host exists is checked later."""
+    """Read a host's name or `user@host[:port]`; an empty string means no jump.
+
+    Whether the host exists is checked later.
+    """
     word = text(value, "a host of this file, or user@host:port")
     if not word:
         return None
@@ -122,7 +125,7 @@ def jump(value: object) -> str | None:
 
 
 def system(value: object) -> str:
-    """A Nix system that NixOS exists for."""
+    """Read a Nix system that NixOS exists for."""
     word = text(value, 'a system such as "x86_64-linux"')
     if _SYSTEM.fullmatch(word) is None:
         raise ValueError(f"{expected(value, 'a system such as x86_64-linux')}{nearest(word, _SYSTEMS)}")
@@ -130,7 +133,7 @@ def system(value: object) -> str:
 
 
 def attribute(value: object) -> tuple[str, ...]:
-    """The parts of a Nix attribute path, split at dots outside of quotes."""
+    """Read a Nix attribute path and return its parts. It is split at dots outside of quotes."""
     if isinstance(value, tuple):
         return value
     word = text(value, "an attribute path")
@@ -148,7 +151,7 @@ def attribute(value: object) -> tuple[str, ...]:
 
 
 def host_key(value: object) -> str:
-    """An SSH public key, complete: its base64 says the same type and is not cut off."""
+    """Read a complete SSH public key: its base64 names the same type, and is not cut off."""
     what = 'an SSH public key such as "ssh-ed25519 AAAA…"'
     word = text(value, what)
     kind, _, rest = word.partition(" ")
@@ -170,7 +173,7 @@ def host_key(value: object) -> str:
 
 
 def unit(value: object) -> str:
-    """The name of a systemd unit."""
+    """Read the name of a systemd unit."""
     word = text(value, "the name of a unit")
     if _UNIT.fullmatch(word) is None:
         raise expected(value, 'the name of a unit such as "nginx.service"')
@@ -178,7 +181,7 @@ def unit(value: object) -> str:
 
 
 def unit_glob(value: object) -> str:
-    """The name of a systemd unit, or a glob for some."""
+    """Read the name of a systemd unit, or a glob for several."""
     word = text(value, "the name of a unit")
     if _UNIT_GLOB.fullmatch(word) is None:
         raise expected(value, 'the name of a unit or a glob such as "backup-*"')
@@ -186,7 +189,7 @@ def unit_glob(value: object) -> str:
 
 
 def url(value: object) -> str:
-    """An http or https address without login or fragment."""
+    """Read an http or https address without a login or a fragment."""
     what = 'an address such as "http://127.0.0.1:8000/health"'
     word = text(value, what)
     if re.fullmatch(r"https?://[!-~]+", word) is None or "#" in word:
@@ -205,7 +208,7 @@ def url(value: object) -> str:
 
 
 def line(value: object) -> str:
-    """Some text on one line."""
+    """Read text on one line."""
     word = text(value, "a line of text")
     if not word.strip() or not word.isprintable():
         raise expected(value, "one line of text")
@@ -213,7 +216,7 @@ def line(value: object) -> str:
 
 
 def script(value: object) -> str:
-    """Something for `sh -c`."""
+    """Read a command for `sh -c`."""
     word = text(value, "a shell command")
     if not word.strip() or "\0" in word:
         raise expected(value, "a shell command")
@@ -221,7 +224,7 @@ def script(value: object) -> str:
 
 
 def regex(value: object) -> str:
-    """A regular expression that Python can compile."""
+    """Read a regular expression that Python can compile."""
     word = text(value, "a regular expression")
     try:
         re.compile(word)
@@ -231,7 +234,7 @@ def regex(value: object) -> str:
 
 
 def statuses(value: object) -> tuple[int, ...]:
-    """One HTTP status, or several that are all fine."""
+    """Read one HTTP status, or several that are all good."""
     many = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not many or any(type(each) is not int or not 100 <= each <= 599 for each in many):
         raise expected(value, "an HTTP status from 100 to 599, or a list of them")
@@ -239,7 +242,7 @@ def statuses(value: object) -> tuple[int, ...]:
 
 
 def headers(value: object) -> dict[str, str]:
-    """HTTP header fields that cannot end the header early."""
+    """Read HTTP header fields that cannot end the header early."""
     if not isinstance(value, dict):
         raise expected(value, "a table of headers")
     for key, content in value.items():
@@ -251,7 +254,7 @@ def headers(value: object) -> dict[str, str]:
 
 
 def file_path(value: object, folder: Path) -> Path:
-    """An absolute path: `~` is the home folder, anything relative is relative to fleet.toml's folder."""
+    """Read a path and make it absolute: `~` is the home folder, and other paths are relative to fleet.toml's folder."""
     word = text(value, "the path of a file")
     if not word or "\0" in word:
         raise expected(value, "the path of a file")
@@ -262,7 +265,7 @@ def file_path(value: object, folder: Path) -> Path:
 
 
 def flake(value: object, folder: Path) -> str:
-    """A flake reference that means the same from every folder."""
+    """Read a flake reference, and return one that means the same from every folder."""
     word = text(value, 'a flake reference such as "." or "github:owner/repo"')
     if "#" in word:
         raise expected(value, "a flake without '#': the attribute belongs to attr of a host")

@@ -1,4 +1,4 @@
-"""How messages about fleet.toml speak of what they found."""
+"""Describe what was found in fleet.toml, for error messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def shown(value: Any) -> str:
-    """The value as a short piece of TOML, for messages."""
+    """Return the value as a short piece of TOML."""
     match value:
         case str():
             text = json.dumps(value, ensure_ascii=False)
@@ -28,12 +28,12 @@ def shown(value: Any) -> str:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing when no known word is near."""
+    """Return `; did you mean X?`, or nothing if no known word is similar."""
     words = {word.lower(): word for word in known}
     close = difflib.get_close_matches(wrong.lower(), words, n=1, cutoff=0.55)
     return f"; did you mean {words[close[0]]}?" if close else ""
 
 
 def expected(value: Any, what: str) -> ValueError:
-    """The error that every reader raises: what was found, and what was expected."""
+    """Return the error that every reader raises: what was found, and what was expected."""
     return ValueError(f"found {shown(value)}, expected {what}")

@@ -1,6 +1,7 @@
-"""Runs commands in a VM by QEMU's guest agent: around its network, as `docker exec` is for a container.
+"""Run commands in a VM with QEMU's guest agent, which needs no network there.
 
-The protocol: https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
+It does for a VM what `docker exec` does for a container. The protocol:
+https://www.qemu.org/docs/master/interop/qemu-ga-ref.html
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
     Ask = Any
 
 _GREETING = 10.0
-"""Seconds in which an agent that lives says so, mostly: a VM under emulation is slow."""
+"""Seconds in which an agent that is alive usually greets: a VM under emulation is slow."""
 _ANSWER = 60.0
-"""Seconds in which one that has said so answers."""
+"""Seconds in which an agent that has greeted answers."""
 _POLL = 0.05
 
 
 class AgentSilentError(Exception):
-    """Nobody answers in the VM, as while it boots."""
+    """Nothing answers in the VM, as while it boots."""
 
 
 def run(place: Path, argv: Sequence[str], *, patience: float = 0.0) -> Output:
-    """The command has run in the VM whose socket is `place`/agent.sock.
+    """Run the command in the VM whose socket is `place`/agent.sock, and return its output.
 
-    Raises `AgentSilentError` where nobody answers, not even after so many seconds more.
+    Raise `AgentSilentError` if nothing answers, not even after `patience` seconds more.
     """
     order = {"path": "/usr/bin/env", "arg": list(argv), "capture-output": True}
     with _agent(place, patience) as ask:
@@ -58,7 +59,7 @@ def run(place: Path, argv: Sequence[str], *, patience: float = 0.0) -> Output:
 
 @contextmanager
 def _agent(place: Path, patience: float) -> Iterator[Ask]:
-    """A function that asks the agent and gives its answer. One process at a time: so wants QEMU."""
+    """Yield a function that asks the agent and returns its answer. One process at a time: QEMU allows no more."""
     deadline = time.monotonic() + patience
     folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -73,12 +74,15 @@ def _agent(place: Path, patience: float) -> Iterator[Ask]:
 
 
 def _greeted(folder: int, deadline: float) -> socket.socket:
-    """A connection to an agent that lives: what an earlier process asked and did not wait for is through."""
+    """Return a connection to an agent that is alive.
+
+    Answers to earlier questions that nobody waited for are skipped.
+    """
     while True:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(_GREETING)
-            # Not by its own path: the path of a UNIX socket has 107 bytes at most.
+            # Not by the socket's own path: the path of a UNIX socket has at most 107 bytes.
             connection.connect(f"/proc/self/fd/{folder}/agent.sock")
             _synchronise(connection)
         except OSError:

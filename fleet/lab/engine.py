@@ -1,4 +1,4 @@
-"""The one place that speaks to Docker. Containers are started by testcontainers, and found by their labels."""
+"""Talk to Docker. Nothing else does. Containers are started by testcontainers, and found by their labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FOLDER, _HOST = "fleet.lab.folder", "fleet.lab.host"
 _TMPFS = {"/run": "rw,exec,nosuid,nodev,mode=755", "/tmp": "rw,exec,nosuid,nodev,mode=1777"}
 _PORT_TAKEN = ("port is already allocated", "address already in use")
 _PORTS = range(20000, 32000)
-"""Below the ports that the kernel gives to outgoing connections: a host that is off keeps its port free."""
+"""Below the ports that the kernel gives to outgoing connections, so that a host that is off keeps its port free."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Engine:
 
     @property
     def system(self) -> str:
-        """What Nix calls the machines that the engine runs."""
+        """Nix's name for the machines that the engine runs."""
         return f"{self.client.info()['Architecture']}-linux"
 
     def containers(self, folder: Path) -> dict[str, Any]:
-        """The containers of the lab in this folder by host, running or not."""
+        """Return the containers of the lab in this folder by host, running or not."""
         found = self.client.containers.list(all=True, filters={"label": f"{_FOLDER}={folder.resolve()}"})
         return {container.labels[_HOST]: container for container in found}
 
@@ -51,15 +51,15 @@ class Boot:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the boot stage reads."""
+        """The variables that the boot stage reads."""
         return {"LAB_HOST_KEY": self.host_key, "LAB_CLIENT_KEY": self.client_key}
 
 
 @cache
 def connect() -> Engine:
-    """The engine of this machine, one connection for the whole process.
+    """Return the engine of this machine. There is one connection for the whole process.
 
-    Raises `ConfigError`, with the remedy, when there is none.
+    Raise `ConfigError`, with the remedy, if there is none.
     """
     # Ryuk would remove the lab as soon as `fleet lab up` ends, and comes from a registry.
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -86,7 +86,7 @@ def connect() -> Engine:
 
 
 def _reach(url: str) -> None:
-    """Raises `OSError` when nothing listens there: docker-py would say it at length, and leak its socket."""
+    """Raise `OSError` if nothing listens there. docker-py would report it at length, and leak its socket."""
     if url.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(url.removeprefix("unix://"))
@@ -100,7 +100,7 @@ def has_keys(container: Any, boot: Boot) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
+    """Return a port of 127.0.0.1 that nothing listens on."""
     for port in random.sample(_PORTS, 200):
         if port_is_free(port):
             return port
@@ -119,7 +119,7 @@ def port_is_free(port: int) -> bool:
 
 
 def start(boot: Boot, port: int | None) -> int:
-    """The host's container runs, its sshd published on the port that this returns: the given one if it is free."""
+    """Start the host's container, and return the port that its sshd is published on: the given one if it is free."""
     from docker.errors import APIError
 
     for _ in range(10):
@@ -131,7 +131,7 @@ def start(boot: Boot, port: int | None) -> int:
             container.stop()
             if not any(words in str(error.explanation) for words in _PORT_TAKEN):
                 raise ConfigError(f"{boot.host}: Docker cannot start its container: {error.explanation}") from error
-            port = None  # taken since we looked
+            port = None  # taken since it was tried
         else:
             container.get_docker_client().client.close()
             return chosen

@@ -1,6 +1,6 @@
-"""What can befall a host, done to lab hosts on purpose: a cut network, full disks, a host that stands still.
+"""Harm lab hosts on purpose: cut their network, fill their disks, freeze them.
 
-Every fault lasts until `restore`; a cut ends with the host's power too. The host's clock is never touched.
+A fault lasts until `restore`. A cut network also ends with the host's power. The host's clock is never touched.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
 from fleet.lab.hosts import LabHost
+from fleet.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,46 +25,37 @@ if TYPE_CHECKING:
     AnyHost = LabHost | VmHost
 
 DISKS = {"/nix": 256, "/boot": 16}
-"""The folders that can be filled, and the MiB that are free in each when it gets a disk of its own."""
+"""The folders that can be filled, and the free MiB of each when it gets a disk of its own."""
 _ALL = "policy drop;"
 _NEW = "policy accept; tcp flags & (syn | ack) == syn drop;"
-_RULES = """\
-table inet lab-fault
-delete table inet lab-fault
-table inet lab-fault {{
-    chain in {{ type filter hook input priority -300; iif lo accept; {into} }}
-    chain out {{ type filter hook output priority -300; oif lo accept; {out} }}
-}}
-"""
 
 
 def cut(host: AnyHost, *, new_only: bool = False) -> None:
-    """No packet reaches or leaves the host, and nobody is told. With `new_only`, connections that stand live on."""
-    rules = _RULES.format(into=_NEW if new_only else _ALL, out=_NEW if new_only else _ALL)
-    host.exec("sh", "-c", f"nft -f - <<'RULES'\n{rules}RULES")
+    """Drop all packets from and to the host without notice. With `new_only`, connections that exist go on."""
+    host.exec("sh", "-c", script("fleet.lab", "cut"), "sh", _NEW if new_only else _ALL)
 
 
 def give_disk(host: AnyHost, folder: str) -> None:
-    """The folder, /nix or /boot, is on a disk of its own: it can be filled. No deployment may be under way."""
+    """Put the folder, /nix or /boot, on a disk of its own, so that it can be filled. No deployment may be under way."""
     if folder not in DISKS:
         raise ConfigError(f"{folder} of a lab host cannot be filled", hint=f"what can: {', '.join(DISKS)}")
     host.exec("lab-disk", "give", folder, str(DISKS[folder]))
 
 
 def fill(host: AnyHost, folder: str) -> None:
-    """The folder's disk is full to the last block."""
+    """Fill the folder's disk to the last block."""
     give_disk(host, folder)
     host.exec("lab-disk", "fill", folder)
 
 
 def make_read_only(host: AnyHost, folder: str) -> None:
-    """Nothing can be written to the folder's disk, as when its file system has found an error."""
+    """Make the folder's disk read-only, as when its file system has found an error."""
     give_disk(host, folder)
     host.exec("lab-disk", "read-only", folder)
 
 
 def freeze(host: AnyHost) -> None:
-    """No process of the host runs, as if it hung or slept; its connections stand."""
+    """Stop all processes of the host, as if it hung or slept. Its connections stay open."""
     if isinstance(host, LabHost):
         _pause(host)
     elif process := host.process:
@@ -71,7 +63,7 @@ def freeze(host: AnyHost) -> None:
 
 
 def _pause(host: LabHost) -> None:
-    """Docker gives up freezing a host that is very busy, now and then."""
+    """Pause the container. Docker now and then fails to freeze a host that is very busy, so try several times."""
     from docker.errors import APIError
 
     for _ in range(9):
@@ -82,7 +74,7 @@ def _pause(host: LabHost) -> None:
 
 
 def thaw(host: AnyHost) -> None:
-    """The host goes on where it was frozen, if it was."""
+    """Let the host go on where it was frozen, if it was."""
     if isinstance(host, LabHost):
         host.container.reload()
         if host.container.status == "paused":
@@ -93,19 +85,19 @@ def thaw(host: AnyHost) -> None:
 
 @contextmanager
 def slow(lab: Lab, name: str, *, rate: str, delay: str) -> Iterator[int]:
-    """While inside, fleet.toml leads to the host over a link with this rate and delay each way. Gives its port."""
+    """Put a link with this rate and delay, each way, between fleet.toml and the host, while inside. Yields its port."""
     host = lab.any_host(name)
     argv = [sys.executable, "-m", "fleet.lab.relay", "0", str(host.port), "--rate", rate, "--delay", delay]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
         assert relay.stdout is not None
         assert relay.stderr is not None
         try:
-            said = relay.stdout.readline().strip()
-            if not said:
+            listening_on = relay.stdout.readline().strip()
+            if not listening_on:
                 raise ConfigError(f"no such link: {relay.stderr.read().strip().splitlines()[-1]}")
             with lab.folder.alone():
-                lab.folder.write_hosts({name: int(said)}, lab.engine.system)
-            yield int(said)
+                lab.folder.write_hosts({name: int(listening_on)}, lab.engine.system)
+            yield int(listening_on)
         finally:
             relay.terminate()
             with lab.folder.alone():
@@ -113,7 +105,7 @@ def slow(lab: Lab, name: str, *, rate: str, delay: str) -> Iterator[int]:
 
 
 def restore(host: AnyHost) -> None:
-    """Every fault is undone: the host has power, network and space, and may write."""
+    """Undo every fault: afterwards the host has power, network and space, and can write."""
     thaw(host)
     if not host.is_on:
         host.power_on()

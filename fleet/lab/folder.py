@@ -70,17 +70,17 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """The name of the lab: no other folder of this machine has it."""
+        """The name of the lab. No other folder of this machine has it."""
         return f"lab-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]}"
 
     @property
     def state(self) -> Path:
-        """Where `fleet` keeps its runs on the lab."""
+        """The folder with the runs of `fleet` on the lab."""
         return state_folder(self.name)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process changes this lab meanwhile."""
+        """Keep other processes from changing this lab, while inside."""
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class Folder:
             yield
 
     def hosts(self) -> dict[str, dict[str, Any]]:
-        """The host tables of fleet.toml; none where there is no such file."""
+        """Return the host tables of fleet.toml; none if the file does not exist."""
         try:
             document = tomllib.loads(self.inventory.read_text())
         except FileNotFoundError:
@@ -103,7 +103,7 @@ class Folder:
         return hosts
 
     def key(self, name: str) -> tuple[str, str]:
-        """The private and the public half of the key with this name, made if there was none."""
+        """Return the private and the public half of the key with this name. Make the key if there is none."""
         private = self.path / "keys" / name
         public = private.with_name(f"{name}.pub")
         if not private.exists():
@@ -113,19 +113,22 @@ class Folder:
         return private.read_text(), " ".join(public.read_text().split()[:2])
 
     def write_flake(self) -> None:
-        """The flake stands beside fleet.toml. Files that exist are left as they are."""
+        """Write the flake next to fleet.toml. Existing files stay as they are."""
         with as_file(files("fleet.lab") / "template") as template:
             for source in sorted(path for path in template.rglob("*") if path.is_file()):
                 self._write_new(str(source.relative_to(template)), source.read_text())
-        self._write_new(".gitignore", "*\n")  # a lab inside a repository is no part of it
+        self._write_new(".gitignore", "*\n")  # a lab inside of a repository does not belong to it
 
     def write_busybox(self, program: bytes) -> None:
-        """The builder of the closures stands in bin/."""
+        """Write the builder of the closures to bin/."""
         if not (self.path / "bin" / "busybox").exists():
             self._write("bin/busybox", program, mode=0o755)
 
     def write_hosts(self, ports: dict[str, int], system: str) -> None:
-        """fleet.toml has every host with its port, and hosts/NAME.nix its closure. Nothing else changed in them."""
+        """Write each host with its port to fleet.toml, and its closure to hosts/NAME.nix.
+
+        Change nothing else in them.
+        """
         known = self.hosts()
         before = self.inventory.read_text() if self.inventory.exists() else ""
         text = before or _HEAD.format(name=self.name, system=system)
@@ -140,12 +143,12 @@ class Folder:
             self._write("fleet.toml", text, ours=not before or not self._edited("fleet.toml"))
 
     def write_vms(self, names: Sequence[str], linux: str) -> None:
-        """vms.nix says which hosts are VMs, and what their kernel is."""
+        """Write vms.nix, which says which hosts are VMs and what their kernel is."""
         words = " ".join(f'"{name}"' for name in names)
         self._write("vms.nix", f"{{\n  hosts = [ {words} ];\n  linux = {linux};\n}}\n")
 
     def write_closure(self, host: str, text: str) -> None:
-        """hosts/NAME.nix is this text."""
+        """Write this text to hosts/NAME.nix."""
         self._write(f"hosts/{host}.nix", text)
 
     @property
@@ -154,7 +157,7 @@ class Folder:
         return (self.path / _RECORD).is_file()
 
     def check_ours(self) -> None:
-        """Raises `ConfigError` when the folder is a fleet of somebody, and no lab."""
+        """Raise `ConfigError` if the folder has a fleet that is not a lab."""
         if self.inventory.exists() and "fleet.toml" not in self._record():
             raise ConfigError(
                 f"{self.inventory} was not written by fleet lab up",
@@ -162,7 +165,7 @@ class Folder:
             )
 
     def remove(self) -> list[str]:
-        """What `up` wrote is gone, with the runs of this lab. Returns the files that stay: people edited them."""
+        """Remove what `up` wrote and the runs of this lab. Return the files that stay because people edited them."""
         record = self._record()
         if not record:
             return []
@@ -172,15 +175,15 @@ class Folder:
                 (self.path / path).unlink(missing_ok=True)
         for path in ("flake.lock", _RECORD):
             (self.path / path).unlink(missing_ok=True)
-        for folder in {(self.path / path).parent for path in record} - {self.path}:
-            _remove_empty(folder)
+        for folder in sorted({(self.path / path).parent for path in record} - {self.path}, reverse=True):
+            _remove_empty(folder)  # a folder comes after those inside of it
         stay = sorted(str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
         if not stay:
             _remove_empty(self.path)
         return stay
 
     def _with_port(self, text: str, host: str, port: int) -> str:
-        """The text with this port in the host's table, every other byte as before."""
+        """Return the text with this port in the host's table, and every other byte unchanged."""
         table = rf'(?ms)^(\s*\[\s*hosts\s*\.\s*"?{re.escape(host)}"?\s*\](?:(?!^\s*\[).)*?^\s*port\s*=\s*)\d+'
         after = re.sub(table, rf"\g<1>{port}", text, count=1)
         if tomllib.loads(after)["hosts"][host].get("port") == port:
@@ -204,7 +207,7 @@ class Folder:
             (self.path / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def _record(self) -> dict[str, str]:
-        """The files that `up` wrote, with the hash of what it wrote."""
+        """Return the files that `up` wrote, each with the hash of its contents then."""
         try:
             record = json.loads((self.path / _RECORD).read_text())
         except (OSError, ValueError):
@@ -219,14 +222,14 @@ class Folder:
 
 
 def _remove_empty(folder: Path) -> None:
-    """The folder is gone, unless it has something in it or somebody stands in it."""
+    """Remove the folder, unless it has something in it or is in use."""
     with suppress(OSError):
         folder.rmdir()
 
 
 def _new_key() -> tuple[str, str]:
-    """A new ed25519 key as OpenSSH writes it, private and public."""
-    # asyncssh, which only machine/ssh.py may import, brings it; no ssh-keygen is needed.
+    """Return a new ed25519 key as OpenSSH writes it, private and public."""
+    # cryptography comes with asyncssh, which may not be imported here. So no ssh-keygen is needed.
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -239,7 +242,10 @@ def _new_key() -> tuple[str, str]:
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once. Raises `ConfigError` unless each can be the name of a host, a file and a container."""
+    """Return the names, each once.
+
+    Raise `ConfigError` unless each can be the name of a host, a file and a container.
+    """
     for name in names:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
             raise ConfigError(

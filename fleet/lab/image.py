@@ -1,10 +1,11 @@
-"""The root of every lab host, as a Docker image named after the hash of its recipe."""
+"""Build the root of every lab host, as a Docker image that is named after the hash of its recipe."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -23,16 +24,10 @@ if TYPE_CHECKING:
 _REPOSITORY = "fleet-lab"
 _SUITE = "trixie"
 _CHANGES = ["ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin", 'CMD ["/usr/sbin/lab-boot-stage"]']
-_NO_INITRAMFS = (
-    '--essential-hook=mkdir -p "$1/etc/initramfs-tools"'
-    ' && echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"',
-    "--dpkgopt=force-confold",
-)
-"""The kernel's package would make an initrd that nobody boots: the VM has one of its own."""
 
 
 def ensure(engine: Engine, say: Callable[[str], None]) -> str:
-    """The image of this recipe exists; built only if it did not. Returns its name."""
+    """Build the image of this recipe if it does not exist, and return its name."""
     with recipe_folder() as recipe:
         name = f"{_REPOSITORY}:{digest(recipe)}"
         if _exists(engine, name):
@@ -45,7 +40,7 @@ def ensure(engine: Engine, say: Callable[[str], None]) -> str:
 
 
 def digest(recipe: Path) -> str:
-    """A word that changes with any file of the recipe."""
+    """Return a word that changes with any file of the recipe."""
     total = hashlib.sha256(_SUITE.encode())
     for path in sorted(path for path in recipe.rglob("*") if path.is_file()):
         content = path.read_bytes()
@@ -55,7 +50,7 @@ def digest(recipe: Path) -> str:
 
 @contextmanager
 def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
-    """A folder with everything that the image is made from; with `vm` also what a VM needs beyond it."""
+    """Collect everything that the image is made from in a folder, while inside; with `vm` also what a VM needs."""
     with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
         recipe = Path(temporary) / "lab"
         with as_file(files("fleet.lab")) as package:
@@ -66,13 +61,13 @@ def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
                 shutil.copytree(package / "vm-image", recipe / "vm-image")
         for script in ("setup", "boot-stage", "stage-2", "disk", "grub", "vm-image/setup"):
             if (recipe / script).exists():
-                (recipe / script).chmod(0o755)  # a wheel may have lost the bit
+                (recipe / script).chmod(0o755)  # the bit may be lost in a wheel
         yield recipe
 
 
 @contextmanager
 def alone(what: str = "containers") -> Iterator[None]:
-    """No other process of this user builds the image of these meanwhile."""
+    """Keep other processes of this user from building the same images, while inside."""
     with (Path(tempfile.gettempdir()) / f"fleet-lab-{what}-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -90,7 +85,7 @@ def _build(engine: Engine, recipe: Path, name: str) -> None:
 
 
 def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
-    """The image, from Debian's packages: no registry is asked."""
+    """Build the image from Debian's packages, without a registry."""
     from docker.errors import APIError
 
     with tempfile.TemporaryDirectory(prefix="fleet-lab-") as temporary:
@@ -105,7 +100,10 @@ def _bootstrap(engine: Engine, recipe: Path, name: str) -> None:
 
 
 def debootstrap(recipe: Path, root: Path) -> None:
-    """A Debian of the recipe, set up, is this tar or this folder. Raises `ConfigError` with what mmdebstrap said."""
+    """Install a Debian as the recipe says, in this tar file or folder.
+
+    Raise `ConfigError` with mmdebstrap's output if it fails.
+    """
     vm = recipe / "vm-image"
     lists = [recipe / "packages", *([vm / "packages"] if vm.exists() else [])]
     packages = ",".join(word for file in lists for word in file.read_text().split())
@@ -115,8 +113,9 @@ def debootstrap(recipe: Path, root: Path) -> None:
         "--quiet",
         "--variant=minbase",
         f"--include={packages}",
-        *(_NO_INITRAMFS if setups[1:] else []),
     ]
+    if vm.exists():
+        argv += [f'--essential-hook=sh {shlex.quote(str(vm / "no-initramfs"))} "$1"', "--dpkgopt=force-confold"]
     argv += [f"--customize-hook=sync-in {recipe.parent} /"]
     argv += [f'--customize-hook=chroot "$1" {setup}' for setup in setups]
     done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, text=True, errors="replace")
@@ -130,7 +129,7 @@ def debootstrap(recipe: Path, root: Path) -> None:
 
 
 def _docker_build(engine: Engine, recipe: Path, name: str) -> None:
-    """The image, from a registry's Debian: for machines without mmdebstrap, such as NixOS.
+    """Build the image from a registry's Debian, on machines without mmdebstrap such as NixOS.
 
     Never run where `fleet` is developed, since no registry answers there.
     """

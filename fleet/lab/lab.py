@@ -1,4 +1,4 @@
-"""A lab as a whole: up, down, and the hosts that stand in it."""
+"""A lab as a whole: up, down, and its hosts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ _Host = TypeVar("_Host", LabHost, VmHost, LabHost | VmHost)
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody wants to hear."""
+    """Discard progress."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """The hosts of one folder. Containers are found by their labels, VMs by their folder: any process can take over."""
+    """The hosts of one folder.
+
+    Containers are found by their labels, VMs by their folder, so that any process can find them.
+    """
 
     folder: Folder
     engine: docker.Engine
@@ -46,10 +49,10 @@ class Lab:
         vms: Sequence[str] = (),
         say: Callable[[str], None] = _silent,
     ) -> Lab:
-        """Every host answers over SSH, and the folder has a fleet.toml, a flake and keys for them.
+        """Make every host answer over SSH, and give the folder a fleet.toml, a flake and keys for them.
 
-        Hosts that run are left alone, powered-off ones are started, missing ones made. Without `hosts` and `vms`,
-        those of the folder's fleet.toml, or the default ones.
+        Running hosts are left alone, hosts that are off are started, missing ones are made. Without `hosts` and `vms`,
+        those of the folder's fleet.toml are meant, or the default ones.
         """
         lab = cls(Folder(path.absolute()), docker.connect())
         lab.folder.check_ours()
@@ -68,12 +71,12 @@ class Lab:
 
     @classmethod
     def find(cls, path: Path) -> Lab:
-        """The lab of the folder, which may have no hosts."""
+        """Return the lab of the folder, which may have no hosts."""
         return cls(Folder(path.absolute()), docker.connect())
 
     @classmethod
     def existing(cls, path: Path) -> Lab:
-        """The lab of the folder, or what is left of it. Raises `ConfigError` where there never was one."""
+        """Return the lab of the folder, or what is left of it. Raise `ConfigError` if there never was one."""
         lab = cls.find(path)
         if not (lab.folder.is_lab or lab.hosts or lab.vms):
             hint = "--dir names the folder of a lab; fleet lab up makes one"
@@ -82,7 +85,7 @@ class Lab:
 
     @property
     def hosts(self) -> tuple[LabHost, ...]:
-        """All hosts that have a container, by name."""
+        """All hosts that are containers, by name."""
         found = self.engine.containers(self.folder.path)
         return tuple(LabHost(HostName(name), found[name]) for name in sorted(found))
 
@@ -90,27 +93,27 @@ class Lab:
     def vms(self) -> tuple[VmHost, ...]:
         """All hosts that are virtual machines, by name."""
         place = vm.folder(self.folder.name)
-        return tuple(VmHost(HostName(one.parent.name), one.parent) for one in sorted(place.glob("*/vm.json")))
+        return tuple(VmHost(HostName(file.parent.name), file.parent) for file in sorted(place.glob("*/vm.json")))
 
     def host(self, name: str) -> LabHost:
-        """The host with this name, which is a container."""
+        """Return the container with this name."""
         return _named(name, self.hosts, self.folder)
 
     def vm(self, name: str) -> VmHost:
-        """The host with this name, which is a VM."""
+        """Return the VM with this name."""
         return _named(name, self.vms, self.folder)
 
     def any_host(self, name: str) -> LabHost | VmHost:
-        """The host with this name."""
+        """Return the host with this name."""
         everybody: tuple[LabHost | VmHost, ...] = (*self.hosts, *self.vms)
         return _named(name, everybody, self.folder)
 
     def write_host(self, name: str, nix: str) -> None:
-        """hosts/NAME.nix is this text: what the next deployment puts there."""
+        """Write this text to hosts/NAME.nix, for the next deployment."""
         self.folder.write_closure(name, nix)
 
     def down(self) -> list[str]:
-        """No container and no file of `up` is left. Returns the files that stay, since people edited them."""
+        """Remove all hosts and files of the lab. Return the files that stay because people edited them."""
         if not self.folder.path.is_dir():
             self._remove_hosts()
             return []
@@ -131,7 +134,7 @@ class Lab:
         known: dict[str, dict[str, Any]],
         say: Callable[[str], None],
     ) -> None:
-        """Every host has power, and the folder describes them all, also if a later step fails."""
+        """Start every host, and describe them all in the folder even if a later step fails."""
         ports: dict[str, int] = {}
         if vms:
             ports |= self._start_vms(vms, known, say)
@@ -143,7 +146,7 @@ class Lab:
     def _start_vms(
         self, names: Sequence[str], known: dict[str, dict[str, Any]], say: Callable[[str], None]
     ) -> dict[str, int]:
-        """Every VM has power; where their sshd are."""
+        """Start every VM, and return the ports of their sshds."""
         disk = vm_image.ensure(say)
         place = vm.folder(self.folder.name)
         vm.add_kernel(disk, place / "linux")
@@ -164,9 +167,9 @@ class Lab:
     def _start_containers(
         self, names: Sequence[str], known: dict[str, dict[str, Any]], image_name: str, say: Callable[[str], None]
     ) -> dict[str, int]:
-        """Every container runs; where their sshd are."""
+        """Start every container, and return the ports of their sshds."""
         found = self.engine.containers(self.folder.path)
-        boots = {name: self._boot(name, image_name) for name in names}  # before the threads: it writes keys
+        boots = {name: self._boot(name, image_name) for name in names}  # not in the threads, since this writes keys
 
         def start(name: str) -> int:
             boot = boots[name]
@@ -176,7 +179,7 @@ class Lab:
                     say(f"{name}: powering on")
                     host.container.start()
                 return host.port
-            if name in found:  # its keys were deleted: nobody can log in any more
+            if name in found:  # its keys were deleted, so nobody can log in any more
                 found[name].remove(force=True, v=True)
             say(f"{name}: making the host")
             return docker.start(boot, known.get(name, {}).get("port"))
@@ -207,7 +210,7 @@ class Lab:
 
 
 def _named(name: str, hosts: Sequence[_Host], folder: Folder) -> _Host:
-    """The one of this name. Raises `ConfigError` that names the others."""
+    """Return the host with this name. Raise a `ConfigError` that names the others."""
     found = {str(host.name): host for host in hosts}
     if name not in found:
         raise ConfigError(
@@ -225,7 +228,7 @@ def _state_or_error(host: LabHost | VmHost) -> str | HostError:
 
 
 def _busybox(container: Any) -> bytes:
-    """The static busybox of the image, so that the controller needs none."""
+    """Return the image's static busybox, so that the controller needs none."""
     chunks, _ = container.get_archive("/usr/bin/busybox")
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         member = archive.extractfile("busybox")

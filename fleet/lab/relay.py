@@ -1,4 +1,4 @@
-"""A thin link: passes TCP connections on at a rate and with a delay, in user space and in a process of its own.
+"""Relay TCP connections over a slow link: at a rate and with a delay, in user space and in a process of its own.
 
     python -m fleet.lab.relay LISTEN_PORT TARGET_PORT --rate 10mbit --delay 25ms
 
@@ -18,21 +18,21 @@ from collections import deque
 from dataclasses import dataclass, field
 
 BLOCK = 1 << 14
-"""Bytes read at once, at most: at 10 Mbit/s they take 13 ms."""
+"""The most bytes that are read at once. At 10 Mbit/s they take 13 ms."""
 QUEUE = 1 << 17
-"""Bytes that wait for the link beyond those that are on their way, as in a router's buffer."""
+"""Bytes that wait for the link besides those that are on their way, as in a router's buffer."""
 SOCKET_BUFFER = 1 << 17
 UNITS = {"": 1, "bit": 1 / 8, "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8}
 SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3}
 
 
 def rate(text: str) -> float:
-    """Bytes per second: `10mbit`, or a number of bytes."""
+    """Parse bytes per second: `10mbit`, or a number of bytes."""
     return _number(text, UNITS)
 
 
 def delay(text: str) -> float:
-    """Seconds: `25ms`."""
+    """Parse seconds: `25ms`."""
     return _number(text, SECONDS)
 
 
@@ -46,10 +46,10 @@ def _number(text: str, units: dict[str, float]) -> float:
 
 @dataclass
 class Direction:
-    """One way of the link."""
+    """One direction of the link."""
 
     rate: float
-    """Bytes per second; 0 is no limit."""
+    """Bytes per second. 0 is no limit."""
     delay: float
     """Seconds."""
     passed: int = 0
@@ -57,7 +57,7 @@ class Direction:
     _free_at: float = 0.0
 
     def due(self, count: int) -> float:
-        """When this many bytes, put on the link now, come out at its other end; on the loop's clock."""
+        """Return when this many bytes, sent now, come out at the other end, by the loop's clock."""
         now = asyncio.get_running_loop().time()
         self._free_at = max(now, self._free_at) + (count / self.rate if self.rate else 0.0)
         self.passed += count
@@ -65,13 +65,16 @@ class Direction:
 
     @property
     def room(self) -> int:
-        """Bytes that are held at once before the sender must wait."""
+        """Bytes that are held before the sender must wait."""
         return QUEUE + int(2 * self.delay * self.rate) if self.rate else 1 << 26
 
 
 @dataclass
 class Relay:
-    """Passes connections on to a port of this machine. `cuts` says after how many bytes the next ones are cut."""
+    """Passes connections on to a port of this machine.
+
+    `cuts` has the number of bytes after which each next one is cut.
+    """
 
     target: int
     up: Direction
@@ -80,10 +83,10 @@ class Relay:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self, port: int) -> asyncio.Server:
-        """Listens on the port of 127.0.0.1; 0 is any."""
+        """Listen on the port of 127.0.0.1. 0 is any port."""
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets have it too. What waits in the kernel would be neither slow nor late.
+        # Accepted sockets inherit it. It is small because bytes that wait in the kernel are neither slow nor late.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
         listener.bind(("127.0.0.1", port))
         return await asyncio.start_server(self._accept, sock=listener)
@@ -107,12 +110,12 @@ class Relay:
         except* OSError:
             pass
         finally:
-            for one in (writer, far_writer):
-                one.transport.abort()
+            for each in (writer, far_writer):
+                each.transport.abort()
 
 
 async def _carry(way: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None) -> None:
-    """Everything has gone this way, in time. Raises `ConnectionResetError` when `left` bytes are through."""
+    """Carry everything in this direction, on time. Raise `ConnectionResetError` after `left` bytes."""
     held: deque[tuple[float, bytes]] = deque()
     changed = asyncio.Condition()
     size = 0
@@ -166,7 +169,7 @@ async def _main(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Runs until it is ended; the first line of stdout is the port, once it listens."""
+    """Run until the process is ended. The first line of stdout is the port, once it listens."""
     parser = argparse.ArgumentParser(prog="python -m fleet.lab.relay", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("port", type=int, help="where to listen on 127.0.0.1; 0 is any free port")
     parser.add_argument("target", type=int, help="the port of 127.0.0.1 to pass connections on to")

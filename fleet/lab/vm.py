@@ -1,6 +1,6 @@
 """One VM of a lab: a QEMU process with an overlay over the image's disk. It has a real kernel and a real boot loader.
 
-Its folder is not the lab's: Nix would copy the disk into the store with the lab's flake.
+Its folder is outside of the lab's, because Nix would copy the disk into the store with the lab's flake.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 KVM = Path("/dev/kvm")
 _PATIENCE = 300.0
-"""Seconds that a VM has to boot; under emulation on two idle cores it takes 20."""
+"""Seconds that a VM has to boot. Under emulation on two idle cores it takes 20."""
 _BUSY = 30.0
-"""Seconds more in which a VM that is on may be too busy to answer, or reboots."""
+"""Seconds more that a VM has to answer while it is on: it may be busy, or reboot."""
 _KVM_PATIENCE = 20.0
-"""Seconds in which a kernel under KVM has come to the end of its boot, if it ever does; it takes one."""
+"""Seconds in which a kernel under KVM finishes its boot if it ever does. It takes one."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class VmHost:
 
     name: HostName
     place: Path
-    """The folder of its disk."""
+    """The folder with its disk."""
 
     @property
     def port(self) -> int:
-        """Where its sshd is to be found on 127.0.0.1, whether it runs or not."""
+        """The port of its sshd on 127.0.0.1, whether it runs or not."""
         return int(json.loads((self.place / "vm.json").read_text())["port"])
 
     @property
     def process(self) -> int | None:
-        """The id of its QEMU process, while it has power."""
+        """The id of its QEMU process while it has power."""
         try:
             pid = int((self.place / "pid").read_text())
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
-        return pid if self._pidfile.encode() in words else None  # or the number has gone to somebody else since
+        return pid if self._pidfile.encode() in words else None  # the id may belong to another process by now
 
     @property
     def is_on(self) -> bool:
@@ -67,7 +67,7 @@ class VmHost:
         return self.process is not None
 
     def make(self, image: VmImage, *, host_key: str, client_key: str, port: int | None) -> None:
-        """It exists, at generation 1 and off; one that existed is kept, with the keys given now."""
+        """Make it, at generation 1 and off. One that exists is kept, with these keys."""
         self.place.mkdir(parents=True, exist_ok=True)
         chosen = port if port is not None and port_is_free(port) else free_port()
         if not (self.place / "vm.json").exists():
@@ -82,12 +82,12 @@ class VmHost:
         (self.place / "vm.json").write_text(json.dumps({"port": chosen, "kernel": str(image.linux / "bzImage")}))
 
     def remove(self) -> None:
-        """Nothing of it is left."""
+        """Remove it with everything that belongs to it."""
         self.power_off()
         shutil.rmtree(self.place)
 
     def exec(self, *argv: str, check: bool = True) -> Output:
-        """The command ran on the host as root, around SSH. With `check`, it succeeded or this raises."""
+        """Run the command on the host as root, without SSH. With `check`, raise `CommandFailedError` if it fails."""
         try:
             output = agent.run(self.place, argv, patience=_BUSY if self.is_on else 0.0)
         except agent.AgentSilentError as error:
@@ -95,21 +95,21 @@ class VmHost:
         return checked(self.name, argv, output) if check else output
 
     def power_off(self) -> None:
-        """A power cut: what its kernel had not written is lost."""
+        """Cut its power: what its kernel has not written is lost."""
         pid = self.process
         if pid is None:
             return
         os.kill(pid, signal.SIGKILL)
-        while not _has_ended(pid):  # before that it holds its disk and its port
+        while not _has_ended(pid):  # until then it holds its disk and its port
             time.sleep(0.01)
 
     def power_on(self) -> str:
-        """It has booted what its boot loader's files say, and answers. Returns systemd's word for its state."""
+        """Boot what its boot loader's files say, and wait until it answers. Return systemd's name for its state."""
         self.start()
         return self.wait()
 
     def start(self) -> None:
-        """It has power."""
+        """Switch its power on."""
         if self.is_on:
             return
         done = subprocess.run(self._argv(), cwd=self.place, capture_output=True, text=True, errors="replace")
@@ -117,15 +117,18 @@ class VmHost:
             raise ConfigError(f"{self.name}: QEMU does not start", said=done.stderr.splitlines()[-5:])
 
     def wait(self) -> str:
-        """It has finished booting and its sshd answers. Returns systemd's word for its state, such as `running`."""
+        """Wait until it has finished booting and its sshd answers.
+
+        Return systemd's name for its state, such as `running`.
+        """
         return booted(self, _PATIENCE, every=0.2, hint=f"see {self.place / 'console.log'}")
 
     def console(self) -> str:
-        """What it has written to its console since it was made."""
+        """Return what it has written to its console since it was made."""
         return (self.place / "console.log").read_text(errors="replace")
 
     def state(self) -> str:
-        """systemd's word for its state; empty where it does not answer."""
+        """Return systemd's name for its state; an empty string if it does not answer."""
         try:
             return agent.run(self.place, ["systemctl", "is-system-running"]).stdout.strip()
         except agent.AgentSilentError:
@@ -133,11 +136,14 @@ class VmHost:
 
     @property
     def _pidfile(self) -> str:
-        """Also what tells its process from others."""
+        """The file with its process id. Its name also tells its process from others."""
         return str(self.place / "pid")
 
     def _argv(self) -> list[str]:
-        """QEMU's, in the folder of the VM. It returns when the machine runs, which goes on without us."""
+        """Return QEMU's command line, for the folder of the VM.
+
+        QEMU returns when the machine runs, and leaves it running.
+        """
         kvm = kvm_works(Path(json.loads((self.place / "vm.json").read_text())["kernel"]))
         return [
             *("qemu-system-x86_64", "-name", self.name),
@@ -157,7 +163,7 @@ class VmHost:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether nothing of the process is left but, at most, its entry in the table of processes."""
+    """Whether the process has ended, except perhaps for its entry in the table of processes."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
@@ -165,14 +171,14 @@ def _has_ended(pid: int) -> bool:
 
 
 def _machine(*, kvm: bool) -> list[str]:
-    # Little room for translated code (MiB): after a reset the firmware overwrites all that is there, bit by bit, and
-    # takes minutes where that is the gigabyte which QEMU takes by itself, against ten seconds.
+    # Little room for translated code (in MiB): after a reset the firmware overwrites all of it bit by bit. That takes
+    # ten seconds, but minutes with the gigabyte that is QEMU's default.
     accel = ["-accel", "kvm", "-cpu", "host", "-smp", "2"] if kvm else ["-accel", "tcg,tb-size=128", "-cpu", "max"]
     return ["-machine", "q35", *accel, "-display", "none", "-nodefaults", "-no-user-config"]
 
 
 def kvm_works(kernel: Path) -> bool:
-    """Whether this machine runs the kernel under KVM; tried once a boot. There are machines where it stands still."""
+    """Whether this machine runs the kernel under KVM; on some it hangs. Tried once after each boot of this machine."""
     if not os.access(KVM, os.R_OK | os.W_OK):
         return False
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -184,7 +190,10 @@ def kvm_works(kernel: Path) -> bool:
 
 
 def _boots_under_kvm(kernel: Path) -> bool:
-    """Without a disk the kernel panics at the end of its boot, and with that the machine is off."""
+    """Whether the kernel comes to the end of its boot under KVM.
+
+    It boots without a disk, so that it panics there, and the panic switches the machine off.
+    """
     console = ["-kernel", str(kernel), "-append", "console=ttyS0 panic=-1", "-no-reboot", "-serial", "stdio"]
     argv = ["qemu-system-x86_64", *_machine(kvm=True), "-m", "256", *console]
     try:
@@ -195,12 +204,12 @@ def _boots_under_kvm(kernel: Path) -> bool:
 
 
 def folder(lab: str) -> Path:
-    """Where the VMs of the lab with this name are."""
+    """Return the folder for the VMs of the lab with this name."""
     return vm_image.cache() / "vms" / lab
 
 
 def add_kernel(image: VmImage, root: Path) -> None:
-    """The kernel of the lab's VMs is in this machine's store, and stays there as long as `root` is a link to it."""
+    """Add the kernel of the lab's VMs to this machine's store, where it stays for as long as the link `root` does."""
     add = ["nix-store", "--add-fixed", "--recursive", "sha256", str(image.linux)]
     path = _nix(add).strip()
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -211,6 +220,6 @@ def _nix(argv: Sequence[str]) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        said = error.stderr.splitlines()[-5:] if isinstance(error, subprocess.CalledProcessError) else []
-        raise ConfigError(f"{argv[0]} does not take the kernel of the lab's VMs", said=said) from error
+        stderr = error.stderr.splitlines()[-5:] if isinstance(error, subprocess.CalledProcessError) else []
+        raise ConfigError(f"{argv[0]} does not take the kernel of the lab's VMs", said=stderr) from error
     return done.stdout

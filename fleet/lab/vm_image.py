@@ -1,4 +1,7 @@
-"""The disk of every VM of a lab: the containers' root with a kernel and a boot loader, cached by its recipe's hash."""
+"""Build the disk of every VM of a lab: the containers' root with a kernel and a boot loader.
+
+It is cached under the hash of its recipe.
+"""
 
 from __future__ import annotations
 
@@ -26,34 +29,34 @@ _TOOLS = {
     "mcopy": "mtools",
     "mke2fs": "e2fsprogs",
 }
-"""What a VM is made and run with, and Debian's packages of it."""
+"""Programs that make and run a VM, with Debian's packages for them."""
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
-"""Debian's package ovmf."""
+"""Both are in Debian's package ovmf."""
 _MIB = 1 << 20
 _START, _ESP, _SIZE = 1 * _MIB, 128 * _MIB, 3072 * _MIB
-"""Bytes: before the boot partition, the boot partition, the whole disk. It is sparse."""
+"""Bytes before the boot partition, of the boot partition, and of the whole disk, which is sparse."""
 
 
 @dataclass(frozen=True)
 class VmImage:
-    """The folder of a disk image, and of the kernel that its closures share."""
+    """The folder with a disk image, and with the kernel that its closures share."""
 
     path: Path
 
     @property
     def disk(self) -> Path:
-        """The disk, which nobody writes to: each VM has an overlay over it."""
+        """The disk. Nobody writes to it: each VM has an overlay over it."""
         return self.path / "disk.raw"
 
     @property
     def linux(self) -> Path:
-        """The kernel and the stage 1, as the lab's closures want them in the store."""
+        """The kernel and the stage 1, as the lab's closures need them in the store."""
         return self.path / "lab-linux"
 
     @property
     def linux_nix(self) -> str:
-        """What system.nix takes for `linux`."""
+        """The value of `linux` in system.nix."""
         return (self.path / "linux.nix").read_text().strip()
 
     @property
@@ -63,14 +66,14 @@ class VmImage:
 
 
 def cache() -> Path:
-    """Where the images are, and the disks of VMs."""
+    """Return the folder for the images and the disks of VMs."""
     return cache_folder("lab")
 
 
 def ensure(say: Callable[[str], None]) -> VmImage:
-    """The image of this recipe exists; built only if it did not.
+    """Build the image of this recipe if it does not exist, and return it.
 
-    Raises `ConfigError` naming what is missing on this machine.
+    Raise `ConfigError` with what is missing on this machine.
     """
     _require_tools()
     with image.recipe_folder(vm=True) as recipe:
@@ -113,7 +116,7 @@ def _build(recipe: Path, place: Path) -> None:
 
 
 def _make_disk(root: Path, disk: Path) -> None:
-    """A GPT disk: the boot partition with what is in /boot, and a root file system with all else."""
+    """Make a GPT disk: a boot partition with the files of /boot, and a root file system with all others."""
     with disk.open("wb") as file:
         file.truncate(_SIZE)
     sectors = f"start={_START // 512}, size={_ESP // 512}, type=uefi\nstart={(_START + _ESP) // 512}, type=linux\n"

@@ -1,7 +1,7 @@
-"""A machine is a live thing that runs commands. It knows nothing about NixOS.
+"""Machines run commands. They know nothing about NixOS.
 
-`local.py` runs them here, `ssh.py` on a host. Both keep the contract of `Machine`, and so does the fake of the
-unit tests (`tests/contract` holds all three to it).
+`local.py` runs commands here, `ssh.py` on a host. Both keep the contract of `Machine`, and so does the fake of the unit
+tests; `tests/contract` tests all three against it.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
-    from socket import socket
 
+    from fleet.inventory import Host
     from fleet.machine.pace import Pace
 
 OnLine = Callable[[str], None]
-"""Gets each line of a command's stderr as it comes, without the newline and without control characters."""
+"""Takes each line of a command's stderr as it comes, without the newline and without control characters."""
 
 CONTACTS = 64
-"""Machines that are logged in to, or asked, at once."""
+"""How many machines are logged in to, or asked, at once."""
 CHANNELS = 6
-"""Commands at once on one connection. sshd allows 10 sessions; people's own shells count too."""
+"""Commands at once on one connection. sshd allows 10 sessions, and people's own shells count too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What to run. Quoted for a shell only at the last moment, by the machine that needs one."""
+    """What to run. It is quoted for a shell only at the last moment, by a machine that needs it."""
 
     argv: tuple[str, ...]
     stdin: bytes = b""
     timeout: float = 60.0
-    """Seconds until the command is given up; its process may live on at the far end."""
+    """Seconds after which the command is given up. Its process may live on at the far end."""
     root: bool = True
-    """Whether it needs root. A machine whose user is not root uses its elevation for that."""
+    """Whether it needs root. A machine whose user is not root uses sudo for that."""
     keep: int | None = None
-    """Bytes of each output that are wanted, the last ones; None is all of stdout, and of stderr what `run` says."""
+    """How many of the last bytes of each output are kept. None keeps all of stdout, and of stderr what `run` says."""
 
     def __str__(self) -> str:
         import shlex
@@ -47,7 +47,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a command that ended had to say, decoded as UTF-8 with replacement."""
+    """What a command wrote and how it ended. Text is decoded as UTF-8; invalid bytes are replaced."""
 
     status: int
     stdout: str = ""
@@ -55,35 +55,88 @@ class Output:
 
 
 class Machine(Protocol):
-    """Runs commands, and opens TCP connections from where it stands."""
+    """Runs commands, and opens TCP connections from its place in the network."""
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        """The command has ended with an exit status, which may be non-zero. Of a stderr that is told line by line, the
-        end is in the output: the last MiBs.
+        """Run the command to its end and return its output. Its exit status may be non-zero.
 
-        Raises `CommandFailedError` when it did not end in time, died of a signal or (here, where no shell answers
-        127 for it) is not there, `UnreachableError` when the connection to it was lost, `AuthenticationError` when
-        it could not become root.
+        If stderr is passed on line by line, the output has only its last MiBs. Raise `CommandFailedError` if the
+        command did not end in time, died of a signal, or does not exist (here; a remote shell answers 127),
+        `UnreachableError` if the connection was lost, and `AuthenticationError` if it could not become root.
         """
         ...
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket:
-        """A connected stream socket to `host:port` as seen from the machine. Raises `OSError` if refused or late."""
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
+        """Open a TCP connection to `host:port` from the machine, while inside. Nothing of it is left afterwards.
+
+        `timeout` is in seconds, for connecting only. Raise `OSError` if it is refused or too late.
+        """
+        ...
+
+
+class TcpStream(Protocol):
+    """A TCP connection as a stream of bytes in both directions."""
+
+    async def read(self, count: int) -> bytes:
+        """Return 1 to `count` bytes as soon as there are any, or no bytes at the end of the stream.
+
+        Raise `OSError` if the connection broke, and `UnreachableError` if the connection to the machine was lost.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send the bytes; wait while many are unsent. Raises what `read` raises."""
         ...
 
 
 class RemoteMachine(Machine, Protocol):
     """A machine at the other end of a connection."""
 
+    @property
+    def host_key(self) -> str:
+        """The fingerprint of the key that it has proven to hold, as `ssh-keygen -l` prints it: `SHA256:…`."""
+        ...
+
     def bridge(self, command: Command) -> AbstractAsyncContextManager[Bridge]:
-        """While open, each connection to the bridge's socket talks to a fresh run of `command` on the machine."""
+        """Open a socket, while inside. Each connection to it talks to a new run of `command` on the machine."""
         ...
 
     def stream(self, command: Command) -> AbstractAsyncContextManager[Stream]:
-        """While open, `command` runs on the machine and its stdin and stdout are bytes for both sides.
+        """Run `command` on the machine, while inside, with its stdin and stdout as a stream of bytes.
 
-        It has no time limit: `command.timeout` and `command.stdin` do not count.
+        There is no time limit: `command.timeout` and `command.stdin` do not count.
         """
+        ...
+
+
+class Connector(Protocol):
+    """Opens connections to hosts."""
+
+    def connect(self, host: Host) -> AbstractAsyncContextManager[RemoteMachine]:
+        """Open a new connection to the host, and close it on the way out.
+
+        Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
+        """
+        ...
+
+
+class Link(RemoteMachine, Protocol):
+    """The connection to one host for a whole run: a machine that connects again after its connection was lost."""
+
+    @property
+    def host(self) -> Host:
+        """The host at the other end."""
+        ...
+
+    def fresh(self) -> AbstractAsyncContextManager[RemoteMachine]:
+        """Open a new connection beside the old one, to prove that the host still lets people in.
+
+        Raises what `connect` raises.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connection. The link can be used again, and connects then."""
         ...
 
 
@@ -91,18 +144,21 @@ class Stream(Protocol):
     """A running command on a machine, as a stream of bytes in both directions."""
 
     async def read(self, count: int) -> bytes:
-        """Up to `count` bytes of its stdout, at least one; none at all when that has ended."""
+        """Return 1 to `count` bytes of its stdout as soon as there are any, or no bytes at the end."""
         ...
 
     async def write(self, data: bytes | memoryview) -> None:
-        """The bytes are on their way to its stdin; waits while much is unsent.
+        """Send the bytes to its stdin; wait while many are unsent.
 
-        Raises `BrokenPipeError` when it reads no more: `ended` says why.
+        Raise `BrokenPipeError` if it reads no more; `ended` says why.
         """
         ...
 
     async def ended(self) -> Output:
-        """Its exit status, and the last lines of its stderr. Raises `UnreachableError` when the connection was lost."""
+        """Wait for its end, and return its exit status and the last lines of its stderr.
+
+        Raise `UnreachableError` if the connection was lost.
+        """
         ...
 
 
@@ -112,15 +168,15 @@ class Bridge:
 
     socket: Path
     sent: int = 0
-    """Bytes that went towards the machine so far."""
+    """Bytes sent towards the machine so far."""
     received: int = 0
     last_moved: float = 0.0
     """The event loop's time of the last byte in either direction."""
     pace: Pace | None = None
-    """What all that goes towards the machine keeps to."""
+    """Limits what is sent towards the machine."""
     stderr: str = ""
-    """What the far commands wrote to stderr, and how they ended where that was no good end."""
+    """What the far commands wrote to stderr, and how they ended if they failed."""
 
     def note(self, text: str) -> None:
-        """The text is part of `stderr`, on lines of its own."""
+        """Add the text to `stderr`, on lines of its own."""
         self.stderr = "\n".join(filter(None, (self.stderr, text.rstrip("\n"))))

@@ -1,4 +1,4 @@
-"""The files that logins need, read once for all hosts that share them: known hosts and identities."""
+"""Read the files that logins need, known hosts and identities, once for all hosts that share them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Read = TypeVar("Read")
 
 
 class LoginFiles:
-    """What was read, for as long as its files stay as they are.
+    """Keeps what it has read for as long as the files do not change.
 
-    A fleet of 1,000 hosts with a line for each in known_hosts would otherwise parse a million lines.
+    Otherwise a fleet of 1,000 hosts, each with a line in known_hosts, would parse a million lines.
     """
 
     def __init__(self) -> None:
         self._read: dict[tuple[Path, ...], tuple[object, Any]] = {}
 
     def known_hosts(self, names: Iterable[str | Path]) -> asyncssh.SSHKnownHosts:
-        """The keys of these files, without the lines that nobody can read: OpenSSH skips them too."""
+        """Return the keys in these files. Lines that cannot be read are skipped, as OpenSSH does."""
         return self._once(tuple(Path(name).expanduser() for name in names), _known_hosts)
 
     def identity(self, file: Path) -> str | asyncssh.SSHKey:
-        """The key in the file; where it is more than a plain key, the file itself: asyncssh has to look at it.
+        """Return the key in the file, or the file's name if asyncssh has to look at it: it has more than one plain key.
 
-        Raises `OSError` where it cannot be read, and `asyncssh.KeyImportError` where it is no key.
+        Raise `OSError` if it cannot be read, and `asyncssh.KeyImportError` if it is not a key.
         """
         return self._once((file, Path(f"{file}-cert.pub")), _identity)
 
@@ -44,7 +44,7 @@ class LoginFiles:
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """What changes when the file does; nothing where there is none."""
+    """Return values that change when the file does; None if there is no file."""
     try:
         found = file.stat()
     except OSError:
@@ -70,6 +70,6 @@ def _identity(files: Sequence[Path]) -> str | asyncssh.SSHKey:
     try:
         return asyncssh.import_private_key(text)
     except asyncssh.KeyImportError as error:
-        if str(error).startswith("Passphrase"):  # one that is encrypted is the agent's to use
+        if str(error).startswith("Passphrase"):  # leave an encrypted key to the agent
             return str(file)
         raise

@@ -1,4 +1,4 @@
-"""One host's connection for a whole run: kept open, opened again after it was lost."""
+"""Keep one connection to a host for a whole run, and open it again after it was lost."""
 
 from __future__ import annotations
 
@@ -10,30 +10,33 @@ from fleet.errors import UnreachableError
 from fleet.machine.pace import PacedStream
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Iterator
 
     from fleet.inventory import Host
-    from fleet.machine import Bridge, Command, OnLine, Output, Stream
-    from fleet.machine.login import Logins
+    from fleet.machine import Bridge, Command, Connector, OnLine, Output, RemoteMachine, Stream, TcpStream
     from fleet.machine.pace import Pace
-    from fleet.machine.ssh import SshMachine
 
 
-class Link:
-    """A RemoteMachine that connects when it is first used, and again when the connection had been lost.
+class SshLink:
+    """A `Link` that connects when it is first used, and again after the connection was lost.
 
-    What was under way when it was lost is not repeated: whoever asked decides that.
+    What was under way at that moment is not repeated: the caller decides about that.
     """
 
-    def __init__(self, logins: Logins, host: Host, *, pace: Pace | None = None) -> None:
+    def __init__(self, connector: Connector, host: Host, *, pace: Pace | None = None) -> None:
         self.host = host
-        self._logins = logins
+        self._connector = connector
         self._pace = pace
-        """What bridges and streams keep to on the way there. Commands and their answers are small."""
+        """Limits what bridges and streams send. Commands and their answers are small, and not limited."""
         self._stack = contextlib.AsyncExitStack()
-        self._machine: SshMachine | None = None
+        self._machine: RemoteMachine | None = None
+        self._host_key = ""
         self._opening = asyncio.Lock()
+
+    @property
+    def host_key(self) -> str:
+        """See `RemoteMachine.host_key`: that of the newest connection, and empty before the first."""
+        return self._host_key
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """See `Machine.run`."""
@@ -41,11 +44,13 @@ class Link:
         with self._watched(machine):
             return await machine.run(command, on_line=on_line)
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
+    @contextlib.asynccontextmanager
+    async def dial(self, host: str, port: int, *, timeout: float) -> AsyncIterator[TcpStream]:
         """See `Machine.dial`."""
         machine = await self._connected()
         with self._watched(machine):
-            return await machine.dial(host, port, timeout=timeout)
+            async with machine.dial(host, port, timeout=timeout) as stream:
+                yield stream
 
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
@@ -64,25 +69,27 @@ class Link:
                 yield stream if self._pace is None else PacedStream(stream, self._pace)
 
     @contextlib.asynccontextmanager
-    async def fresh(self) -> AsyncIterator[SshMachine]:
-        """A new connection beside the old one: the proof that the host still lets people in."""
-        async with self._logins.connect(self.host) as machine:
+    async def fresh(self) -> AsyncIterator[RemoteMachine]:
+        """See `Link.fresh`."""
+        async with self._connector.connect(self.host) as machine:
             yield machine
 
     async def close(self) -> None:
-        """Nothing of the connection is left."""
+        """See `Link.close`."""
         self._machine = None
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
         await stack.aclose()
 
-    async def _connected(self) -> SshMachine:
+    async def _connected(self) -> RemoteMachine:
         async with self._opening:
-            if self._machine is None:  # the old one stays open until the end: others may still be using it
-                self._machine = await self._stack.enter_async_context(self._logins.connect(self.host))
+            if self._machine is None:  # an old one stays open until `close`, since others may still use it
+                self._machine = await self._stack.enter_async_context(self._connector.connect(self.host))
+                self._host_key = self._machine.host_key
             return self._machine
 
     @contextlib.contextmanager
-    def _watched(self, machine: SshMachine) -> Iterator[None]:
+    def _watched(self, machine: RemoteMachine) -> Iterator[None]:
+        """Forget the machine if its connection is lost while inside."""
         try:
             yield
         except UnreachableError:

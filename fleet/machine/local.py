@@ -1,4 +1,4 @@
-"""This machine: the one `fleet` runs on."""
+"""Run commands on this machine, the one that fleet runs on."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 from fleet.errors import CommandFailedError
 from fleet.machine import Output
 from fleet.machine.lines import read_text
+from fleet.machine.tcp import dial_here
 from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
-    from fleet.machine import Command, OnLine
+    from fleet.machine import Command, OnLine, TcpStream
 
 HERE = HostName("controller")
 STOP_PATIENCE = 5.0
@@ -31,7 +32,7 @@ class LocalMachine:
         self._environment = None if environment is None else {**os.environ, **environment}
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        """See `Machine.run`. Of a command that is given up, nothing of its process group is left."""
+        """See `Machine.run`. A command that is given up leaves nothing of its process group behind."""
         process = await started(command, self._environment)
         try:
             async with asyncio.timeout(command.timeout):
@@ -48,33 +49,17 @@ class LocalMachine:
             raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
         return Output(status=status, stdout=stdout, stderr=stderr)
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
         """See `Machine.dial`."""
-        loop = asyncio.get_running_loop()
-        refusal = OSError(f"{host} has no address")
-        async with asyncio.timeout(timeout):
-            for family, kind, number, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-                connection = socket.socket(family, kind, number)
-                try:
-                    connection.settimeout(0)
-                    await loop.sock_connect(connection, address)
-                except BaseException as error:
-                    connection.close()
-                    if not isinstance(error, OSError):
-                        raise
-                    refusal = error
-                else:
-                    connection.settimeout(None)
-                    return connection
-        raise refusal
+        return dial_here(host, port, timeout=timeout)
 
 
 async def started(command: Command, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """The command runs, in a process group of its own; None stands for the environment of this process.
+    """Start the command in a process group of its own. `environment` None stands for the environment of this process.
 
-    Raises `CommandFailedError` where it is not there. Of a command that is given up while it starts, nothing is left.
+    Raise `CommandFailedError` if it does not exist. If this is cancelled, nothing of the command is left.
     """
-    # asyncio kills a command that is given up while it starts, but not what that has started by then.
+    # If cancelled meanwhile, asyncio kills the command itself but not the processes that it has started by then.
     starting = asyncio.ensure_future(_start(command, environment))
     try:
         return await asyncio.shield(starting)
@@ -115,19 +100,40 @@ async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Nothing of the process group is left, even where its leader had ended before. Whoever cancels this too, with a
-    second Ctrl-C say, shortens the wait between TERM and KILL."""
+    """End the whole process group, even if its leader has ended before: TERM first, KILL after `STOP_PATIENCE` seconds.
+
+    A further cancellation, as of a second Ctrl-C, shortens the wait in between.
+    """
     ending = asyncio.ensure_future(process.wait())
     try:
-        await _struck(process, signal.SIGTERM, ending)
+        await _kill_group(process, signal.SIGTERM, ending)
     finally:
-        await _struck(process, signal.SIGKILL, ending)
+        await _kill_group(process, signal.SIGKILL, ending)
         ending.cancel()
+        await emptied(process.stdout, process.stderr)
 
 
-async def _struck(process: asyncio.subprocess.Process, number: signal.Signals, ending: asyncio.Future[int]) -> None:
-    """The process group has the signal, and its leader had time to end by it."""
+async def emptied(*outputs: asyncio.StreamReader | None) -> None:
+    """Read the outputs to their end, since asyncio keeps a pipe open until then. Nobody else may read them.
+
+    This takes no longer than `STOP_PATIENCE` seconds, if a process that has left its group still holds a pipe.
+    """
+    reading = [asyncio.create_task(_read_to_end(output)) for output in outputs if output is not None]
+    try:
+        await asyncio.wait(reading, timeout=STOP_PATIENCE)
+    finally:
+        for task in reading:
+            task.cancel()
+
+
+async def _read_to_end(output: asyncio.StreamReader) -> None:
+    while await output.read(1 << 16):
+        pass
+
+
+async def _kill_group(process: asyncio.subprocess.Process, number: signal.Signals, ending: asyncio.Future[int]) -> None:
+    """Send the signal to the process group, and give its leader time to end."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-        # Not asyncio.timeout: in a task that was cancelled, that of Python 3.11.2 ends as one more cancellation.
+        # Not asyncio.timeout: the one of Python 3.11.2 raises CancelledError in a task that was cancelled before.
         await asyncio.wait({ending}, timeout=STOP_PATIENCE)

@@ -1,18 +1,18 @@
-"""Logging in: addresses, jump hosts, host keys and identities become one SshMachine."""
+"""Log in to hosts: addresses, jump hosts, host keys and identities become one SshMachine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncssh
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
-from fleet.inventory import Host, Kind, Link
+from fleet.inventory import Host, LinkSpeed
 from fleet.inventory.values import host_and_port
 from fleet.machine.files import LoginFiles
 from fleet.machine.ssh import Secret, SshMachine
@@ -27,57 +27,76 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a host may be silent, in seconds, before it is given up."""
+    """How long a host may be silent before it is given up, in seconds."""
 
     connect: float = 10.0
     """Until its address answers."""
     login: float = 20.0
     """Until it has let us in."""
     keepalive: float = 5.0
-    """Between two questions whether it is still there; four without an answer end the connection."""
+    """Between two keepalive questions. Four without an answer end the connection."""
 
 
 PATIENCE = Patience()
 FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-"""Put before asyncssh's own first choice, ChaCha20, which costs us twice the CPU (1 GiB: 2.2 s against 1.2 s). Not for
-a Pi, where AES has no instructions and ChaCha20 is the faster one."""
+"""Preferred to asyncssh's own first choice, ChaCha20, which takes twice the CPU time here (1 GiB: 2.2 s against 1.2 s).
+Not used for hosts whose processor has no instructions for AES: ChaCha20 is faster there."""
 COMPRESSION = ("zlib@openssh.com", "none")
 KEEPALIVE_COUNT = 4
 JUMPS_AT_ONCE = 6
-"""Logins that are under way to one jump host at a time. sshd drops some as soon as ten are (MaxStartups 10:30:100)."""
+"""Logins at a time through one jump host. sshd drops some as soon as ten are under way (MaxStartups 10:30:100)."""
 USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 
 
 class JumpHost(Host):
-    """A host on the way that fleet.toml does not describe: all about it is ~/.ssh/config's."""
+    """A jump host that fleet.toml does not describe. Everything about it comes from ~/.ssh/config."""
+
+
+class _Doors:
+    """Limits how many logins to each jump host are under way at a time.
+
+    Jump hosts never lead in a circle, so nobody waits for each other. A semaphore belongs to one event loop, and
+    threads with a loop each may share their `Logins`.
+    """
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[HostName, asyncio.Semaphore]] = WeakKeyDictionary()
+
+    def to(self, jump: HostName) -> asyncio.Semaphore:
+        """Return the semaphore to hold during a login to the jump host."""
+        doors = self._of.setdefault(asyncio.get_running_loop(), {})
+        return doors.setdefault(jump, asyncio.Semaphore(JUMPS_AT_ONCE))
 
 
 @dataclass(frozen=True)
 class Logins:
-    """How to reach every host of an inventory: hosts may be each other's jump hosts."""
+    """Connects to every host of an inventory. Hosts may be each other's jump hosts.
+
+    Any number of threads may share it, each with its own event loop. A connection belongs to the loop that opened it.
+    """
 
     hosts: Mapping[HostName, Host]
     sudo_passwords: Mapping[HostName, Secret] = field(default_factory=dict)
     patience: Patience = PATIENCE
     system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
     files: LoginFiles = field(default_factory=LoginFiles)
-    _doors: defaultdict[HostName, asyncio.Semaphore] = field(
-        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(JUMPS_AT_ONCE)), repr=False, compare=False
-    )
-    """Of each jump host. Nobody waits in a circle, since jump hosts do not lead to each other in one."""
+    _doors: _Doors = field(default_factory=lambda: _Doors(), repr=False, compare=False)
 
     @contextlib.asynccontextmanager
     async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
-        """A new connection to the first of the host's addresses that lets us in; closed on the way out.
+        """Open a connection to the first of the host's addresses that lets us in, and close it on the way out.
 
-        Raises `UnreachableError`, `AuthenticationError` or `HostKeyError`.
+        Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
         """
         async with self._connect(host, ()) as machine:
             yield machine
 
     async def host_key(self, host: Host) -> tuple[str, str]:
-        """The key that answers at the host's first reachable address: `(ssh-ed25519 AAAA…, SHA256:…)`."""
+        """Return the key that the host shows at its first reachable address, and the key's fingerprint.
+
+        Both are text: `(ssh-ed25519 AAAA…, SHA256:…)`.
+        """
 
         async def ask(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> tuple[str, str]:
             key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options, config=None)
@@ -89,7 +108,10 @@ class Logins:
             return await self._at_first_address(way, host, (), ask)
 
     async def user(self, host: Host) -> str:
-        """Who logs in to the host. Raises `AuthenticationError` where ~/.ssh/config or a key of it cannot be read."""
+        """Return the user who logs in to the host.
+
+        Raise `AuthenticationError` if ~/.ssh/config or a key that it names cannot be read.
+        """
         with translated(host.name):
             name: str = (await self._options(host, host.address[0])).username
         return name
@@ -112,7 +134,10 @@ class Logins:
         via: tuple[HostName, ...],
         act: Callable[[str, Any, asyncssh.SSHClientConnectionOptions], Awaitable[Found]],
     ) -> Found:
-        """What `act` gives at the first address where it works; `way` closes the jump hosts that lead there."""
+        """Try `act` at each address, and return what it returns at the first where it works.
+
+        `way` closes the jump hosts that lead there.
+        """
         errors: list[HostError] = []
         for address in host.address:
             try:
@@ -130,14 +155,14 @@ class Logins:
     async def _tunnel(
         self, way: contextlib.AsyncExitStack, host: Host, configured: object, via: tuple[HostName, ...]
     ) -> asyncssh.SSHClientConnection | None:
-        """A connection to the jump host, if one is wanted: fleet.toml's, else ~/.ssh/config's ProxyJump."""
+        """Connect to the jump host, if there is one: that of fleet.toml, otherwise the ProxyJump of ~/.ssh/config."""
         jump = self._jump(host, configured)
         passed = (*via, host.name)
-        # As OpenSSH has it: a ProxyJump for every host is not one for the jump host itself.
+        # As in OpenSSH, a ProxyJump that matches every host does not apply to the jump host itself.
         if jump is None or (jump.name in passed and host.jump is None):
             return None
         try:
-            async with self._doors[jump.name]:
+            async with self._doors.to(jump.name):
                 machine = await way.enter_async_context(self._connect(jump, passed))
         except HostError as error:
             message = f"jump host {jump.name}: {error.message}"
@@ -160,16 +185,16 @@ class Logins:
         )
 
     async def _options(self, host: Host, address: str) -> asyncssh.SSHClientConnectionOptions:
-        """What fleet.toml says, else ~/.ssh/config, else what is built in."""
+        """Return the options of a login: from fleet.toml, else from ~/.ssh/config, else the built-in ones."""
         chosen: dict[str, Any] = {}
         if host.port is not None:
             chosen["port"] = host.port
         if host.user is not None:
             chosen["username"] = host.user
         try:
-            # In a thread: `Match exec` runs a program. Without keys, which the second look has.
+            # This runs in a thread, since `Match exec` runs a program. Keys are added in the second construction.
             options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-                config=(),  # without these words, ~/.ssh/config is not read here
+                config=(),  # without this argument, ~/.ssh/config is not read here
                 client_keys=None,
                 host=address,
                 connect_timeout=self.patience.connect,
@@ -180,10 +205,10 @@ class Logins:
             )
             if host.user is None and options.config.get("User") is None and not isinstance(host, JumpHost):
                 chosen["username"] = "root"
-            if host.kind is not Kind.PI and options.config.get("Ciphers") is None:
+            if host.has_fast_aes and options.config.get("Ciphers") is None:
                 chosen["encryption_algs"] = FAST_CIPHERS
-            if not isinstance(host, JumpHost) and host.link is Link.SLOW and options.config.get("Compression") is None:
-                chosen["compression_algs"] = COMPRESSION  # questions and answers are lists of names, mostly
+            if host.link is LinkSpeed.SLOW and options.config.get("Compression") is None:
+                chosen["compression_algs"] = COMPRESSION  # questions and answers are mostly lists of names
             chosen |= {"known_hosts": self._known_hosts(host, options), **self._identity(host, options)}
             options = asyncssh.SSHClientConnectionOptions(options, **chosen)
         except OSError as error:
@@ -192,17 +217,17 @@ class Logins:
         return options
 
     def _identity(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
-        """The key that fleet.toml names; else ~/.ssh/config's, or the usual ones."""
+        """Return the options for the key that fleet.toml names. Without one, ~/.ssh/config and the usual keys apply."""
         if host.identity_file is None:
             return {"client_keys": ()}
         key = self.files.identity(host.identity_file)
-        if options.config.get("IdentitiesOnly"):  # then the agent is told the file
+        if options.config.get("IdentitiesOnly"):  # the agent is asked for the key by its file
             key = str(host.identity_file)
-        # One that is encrypted is the agent's to use.
+        # Leave an encrypted key to the agent.
         return {"client_keys": [key], "ignore_encrypted": True}
 
     def _known_hosts(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> Any:
-        """The keys to trust. Never None, which would trust every key; and never asyncssh's own defaults."""
+        """Return the keys to trust. Never None, which would trust every key, and never asyncssh's own defaults."""
         if host.host_key is not None:
             try:
                 return [asyncssh.import_public_key(host.host_key)], [], []
@@ -217,6 +242,6 @@ class Logins:
 
 
 def _most_telling(errors: list[HostError]) -> HostError:
-    """An address that answers and refuses says more than one that is silent."""
+    """Return the error that says most: a refusal by an address that answers says more than one that is silent."""
     refusals = [error for error in errors if not isinstance(error, UnreachableError)]
     return (refusals or errors)[0]

@@ -1,4 +1,4 @@
-"""A cap on bytes per second, for one link or for all of them together."""
+"""Limit the bytes per second, for one link or for all of them together."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ if TYPE_CHECKING:
     from fleet.machine import Output, Stream
 
 SLICE = 0.1
-"""Seconds that a portion takes at the full rate, and seconds that are made up for: a timer is late by some
-milliseconds each time, and at a high rate that would be much of it."""
+"""Seconds that a portion takes at the full rate, and the most seconds that are made up for. A timer is late by some
+milliseconds each time, which would add up at a high rate."""
 SMALLEST, LARGEST = 1 << 10, 1 << 18
-"""Bytes of a portion, whatever the rate: each costs a packet and a turn of the loop."""
+"""The least and the most bytes of a portion, whatever the rate: each one costs a packet and a turn of the event
+loop."""
 
 
 class Pace:
-    """So many bytes a second, and no more, for all that goes at this pace. `within` is a pace that it keeps as well.
+    """Limits the bytes per second of everything that is sent at this pace, and at the wider pace `within`, if given.
 
-    Over any time, at most that time's bytes, those of `SLICE` seconds, and one portion go out: a longer time in which
-    nothing went is not made up for. Who asks first goes first, so those who share it get the same.
+    In any period, at most the bytes of that period, those of `SLICE` seconds, and one portion are sent: a longer pause
+    is not made up for. First come, first served, so that those who share a pace get equal parts.
     """
 
     def __init__(self, rate: float, *, within: Pace | None = None) -> None:
         self._rate = rate
         self._within = within
         self._free = 0.0
-        """When the last portion that may go will have gone, in the time of the event loop."""
+        """The event loop's time at which the portions allowed so far will have gone."""
 
     @property
     def portion(self) -> int:
-        """Bytes that go at once."""
+        """Bytes that are sent at once."""
         own = min(max(int(self._rate * SLICE), SMALLEST), LARGEST)
         return own if self._within is None else min(own, self._within.portion)
 
     async def portions(self, data: bytes | bytearray | memoryview) -> AsyncIterator[memoryview]:
-        """The data piece by piece, each as soon as it may go."""
+        """Yield the data piece by piece, each as soon as it may be sent."""
         view = memoryview(data)
         for start in range(0, len(view), self.portion):
             piece = view[start : start + self.portion]

@@ -1,4 +1,4 @@
-"""A command on this machine as a stream of bytes."""
+"""Run a command on this machine as a stream of bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fleet.events import plain_text
 from fleet.machine import Output
 from fleet.machine.lines import read_text
-from fleet.machine.local import started
+from fleet.machine.local import emptied, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from fleet.machine import Command
 
 LAST_LINES, LAST_BYTES = 20, 1 << 16
-"""What is kept of its stderr."""
+"""How much of its stderr is kept."""
 
 
 class LocalStreams:
-    """Runs commands here, as the user that fleet runs as; `Command.root` does not count."""
+    """Runs commands here, as the user that fleet runs as. `Command.root` does not count."""
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[LocalStream]:
@@ -35,6 +35,7 @@ class LocalStreams:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            await emptied(process.stdout)
             await stream.ended()
 
 
@@ -60,7 +61,7 @@ class LocalStream:
             raise BrokenPipeError("the command reads no more") from error
 
     async def ended(self) -> Output:
-        """See `Stream.ended`. A command that a signal ended has that signal's number, negative, as its status."""
+        """See `Stream.ended`. The status of a command that a signal ended is the negative number of the signal."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         with contextlib.suppress(OSError):

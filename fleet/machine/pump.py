@@ -1,4 +1,4 @@
-"""Bytes that go from one connection to another, and when."""
+"""Pump bytes from one connection to another, in tasks that can be cancelled."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18
 
 
-def keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], *writers: Any) -> None:
-    """The work is under way, as one of the tasks; the writers are closed when it ends, even if it never began."""
+def start_task(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], *writers: Any) -> None:
+    """Start the work as one of the tasks. The writers are closed when it ends, even if it never began."""
 
     def end(task: asyncio.Task[None]) -> None:
         tasks.discard(task)
@@ -29,8 +29,8 @@ def keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None], *write
     task.add_done_callback(end)
 
 
-async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
-    """None of the tasks is at work any more."""
+async def cancel_all(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel and await all tasks."""
     ending = list(tasks)
     for task in ending:
         task.cancel()
@@ -38,7 +38,7 @@ async def cancelled(tasks: set[asyncio.Task[None]]) -> None:
 
 
 async def pump_up(bridge: Bridge, reader: asyncio.StreamReader, stdin: asyncssh.SSHWriter[bytes]) -> None:
-    """Everything from the near end has been sent, and its end too; or the far end reads no more."""
+    """Send everything from the near end, and then its end of file. Stop early if the far end reads no more."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncssh.ConnectionLost):
         while block := await reader.read(BLOCK):
             async for piece in bridge.pace.portions(block) if bridge.pace else _whole(block):
@@ -54,7 +54,7 @@ async def _whole(block: bytes) -> AsyncIterator[bytes]:
 
 
 async def pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:
-    """Everything from the far end has arrived, and the near end is closed; or it reads no more."""
+    """Pass on everything from the far end, and then close the near end. Stop early if the near end reads no more."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         while block := await stdout.read(BLOCK):
             writer.write(block)
@@ -62,23 +62,3 @@ async def pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: a
             bridge.received += len(block)
             bridge.last_moved = asyncio.get_running_loop().time()
         writer.close()
-
-
-async def join(
-    near_reader: asyncio.StreamReader, near_writer: asyncio.StreamWriter, far_reader: Any, far_writer: Any
-) -> None:
-    """Both ends have said all they had to say."""
-
-    async def copy(reader: Any, writer: Any) -> None:
-        with contextlib.suppress(OSError, asyncssh.Error):
-            while block := await reader.read(BLOCK):
-                writer.write(block)
-                await writer.drain()
-            writer.write_eof()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(copy(near_reader, far_writer))
-        group.create_task(copy(far_reader, near_writer))
-    near_writer.close()
-    with contextlib.suppress(OSError):  # asyncio complains on stderr about an error that nobody has asked for
-        await near_writer.wait_closed()

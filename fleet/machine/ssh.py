@@ -1,11 +1,10 @@
-"""A host over SSH: commands, bridges and TCP connections. The only file that quotes for a shell."""
+"""A host over SSH: commands, bridges and TCP connections. Nothing else quotes for a shell."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import shlex
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,27 +16,31 @@ from fleet.events import plain_text
 from fleet.inventory import Sudo
 from fleet.machine import CHANNELS, Bridge, Command, Output
 from fleet.machine.lines import read_text
-from fleet.machine.pump import BLOCK, cancelled, join, keep, pump_down, pump_up
-from fleet.machine.session import Sessions, is_refused
+from fleet.machine.patched.session import is_refused
+from fleet.machine.pump import BLOCK, cancel_all, pump_down, pump_up, start_task
+from fleet.machine.sessions import Sessions
 from fleet.machine.stream import SshStream
+from fleet.machine.tcp import dial_through
 from fleet.machine.translate import translated
+from fleet.scripts import one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from fleet.inventory import Host
-    from fleet.machine import OnLine
+    from fleet.machine import OnLine, TcpStream
 
 PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
 ENDING = 5.0
-"""Seconds that the host gets to end what we have closed: until then it counts as a session."""
+"""Seconds that the host gets to end a session that we have closed. It counts as a session until then."""
 ASK_AGAIN = 0.1
-"""Seconds after which a session is asked for again that the host had no place for."""
+"""Seconds before the host is asked again for a session that it had no place for."""
 
 
 class Secret:
-    """A password. It is never part of an argv, an event or a repr; it travels on stdin."""
+    """A password. It is never part of an argv, an event or a repr, and is sent on stdin only."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -63,12 +66,17 @@ class SshMachine:
         self._channels = asyncio.Semaphore(CHANNELS)
         self._starter = Sessions(connection, lambda: self._sessions)
         self._sessions = 0
-        """Sessions that are in use, or were asked for."""
+        """How many sessions are in use or asked for."""
         self._queue = asyncio.Lock()
-        self._pumps: set[asyncio.Task[None]] = set()
+
+    @property
+    def host_key(self) -> str:
+        """See `RemoteMachine.host_key`."""
+        key = self.connection.get_server_host_key()
+        return key.get_fingerprint() if key is not None else ""
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        """The command has ended with an exit status. See `Machine.run`."""
+        """See `Machine.run`."""
         try:
             async with self._channels, asyncio.timeout(command.timeout):
                 with translated(self.name):
@@ -88,7 +96,8 @@ class SshMachine:
             return Output(status=status, stdout=stdout.result(), stderr=stderr.result())
 
     def _status(self, process: asyncssh.SSHClientProcess[bytes], command: Command, stderr: str) -> int:
-        # A connection that drops ends a command without an error: no status, and its output cut short.
+        """Return the exit status of a process that has ended. Raise `HostError` if it has none."""
+        # asyncssh raises no error when the connection drops: the command ends without a status, its output cut short.
         if process.returncode is None:
             raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
         if process.exit_signal is not None:
@@ -107,15 +116,15 @@ class SshMachine:
             yield process
         except UnreachableError as error:
             if is_refused(process):
-                raise CommandFailedError(self.name, "the host runs no commands for us", ran=shlex.join(argv)) from error
+                raise self._runs_nothing(shlex.join(argv)) from error
             raise
         finally:
             self._sessions -= 1
-            # Not `async with process`: that waits for the far end, and sshd keeps a channel until its command ends.
+            # Not `async with process`, which waits for the far end: sshd keeps a channel until its command ends.
             process.channel.abort()
 
     async def _session(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
-        """The line has been started. A host that allows few sessions at once gives us one when another has ended."""
+        """Start the line. If the host allows no further session now, wait until another one has ended."""
         with contextlib.suppress(asyncssh.ChannelOpenError):
             return await self._ask(line)
         clock = asyncio.get_running_loop().time
@@ -134,58 +143,64 @@ class SshMachine:
                 await asyncio.sleep(ASK_AGAIN)
 
     async def _ask(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+        """Ask for a session once, and count it."""
         self._sessions += 1
         try:
             return await self._starter.start(line)
-        except BaseException:
+        except BaseException as error:
             self._sessions -= 1
+            if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
+                raise self._runs_nothing(line) from error
             raise
+
+    def _runs_nothing(self, line: str) -> CommandFailedError:
+        return CommandFailedError(self.name, "the host runs no commands for us", ran=line)
 
     def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)
-        return ("sudo", *ask, "--", "sh", "-c", f'echo "{ELEVATED}" >&2; exec "$@"', "sh", *argv)
+        return ("sudo", *ask, "--", "sh", "-c", one_line("fleet.machine", "be-root"), "sh", *argv)
 
     async def _pass_sudo(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
-        """The command is about to start as root: nothing but the password has gone to stdin."""
-        said = b""
-        asked = 0
-        while not said.endswith(ELEVATED.encode() + b"\n"):
+        """Become root with sudo. Nothing but the password has gone to stdin when this returns."""
+        stderr = b""
+        prompts = 0
+        while not stderr.endswith(ELEVATED.encode() + b"\n"):
             byte = await process.stderr.read(1)
             if not byte:
                 await process.wait_closed()
                 if process.returncode is None:
                     raise UnreachableError(self.name, "connection lost while becoming root")
-                lines = plain_text(said.decode(errors="replace")).strip().splitlines()
+                lines = plain_text(stderr.decode(errors="replace")).strip().splitlines()
                 hint = 'set sudo = "password" for this host, or allow the user passwordless sudo'
                 raise AuthenticationError(self.name, "sudo refused", said=lines[-3:], hint=hint)
-            said += byte
-            if said.endswith(PROMPT.encode()):
-                asked += 1
-                if asked > 1 or self._password is None:
+            stderr += byte
+            if stderr.endswith(PROMPT.encode()):
+                prompts += 1
+                if prompts > 1 or self._password is None:
                     raise AuthenticationError(self.name, "sudo password refused", hint="type it again")
                 process.stdin.write(self._password.reveal().encode() + b"\n")
 
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
-        """While open, each connection to the socket talks to a fresh run of `command` on the host."""
-        # A UNIX socket's path may have at most 107 bytes: the folder must be short, and nobody else's.
+        """See `RemoteMachine.bridge`."""
+        # The path of a UNIX socket has at most 107 bytes, so the folder's must be short. Nobody else may look into it.
         with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as folder:
             bridge = Bridge(Path(folder) / "s", last_moved=asyncio.get_running_loop().time())
             tasks: set[asyncio.Task[None]] = set()
 
             def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                keep(tasks, self._serve(bridge, command, reader, writer), writer)
+                start_task(tasks, self._serve(bridge, command, reader, writer), writer)
 
             server = await asyncio.start_unix_server(serve, bridge.socket)
             try:
                 yield bridge
             finally:
                 server.close()
-                await cancelled(tasks)
+                await cancel_all(tasks)
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[SshStream]:
-        """While open, the command runs and its stdin and stdout carry bytes. See `RemoteMachine.stream`."""
+        """See `RemoteMachine.stream`."""
         async with self._channels:
             started = contextlib.AsyncExitStack()
             with translated(self.name):
@@ -196,6 +211,7 @@ class SshMachine:
     async def _serve(
         self, bridge: Bridge, command: Command, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        """Pump one connection of the bridge to a new run of the command. What goes wrong is noted in the bridge."""
         try:
             with translated(self.name):
                 async with self._channels, self._started(command) as process:
@@ -211,33 +227,15 @@ class SshMachine:
         except HostError as error:
             bridge.note(error.message)
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
-        """A connected socket whose far end is `host:port` as the host sees it."""
-        try:
-            async with asyncio.timeout(timeout):
-                reader, writer = await self.connection.open_connection(host, port, encoding=None)
-        except TimeoutError as error:
-            raise TimeoutError(f"no answer within {timeout:g} s") from error
-        except (asyncssh.Error, OSError) as error:
-            if isinstance(error, asyncssh.ChannelOpenError) and not self.connection.is_closed():
-                raise OSError(_refusal(error)) from error
-            raise UnreachableError(self.name, "connection lost while dialling") from error
-        ours, theirs = socket.socketpair()
-        near_reader, near_writer = await asyncio.open_connection(sock=ours)
-        keep(self._pumps, join(near_reader, near_writer, reader, writer), near_writer, writer)
-        return theirs
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
+        """See `Machine.dial`."""
+        return dial_through(self.connection, self.name, host, port, timeout=timeout)
 
     async def close(self) -> None:
-        """The connection and everything that went through it have ended."""
-        await cancelled(self._pumps)
+        """Close the connection and everything that goes through it."""
         await self._starter.close()
-        self.connection.close()  # this does not wait for the far end, nor for bytes that are still to be sent
+        self.connection.close()  # waits neither for the far end nor for bytes that are still to be sent
         await self.connection.wait_closed()
-
-
-def _refusal(error: asyncssh.ChannelOpenError) -> str:
-    reason = plain_text(error.reason).lower()
-    return "connection refused" if reason in ("", "connect failed") else reason
 
 
 async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:

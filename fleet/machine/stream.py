@@ -1,4 +1,4 @@
-"""A command on a host as a stream of bytes, for protocols that fleet itself speaks."""
+"""Run a command on a host as a stream of bytes, for protocols that fleet itself speaks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import asyncssh
 
 from fleet.errors import UnreachableError
 from fleet.events import plain_text
-from fleet.machine import Output
-from fleet.machine.bulk import fast_write
+from fleet.machine import Output, patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from fleet.model import HostName
 
 LAST_LINES = 20
-"""Lines of stderr that are kept: a server that fails says why at the end."""
+"""Lines of stderr that are kept: a server that fails writes the reason last."""
 
 
 class SshStream:
@@ -33,17 +32,19 @@ class SshStream:
         self._process = process
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._listening = asyncio.create_task(self._listen())
-        self._write: Callable[[bytes | memoryview], None] = fast_write(process.channel) or process.stdin.write  # type: ignore[assignment]  # it copies any buffer
+        self._write: Callable[[bytes | memoryview], None] = (
+            patched.fast_write(process.channel) or process.stdin.write  # type: ignore[assignment]  # it copies any buffer
+        )
 
     async def read(self, count: int) -> bytes:
-        """Up to `count` bytes of its stdout; none when that has ended, or the connection has."""
+        """See `Stream.read`. A lost connection ends the stream too."""
         try:
             return await self._process.stdout.read(count)
         except (OSError, asyncssh.Error):
             return b""
 
     async def write(self, data: bytes | memoryview) -> None:
-        """The bytes are on their way to its stdin. Raises `BrokenPipeError` when it reads no more."""
+        """See `Stream.write`."""
         try:
             self._write(data)
             await self._process.stdin.drain()
@@ -51,17 +52,17 @@ class SshStream:
             raise BrokenPipeError("the command reads no more") from error
 
     async def ended(self) -> Output:
-        """Its exit status and last lines. Raises `UnreachableError` when the connection was lost."""
+        """See `Stream.ended`."""
         await self._process.wait_closed()
         await asyncio.shield(self._listening)
-        # A connection that drops ends a command without an error: no status, and its output cut short.
+        # asyncssh raises no error when the connection drops: the command ends without a status, its output cut short.
         if self._process.returncode is None:
             ran = str(self._command)
             raise UnreachableError(self._name, "connection lost while talking to a command", ran=ran)
         return Output(status=self._process.returncode, stderr="\n".join(self._lines))
 
     async def aclose(self) -> None:
-        """Nobody listens to its stderr any more."""
+        """Stop reading its stderr."""
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)
 

@@ -1,4 +1,4 @@
-"""What goes wrong in asyncssh, in our words."""
+"""Translate errors of asyncssh into fleet's own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FOREIGN: tuple[tuple[type[Exception], type[HostError], str], ...] = (
     (TimeoutError, UnreachableError, "no answer in time"),
     (OSError, UnreachableError, "no connection"),
 )
-"""The first row that fits counts. A test walks asyncssh's exceptions and fails if one has no row."""
+"""The first row that fits counts. A test walks asyncssh's exceptions, and fails if one has no row."""
 
 HINTS: dict[type[HostError], str] = {
     HostKeyError: "fleet trust {host} shows the key, asks, and writes it to fleet.toml",
@@ -46,7 +46,7 @@ HINTS: dict[type[HostError], str] = {
 
 @contextlib.contextmanager
 def translated(host: HostName) -> Iterator[None]:
-    """Whatever asyncssh or the network raises inside comes out as a HostError of ours."""
+    """Raise whatever asyncssh or the network raises inside as a `HostError`."""
     try:
         yield
     except ExceptionGroup as group:  # a TaskGroup wraps what its tasks raise
@@ -57,14 +57,14 @@ def translated(host: HostName) -> Iterator[None]:
 
 
 def first(error: BaseException) -> BaseException:
-    """The first plain exception in nested groups."""
+    """Return the first exception in nested groups that is not a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def in_our_words(host: HostName, error: BaseException) -> HostError:
-    """The HostError that says the same."""
+    """Return the `HostError` that says the same as this error."""
     for foreign, ours, what in FOREIGN:
         if isinstance(error, foreign):
             detail = plain_text(getattr(error, "strerror", None) or str(error)).strip()

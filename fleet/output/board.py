@@ -1,4 +1,4 @@
-"""What the terminal shows, without a terminal: a row per host, and which of them fit."""
+"""Keep what the terminal shows: a row for each host, and which rows fit. Draws nothing itself."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Row:
-    """One host as it stands now."""
+    """The present state of one host."""
 
     host: HostName
     phase: Phase = Phase.WAITING
     began: float | None = None
-    """Clock seconds when something happened to this host alone for the first time."""
+    """When something first happened to this host alone, by the clock."""
     ended: float | None = None
     last: str = ""
     outcome: Outcome | None = None
@@ -49,24 +49,24 @@ class Row:
         return self.began is not None and self.outcome is None
 
     def state(self) -> str:
-        """The phase, and the outcome once there is one."""
+        """Return the phase, or the outcome once there is one."""
         return self.phase.value if self.outcome is None else outcome_words(self.outcome)
 
 
 class Board:
-    """Follows events. `clock` counts seconds. Not thread-safe: its owner holds a lock."""
+    """Follows events. `clock` returns seconds. Not thread-safe: its owner holds a lock."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._rows: dict[HostName, Row] = {}
         self._shared: tuple[Phase, float] | None = None
         self._looked_at = 0
-        """Hosts whose preflight has begun: many wait for their turn."""
+        """How many hosts have begun their preflight: of many, most wait for their turn."""
         self._last = ""
         self._pushes = Pushes(clock)
 
     def see(self, event: Event) -> None:
-        """The board shows the event."""
+        """Take the event into account."""
         self._pushes.see(event)
         match event:
             case RunStarted(hosts=hosts):
@@ -77,7 +77,7 @@ class Board:
             case EvaluationFinished() | BuildFinished() | WaveStarted():
                 self._last = ""
             case OutputLine(host=None) | OutputLine(phase=Phase.EVALUATE | Phase.BUILD):
-                if event.phase in SHARED_PHASES:  # no host enters these alone: what Nix says shows that they began
+                if event.phase in SHARED_PHASES:  # no host enters these alone: the output of Nix shows that they began
                     self._enter_shared(event.phase)
                 self._last = one_line(event.text)
             case _:
@@ -124,17 +124,20 @@ class Board:
         row.outcome, row.ended, row.last = outcome, self._clock(), one_line(why)
 
     def elapsed(self, row: Row) -> str:
-        """How long the host has been worked on, until it ended."""
+        """Return how long the host has been worked on, up to its end."""
         if row.began is None:
             return ""
         return human_seconds((self._clock() if row.ended is None else row.ended) - row.began)
 
     def pushed(self, row: Row, *, brief: bool = False) -> str:
-        """`27% of 45.6 MiB, 3.1 MiB/s, 11 s left` while pushing, else nothing."""
+        """Return the progress of its push, such as `27% of 45.6 MiB, 3.1 MiB/s, 11 s left`, or nothing."""
         return self._pushes.words(row.host, brief=brief)
 
     def status(self) -> str:
-        """One line: until a host is worked on alone, the phase, its seconds, the last output; then all pushes."""
+        """Return one line about the run as a whole.
+
+        Before a host is worked on alone, that is the phase, its seconds and the last output; later all pushes together.
+        """
         if self._shared is None or self._has_begun():
             return self._pushes.together()
         phase, since = self._shared
@@ -144,9 +147,9 @@ class Board:
         return f"{phase.value} {hosts}, {human_seconds(self._clock() - since)}  {self._last}".rstrip()
 
     def visible(self, most: int) -> tuple[list[Row], str]:
-        """At most `most` rows, those at work first, then bad ends, then good ones; and words for the rest.
+        """Return at most `most` rows, and words about the others.
 
-        No rows before the first host begins.
+        Active hosts come first, then bad ends, then good ones. There are no rows before the first host begins.
         """
         if not self._has_begun():
             return [], ""

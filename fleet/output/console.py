@@ -1,4 +1,4 @@
-"""Progress on a terminal: a live table below, lasting facts scrolling above it."""
+"""Show progress on a terminal: a live table at the bottom, and lasting facts that scroll above it."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from fleet.model import Outcome, Phase, Severity
 from fleet.output.board import Board, Row
 from fleet.output.facts import fact_lines
 from fleet.output.format import one_line
-from fleet.output.stream import Sturdy
+from fleet.output.stream import SafeStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _NARROW = 80
-"""Columns below which the last line of output has no room."""
+"""The terminal's width in columns below which there is no column for the last output."""
 _WIDE = 100
-"""Columns below which a push tells its share alone."""
+"""The width in columns below which a push shows only its percentage."""
 
 
 class Console:
-    """Subscriber for a terminal; a context manager, because the terminal is given back as it was.
+    """Shows events on a terminal. A context manager, so that the terminal is given back as it was.
 
-    Emitting only changes the board, under a lock; a thread of rich draws it. Nothing is printed while the
-    lock is held, because the thread holds rich's lock when it wants ours.
+    An event only changes the board, under a lock; a thread of rich draws it. Nothing is printed while the lock is held,
+    because that thread holds rich's lock when it wants ours.
     """
 
     def __init__(
@@ -54,14 +54,17 @@ class Console:
         rich_console: RichConsole | None = None,
         refresh_per_second: float = 8,
     ) -> None:
-        self._console = rich_console or RichConsole(file=cast("IO[str]", Sturdy(stream)), highlight=False)
+        self._console = rich_console or RichConsole(file=cast("IO[str]", SafeStream(stream)), highlight=False)
         self._board = Board(clock)
         self._lock = threading.Lock()
         self._refresh_per_second = refresh_per_second
         self._live = self._fresh_live()
 
     def _fresh_live(self) -> Live:
-        """A stopped display. Starting one twice would go up and erase as many lines as it had before."""
+        """Return a new display that is not started.
+
+        To start one twice would move up and erase as many lines as it had before.
+        """
         return Live(
             self,
             console=self._console,
@@ -88,7 +91,7 @@ class Console:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While open, the table is gone and the cursor is there: for prompts."""
+        """Remove the table and show the cursor, while inside: for prompts."""
         was_live = self._live.is_started
         self._live.stop()
         try:
@@ -114,7 +117,7 @@ class Console:
 
 
 def _lasting_lines(event: Event) -> list[Text]:
-    """What stays on the terminal: facts that a person may want to read again."""
+    """Return what stays on the terminal: facts that a person may want to read again."""
     match event:
         case FindingReported(severity=severity):
             style = "red" if severity is Severity.ERROR else "yellow"

@@ -1,4 +1,4 @@
-"""Each fact in a line or two, for every screen."""
+"""Say each event in a line or two, for every kind of screen."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from fleet.model import HostResult, Outcome, Phase
 from fleet.output.format import change, counted, human_bytes, human_seconds, listed
 
 SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
-"""All selected hosts are in these together, so they are told once and not per host."""
+"""The phases that all selected hosts are in together. They are shown once, and not for each host."""
 
 
 def fact_lines(event: Event) -> list[str]:
-    """What the event says to a person; nothing for those that only move a progress display."""
+    """Return what the event says to a person; nothing for an event that only moves a progress display."""
     return _run_lines(event) or _host_lines(event)
 
 
@@ -77,12 +77,12 @@ def _host_lines(event: Event) -> list[str]:
 
 
 def outcome_words(outcome: Outcome) -> str:
-    """`rolled_back` as people read it."""
+    """Return the outcome as people read it: `rolled back`."""
     return outcome.value.replace("_", " ")
 
 
 def pushed(event: HostPlanned) -> str:
-    """`12 paths, 34.0 MiB as 3.1 MiB`: what would be pushed and, where that is less, what would be sent for it."""
+    """Return what would be pushed and, if that is less, what would be sent: `12 paths, 34.0 MiB as 3.1 MiB`."""
     paths, size = event.missing_paths - event.substitute_paths, event.missing_bytes - event.substitute_bytes
     if not paths:
         return ""
@@ -91,7 +91,7 @@ def pushed(event: HostPlanned) -> str:
 
 
 def fetched(event: HostPlanned) -> str:
-    """`12 paths, 34.0 MiB`: what the host would fetch from its own caches."""
+    """Return what the host would fetch from its own caches: `12 paths, 34.0 MiB`."""
     if not event.substitute_paths:
         return ""
     return f"{counted(event.substitute_paths, 'path')}, {human_bytes(event.substitute_bytes)}"

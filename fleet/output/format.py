@@ -1,4 +1,4 @@
-"""How amounts and names read."""
+"""Write amounts and names as people read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STORE_PATH = re.compile(r"^/.*/(?P<hash>[0-9a-z]{32})-(?P<name>[^/]+)$")
 
 
 def human_bytes(count: int) -> str:
-    """`0 B`, `812 B`, `1.3 KiB`, `45.6 MiB`, with a minus where it shrinks."""
+    """Return the size as `0 B`, `812 B`, `1.3 KiB` or `45.6 MiB`, with a minus if it is negative."""
     size = float(abs(count))
     sign = "-" if count < 0 else ""
     if size < 1024:
@@ -29,7 +29,7 @@ def human_bytes(count: int) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `2m 05s`, `1h 02m`."""
+    """Return the time as `0.4 s`, `12 s`, `2m 05s` or `1h 02m`."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
@@ -41,31 +41,31 @@ def human_seconds(seconds: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without control characters, line breaks as spaces."""
+    """Return the text without control characters, with spaces for line breaks."""
     return plain_text(text).replace("\n", " ")
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 host`, `3 hosts`."""
+    """Return the count with its noun: `1 host`, `3 hosts`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def listed(names: Sequence[str], *, most: int = 12) -> str:
-    """`a, b, c`, and beyond `most` names `a, b and 10 more`."""
+    """Return the names as `a, b, c`, and beyond `most` of them as `a, b and 10 more`."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
 def short_name(closure: str, host: str = "") -> str:
-    """What a person calls the closure: `25.05.1234` for `/nix/store/…-nixos-system-HOST-25.05.1234`."""
+    """Return what a person calls the closure: `25.05.1234` for `/nix/store/…-nixos-system-HOST-25.05.1234`."""
     found = _STORE_PATH.match(closure)
     name = found["name"] if found else closure
     return name.removeprefix(f"nixos-system-{host}-").removeprefix("nixos-system-") or name
 
 
 def change(old: Closure | None, new: Closure | None, host: HostName) -> str:
-    """`25.05.1 → 25.05.2`; the start of the hash is added where only that tells them apart."""
+    """Return the change as `25.05.1 → 25.05.2`, with the beginning of the hashes if the names are equal."""
     if old is None or new is None or old == new:
         return short_name(new or old or "", host)
     names = short_name(old, host), short_name(new, host)
@@ -80,7 +80,7 @@ def _short_hash(closure: str) -> str:
 
 
 def failure_lines(hosts: Sequence[str], failure: Failure) -> list[str]:
-    """The five parts that people see of every failure, shortest first; empty parts are left out."""
+    """Return the five parts that people see of every failure. Empty parts are left out."""
     subject = f"{listed(hosts)}: " if hosts else ""
     message = failure.message.removeprefix(f"{hosts[0]}: ") if hosts else failure.message
     lines = [f"error: {subject}{message}"]

@@ -1,24 +1,21 @@
-"""Events as JSON lines: stdout of `--json`, and `events.jsonl` in the run's folder."""
+"""Write events as JSON lines: for stdout with `--json`, and for `events.jsonl` in the run's folder."""
 
 from __future__ import annotations
 
-import json
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from fleet.events import Event, event_json
-from fleet.output.stream import Sturdy
+from fleet.events import encode
+from fleet.output.stream import SafeStream
+
+if TYPE_CHECKING:
+    from fleet.events import Envelope
 
 
 class JsonLines:
-    """Writes each event as one ASCII line, flushed: what was written is true even if we die next."""
+    """Writes each event as one line of ASCII and flushes it, so that it is there even if this process dies next."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = Sturdy(stream)
+        self._stream = SafeStream(stream)
 
-    def __call__(self, event: Event) -> None:
-        self._stream.write(json.dumps(event_json(event)) + "\n")
-
-    @property
-    def error(self) -> OSError | None:
-        """Why lines are missing at the end, if they are."""
-        return self._stream.error
+    def __call__(self, envelope: Envelope) -> None:
+        self._stream.write(encode(envelope) + "\n")

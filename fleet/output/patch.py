@@ -1,4 +1,4 @@
-"""Unified diffs on a screen."""
+"""Show unified diffs on a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def patch_lines(patch: Sequence[str], *, is_terminal: bool = False) -> list[str]:
-    """The patch without control characters; added and removed lines are coloured on a terminal."""
+    """Return the patch without control characters. On a terminal, added and removed lines are coloured."""
     clean = list(map(one_line, patch))
     return _coloured(clean) if is_terminal else clean
 

@@ -1,4 +1,4 @@
-"""Progress for logs and pipes: one line per fact that matters, nothing moves."""
+"""Show progress in logs and pipes: one line for each fact that matters, and nothing that moves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fleet.model import Phase
 from fleet.output.facts import SHARED_PHASES, fact_lines
 from fleet.output.format import one_line
 from fleet.output.progress import Pushes
-from fleet.output.stream import Sturdy
+from fleet.output.stream import SafeStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 INTERVAL = 10.0
 """Seconds between two lines about pushes."""
 FEW = 4
-"""Hosts that are told of one by one; of more, only all together."""
+"""The most pushes that are shown one by one. More are shown only together."""
 
 
 class Plain:
-    """Writes `host: text` lines, without colours and cursor movement. `clock` counts seconds."""
+    """Writes `host: text` lines without colours or cursor movement. `clock` returns seconds."""
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream = Sturdy(stream)
+        self._stream = SafeStream(stream)
         self._shared: Phase | None = None
         self._clock = clock
         self._pushes = Pushes(clock)
-        self._told = clock()
+        self._last_progress = clock()
 
     def __call__(self, event: Event) -> None:
         self._pushes.see(event)
@@ -51,9 +51,9 @@ class Plain:
         self._stream.write("".join(one_line(line) + "\n" for line in lines))
 
     def _progress(self) -> list[str]:
-        if self._clock() < self._told + INTERVAL:
+        if self._clock() < self._last_progress + INTERVAL:
             return []
-        self._told = self._clock()
+        self._last_progress = self._clock()
         hosts = self._pushes.active()
         lines = (
             [f"{host}: {words}" for host in hosts if (words := self._pushes.words(host))] if len(hosts) <= FEW else []

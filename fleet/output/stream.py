@@ -1,4 +1,4 @@
-"""A text stream that cannot hurt a run."""
+"""A text stream that cannot stop a run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TextIO
 _ASCII = str.maketrans({"→": "->", "…": "...", "∅": "none", "±": "+-"})
 
 
-class Sturdy:
-    """Passes text on, flushed, until the stream fails; says nothing more from then on.
+class SafeStream:
+    """Passes text on and flushes it, until the stream fails. Writes nothing from then on.
 
-    A reader that left (`fleet … | head`), a terminal that went away or a full disk must not end a run half
-    way through a switch.
+    A reader that left (`fleet … | head`), a terminal that went away or a full disk must not end a run in the middle of
+    a switch.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
         self.error: OSError | None = None
-        """Why the stream is silent, if it is."""
+        """Why nothing is written any more; None while the stream works."""
 
     def write(self, text: str) -> int:
-        """The text is in the stream, or the stream is silent. What its encoding lacks is spelled out."""
+        """Write the text, unless the stream has failed. Characters that its encoding lacks are spelled out."""
         if self.error is None:
             try:
                 self._stream.write(self._encodable(text))
@@ -33,7 +33,7 @@ class Sturdy:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is ever held back here."""
+        """Do nothing: `write` flushes."""
 
     def isatty(self) -> bool:
         return self._stream.isatty()
@@ -49,7 +49,10 @@ class Sturdy:
         return text
 
     def _discard(self) -> None:
-        """What the stream still buffers goes nowhere, else Python fails at exit when it flushes that."""
+        """Redirect the stream to /dev/null.
+
+        Otherwise Python would fail at exit, when it flushes the stream's buffer.
+        """
         try:
             number = self._stream.fileno()
         except (OSError, ValueError):

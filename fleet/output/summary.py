@@ -1,4 +1,4 @@
-"""The results of a run and of a plan, as text. Pure."""
+"""Show the results of a run, and a plan, as text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 ALWAYS = ("host", "action", "running → wanted", "push", "reboot")
-"""Columns of a plan that are there even where they say nothing."""
+"""Columns of a plan that are shown even if they are empty."""
 
 MANY_UNCHANGED = 30
-"""Unchanged hosts that are shown each by itself; more of them are in the totals alone."""
+"""The most unchanged hosts that are shown one by one. If there are more, only the totals count them."""
 
 
 def summary_lines(finished: RunFinished, *, is_terminal: bool = False) -> list[str]:
-    """What became of each host, why the failed ones failed, and the totals last."""
+    """Return what became of each host, why hosts failed, and the totals."""
     lines: list[str] = []
     if rows := _worth_a_row([_result_row(result) for result in finished.hosts]):
         headers: tuple[str, ...] = ("host", "outcome", "system", "time", "notes")
@@ -42,19 +42,19 @@ def summary_lines(finished: RunFinished, *, is_terminal: bool = False) -> list[s
 
 
 def _worth_a_row(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """All rows; without those of unchanged hosts about which there is nothing to say, if they are many."""
-    told = [row for row in rows if row[1] != Outcome.UNCHANGED.value or row[-1] not in ("", "-")]
-    return told if len(rows) - len(told) > MANY_UNCHANGED else rows
+    """Return all rows, or if unchanged hosts are many, without those about which there is nothing to say."""
+    notable = [row for row in rows if row[1] != Outcome.UNCHANGED.value or row[-1] not in ("", "-")]
+    return notable if len(rows) - len(notable) > MANY_UNCHANGED else rows
 
 
 def totals(results: Sequence[HostResult]) -> str:
-    """`2 kept, 1 rolled back`, in the order of `Outcome`."""
+    """Return the number of hosts for each outcome, in the order of `Outcome`: `2 kept, 1 rolled back`."""
     counts = Counter(result.outcome for result in results)
     return ", ".join(f"{counts[outcome]} {outcome_words(outcome)}" for outcome in Outcome if counts[outcome])
 
 
 def grouped_failures(results: Sequence[HostResult]) -> list[tuple[tuple[HostName, ...], Failure]]:
-    """Each different failure once, as its first host met it, with all hosts that share it."""
+    """Return each different failure once, as its first host met it, with all hosts that share it."""
     groups: dict[Failure, list[HostResult]] = {}
     for result in results:
         if result.failure is not None:
@@ -73,13 +73,13 @@ def plan_lines(
     *,
     is_terminal: bool = False,
 ) -> list[str]:
-    """What a run would do to each host, in which order, and what was found on the way."""
+    """Return what a run would do to each host, in which order, and what was found on the way."""
     lines: list[str] = []
     if shown := _worth_a_row(list(map(_plan_row, planned))):
         headers = ("host", "action", "running → wanted", "push", "takes", "from caches", "room on /nix", "reboot")
         columns = zip(headers, *shown, strict=True)
-        told = [column for column in columns if column[0] in ALWAYS or any(cell != "-" for cell in column[1:])]
-        first, *rows = zip(*told, strict=True)
+        used = [column for column in columns if column[0] in ALWAYS or any(cell != "-" for cell in column[1:])]
+        first, *rows = zip(*used, strict=True)
         lines += table(first, rows, is_terminal=is_terminal).splitlines()
     if len(waves) > 1:
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
@@ -91,7 +91,7 @@ def plan_lines(
 
 
 def plan_totals(planned: Sequence[HostPlanned]) -> str:
-    """`2 switch, 1 unchanged; 34 paths to push, 1.2 GiB; 5 paths from caches, 20.0 MiB`."""
+    """Return the totals: `2 switch, 1 unchanged; 34 paths to push, 1.2 GiB; 5 paths from caches, 20.0 MiB`."""
     actions = Counter(host.action for host in planned)
     parts = [", ".join(f"{count} {action}" for action, count in actions.items())]
     fetched_paths = sum(host.substitute_paths for host in planned)
@@ -147,7 +147,7 @@ def _finding_lines(finding: FindingReported) -> list[str]:
 
 
 def _anonymous(failure: Failure, host: HostName) -> Failure:
-    """The failure without the host's name, so that the same one on two hosts is equal."""
+    """Return the failure without the host's name, so that it is equal on two hosts."""
     name = re.compile(rf"(?<![\w-]){re.escape(host)}(?![\w-])")
     return Failure(
         kind=failure.kind,

@@ -1,4 +1,4 @@
-"""Tables for people, and for pipes."""
+"""Draw tables, for people and for pipes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def table(
     is_terminal: bool = False,
     width: int | None = None,
 ) -> str:
-    """The rows under their headers, without a final newline.
+    """Return the rows under their headers, without a final newline.
 
-    Without a terminal: columns aligned by spaces, one line per row, nothing cut off. On a terminal the cells
-    wrap at `width` columns, by default the terminal's own.
+    Without a terminal, columns are aligned with spaces, each row is one line, and nothing is cut off. On a terminal,
+    cells wrap so that a line has `width` columns, by default the terminal's own.
     """
     clean = [[one_line(cell) for cell in row] for row in rows]
     return _drawn(headers, clean, width) if is_terminal else _aligned([list(headers), *clean])

@@ -1,11 +1,11 @@
-"""The `fleet` commands that the documentation of a flake shows. Whether they parse, the command line knows."""
+"""Find the `fleet` commands that the documentation of a flake shows. Only the command line knows whether they parse."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from fleet.source import Finding
+from fleet.model import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleet.source.tree import Tree
 
 _SHELLS = ("sh", "bash", "shell", "zsh", "fish")
-"""Labels of blocks in which every line is a command; in others a command has a prompt."""
+"""Labels of blocks in which every line is a command. In other blocks a command follows a prompt."""
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*([\w-]*)")
 _COMMENT = re.compile(r"(?:^|\s)#\s.*$")
 _LINK = re.compile(r"&&|\|\||[|;]|\s&(?:\s|$)")
@@ -22,7 +22,7 @@ _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 
 
 def is_documentation(path: PurePath) -> bool:
-    """Whether people or agents take commands from this file. A changelog may have those of former versions."""
+    """Whether people or agents take commands from this file. A changelog may have commands of former versions."""
     if path.suffix.lower() != ".md" or path.stem.upper() == "CHANGELOG":
         return False
     return (
@@ -31,9 +31,10 @@ def is_documentation(path: PurePath) -> bool:
 
 
 def shown(text: str, names: Collection[str]) -> Iterator[tuple[int, str]]:
-    """The number of each line of Markdown that shows a command, from 1, and the command: each of a chain by itself.
+    """Yield the commands that the Markdown text shows, each with its line number, counted from 1.
 
-    A code span that is no more than one of the names only mentions a command.
+    The commands of a chain come one by one. A code span that is only one of the names mentions a command and shows
+    none.
     """
     fence = label = begun = ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -47,7 +48,7 @@ def shown(text: str, names: Collection[str]) -> Iterator[tuple[int, str]]:
             yield from ((number, span) for span in spans if _is_command(span) and span.split(" ", 1)[1] not in names)
         elif begun or line.lstrip().startswith("$ ") or label in _SHELLS:
             begun += _COMMENT.sub("", line).strip().removeprefix("$ ")
-            if begun.endswith("\\"):  # it goes on in the next line
+            if begun.endswith("\\"):  # the command continues in the next line
                 begun = begun[:-1]
                 continue
             parts = (part.strip() for part in _LINK.split(begun))
@@ -60,16 +61,16 @@ def _is_command(text: str) -> bool:
 
 
 def findings(tree: Tree, names: Collection[str], complaint: Callable[[str], str | None]) -> Iterator[Finding]:
-    """The commands that would be refused. `complaint` says why, or nothing."""
+    """Yield the commands that would be refused. `complaint` returns the reason, or nothing."""
     for path in filter(is_documentation, tree.files):
         try:
             text = (tree.root / path).read_text(errors="replace")
-        except OSError:  # it is gone, or a link to nowhere
+        except OSError:  # the file is gone, or a dangling link
             continue
         for number, command in shown(text, names):
-            if said := complaint(command):
+            if reason := complaint(command):
                 yield Finding(
                     kind="command",
-                    message=f"{path}:{number}: `{command}` would be refused: {said.rstrip('.')}",
+                    message=f"{path}:{number}: `{command}` would be refused: {reason.rstrip('.')}",
                     hint="correct it; fleet COMMAND --help shows what there is",
                 )

@@ -1,6 +1,6 @@
-"""What unchanged flakes evaluated to: `$XDG_CACHE_HOME/fleet/evaluations/`, a file for each snapshot.
+"""Cache what unchanged flakes evaluated to: `$XDG_CACHE_HOME/fleet/evaluations/`, with a file for each snapshot.
 
-It may be deleted at any time. A file that cannot be read or is not what we write counts for nothing.
+The folder may be deleted at any time. A file that cannot be read, or that fleet has not written so, is ignored.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 Pair = tuple[Derivation, Closure]
 KEEP = 32
-"""Snapshots that are remembered, those that were used last."""
+"""The number of snapshots that are kept: those that were used last."""
 _STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[^/\s]+")
 
 
 def users_own() -> Evaluations:
-    """The cache of who runs this."""
+    """Return the cache of the user who runs this."""
     return Evaluations(cache_folder("evaluations"))
 
 
@@ -36,7 +36,7 @@ class Evaluations:
         self._folder = folder
 
     def recall(self, digest: str) -> dict[str, Pair]:
-        """By attribute, what is known of the snapshot."""
+        """Return what is known of the snapshot, by attribute."""
         file = self._file(digest)
         known = _read(file)
         if known:
@@ -45,7 +45,10 @@ class Evaluations:
         return known
 
     def remember(self, digest: str, found: Mapping[str, Pair]) -> None:
-        """This is known of the snapshot too, unless the folder cannot be written: then nothing is."""
+        """Add what was found to what is known of the snapshot.
+
+        If the folder cannot be written, nothing is remembered.
+        """
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
             file = self._file(digest)

@@ -1,4 +1,4 @@
-"""Pure: is what a flake depends on locked, and can others have it?"""
+"""Judge a lock file: whether everything that the flake depends on is locked, and whether others can get it. No I/O."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fleet.model import Severity
-from fleet.source import Finding
+from fleet.model import Finding, Severity
 
 OLD_DAYS = 90
-"""An input that hosts get their packages from should not be older without somebody knowing."""
+"""The age in days from which on people should know about an input that their hosts get packages from."""
 _STALE = re.compile(
     r"lock file changes|cannot update (unlocked )?flake input"
     r"|unable to download|[Cc]ould(n't| not) resolve|failed to fetch"
@@ -19,7 +18,10 @@ Node = Mapping[str, Any]
 
 
 def stale(stderr: str) -> Finding | None:
-    """What the failure of `nix flake metadata` says of the lock file: a fresh one makes Nix fetch nothing."""
+    """Return a finding if `nix flake metadata` failed because the lock file does not fit the flake.
+
+    With a lock file that does, Nix fetches nothing.
+    """
     if not _STALE.search(stderr):
         return None
     return Finding(
@@ -30,14 +32,14 @@ def stale(stderr: str) -> Finding | None:
 
 
 def findings(locks: Node, *, now: float) -> list[Finding]:
-    """What is wrong with the locked inputs."""
+    """Return what is wrong with the locked inputs. `now` is in seconds since 1970."""
     nodes = locks.get("nodes", {})
     found = [finding for name, node in _inputs(nodes) for finding in _of_input(name, node)]
     return found + [finding for name, node in _direct(nodes) for finding in _age(name, node, now)]
 
 
 def is_settled(locks: Node) -> bool:
-    """Whether the lock file alone says what every input is, whatever is on this machine or elsewhere."""
+    """Whether the lock file alone determines every input, whatever is on this machine or elsewhere."""
     nodes = dict(_inputs(locks.get("nodes", {}))).values()
     return all(
         _is_locked(node.get("locked", {}))
@@ -76,12 +78,12 @@ def _of_input(name: str, node: Node) -> Iterator[Finding]:
 
 def _is_locked(locked: Node) -> bool:
     if locked.get("type") == "path":
-        return True  # a relative one, which is part of this flake
+        return True  # a relative path, which is part of this flake
     return bool(locked.get("rev") or locked.get("narHash")) and not locked.get("dirtyRev")
 
 
 def _local(reference: Node) -> str:
-    """The folder of an input that is only on this machine, or nothing."""
+    """Return the folder of an input that is on this machine only, or an empty string."""
     if reference.get("type") == "path" and str(reference.get("path", "")).startswith("/"):
         return str(reference["path"])
     url = str(reference.get("url", ""))

@@ -1,4 +1,7 @@
-"""The outputs of a flake that no deployment looks at: configurations of no host or of no NixOS, and checks."""
+"""Check the outputs of a flake that no deployment evaluates.
+
+They are configurations without a host or not of NixOS, and the flake's own checks.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import EvaluationError, HostError
-from fleet.model import Severity
-from fleet.source import Finding
+from fleet.model import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -21,32 +23,32 @@ if TYPE_CHECKING:
 
 _CONFIGURATIONS = "nixosConfigurations"
 _FOREIGN = {"darwinConfigurations": "system", "homeConfigurations": "activationPackage"}
-"""Outputs of nix-darwin and home-manager, and where each configuration has its derivation.
+"""Outputs of nix-darwin and home-manager, with the attribute of each configuration that is its derivation.
 
 `nix flake check` knows neither: it warns of an unknown output, and evaluates nothing.
 """
 
 _WARNING = re.compile(r"(?:evaluation|trace:) warning: ")
-"""As `builtins.warn` and as older versions of nixpkgs' lib say it. A message may go on in the next lines."""
+"""How `builtins.warn` and older versions of nixpkgs' lib begin a warning. A message may continue in the next lines."""
 _OTHER = re.compile(r"\s*$|\w+:|(?:error|warning|evaluating|copying|fetching|downloading|these|this)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlakeCheck:
-    """A derivation of the flake that is no host's, and what is known of it: most often one of its own checks."""
+    """A derivation of the flake that belongs to no host, and what is known of it. Most are checks of the flake."""
 
     output: str = "checks"
     system: str = ""
-    """Nothing where the output is not by system."""
+    """Empty if the output is not divided by system."""
     name: str = ""
-    """Nothing where it is not known, because the output as a whole does not evaluate."""
+    """Empty if it is not known because the output as a whole does not evaluate."""
     status: str
-    """`passed`, `failed`, `evaluated` (not built), or `skipped` (nobody looked)."""
+    """`passed`, `failed`, `evaluated` (not built), or `skipped` (not even evaluated)."""
     said: str = ""
 
     @property
     def place(self) -> str:
-        """Where it is in the flake, for people."""
+        """Its place in the flake, for people."""
         return ".".join(filter(None, (self.output, self.system, self.name)))
 
 
@@ -58,18 +60,18 @@ async def _ask(here: Machine, command: Command) -> Output:
 
 
 async def metadata(here: Machine, flake: str) -> Output:
-    """What Nix says of the flake itself: `locks` on stdout, or why not on stderr."""
+    """Return what Nix knows about the flake itself: `locks` on stdout, or the reason of a failure on stderr."""
     return await _ask(here, nix.metadata(flake))
 
 
 async def configurations(here: Machine, flake: str) -> tuple[str, ...] | None:
-    """The names of the flake's NixOS configurations; nothing when Nix cannot tell."""
+    """Return the names of the flake's NixOS configurations; None if Nix cannot list them."""
     output = await _ask(here, nix.names(flake, _CONFIGURATIONS))
     return tuple(json.loads(output.stdout)) if output.status == 0 else None
 
 
 def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collection[str]) -> list[Finding]:
-    """Hosts without a configuration and, where all hosts are chosen, configurations without a host."""
+    """Return hosts without a configuration and, if all hosts are chosen, configurations without a host."""
     chosen, all_hosts = list(chosen), list(all_hosts)
     found = [
         Finding(
@@ -95,29 +97,29 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
 
 
 def _configuration(host: Host) -> str | None:
-    """The name of the host's NixOS configuration, if it has one of the usual kind."""
+    """Return the name of the host's NixOS configuration, if it has one of the usual kind."""
     return host.attr[1] if host.attr[0] == _CONFIGURATIONS and len(host.attr) > 1 else None
 
 
-def warnings(told: Iterable[str]) -> list[Finding]:
-    """What the hosts warn of, from the lines that Nix told while it evaluated them; each once."""
+def warnings(lines: Iterable[str]) -> list[Finding]:
+    """Return the warnings in the lines that Nix wrote while it evaluated hosts, each once."""
     messages: list[list[str]] = []
     going_on = False
-    for line in told:
+    for line in lines:
         if begun := _WARNING.match(line):
             messages.append([line[begun.end() :]])
         elif going_on := going_on and not _OTHER.match(line):
             messages[-1].append(line)
         going_on = going_on or bool(begun)
-    texts = dict.fromkeys(" ".join(" ".join(lines).split()) for lines in messages)
+    texts = dict.fromkeys(" ".join(" ".join(words).split()) for words in messages)
     return [Finding(kind="warning", severity=Severity.NOTE, message=text) for text in texts]
 
 
 async def checks(here: Machine, flake: str, *, build: bool) -> list[FlakeCheck]:
-    """Each check of the flake, and each configuration that is not of NixOS.
+    """Return the flake's checks, and its configurations that are not of NixOS.
 
-    The checks of this machine's system are evaluated, and built if asked; no others are. Configurations are evaluated,
-    for whatever system they are.
+    Checks for this machine's system are evaluated, and built with `build`; those for other systems are skipped.
+    Configurations are evaluated, whatever system they are for.
     """
     own = (await _ask(here, nix.CURRENT_SYSTEM)).stdout.strip().strip('"')
     systems, found = await _names(here, flake, FlakeCheck(status="failed"))
@@ -140,7 +142,7 @@ async def checks(here: Machine, flake: str, *, build: bool) -> list[FlakeCheck]:
 
 
 async def _names(here: Machine, flake: str, whole: FlakeCheck) -> tuple[list[str], list[FlakeCheck]]:
-    """The names in an output, or in one system of it; where these do not evaluate, the whole as a failed check."""
+    """Return the names in an output, or in one system of it. If it does not evaluate, return it as a failed check."""
     output = await _ask(here, nix.names(flake, _attribute(whole.output, whole.system)))
     if output.status == 0:
         return json.loads(output.stdout), []
@@ -157,9 +159,9 @@ async def _look(
     here: Machine, flake: str, *, name: str, output: str = "checks", system: str = "", build: bool = False
 ) -> FlakeCheck:
     attribute = _attribute(output, system, name, _FOREIGN.get(output, ""))
-    told = await _ask(here, nix.build_output(flake, attribute) if build else nix.derivation_of(flake, attribute))
-    if told.status != 0:
-        status, said = "failed", _error(told.stderr.splitlines())
+    lines = await _ask(here, nix.build_output(flake, attribute) if build else nix.derivation_of(flake, attribute))
+    if lines.status != 0:
+        status, said = "failed", _error(lines.stderr.splitlines())
     elif build:
         status, said = "passed", ""
     else:
@@ -168,6 +170,6 @@ async def _look(
 
 
 def _error(lines: Sequence[str]) -> str:
-    """The line that says what is wrong."""
+    """Return the line that says what is wrong."""
     errors = [line.strip() for line in lines if line.lstrip().startswith("error:")]
     return errors[-1] if errors else next((line for line in reversed(lines) if line.strip()), "Nix failed")

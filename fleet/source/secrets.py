@@ -1,6 +1,6 @@
-"""Pure: lines of a file that nobody but its owner should read.
+"""Find lines that nobody but the owner of a file should read. No I/O.
 
-Everything in a flake is copied to the Nix store, which every user of every machine that has it can read.
+Everything in a flake is copied to the Nix store, where every user of every machine that has it can read it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PERMISSION = "fleet: no secret"
-"""A line with these words lets itself and the next line pass."""
+"""A line with these words permits itself and the next line."""
 _NIX_KEY = r"[A-Za-z0-9._-]{1,64}:[A-Za-z0-9+/]{86}=="
 _KINDS = (
-    # With what follows the header: a program that knows keys has the header alone.
+    # The header and what follows it: a program that handles keys has just the header.
     ("a private key", re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\\r|\\n|\s)+[\w+/:-]{16}")),
     ("an age key", re.compile(r"\bAGE-SECRET-KEY-1[0-9A-Z]{20,}")),
     ("a key that signs store paths", re.compile(rf"(?<![A-Za-z0-9+/]){_NIX_KEY}(?![A-Za-z0-9+/=])")),
@@ -33,8 +33,11 @@ _KINDS = (
 
 
 def secrets(text: str) -> Iterator[tuple[int, str]]:
-    """The number of each such line, from 1, and what is in it. What is in it is never repeated."""
+    """Yield the number of each line with a secret, counted from 1, and its kind.
+
+    The secret itself is never repeated.
+    """
     lines = text.splitlines()
     permitted = {at for number, line in enumerate(lines, 1) if PERMISSION in line for at in (number, number + 1)}
     found = {(text.count("\n", 0, match.start()) + 1, what) for what, kind in _KINDS for match in kind.finditer(text)}
-    yield from sorted(one for one in found if one[0] not in permitted)
+    yield from sorted((number, what) for number, what in found if number not in permitted)

@@ -1,7 +1,7 @@
-"""What decides how a flake evaluates, as one digest: the same digest, the same derivations.
+"""Compute a digest of everything that decides how a flake evaluates: equal digests mean equal derivations.
 
-Pure evaluation sees nothing but the flake's files, what its lock file names, and Nix itself. Of a flake in git Nix
-takes the files that git tracks, as they are in the work tree, and tells it the commit; of one in a folder all files,
+Pure evaluation sees nothing but the flake's files, what its lock file names, and Nix itself. If the flake is in git,
+Nix takes the files that git tracks, as they are in the work tree, and the commit; otherwise all files in the folder,
 and the newest of their times. (nix: src/libfetchers/git.cc and path.cc)
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
 
 _SUBMODULE = "160000"
-"""git's mode of what is a repository of its own."""
+"""git's mode of an entry that is a repository of its own."""
 
 Facts = tuple[str, ...]
-"""What counts beside the files."""
+"""What counts besides the files."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,16 @@ class Snapshot:
     """A flake, and the Nix that would evaluate it, at one moment."""
 
     digest: str
-    """Names all that evaluation depends on."""
+    """Names everything that evaluation depends on."""
     moment: str
-    """Changes with every write to a file, also with one that was taken back."""
+    """Changes with every write to a file, even with one that was undone."""
 
 
 async def take(here: Machine, flake: str) -> Snapshot | None:
-    """The snapshot; nothing for a flake whose evaluation may change while its files do not.
+    """Take a snapshot of the flake; None if its evaluation may change while its files do not.
 
-    That is one that is elsewhere, that has an input which is not locked or is a folder, or a submodule, and that of
-    a folder with a `.git` which Nix copies like everything else.
+    That is so for a flake that is elsewhere, has a submodule, has an input which is not locked or is a folder, or is in
+    a folder with a `.git` that Nix copies like everything else.
     """
     folder = folder_of(flake)
     asked = dict(parse_qsl(flake.partition("?")[2], keep_blank_values=True))
@@ -67,24 +67,24 @@ async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> S
     listed = await said(here, nix.git_files(root, "--stage", "-v"))
     if listed is None:
         return None
-    commit = await said(here, nix.git_head(root)) or ""  # none before the first commit
+    commit = await said(here, nix.git_head(root)) or ""  # empty before the first commit
     entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
     if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
         return None
     names = sorted({name for _, _, name in entries})
-    # Beside the files the index and its flags: they decide whether Nix calls the tree dirty.
+    # The index and its flags count too: they decide whether Nix calls the tree dirty.
     return await asyncio.to_thread(_digest, (*facts, commit, listed), root, names, lock_file)
 
 
 def _of_folder(facts: Facts, folder: Path, lock_file: Path) -> Snapshot | None:
-    # Without a git here that knows it, a repository is Nix's to read.
+    # If git here does not know a repository, only Nix can tell what it reads of it.
     above = () if facts[0].startswith("path:") else folder.parents
     if any((place / ".git").exists() for place in (folder, *above)):
         return None
     try:
         names = ["", *sorted(_below(folder, ""))]
         newest = max(int(os.lstat(folder / name).st_mtime) for name in names)
-    except OSError:  # it changes while we look
+    except OSError:  # it changes meanwhile
         return None
     return _digest((*facts, str(newest)), folder, names, lock_file)
 
@@ -99,7 +99,7 @@ def _below(folder: Path, inside: str) -> Iterator[str]:
 
 
 def _digest(facts: Facts, root: Path, names: Iterable[str], lock_file: Path) -> Snapshot | None:
-    """Of the facts and of the files' names, kinds and contents; nothing where an input is open."""
+    """Digest the facts, and the names, kinds and contents of the files. Return None if an input is not settled."""
     content, moment = hashlib.blake2b(digest_size=20), hashlib.blake2b(digest_size=20)
     for fact in (*nix.NIX, *facts):
         content.update(f"{len(fact)} {fact}\n".encode(errors="surrogateescape"))
@@ -110,15 +110,15 @@ def _digest(facts: Facts, root: Path, names: Iterable[str], lock_file: Path) -> 
             moment.update(written.encode())
             if root / name == lock_file and not _is_settled(lock_file):
                 return None
-    except OSError:  # it changes while we look, or is not ours to read
+    except OSError:  # it changes meanwhile, or we may not read it
         return None
     return Snapshot(content.hexdigest(), f"{content.hexdigest()} {moment.hexdigest()}")
 
 
 def _file(path: Path) -> tuple[str, str, str]:
-    """What kind of thing is there, as a NAR would have it, what names its content, and what changes with a write.
+    """Return the kind of the file as in a NAR, what names its contents, and what changes with every write to it.
 
-    The last is from before the content was read: a write in between makes another moment, not the same one.
+    The last is read before the contents, so that a write in between gives another moment and not the same one.
     """
     try:
         status = os.lstat(path)

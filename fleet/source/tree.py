@@ -1,4 +1,4 @@
-"""The files that a flake consists of: which Nix does not see, and which it should not."""
+"""List the files of a flake: those that Nix does not see, and those that it should not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import CommandFailedError
-from fleet.model import Severity
-from fleet.source import Finding
+from fleet.model import Finding, Severity
 from fleet.source.secrets import PERMISSION, secrets
 
 if TYPE_CHECKING:
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from fleet.machine import Command, Machine
 
 LARGEST = 1 << 20
-"""Bytes of a file that is looked into."""
+"""The most bytes of a file that is searched."""
 _MOST_NAMED = 20
 _UNSEEN = (".nix", "fleet.toml", "flake.lock")
-"""Ends of names that evaluation reads: it would read something else, or fail."""
+"""Ends of the names of files that evaluation reads. Without them it would read something else, or fail."""
 _LAB = ".lab.json"
 _THROWN_AWAY = "keys"
-"""A lab's folder has keys that are good for nothing else, and says that it is a lab's by this file."""
+"""The folder in a lab with keys that are good for nothing else. `_LAB` marks the folder of a lab."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,19 @@ class Tree:
 
     root: Path
     files: tuple[Path, ...]
-    """What is copied to the store."""
+    """The files that are copied to the store."""
     untracked: tuple[Path, ...] = ()
-    """What is there and is not copied, because git does not know it."""
+    """Files that are there and not copied, because git does not know them."""
 
 
 def folder_of(flake: str) -> Path | None:
-    """The folder that a flake reference means; nothing for one that is elsewhere."""
+    """Return the folder that a flake reference means; None if it is elsewhere."""
     place = flake.removeprefix("path:").partition("?")[0]
     return Path(place) if place.startswith("/") else None
 
 
 async def look(here: Machine, flake: str) -> Tree | None:
-    """The files of a flake in a folder of this machine."""
+    """List the files of a flake in a folder of this machine; None for any other flake."""
     folder = folder_of(flake)
     if folder is None or not folder.is_dir():
         return None
@@ -59,13 +58,13 @@ async def look(here: Machine, flake: str) -> Tree | None:
 
 
 async def work_tree(here: Machine, flake: str, folder: Path) -> Path | None:
-    """The top of the git work tree whose tracked files Nix takes; nothing where it takes all that is in the folder."""
+    """Return the top of the git work tree whose tracked files Nix takes; None if it takes everything in the folder."""
     root = None if flake.startswith("path:") else await said(here, nix.git_root(folder))
     return Path(root.rstrip("\n")) if root else None
 
 
 async def said(here: Machine, command: Command) -> str | None:
-    """What the command printed; nothing if it failed or is not there."""
+    """Return what the command printed; None if it failed or does not exist."""
     try:
         output = await here.run(command)
     except CommandFailedError:
@@ -84,12 +83,12 @@ def _all_files(folder: Path) -> Iterator[Path]:
 
 
 def findings(tree: Tree) -> list[Finding]:
-    """What is wrong with the files."""
+    """Return what is wrong with the files."""
     return [*unseen(tree), *_untracked(tree), *_secrets(tree)]
 
 
 def unseen(tree: Tree) -> list[Finding]:
-    """The files that evaluation would read, if they were in git."""
+    """Return the files that evaluation would read if they were in git."""
     return [
         Finding(
             kind="untracked",
@@ -126,7 +125,7 @@ def _secrets(tree: Tree) -> Iterator[Finding]:
 
 
 def without_host(tree: Tree, names: Collection[str]) -> list[Finding]:
-    """Folders for hosts, as `lib.mkFleet` wants them, that are no host's."""
+    """Return folders for hosts, in the layout of `lib.mkFleet`, that belong to no host."""
     folders = [path.parts[1] for path in tree.files if path.match("hosts/*/default.nix") and len(path.parts) == 3]
     return [
         Finding(
@@ -141,7 +140,7 @@ def without_host(tree: Tree, names: Collection[str]) -> list[Finding]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file; nothing of links, and of what is too large or no text."""
+    """Return the text of a file; nothing for a link, and for a file that is too large or not text."""
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
             return ""

@@ -1,4 +1,4 @@
-"""One build command for all derivations; equal ones are built once."""
+"""Build the closures of all hosts with one Nix command, each derivation once."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 async def build(
     here: Machine, wanted: Mapping[HostName, Evaluated], *, root: Path, emit: Emit
 ) -> dict[HostName, BuildError]:
-    """Every closure exists in the local store, kept by roots `root`, `root-2`, …, but for the hosts that are returned.
+    """Build what is wanted, and return an error for each host whose closure does not exist afterwards.
 
-    `root`'s folder must exist. The build log goes out line by line while it is written.
+    Closures that exist are kept by the roots `root`, `root-2`, …; the folder of `root` must exist. The build log is
+    emitted line by line as Nix writes it. Raise `BuildError` if Nix fails though all closures exist.
     """
-    derivations = list(dict.fromkeys(one.derivation for one in wanted.values()))
+    derivations = list(dict.fromkeys(each.derivation for each in wanted.values()))
     if not derivations:
         return {}
 
@@ -34,36 +35,37 @@ async def build(
         emit(OutputLine(host=None, phase=Phase.BUILD, text=line))
 
     try:
-        result = await here.run(nix.build(derivations, root=root), on_line=show)
+        result = await here.run(nix.realise(derivations, root=root), on_line=show)
     except HostError as error:
         raise BuildError(error.message, said=error.said) from error
     if result.status == 0:
         return {}
-    guilty = nix.failed_derivations(result.stderr)
-    said = tuple(line for line in result.stderr.splitlines() if line.strip())[-20:]
+    culprits = nix.failed_derivations(result.stderr)
+    log = tuple(line for line in result.stderr.splitlines() if line.strip())[-20:]
     failed = {
-        name: BuildError(f"{name}: Nix could not build {one.derivation}", said=said, hint=_log_hint(guilty))
+        name: BuildError(f"{name}: Nix could not build {one.derivation}", said=log, hint=_log_hint(culprits))
         for name, one in wanted.items()
         if not await _is_valid(here, one.closure)
     }
-    if not failed:  # everything is there, and yet it failed: the roots could not be written, say
-        raise BuildError(f"nix-store failed with exit status {result.status}", said=said)
-    good = list(dict.fromkeys(one.derivation for name, one in wanted.items() if name not in failed))
-    if good:  # they are built, and the failure has left them without roots
-        await here.run(nix.build(good, root=root))
+    if not failed:  # all closures exist, so something else went wrong: roots that cannot be written, for example
+        raise BuildError(f"nix-store failed with exit status {result.status}", said=log)
+    good = list(dict.fromkeys(each.derivation for name, each in wanted.items() if name not in failed))
+    if good:  # these are built, but a failed command leaves no roots
+        await here.run(nix.realise(good, root=root))
     return failed
 
 
 def build_failure(failed: Mapping[HostName, BuildError]) -> BuildError:
-    """One error for all: their logs are one log."""
+    """Combine the errors of several hosts into one: their builds have one log."""
     first = next(iter(failed.values()))
     return BuildError(f"{', '.join(failed)}: Nix could not build", said=first.said, hint=first.hint)
 
 
 async def _is_valid(here: Machine, path: str) -> bool:
+    """Whether the path is complete in the local store."""
     missing = await here.run(nix.missing([path]))
     return missing.status == 0 and not missing.stdout.strip()
 
 
-def _log_hint(guilty: tuple[str, ...]) -> str:
-    return f"the whole log: nix-store --read-log {guilty[0]}" if guilty else ""
+def _log_hint(culprits: tuple[str, ...]) -> str:
+    return f"the whole log: nix-store --read-log {culprits[0]}" if culprits else ""

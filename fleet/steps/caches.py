@@ -1,7 +1,7 @@
-"""What the host's own caches have of a closure: asked for the plan, and fetched by the host itself before the push.
+"""Use the host's own binary caches: ask them what they have while planning, and let the host fetch it before the push.
 
-Not left to the push: a cache that cannot be reached ends `nix-store --serve` and `nix copy` alike (seen with Nix 2.8,
-where its nix-cache-info is remembered). Here it only means that more is pushed.
+This is not left to the push, because a cache that cannot be reached ends both `nix-store --serve` and `nix copy` (seen
+with Nix 2.8, if it remembers the nix-cache-info). Here it only means that more is pushed.
 """
 
 from __future__ import annotations
@@ -29,32 +29,33 @@ INSTEAD = "what they do not give is pushed instead; substitute = false for this 
 
 @dataclass(frozen=True)
 class Caches:
-    """What the host's own caches say they have."""
+    """What a host's own caches say they have."""
 
     paths: tuple[str, ...] = ()
     download: int = 0
-    """Bytes, compressed as the caches have them."""
+    """Size of the download in bytes, compressed as the caches have it."""
     trouble: str = ""
-    """Why they could not be asked, if they could not."""
+    """Why the caches could not be asked. Empty if they could."""
 
 
 async def ask_caches(machine: Machine, missing: Sequence[str]) -> Caches:
-    """Which of the paths the host can fetch by itself. One question; caches that do not answer have nothing."""
-    asked = [path for path in missing if not path.endswith(".drv")]  # of those, Nix would tell what it can build
+    """Ask the host which of the paths it can fetch by itself, all at once. Caches that do not answer have nothing."""
+    # Without derivations, for which Nix answers with what it could build.
+    queried = [path for path in missing if not path.endswith(".drv")]
     try:
-        answer = await machine.run(nix.substitutable(asked))
+        answer = await machine.run(nix.substitutable(queried))
     except CommandFailedError as error:
         return Caches(trouble=error.message)
     if answer.status != 0:
         return Caches(trouble=_last_error(answer.stderr) or f"nix-store ended with exit status {answer.status}")
     found, download = nix.read_substitutable(answer.stderr)
-    return Caches(tuple(path for path in asked if path in found), download)
+    return Caches(tuple(path for path in queried if path in found), download)
 
 
 async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], run: RunId, *, emit: Emit) -> frozenset[str]:
-    """The host has fetched from its own caches what they gave of the paths, whose NAR bytes are `sizes`.
+    """Let the host fetch paths from its own caches. `sizes` has the NAR size of each path in bytes.
 
-    Returns what it still lacks: a cache may have lost it meanwhile, or may not be trusted.
+    Return the paths that the host lacks still: a cache may have lost one since it was asked, or may not be trusted.
     """
     if not sizes:
         return frozenset()
@@ -68,20 +69,22 @@ async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], run: Run
         fetched = await machine.run(bringing(nix.fetch(sizes), run), on_line=show)
         if fetched.status != 0:
             trouble = _last_error(fetched.stderr) or f"nix-store ended with exit status {fetched.status}"
-        lacks = await machine.run(nix.missing(sizes))
-    except (CommandFailedError, UnreachableError) as error:  # the push finds out what is there, and what is not
+        missing = await machine.run(nix.missing(sizes))
+    except (CommandFailedError, UnreachableError) as error:  # the push asks again which paths are missing
         trouble, lost = error.message, frozenset(sizes)
     else:
-        lost = frozenset(path for path in lacks.stdout.split() if path in sizes)
+        lost = frozenset(path for path in missing.stdout.split() if path in sizes)
     if lost:
         message = f"the host could not fetch {len(lost)} of {len(sizes)} paths from its own caches"
         text = f"{message}: {trouble}" if trouble else message
         emit(FindingReported(host=host.name, severity=Severity.NOTE, kind="caches", message=text, hint=INSTEAD))
-    there = [size for path, size in sizes.items() if path not in lost]
-    emit(HostFetched(host=host.name, paths=len(there), nar_bytes=sum(there), seconds=time.monotonic() - started))
+    arrived = [size for path, size in sizes.items() if path not in lost]
+    seconds = time.monotonic() - started
+    emit(HostFetched(host=host.name, paths=len(arrived), nar_bytes=sum(arrived), seconds=seconds))
     return lost
 
 
 def _last_error(stderr: str) -> str:
+    """Return the message of Nix's last error line, or an empty string."""
     errors = [line.strip() for line in stderr.splitlines() if line.lstrip().startswith("error:")]
     return errors[-1].removeprefix("error:").strip() if errors else ""

@@ -1,4 +1,4 @@
-"""The second push engine: store paths arrive on a host over the serve protocol, whatever the link does."""
+"""Deliver store paths to a host over the serve protocol, and start again when the connection is lost."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.host.program import WENT_DOWN, bringing
 from fleet.machine import Command
 from fleet.machine.translate import first
+from fleet.scripts import one_line
 from fleet.store.nar import ChangedError
 from fleet.store.send import OutdatedError, Progress, Sender
 from fleet.store.supply import length
@@ -26,113 +27,111 @@ if TYPE_CHECKING:
     from fleet.store.supply import Supply
 
 TRIES = 5
-"""Connections lost in a row, without one path arriving in between, after which a push is given up."""
+"""Give up a push after this many lost connections in a row without one path arriving in between."""
 PAUSE = 0.5
-"""Seconds before a lost connection is tried again, times the losses in a row."""
+"""Seconds to wait before a lost connection is opened again, times the number of losses in a row."""
 STALLED = 600.0
-"""Seconds without one byte in either direction after which a push is given up."""
+"""Give up a push after this many seconds without a byte in either direction."""
 MOST_UNASKED = 4 << 20
-"""Bytes that are sent because the plan says so, at most. Beside more than that the round trip of a question is nothing,
-and a host that got the paths meanwhile is spared them."""
+"""The most bytes that are sent because the plan says that they are missing, without asking the host again. With more
+bytes the round trip of a question does not matter, and it spares a host what it has received since the plan."""
 DYING = 10.0
-"""Seconds that a server gets to end after it closed its side."""
+"""Seconds that a server has to exit after it closed its side."""
 AGAIN = "deploy again; what has arrived is not sent twice"
 SILENCE = "does the login shell print something? Silence it where it is not interactive (root's .bashrc, say)"
 INSTEAD = "--copy-with nix pushes with nix copy instead"
 SIGN = "set signing_key in [fleet], and trusted-public-keys in the host's nix.conf: its daemon does not trust root"
 
 _MARK = "FLEET_PUSH"
-_SEEN = 'cat "$folder/io" "$folder/stat" 2>/dev/null'
-_END_OTHERS = (
-    'for folder in /proc/[0-9]*; do if tr "\\0" "\\n" <"$folder/environ" 2>/dev/null | grep -qxF "$1"; then '
-    f'while seen=$({_SEEN}); sleep 0.5; [ "$seen" != "$({_SEEN})" ]; do :; done; '
-    'kill "${folder#/proc/}" 2>/dev/null; fi; done'
-)
-"""A server that is still at work on what had come through is given the time for it: that need not be sent again."""
-
 
 SERVE = ("nix-store", "--serve", "--write")
 
 
-class Way(Protocol):
-    """How paths go to one host."""
+class Transport(Protocol):
+    """How store paths go to one host."""
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What runs on the host, as root."""
+        """The command that receives them on the host, as root."""
         ...
 
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
-        """What speaks to it, for one connection."""
+        """Return a sender that talks to that command over one connection."""
         ...
 
-    def is_another(self, ended: Output) -> bool:
-        """Whether to try again at once, since this is another way from now on: that one's end was its own fault."""
+    def has_changed(self, ended: Output) -> bool:
+        """Whether the transport works in another way from now on, so that trying again at once makes sense.
+
+        `ended` is the end of the command on the host; its failure was then the fault of the old way.
+        """
         ...
 
 
-class Whole:
-    """Every path as it is, straight to the host's store."""
+class WholePaths:
+    """Sends every path as it is, straight to the host's store."""
 
     argv = SERVE
 
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
-        """See `Way.sender`."""
+        """See `Transport.sender`."""
         return Sender(stream, supply, progress)
 
-    def is_another(self, ended: Output) -> bool:  # noqa: ARG002
-        """See `Way.is_another`."""
+    def has_changed(self, ended: Output) -> bool:  # noqa: ARG002
+        """See `Transport.has_changed`."""
         return False
 
 
 class _OtherWayError(Exception):
-    """What was tried does not work on this host, or not any more, and something else is tried from now on."""
+    """The transport did not work on this host and has changed. Try again with what it does now."""
 
 
 class _WentDownError(Exception):
-    """The host may have lost some of what had arrived, though its Nix calls that valid."""
+    """The host went down during the push.
+
+    It may have lost some of what had arrived, though its Nix calls that valid.
+    """
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     pass
 
 
-async def _ended(task: asyncio.Task[object]) -> None:
+async def _wait_for(task: asyncio.Task[object]) -> None:
     await task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What goes to one host."""
+    """What is delivered to one host."""
 
     host: Host
     run: RunId
     wanted: Sequence[str]
-    """Paths of the local store. What they refer to comes along."""
+    """Paths of the local store. The paths that they refer to are delivered too."""
     planned: Sequence[str] = ()
-    """Those of them that the host lacked when it was planned, with all that they refer to and it lacked: where they are
-    small they are sent without waiting for its word. Only for the way `Whole`."""
+    """The wanted paths that the host lacked when it was planned, with all that they refer to and it lacked. If they are
+    small they are sent without asking the host again. For the transport `WholePaths` only."""
     tops: Sequence[str]
-    """The paths that the host must say it has at the end. What they refer to is then there too."""
-    root: Callable[[], Coroutine[Any, Any, object]] = _nothing
-    """Makes the roots that keep what arrives. That takes no time of its own: until they stand, the server that took
-    the paths holds them, and it lives on until then. Done again after a lost connection."""
-    verify: Callable[[], Coroutine[Any, Any, object]] = _nothing
-    """Finds and removes what a host that went down meanwhile has lost of what had arrived."""
-    way: Way = field(default_factory=Whole)
+    """The paths that the host must confirm in the end. What they refer to is then there too."""
+    root: Callable[[], Coroutine[Any, Any, object]] = _do_nothing
+    """Makes the roots that keep what arrives. Runs beside the transfer: until the roots exist, the server that received
+    the paths holds them, and it is kept running for that long. Runs again after a lost connection."""
+    verify: Callable[[], Coroutine[Any, Any, object]] = _do_nothing
+    """Finds and removes what a host that went down during the push has lost of what had arrived."""
+    transport: Transport = field(default_factory=WholePaths)
 
 
 async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, progress: Progress) -> None:
-    """The host has the wanted paths and all that they refer to, and has said so.
+    """Deliver the wanted paths and all that they refer to, until the host confirms that it has them.
 
-    A lost connection is opened again, and only the rest is sent. Raises `PushError`, or `UnreachableError` when the
-    host stays away.
+    After a lost connection, connect again and send the rest. Raise `PushError` if it cannot work, and
+    `UnreachableError` if the host stays away.
     """
     losses, left = 0, -1
     planned = delivery.planned
     while True:
         attempt = _Attempt(machine, supply, delivery, progress, planned)
-        planned = ()  # by then some have arrived, and only the host knows which
+        planned = ()  # in a further attempt only the host knows which of them have arrived
         try:
             await attempt.make()
         except _OtherWayError:
@@ -151,14 +150,14 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
 
 
 def unreadable(host: HostName, error: ChangedError | OSError) -> PushError:
-    """What the local store did not give, as the reason why a push to the host fails."""
+    """Return the error of a push that failed because the local store could not be read."""
     hint = "nix-store --verify --check-contents checks the local store"
     return PushError(host, f"the local store cannot be read: {error}", hint=hint)
 
 
 async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
-    """Servers of this run that wait on a connection that we lost are gone: they hold locks on paths."""
-    argv = ("sh", "-c", _END_OTHERS, "sh", f"{_MARK}={delivery.run}")
+    """End the servers of this run that still wait on a connection that we lost: they hold locks on store paths."""
+    argv = ("sh", "-c", one_line("fleet.steps", "end-idle"), "sh", f"{_MARK}={delivery.run}")
     with contextlib.suppress(CommandFailedError, UnreachableError):
         await machine.run(Command(argv=argv))
 
@@ -175,7 +174,7 @@ class _Attempt:
         planned: Sequence[str],
     ) -> None:
         self.left = -1
-        """How many paths the host lacked when this began; -1 if that is not known."""
+        """How many paths the host lacked when the attempt began; -1 until that is known."""
         self._machine = machine
         self._supply = supply
         self._delivery = delivery
@@ -183,9 +182,10 @@ class _Attempt:
         self._planned = planned
 
     async def make(self) -> None:
-        """Everything has arrived. Raises `PushError` or `UnreachableError`."""
+        """Deliver everything over one connection. Raise `PushError` or `UnreachableError` if that fails."""
         rooting = asyncio.create_task(self._delivery.root())
-        await asyncio.sleep(0)  # it asks first: a host with place for one session has it for the server afterwards
+        # Let it ask first: a host that allows one session at a time needs that session for the server afterwards.
+        await asyncio.sleep(0)
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch())
@@ -198,20 +198,22 @@ class _Attempt:
             await asyncio.gather(rooting, return_exceptions=True)
 
     async def _serve(self, rooting: asyncio.Task[object]) -> None:
-        serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.way.argv)
+        """Run the server on the host and talk to it. Raise what explains a failure best."""
+        serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.transport.argv)
         async with self._machine.stream(bringing(Command(argv=serve), self._delivery.run)) as stream:
             try:
                 await self._talk(stream, rooting)
             except ExceptionGroup as group:
-                raise await self._meaning(stream, first(group)) from group
+                raise await self._explain(stream, first(group)) from group
             except (ProtocolError, OutdatedError, ChangedError, OSError) as error:
-                raise await self._meaning(stream, error) from error
+                raise await self._explain(stream, error) from error
 
     async def _talk(self, stream: Stream, rooting: asyncio.Task[object]) -> None:
+        """Send what the host lacks, and end only when the roots exist too."""
         delivery, progress = self._delivery, self._progress
-        sender = delivery.way.sender(stream, self._supply, progress)
+        sender = delivery.transport.sender(stream, self._supply, progress)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_ended(rooting))
+            group.create_task(_wait_for(rooting))
             planned = await self._supply.infos(self._planned)
             if 0 < sum(map(length, planned)) <= MOST_UNASKED:
                 self.left = len(planned)
@@ -223,22 +225,22 @@ class _Attempt:
             await sending
 
     async def _watch(self) -> None:
-        """Raises `PushError` when nothing moves any more, from the first wait for the host on."""
+        """Raise `PushError` when no byte has moved for `STALLED` seconds."""
         self._progress.moved()
         while True:
-            patience = self._progress.last_moved + STALLED - time.monotonic()
-            if patience <= 0:
+            remaining = self._progress.last_moved + STALLED - time.monotonic()
+            if remaining <= 0:
                 break
-            await asyncio.sleep(patience)
+            await asyncio.sleep(remaining)
         message = f"the push stalled: no byte moved for {STALLED:g} s"
         raise PushError(self._delivery.host.name, message, hint=AGAIN)
 
-    async def _meaning(self, stream: Stream, error: BaseException) -> BaseException:
-        """What went wrong, in the words of whoever knows."""
+    async def _explain(self, stream: Stream, error: BaseException) -> BaseException:
+        """Return the error that explains what went wrong in terms of the push."""
         name = self._delivery.host.name
         match error:
             case EndOfStreamError() | BrokenPipeError():
-                return await self._last_words(stream)
+                return await self._explain_end(stream)
             case OutdatedError():
                 return _OtherWayError()
             case ProtocolError():
@@ -248,7 +250,8 @@ class _Attempt:
                 return unreadable(name, error)
         return error
 
-    async def _last_words(self, stream: Stream) -> BaseException:
+    async def _explain_end(self, stream: Stream) -> BaseException:
+        """Return the error that the end of the server means: by its exit status and by what it wrote."""
         name = self._delivery.host.name
         try:
             async with asyncio.timeout(DYING):
@@ -259,14 +262,14 @@ class _Attempt:
             return PushError(name, "nix-store --serve on the host ended its side but lives on", hint=AGAIN)
         if ended.status == WENT_DOWN:
             return _WentDownError()
-        if self._delivery.way.is_another(ended):
+        if self._delivery.transport.has_changed(ended):
             return _OtherWayError()
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
-        reason = next((line.strip() for line in said if line.lstrip().startswith("error:")), "")
+        stderr = [line for line in ended.stderr.splitlines() if line.strip()]
+        reason = next((line.strip() for line in stderr if line.lstrip().startswith("error:")), "")
         message = (
             f"the host's store refused: {reason.removeprefix('error:').strip()}"
             if reason
             else (f"nix-store --serve on the host ended with exit status {ended.status}")
         )
         hint = SIGN if "signature" in reason else AGAIN
-        return PushError(name, message, said=said[-5:], hint=hint)
+        return PushError(name, message, said=stderr[-5:], hint=hint)

@@ -1,4 +1,4 @@
-"""One evaluation for all hosts; after a failure, one for each, to name the guilty."""
+"""Evaluate all hosts with one command. If that fails, evaluate each alone to find out which of them are at fault."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from fleet.model import Closure, Derivation, HostName
 
 WORKERS = 2
-"""Evaluations at once when the guilty are looked for: each may take gigabytes."""
+"""Evaluations at once when each host is evaluated alone: each may take gigabytes of memory."""
 IGNORED = "error (ignored)"
-"""What Nix says of trouble that changes nothing: a cache of its own that is busy, say."""
+"""The beginning of what Nix writes about trouble that changes nothing, such as a busy cache of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,17 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every host is in exactly one of the two."""
+    """The hosts that evaluated and those that did not. Each host is in exactly one of the two."""
 
     found: Mapping[HostName, Evaluated]
     failed: Mapping[HostName, EvaluationError]
 
 
 async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Emit) -> Evaluation:
-    """Every host has its derivation, or the error that Nix gave for it.
+    """Return each host's derivation, or the error that Nix gave for it.
 
-    The output of a failed evaluation is never read.
+    The output of a failed evaluation is not used. Raise `EvaluationError` if Nix fails though each host evaluates
+    alone.
     """
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
@@ -58,27 +59,28 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
             one_by_one = await _one_by_one(here, flake, output, group, emit)
             found |= one_by_one.found
             failed |= one_by_one.failed
-            if not one_by_one.failed:  # each alone can be evaluated: the failure is of no host in particular
+            if not one_by_one.failed:  # no host alone is at fault
                 raise
     return Evaluation(found, failed)
 
 
 def _groups(hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
-    """The hosts that one command evaluates: of one output, and no more than an argument can hold."""
+    """Group the hosts for one command each: of one flake output, and no more than fit in a command line argument."""
     for output in dict.fromkeys(host.attr[0] for host in hosts):
         group: list[Host] = []
         length = 0
         for host in (host for host in hosts if host.attr[0] == output):
-            more = len(nix.pick(host.name, host.attr[1:]).encode()) + 1
-            if group and length + more > nix.LONGEST:
+            added = len(nix.pick(host.name, host.attr[1:]).encode()) + 1
+            if group and length + added > nix.LONGEST:
                 yield output, group
                 group, length = [], 0
             group.append(host)
-            length += more
+            length += added
         yield output, group
 
 
 async def _one_by_one(here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit) -> Evaluation:
+    """Evaluate each host alone, `WORKERS` of them at once."""
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
     workers = asyncio.Semaphore(WORKERS)
@@ -99,11 +101,12 @@ async def _one_by_one(here: Machine, flake: str, output: str, hosts: Sequence[Ho
 async def _together(
     here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit
 ) -> dict[HostName, Evaluated]:
+    """Evaluate the hosts with one command. Raise `EvaluationError` if one of them fails."""
     command = nix.evaluate(flake, output, {host.name: host.attr[1:] for host in hosts})
 
     failed = False
 
-    def show(line: str) -> None:  # the error itself is told at the end
+    def show(line: str) -> None:  # the error itself is reported at the end
         nonlocal failed
         failed = failed or _is_error(line)
         if not failed and not line.startswith(IGNORED):
@@ -121,7 +124,7 @@ async def _together(
 
 
 def _error_of(stderr: str) -> tuple[str, ...]:
-    """Nix's own message: from the first line that says error, without the lines before it."""
+    """Return Nix's own message: the last 20 lines from the first one that says error."""
     lines = stderr.splitlines()
     lines = [line for line in lines if not line.startswith(IGNORED)]
     start = next((index for index, line in enumerate(lines) if _is_error(line.lstrip())), 0)

@@ -1,4 +1,4 @@
-"""What a host wrote that tells why a switch failed: the lines of the units that matter, and nobody's "Started"."""
+"""Find the lines that explain why a switch failed: from the units that matter, without messages such as "Started"."""
 
 from __future__ import annotations
 
@@ -19,52 +19,55 @@ if TYPE_CHECKING:
     from fleet.model import RunId
 
 MOST = 8
-"""Lines. More is the journal's business."""
+"""The largest number of lines. Whoever needs more reads the journal."""
 _UNIT = re.compile(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|path)\b")
 _PROGRESS = re.compile(r"(finished )?switching to system configuration /nix/store/")
-"""What switch-to-configuration logs of every switch, good or bad."""
+"""What switch-to-configuration writes in every switch, good or bad."""
 _GOING_BACK = re.compile(r"switching profile |removing profile |stopping the following |activating the config")
-"""How a revert begins, after a commit that failed."""
+"""The beginning of a revert in the keeper's journal, after a commit that failed."""
 
 
 async def lines(machine: Machine, run: RunId, end: View, reason: str, said: Sequence[str]) -> list[str]:
-    """The last lines that matter: of the units that the reason names, else of those that the switch touched.
+    """Return the last lines that matter: of the units that `reason` names, otherwise of those that the switch touched.
 
-    `said` is what the switch itself wrote. Never raises: a failure is told with less, rather than not at all.
+    `said` is the output of the switch. Never raises: a failure is better reported with fewer lines than not at all.
     """
-    script = [line for line in said if not _PROGRESS.match(line)]
+    switch_lines = [line for line in said if not _PROGRESS.match(line)]
     keeper = f"fleet-keep-{run}.service"
     commit_failed = reason.startswith("commit")
     if not commit_failed and end.status not in (0, 4):
-        return script[-MOST:]
-    units = [] if commit_failed else units_in(reason) or units_in("\n".join(script))
+        return switch_lines[-MOST:]
+    units = [] if commit_failed else units_in(reason) or units_in("\n".join(switch_lines))
     try:
         output = await machine.run(journal(units, keeper, since=end.since))
     except HostError:
-        return script[-MOST:]
+        return switch_lines[-MOST:]
     entries = read(output.stdout)
     if commit_failed:
         texts = [text for unit, text in entries if unit == keeper]
         return list(itertools.takewhile(lambda text: not _GOING_BACK.match(text), texts))[-MOST:]
-    return told(entries, keeper) or (script[-MOST:] if end.status == 4 else [])
+    return before_going_back(entries, keeper) or (switch_lines[-MOST:] if end.status == 4 else [])
 
 
 def units_in(text: str) -> list[str]:
-    """The units that a text names, without repeats."""
+    """Return the systemd units that the text names, each once."""
     return list(dict.fromkeys(_UNIT.findall(text)))
 
 
 def journal(units: Sequence[str], keeper: str, *, since: int) -> Command:
-    """Prints what the units wrote, what systemd noted of them at least as a notice, and what the keeper wrote."""
-    by_them = [f"_SYSTEMD_UNIT={unit}" for unit in units]
+    """Return the command that prints what the units and the keeper wrote since `since`, in seconds since 1970.
+
+    Of systemd's own messages about the units it prints notices and worse.
+    """
+    from_units = [f"_SYSTEMD_UNIT={unit}" for unit in units]
     notices = [f"PRIORITY={number}" for number in range(6)]
-    of_them = ["+", *(f"UNIT={unit}" for unit in units), *notices, "+"] if units else []
+    about_units = ["+", *(f"UNIT={unit}" for unit in units), *notices, "+"] if units else []
     flags = ("--quiet", "--no-pager", "--output=json", f"--since=@{since}", "--lines=400")
-    return Command(argv=("journalctl", *flags, *by_them, *of_them, f"_SYSTEMD_UNIT={keeper}"), timeout=10.0)
+    return Command(argv=("journalctl", *flags, *from_units, *about_units, f"_SYSTEMD_UNIT={keeper}"), timeout=10.0)
 
 
 def read(stdout: str) -> list[tuple[str, str]]:
-    """Each entry of the journal as (unit, text). What is not an entry is left out."""
+    """Return each entry of `journalctl --output=json` as (unit, text). Lines that are no entry are left out."""
     found = []
     for row in stdout.splitlines():
         try:
@@ -78,15 +81,18 @@ def read(stdout: str) -> list[tuple[str, str]]:
 
 
 def _message(entry: dict[str, Any]) -> str:
-    """The message; the journal gives bytes as numbers where they are no proper text."""
+    """Return the message of an entry. The journal gives bytes that are no valid text as a list of numbers."""
     message = entry.get("MESSAGE")
     if isinstance(message, list):
         return bytes(message).decode(errors="replace")
     return message if isinstance(message, str) else ""
 
 
-def told(entries: Iterable[tuple[str, str]], keeper: str) -> list[str]:
-    """The last lines before the host began to go back: the keeper writes nothing before that."""
+def before_going_back(entries: Iterable[tuple[str, str]], keeper: str) -> list[str]:
+    """Return the last lines from before the host began to go back.
+
+    The keeper's first line marks that moment: it writes nothing earlier.
+    """
     before = []
     for unit, text in entries:
         if unit == keeper:

@@ -1,19 +1,18 @@
-"""Before anything is evaluated: can each host be deployed to, and what should people know first?"""
+"""Find out before anything is evaluated whether each host can be deployed to, and what people should know first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnfitError
 from fleet.events import FindingReported
-from fleet.host import answers
+from fleet.host.facts import host_facts
 from fleet.host.program import HostProgram, ask, locked
-from fleet.model import Severity
+from fleet.model import Finding, Severity
 
 if TYPE_CHECKING:
     from fleet.events import Emit
-    from fleet.host.answers import HostFacts
+    from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
 
@@ -25,49 +24,45 @@ MACHINES = {
     "armv6l-linux": ("aarch64", "armv6l", "armv7l", "armv8l"),
     "riscv64-linux": ("riscv64",),
 }
-"""Which kernels (`uname -m`) can run which Nix system."""
+"""The kernels (`uname -m`) that run each Nix system."""
 NIX_FLOOR = 64 << 20
+"""Free bytes on /nix, below which not even the smallest new system is pushed."""
 BOOT_FLOOR = 4 << 20
-"""Free bytes without which not even the smallest new system is pushed."""
+"""The same on /boot."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One line about one host. An error leaves the host out of the run; a note never does."""
-
-    severity: Severity
-    kind: str
-    message: str
-    hint: str = ""
-
-    def of(self, host: Host) -> FindingReported:
-        """The event that tells it of the host."""
-        return FindingReported(
-            host=host.name, severity=self.severity, kind=self.kind, message=self.message, hint=self.hint
-        )
+def report(finding: Finding, host: Host) -> FindingReported:
+    """Return the event that reports a finding about the host."""
+    return FindingReported(
+        host=host.name, severity=finding.severity, kind=finding.kind, message=finding.message, hint=finding.hint
+    )
 
 
 async def preflight(machine: Machine, host: Host) -> HostFacts:
-    """What the host is and runs; what a reboot had left open there is settled. Raises the HostError that stops it."""
-    return answers.host_facts(await ask(machine, host, HostProgram().call("facts")))
+    """Return what the host is and runs. Raise a `HostError` if it cannot be asked.
+
+    A transaction that a reboot interrupted is settled by the host first.
+    """
+    return host_facts(await ask(machine, host, HostProgram().call("facts")))
 
 
 async def verify(machine: Machine, host: Host, *, emit: Emit) -> None:
-    """What a power cut amid a push has damaged is not in the host's store any more, where nobody else needs it.
+    """Remove from the host's store what a power cut during a push has damaged, and report it.
 
-    The host refuses a system that needs the rest. Raises `CommandFailedError` where it cannot look.
+    Damaged paths that are in use are left alone; the host refuses to switch to a system that needs one. Raise
+    `CommandFailedError` if the host cannot look.
     """
     found = await ask(machine, host, HostProgram().verify())
     damaged, kept = found.get("damaged", []), found.get("kept", [])
-    words = [f"{len(damaged)} store paths were damaged, and are sent again"] if damaged else []
+    sentences = [f"{len(damaged)} store paths were damaged, and are sent again"] if damaged else []
     if kept:
-        words.append(f"damaged and in use, so left alone: {', '.join(kept)}")
+        sentences.append(f"damaged and in use, so left alone: {', '.join(kept)}")
     hint = "nix-store --repair-path there mends them; nix-store --query --roots tells what keeps them" if kept else ""
-    emit(_went_down("; ".join(words) or "nothing was damaged", hint).of(host))
+    emit(report(_went_down("; ".join(sentences) or "nothing was damaged", hint), host))
 
 
 def unverified() -> Finding:
-    """What had arrived before a power cut has not been looked at since."""
+    """Return the finding that what arrived before a power cut was not looked at since."""
     return _went_down("the next deployment looks for what that has damaged")
 
 
@@ -77,7 +72,7 @@ def _went_down(and_then: str, hint: str = "") -> Finding:
 
 
 def require_fit(host: Host, facts: HostFacts) -> None:
-    """Raises the first error, if there is one."""
+    """Raise an error if the host has an open transaction, or cannot be deployed to at all."""
     if facts.transaction is not None:
         raise locked(host, facts.transaction)
     for finding in errors(host, facts):
@@ -85,7 +80,7 @@ def require_fit(host: Host, facts: HostFacts) -> None:
 
 
 def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
-    """What leaves the host out of the run, whoever else is at work on it."""
+    """Return what leaves the host out of the run, whether or not a transaction is open on it."""
     found: list[tuple[str, str, str]] = []
     if not facts.nix:
         found.append(
@@ -106,7 +101,7 @@ def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
 
 
 def notes(facts: HostFacts) -> tuple[Finding, ...]:
-    """What people should know, and what stops nothing."""
+    """Return what people should know about the host, and what does not stop the run."""
     found: list[tuple[str, str, str]] = []
     if facts.reboot_pending:
         parts = ", ".join(facts.reboot_pending)
@@ -125,12 +120,16 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
 
 
 def require_room(host: Host, facts: HostFacts) -> None:
-    """Raises where not even the smallest new system would fit. What goes back, and what stays, needs no room."""
+    """Raise `UnfitError` if not even the smallest new system fits on the host.
+
+    Do not ask this for a system that the host has already: it needs no space.
+    """
     for _, message, hint in _space(facts):
         raise UnfitError(host.name, message, hint=hint)
 
 
 def _space(facts: HostFacts) -> list[tuple[str, str, str]]:
+    """Return (kind, message, hint) for each disk that is nearly full."""
     found: list[tuple[str, str, str]] = []
     if facts.nix and facts.nix_free < NIX_FLOOR:
         hint = "nix-collect-garbage on the host frees what no generation needs"

@@ -1,4 +1,7 @@
-"""Is the new system healthy? A new connection, the host's own verdict on its units, and the declared checks."""
+"""Prove that the new system is healthy.
+
+The proof takes a new connection, the host's own verdict on its units, and the declared checks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import AuthenticationError, HostError, HostKeyError
 from fleet.host import answers
 from fleet.host.program import ask
-from fleet.steps.board import Board, now
+from fleet.steps.monitor import CheckMonitor, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,30 +22,30 @@ if TYPE_CHECKING:
     from fleet.host.answers import View
     from fleet.host.program import HostProgram
     from fleet.inventory import Host
-    from fleet.machine import Machine
-    from fleet.machine.link import Link
-    from fleet.model import Closure, RunId
+    from fleet.machine import Link, Machine
+    from fleet.model import CheckAnswer, Closure, RunId
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the units."""
 RECONNECT_INTERVAL = 0.5
+"""Seconds before a lost connection is opened again."""
 REFUSED_INTERVAL = 3.0
-"""Seconds after a login that was refused: sshd and fail2ban shut out who tries too often."""
+"""Seconds before the next login after a refused one: sshd and fail2ban shut out whoever tries too often."""
 FLAPPING = 3
-"""Silences in all, in `confirm_timeout`s, that a proof may take beyond its own time. No single one of them may last
-longer than one: a connection that comes and goes for ever proves nothing."""
+"""How much longer a proof may take because of lost connections, in all, in `confirm_timeout`s. No single silence may
+last longer than one of them. A connection that is lost again and again for ever proves nothing."""
 
 
 @dataclass(frozen=True)
 class Proven:
-    """The new system was healthy without a break for `settle`; the host has been told to commit."""
+    """The new system was healthy for `settle` without a break. The host was told to commit."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Condemned:
-    """It was found bad, or could not be proven; the host has been told to go back, if it could be reached."""
+    """The system was found bad, or could not be proven. The host was told to go back, if it could be reached."""
 
     reason: str
     found: bool
@@ -51,7 +54,7 @@ class Condemned:
 
 @dataclass(frozen=True)
 class Decided:
-    """The host decided by itself before we did."""
+    """The host decided before the controller did."""
 
     view: View
 
@@ -59,59 +62,81 @@ class Decided:
 Verdict = Proven | Condemned | Decided
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """How a proof ended, and what was seen in it."""
+
+    verdict: Verdict
+    heard: float
+    """The loop's time of the last look, which renewed the host's deadline."""
+    lost: str
+    """Why there was no look since then. Empty if looking worked to the end."""
+    answers: tuple[CheckAnswer, ...]
+    """The last answer of each check."""
+
+
 @dataclass
 class Prover:
-    """Proves one switched host, then leaves the word that follows from it."""
+    """Proves one switched host, and leaves the word that follows from the verdict."""
 
     link: Link
     program: HostProgram
     run: RunId
     closure: Closure
-    board: Board
+    monitor: CheckMonitor
     watch: float = 0.0
-    """Seconds of contact for which it is looked at, at the least, though it may be settled long before."""
-    _calm_since: float | None = None
-    """Since when every look found nothing unsettled. What nobody looked at was not calm."""
+    """The least time, in seconds of contact, for which the host is looked at, even if it settles long before."""
+    _settled_since: float | None = None
+    """Since when every look found all units settled. Time without looks does not count."""
     _contact: float = 0.0
-    """Seconds in which the host could be looked at: only these count for the checks' `within`."""
+    """Seconds for which the host could be looked at. Only these count for the `within` of checks."""
     _connected: float = 0.0
-    """How many of them had passed at the end of the first look on the connection that is open now: settling starts anew
-    then, and not before, however long that look took."""
-    heard: float = 0.0
-    """The loop's time of the last look, which renewed the host's deadline."""
-    lost: str = ""
-    """What has kept it from being looked at since then. A login that was refused says more than a silence."""
+    """The value of `_contact` at the end of the first look over the connection that is open now. Settling starts anew
+    then and not before, however long that look took."""
+    _heard: float = 0.0
+    """The loop's time of the last look."""
+    _lost: str = ""
+    """Why the host could not be looked at since then. A refused login says more than a silence, which does not replace
+    it."""
     _refused: bool = False
 
-    async def prove(self) -> Verdict:
-        """The verdict. Whatever it is, the host knows it or will act on its own at its deadline."""
-        started = self.heard = now()
+    async def prove(self) -> Proof:
+        """Prove the host until there is a verdict. The host has it then, or will act by itself at its deadline."""
+        verdict = await self._verdict()
+        answers = tuple(self.monitor.last_answers())
+        return Proof(verdict=verdict, heard=self._heard, lost=self._lost, answers=answers)
+
+    async def _verdict(self) -> Verdict:
+        """Look over new connections until there is a verdict and the host has taken it."""
+        started = self._heard = now()
         while True:
             try:
                 async with self.link.fresh() as machine:
-                    async with self.board.asking(machine):
+                    async with self.monitor.asking(machine):
                         verdict = await self._look_until_certain(machine)
-                    if said := await self._say(verdict, machine):
-                        return said
+                    if final := await self._act_on(verdict, machine):
+                        return final
             except HostError as error:
                 is_refused = isinstance(error, AuthenticationError | HostKeyError)
                 if is_refused or not self._refused:
                     self._refused = is_refused
-                    self.lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
-                if now() - self.heard > self.link.host.confirm_timeout or now() - started > self._longest:
-                    # A refusal is no proof either: keys in the agent expire, addresses go to other machines.
-                    return await self._condemn(Condemned(self.lost, found=False))
+                    self._lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
+                if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
+                    # Not `found`: a refused login is no proof of a bad system. Keys in the agent expire, and an
+                    # address may belong to another machine by now.
+                    return await self._condemn(Condemned(self._lost, found=False))
                 await asyncio.sleep(REFUSED_INTERVAL if is_refused else RECONNECT_INTERVAL)
 
     @property
     def _longest(self) -> float:
-        """Seconds after which a proof that is interrupted again and again is given up."""
+        """Seconds after which a proof is given up that is interrupted again and again."""
         host = self.link.host
-        within = max([self.watch, *(check.within for check in self.board.checks)])
+        within = max([self.watch, *(check.within for check in self.monitor.checks)])
         return within + host.settle + FLAPPING * host.confirm_timeout
 
     async def _look_until_certain(self, machine: Machine) -> Verdict:
-        self._calm_since = None
+        """Look at the host over one connection until there is a verdict."""
+        self._settled_since = None
         is_first = True
         looked = now()
         while True:
@@ -126,49 +151,56 @@ class Prover:
             await asyncio.sleep(min(LOOK_INTERVAL, max(0.05, self.link.host.settle / 4)))
 
     async def _look(self, machine: Machine) -> View:
+        """Look at the host once, which renews its deadline."""
         call = self.program.call("look", self.run)
         view = answers.view(await ask(machine, self.link.host, call))
         if view.state == "switched":
-            self.heard, self.lost, self._refused = now(), "", False
+            self._heard, self._lost, self._refused = now(), "", False
         if view.unsettled or view.running != self.closure:
-            self._calm_since = None
-        elif self._calm_since is None:
-            self._calm_since = now()
+            self._settled_since = None
+        elif self._settled_since is None:
+            self._settled_since = now()
         return view
 
     def _judge(self, view: View) -> Verdict | None:
+        """Return the verdict that follows from the view, the checks and the time; None if it is too early for one."""
         if view.state != "switched":
             return Decided(view)
         if view.bad:
             return Condemned("; ".join(view.bad), found=True)
         settle = self.link.host.settle
-        passing = self.board.all_pass_since()
-        calm = None if None in (passing, self._calm_since) else now() - max(passing or 0.0, self._calm_since or 0.0)
-        if calm is not None and calm >= settle and self._contact >= self.watch:
-            return Proven(self._contact)
-        for standing in self.board.overdue(self._contact):
-            if standing.is_seen:
-                return Condemned(str(standing), found=True)
-        limit = max([self.watch, self._connected, *(check.within for check in self.board.checks)]) + settle
-        return self._unsettled(view, limit) if self._contact > limit + LOOK_INTERVAL else None
+        passing = self.monitor.all_pass_since()
+        if passing is not None and self._settled_since is not None:
+            healthy = now() - max(passing, self._settled_since)
+            if healthy >= settle and self._contact >= self.watch:
+                return Proven(self._contact)
+        for state in self.monitor.overdue(self._contact):
+            if state.is_seen:
+                return Condemned(str(state), found=True)
+        limit = max([self.watch, self._connected, *(check.within for check in self.monitor.checks)]) + settle
+        return self._not_settled(view, limit) if self._contact > limit + LOOK_INTERVAL else None
 
-    def _unsettled(self, view: View, limit: float) -> Condemned:
-        standings, settle = self.board.standings.values(), self.link.host.settle
-        failing = [standing for standing in standings if standing.passed_since is None]
-        what = [*view.unsettled, *(f"check {standing.check.name} keeps failing" for standing in failing)]
-        what += [
-            f"check {standing.check.name} passes only now and then"
-            for standing in standings
-            if standing.passed_since is not None and now() - standing.passed_since < settle
+    def _not_settled(self, view: View, limit: float) -> Condemned:
+        """Return the verdict on a system that did not settle in time, with everything that kept it from settling."""
+        states, settle = self.monitor.states.values(), self.link.host.settle
+        failing = [state for state in states if state.passed_since is None]
+        reasons = [*view.unsettled, *(f"check {state.check.name} keeps failing" for state in failing)]
+        reasons += [
+            f"check {state.check.name} passes only now and then"
+            for state in states
+            if state.passed_since is not None and now() - state.passed_since < settle
         ]
         if view.running != self.closure:
-            what.append(f"{view.running} runs instead")
-        found = bool(view.unsettled) or any(standing.is_seen for standing in failing)
-        reason = "; ".join(what) or f"nothing was well for {settle:g} s without a break"
+            reasons.append(f"{view.running} runs instead")
+        found = bool(view.unsettled) or any(state.is_seen for state in failing)
+        reason = "; ".join(reasons) or f"nothing was well for {settle:g} s without a break"
         return Condemned(f"{reason} (after {limit:g} s)", found=found)
 
-    async def _say(self, verdict: Verdict, machine: Machine) -> Verdict | None:
-        """The host has the word. Nothing when the last look showed that it is too early for one."""
+    async def _act_on(self, verdict: Verdict, machine: Machine) -> Verdict | None:
+        """Leave the word that follows from the verdict, and return the final verdict.
+
+        Return None if a further look shows that it is too early to confirm.
+        """
         match verdict:
             case Decided():
                 return verdict
@@ -178,38 +210,45 @@ class Prover:
                 return await self._confirm(verdict)
 
     async def _confirm(self, verdict: Proven) -> Verdict | None:
-        """A good word goes over a further new connection, after one more look."""
+        """Look again over one more new connection, then tell the host to commit."""
         async with self.link.fresh() as machine:
             view = await self._look(machine)
             if view.bad:
                 return await self._condemn(Condemned("; ".join(view.bad), found=True), machine)
-            if self._calm_since is None:
+            if self._settled_since is None:
                 return None
-            view = await self._leave(machine, "confirm")
+            view = await self._leave_word(machine, "confirm")
             return verdict if view.accepted else Decided(view)
 
     async def _condemn(self, verdict: Condemned, *machines: Machine) -> Verdict:
-        """A bad word goes over the connection that saw it, if one is open; the old one may be dead and not know it."""
+        """Tell the host to go back, over the connection that found the fault if there is one.
+
+        The older connection is tried last: it may be dead without anybody having noticed.
+        """
         word = f"abandon {'found' if verdict.found else 'silent'} {verdict.reason}"
         for machine in (*machines, self.link):
-            with contextlib.suppress(HostError):  # over none of them: then the deadline says it
-                await self._leave(machine, word)
+            with contextlib.suppress(HostError):  # if no connection works, the host goes back at its deadline
+                await self._leave_word(machine, word)
                 break
         return verdict
 
-    async def _leave(self, machine: Machine, word: str) -> View:
+    async def _leave_word(self, machine: Machine, word: str) -> View:
+        """Leave a word for the keeper and return the host's answer."""
         call = self.program.call("word", self.run, " ".join(word.split()))
         return answers.view(await ask(machine, self.link.host, call))
 
 
 async def prove_old(host: Host, machine: Machine, here: Machine, passed: Iterable[str], *, emit: Emit) -> str | None:
-    """Nothing when every check that passed before the switch passes again, else what one of them says."""
+    """Wait until every check that passed before the switch passes again, and return None.
+
+    If one does not in its time, return what it says.
+    """
     wanted = [check for check in host.checks if check.name in set(passed)]
-    board = Board(host=host, checks=wanted, here=here, emit=emit, stage="reverted")
+    monitor = CheckMonitor(host=host, checks=wanted, here=here, emit=emit, stage="reverted")
     started = now()
-    async with board.asking(machine):
-        while board.all_pass_since() is None:
-            for standing in board.overdue(now() - started):
-                return str(standing)
+    async with monitor.asking(machine):
+        while monitor.all_pass_since() is None:
+            for state in monitor.overdue(now() - started):
+                return str(state)
             await asyncio.sleep(0.05)
     return None

@@ -1,4 +1,4 @@
-"""The closure and the host program arrive on the host, and are rooted at every moment."""
+"""Bring the closure and the host program to the host. They are rooted at every moment."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fleet.machine import Command
 from fleet.model import Phase
 from fleet.steps import preflight
 from fleet.steps.caches import fetch
-from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, Whole, deliver
-from fleet.steps.thin import Thin
+from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, WholePaths, deliver
+from fleet.steps.slow_link import SlowLinks
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
 
@@ -27,91 +27,95 @@ if TYPE_CHECKING:
     from fleet.events import Emit
     from fleet.machine import Bridge, Machine, RemoteMachine
     from fleet.model import RunId
-    from fleet.steps.deliver import Way
-    from fleet.steps.plan import HostPlan
+    from fleet.steps.deliver import Transport
+    from fleet.steps.job import Job
 
 PROGRESS_INTERVAL = 0.25
+"""Seconds between two reports of progress."""
 
 STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
 
 
 async def push(
-    copier: Machine | Supply | Thin,
+    copier: Machine | Supply | SlowLinks,
     machine: RemoteMachine,
-    plan: HostPlan,
+    job: Job,
     run: RunId,
     program: HostProgram,
     *,
     emit: Emit,
 ) -> None:
-    """The host has the whole closure and the program, valid and rooted for the run. Raises `PushError`.
+    """Bring the whole closure and the program to the host, valid and rooted for the run.
 
-    What copies is `nix copy` on this machine, or our own engine: a supply, or what a thin link needs. What the host's
-    own caches have, it has fetched first. Where the closure is built on the host, its derivations are pushed and built
-    there instead.
+    First the host fetches what its own caches have. The rest is copied by `copier`: `nix copy` on this machine, or
+    fleet's own engine with a supply, or with what slow links need. If the host builds the closure itself, its
+    derivations are pushed and built there instead. Raise `PushError` if that fails.
     """
     assert program.path is not None
-    host = plan.host
-    lost = await fetch(machine, host, plan.substitutes, run, emit=emit)
+    host = job.host
+    lost = await fetch(machine, host, job.load.substitutes, run, emit=emit)
     started = time.monotonic()
-    root = functools.partial(ask, machine, host, HostProgram().call("root", run, plan.closure, program.path))
-    if isinstance(copier, Supply | Thin):
-        moved = await _serve(copier, machine, plan, run, program.path, root, emit)
+    root = functools.partial(ask, machine, host, HostProgram().call("root", run, job.closure, program.path))
+    if isinstance(copier, Supply | SlowLinks):
+        moved = await _serve(copier, machine, job, run, program.path, root, emit)
     else:
         await root()
-        async with _following(machine, plan, run, emit) as bridge:
-            if plan.derivation is not None:
-                await _copy(copier, machine, plan, bridge, [plan.derivation], derivation=True)
-            await _copy(copier, machine, plan, bridge, [program.path, *([plan.closure] if plan.missing else [])])
-        size = plan.push_bytes + sum(plan.substitutes[path] for path in lost)
-        moved = Progress(paths=len(plan.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
+        async with _bridge_with_progress(machine, job, run, emit) as bridge:
+            if job.built_there is not None:
+                await _copy(copier, machine, job, bridge, [job.built_there], derivation=True)
+            await _copy(copier, machine, job, bridge, [program.path, *([job.closure] if job.load.missing else [])])
+        size = job.load.push_bytes + sum(job.load.substitutes[path] for path in lost)
+        moved = Progress(paths=len(job.load.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
     seconds = time.monotonic() - started
     emit(
         PushFinished(
             host=host.name, paths=moved.paths, nar_bytes=moved.nar_bytes, wire_bytes=moved.sent, seconds=seconds
         )
     )
-    if plan.derivation is not None:
-        await _build_there(machine, plan, run, emit)
+    if job.built_there is not None:
+        await _build_there(machine, job, run, emit)
 
 
 async def _serve(
-    copier: Supply | Thin,
+    copier: Supply | SlowLinks,
     machine: RemoteMachine,
-    plan: HostPlan,
+    job: Job,
     run: RunId,
     program: str,
     root: Callable[[], Coroutine[Any, Any, object]],
     emit: Emit,
 ) -> Progress:
-    """Everything has arrived by our own engine, and is rooted."""
+    """Push with fleet's own engine and return how much was sent. Everything is rooted on the host then."""
     progress = Progress()
-    tops = (program, plan.derivation or plan.closure)
-    wanted = tuple(dict.fromkeys((*plan.missing, program, *([plan.derivation] if plan.derivation else []))))
-    way: Way = Whole()
+    tops = (program, job.built_there or job.closure)
+    wanted = tuple(dict.fromkeys((*job.load.missing, program, *([job.built_there] if job.built_there else []))))
+    transport: Transport = WholePaths()
     supply = copier if isinstance(copier, Supply) else copier.supply
-    if isinstance(copier, Thin):
-        way = await copier.way(machine, plan.host, plan.facts, emit=emit)
-    # What the caches brought meanwhile is not in the plan, and a thin link asks first what may be a base.
-    planned = plan.missing if isinstance(way, Whole) and not plan.substitutes else ()
-    verify = functools.partial(preflight.verify, machine, plan.host, emit=emit)
+    if isinstance(copier, SlowLinks):
+        transport = await copier.transport(machine, job.host, job.facts, emit=emit)
+    # The plan does not know what the caches have brought since, and over a slow link the host is asked for bases first.
+    planned = job.load.missing if isinstance(transport, WholePaths) and not job.load.substitutes else ()
+    verify = functools.partial(preflight.verify, machine, job.host, emit=emit)
     delivery = Delivery(
-        host=plan.host, run=run, wanted=wanted, planned=planned, tops=tops, root=root, verify=verify, way=way
+        host=job.host, run=run, wanted=wanted, planned=planned, tops=tops, root=root, verify=verify, transport=transport
     )
 
-    def told() -> PushProgressed:
-        total = progress.total or plan.wire_bytes  # until the host has said what it lacks
-        return PushProgressed(host=plan.host.name, sent=progress.sent, total=total)
+    def progressed() -> PushProgressed:
+        total = progress.total or job.load.wire_bytes  # the plan's number, until the host has said what it lacks
+        return PushProgressed(host=job.host.name, sent=progress.sent, total=total)
 
-    async with _telling(told, emit):
+    async with _reporting_progress(progressed, emit):
         await deliver(machine, supply, delivery, progress)
     return progress
 
 
 async def _copy(
-    here: Machine, machine: Machine, plan: HostPlan, bridge: Bridge, paths: list[str], *, derivation: bool = False
+    here: Machine, machine: Machine, job: Job, bridge: Bridge, paths: list[str], *, derivation: bool = False
 ) -> None:
-    """The paths have arrived. Raises `UnreachableError` when the host has gone meanwhile, else `PushError`."""
+    """Copy the paths with `nix copy`.
+
+    Raise `UnreachableError` if the host has gone, and `PushError` for other failures.
+    """
     command = nix.copy(bridge.socket, paths, derivation=derivation)
     clock = asyncio.get_running_loop().time
     bridge.last_moved = clock()
@@ -120,7 +124,7 @@ async def _copy(
         while not (await asyncio.wait({copying}, timeout=PROGRESS_INTERVAL))[0]:
             if clock() - bridge.last_moved > STALLED:
                 message = f"the push stalled: no byte moved for {STALLED:g} s"
-                raise PushError(plan.host.name, message, hint=AGAIN)
+                raise PushError(job.host.name, message, hint=AGAIN)
     finally:
         if not copying.done():
             copying.cancel()
@@ -129,71 +133,72 @@ async def _copy(
     output = copying.result()
     if output.status != 0:
         await machine.run(STILL_THERE)
-        said = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
+        stderr = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
         message = f"nix copy failed with exit status {output.status}"
         hint = SIGN if "signature" in output.stderr else AGAIN
-        raise PushError(plan.host.name, message, ran=str(command), said=said, hint=hint)
+        raise PushError(job.host.name, message, ran=str(command), said=stderr, hint=hint)
 
 
 @contextlib.asynccontextmanager
-async def _following(machine: RemoteMachine, plan: HostPlan, run: RunId, emit: Emit) -> AsyncIterator[Bridge]:
-    """A bridge to the host's Nix daemon whose progress is told while it moves."""
+async def _bridge_with_progress(machine: RemoteMachine, job: Job, run: RunId, emit: Emit) -> AsyncIterator[Bridge]:
+    """Open a bridge to the host's Nix daemon, and report its progress while inside."""
     async with machine.bridge(bringing(nix.DAEMON, run)) as bridge:
 
-        def progress() -> PushProgressed:
-            total = max(plan.wire_bytes, bridge.sent)
-            return PushProgressed(host=plan.host.name, sent=bridge.sent, total=total)
+        def progressed() -> PushProgressed:
+            total = max(job.load.wire_bytes, bridge.sent)
+            return PushProgressed(host=job.host.name, sent=bridge.sent, total=total)
 
-        async with _telling(progress, emit):
+        async with _reporting_progress(progressed, emit):
             yield bridge
 
 
 @contextlib.asynccontextmanager
-async def _telling(progress: Callable[[], PushProgressed], emit: Emit) -> AsyncIterator[None]:
-    """Meanwhile progress is told whenever there was some, a few times each second."""
+async def _reporting_progress(progressed: Callable[[], PushProgressed], emit: Emit) -> AsyncIterator[None]:
+    """Report progress while inside, whenever it has changed and every `PROGRESS_INTERVAL` seconds at most."""
 
-    async def tell() -> None:
-        told = None
+    async def report() -> None:
+        last = None
         while True:
-            if (now := progress()) != told:
-                told = now
-                emit(now)
+            if (progress := progressed()) != last:
+                last = progress
+                emit(progress)
             await asyncio.sleep(PROGRESS_INTERVAL)
 
-    telling = asyncio.create_task(tell())
+    reporting = asyncio.create_task(report())
     try:
         yield
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+        reporting.cancel()
+        await asyncio.gather(reporting, return_exceptions=True)
 
 
-async def _build_there(machine: Machine, plan: HostPlan, run: RunId, emit: Emit) -> None:
-    assert plan.derivation is not None
+async def _build_there(machine: Machine, job: Job, run: RunId, emit: Emit) -> None:
+    """Build the closure on the host, and emit the log. Raise `PushError` if the build fails."""
+    assert job.built_there is not None
 
     def show(line: str) -> None:
-        emit(OutputLine(host=plan.host.name, phase=Phase.BUILD, text=line))
+        emit(OutputLine(host=job.host.name, phase=Phase.BUILD, text=line))
 
-    command = bringing(nix.build_on_host(plan.derivation), run)
+    command = bringing(nix.build_on_host(job.built_there), run)
     built = await machine.run(command, on_line=show)
     if built.status != 0:
-        said = built.stderr.splitlines()[-10:]
-        raise PushError(plan.host.name, "the build on the host failed", ran=str(command), said=said)
+        log = built.stderr.splitlines()[-10:]
+        raise PushError(job.host.name, "the build on the host failed", ran=str(command), said=log)
 
 
-async def unroot(machine: Machine, plan: HostPlan, run: RunId) -> None:
-    """The roots of the run are gone, and it will not begin any more. Raises `HostError` where that is not certain."""
-    await ask(machine, plan.host, HostProgram().call("unroot", run))
+async def unroot(machine: Machine, job: Job, run: RunId) -> None:
+    """Remove the roots of the run and keep it from beginning. Raise `HostError` if that is not certain."""
+    await ask(machine, job.host, HostProgram().call("unroot", run))
 
 
-async def dry_activate(machine: Machine, plan: HostPlan, emit: Emit) -> None:
-    """What the switch would do has been told; nothing was done."""
-    argv = (f"{plan.closure}/bin/switch-to-configuration", "dry-activate")
+async def dry_activate(machine: Machine, job: Job, emit: Emit) -> None:
+    """Emit what a switch to the closure would do, and do nothing. Raise `CommandFailedError` if that fails."""
+    argv = (f"{job.closure}/bin/switch-to-configuration", "dry-activate")
 
     def show(line: str) -> None:
-        emit(OutputLine(host=plan.host.name, phase=Phase.SWITCH, text=line))
+        emit(OutputLine(host=job.host.name, phase=Phase.SWITCH, text=line))
 
-    output = await machine.run(Command(argv=argv, timeout=plan.host.activation_timeout), on_line=show)
+    output = await machine.run(Command(argv=argv, timeout=job.host.activation_timeout), on_line=show)
     if output.status != 0:
         message = f"dry-activate failed with exit status {output.status}"
-        raise CommandFailedError(plan.host.name, message, said=output.stderr.splitlines()[-5:])
+        raise CommandFailedError(job.host.name, message, said=output.stderr.splitlines()[-5:])

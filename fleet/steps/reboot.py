@@ -1,4 +1,4 @@
-"""Going to a new system by way of a reboot: when that is wanted, whether it would lead back, whom it would disturb."""
+"""Decide about reboots: whether one is wanted, whether the host would come back from it, and whom it would disturb."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from fleet.model import Reboot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fleet.host.answers import HostFacts
+    from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
 
 
 def goes_by_reboot(wanted: Reboot, reasons: Sequence[str]) -> bool:
-    """Whether a host is rebooted. `reasons` are what `plan` shows: all that a live switch cannot bring."""
+    """Whether the host is rebooted.
+
+    `reasons` are all the things that a live switch cannot bring, as `plan` shows them.
+    """
     return wanted is Reboot.ALWAYS or (wanted is Reboot.IF_NEEDED and bool(reasons))
 
 
-def require_way_back(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -> str:
-    """What people should know about the boot. Raises `UnfitError` where a system that does not boot would stay."""
+def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -> str:
+    """Return what people should know about the boot.
+
+    Raise `UnfitError` if a system that does not boot would stay, unless that risk was accepted.
+    """
     if facts.boot_default != facts.running:
         hint = f"make it so, with fleet deploy {host.name} or a rollback, and then reboot"
         raise UnfitError(
@@ -44,10 +50,10 @@ def require_way_back(host: Host, facts: HostFacts, *, accept_boot_risk: bool) ->
 
 
 async def require_idle(machine: Machine, host: Host, *, force: bool) -> tuple[str, ...]:
-    """What a reboot would interrupt. Raises `UnfitError` when there is something, unless it is forced."""
-    found = tuple((await ask(machine, host, HostProgram().call("busy"))).get("busy", ()))
-    if found and not force:
+    """Return what a reboot would interrupt. Raise `UnfitError` if there is anything, unless `force` is set."""
+    activities = tuple((await ask(machine, host, HostProgram().call("busy"))).get("busy", ()))
+    if activities and not force:
         raise UnfitError(
-            host.name, f"a reboot would interrupt {'; '.join(found)}", hint="wait, or --force, which is recorded"
+            host.name, f"a reboot would interrupt {'; '.join(activities)}", hint="wait, or --force, which is recorded"
         )
-    return found
+    return activities

@@ -1,7 +1,7 @@
-"""Signatures: closures are signed here before they are pushed, and hosts are asked whether they would count.
+"""Sign closures before they are pushed, and ask hosts whether they trust the key.
 
-What is pushed needs none where root's Nix on the host opens the store itself, which is so unless NIX_REMOTE says
-otherwise. They count for everybody else there, and for whoever fetches from the host.
+A push needs no signature if root's Nix on the host opens the store itself, as it does unless NIX_REMOTE says otherwise.
+Signatures count for other users there, and for whoever fetches from the host.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import ConfigError, PushError, UnfitError
-from fleet.model import Severity
-from fleet.steps.preflight import Finding
+from fleet.model import Finding, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,26 +24,29 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
 
 SECRET_BYTES, PUBLIC_BYTES = 64, 32
-"""Of an Ed25519 key as Nix has it: the secret one ends with the public one."""
+"""Sizes of an Ed25519 key in Nix's format: the secret key ends with the public one."""
 MAKE = "nix-store --generate-binary-cache-key NAME SECRET PUBLIC makes a pair of files; this one must be SECRET"
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key that signs store paths. Nix alone reads its secret part, from the file."""
+    """A key that signs store paths. Only Nix reads its secret part, from the file."""
 
     file: Path
     public: str
-    """`NAME:BASE64`, as trusted-public-keys has it."""
+    """The public key as `NAME:BASE64`, the form of trusted-public-keys."""
 
     @property
     def name(self) -> str:
-        """What signatures by it begin with."""
+        """The name that its signatures begin with."""
         return self.public.partition(":")[0]
 
 
 def read_key(inventory: Path, file: Path) -> SigningKey:
-    """The key in the file. Raises `ConfigError`, which never repeats what is in it."""
+    """Return the key in the file.
+
+    Raise `ConfigError`, never with any of the file's contents, if it is no secret key.
+    """
     place = f"{inventory}: [fleet] signing_key: {file}"
     try:
         text = file.read_text(encoding="ascii").strip()
@@ -65,7 +67,7 @@ def read_key(inventory: Path, file: Path) -> SigningKey:
 
 
 async def sign(here: Machine, key: SigningKey, closures: Iterable[str]) -> None:
-    """Every path of the closures, which are in the local store, has a signature by the key there."""
+    """Sign every path of the closures in the local store. Raise `ConfigError` if Nix refuses."""
     signed = await here.run(nix.sign(key.file, closures))
     if signed.status != 0:
         said = signed.stderr.splitlines()[-3:]
@@ -79,22 +81,22 @@ class Trust:
 
     keys: tuple[str, ...] = ()
     checks_ours: bool = False
-    """Whether what root pushes must be signed: its Nix asks a daemon that does not trust it."""
+    """Whether the host accepts only signed paths from root: then root's Nix uses a daemon that does not trust it."""
 
 
 async def ask_trust(machine: Machine, host: Host) -> Trust:
-    """What the host's Nix says of its configuration, as root."""
-    answer = await machine.run(nix.CONFIGURATION)
+    """Return what the Nix configuration of the host, as root sees it, says about signatures."""
+    answer = await machine.run(nix.configuration())
     if answer.status != 0:
         said = answer.stderr.splitlines()[-3:]
         raise PushError(host.name, "the host's Nix does not tell its configuration", said=said)
     settings = dict(re.findall(r"^([a-z-]+) = (.*)$", answer.stdout, re.MULTILINE))
-    by_daemon = (re.findall(r"^NIX_REMOTE=(.*)$", answer.stdout, re.MULTILINE) or [""])[0] or settings.get("store", "")
+    store = (re.findall(r"^NIX_REMOTE=(.*)$", answer.stdout, re.MULTILINE) or [""])[0] or settings.get("store", "")
     users = settings.get("trusted-users", "root").split()
     return Trust(
         keys=tuple(settings.get("trusted-public-keys", "").split()),
         checks_ours=(
-            by_daemon.startswith(("daemon", "unix:"))
+            store.startswith(("daemon", "unix:"))
             and settings.get("require-sigs", "true") == "true"
             and not {"root", "*", "@root"} & set(users)
         ),
@@ -102,9 +104,9 @@ async def ask_trust(machine: Machine, host: Host) -> Trust:
 
 
 def untrusted(key: SigningKey, host: Host, trust: Trust) -> Finding | None:
-    """What people should know where the key does not count on the host: the line that is missing there.
+    """Return a finding with the line that nix.conf lacks if the host does not trust the key, otherwise None.
 
-    Raises `UnfitError` where the push itself would be refused.
+    Raise `UnfitError` if the host would refuse the push itself.
     """
     if key.public in trust.keys:
         return None

@@ -1,4 +1,4 @@
-"""What a built system says about itself, here or on the host, and whether a host may be switched to it."""
+"""Read what a built system says about itself, here or on a host, and decide whether a host may be switched to it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,18 @@ from fleet.host import answers, obstacles
 from fleet.host.obstacles import PARTS
 from fleet.machine import Command
 from fleet.model import Goal, Reboot
+from fleet.scripts import script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleet.host.answers import HostFacts
+    from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.model import Closure
 
 NEEDED = ("nixos-version", "bin/switch-to-configuration")
-"""Files without which a closure is no system that can be switched to."""
-_LOOK = f"""
-cd -- "$1" || exit 1
-for file in {" ".join(NEEDED)}; do [ -e "$file" ] || echo "lacks=$file"; done
-echo "platform=$(cat system 2>/dev/null)"
-echo "init_interface=$(cat init-interface-version 2>/dev/null)"
-find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f '{{}}' ';' 2>/dev/null | sed 's/^/nvidia=/'
-echo "inhibitors=$(tr -d '\\n' 2>/dev/null <switch-inhibitors)"
-for part in {" ".join(PARTS)}; do
-    if [ -L "$part" ]; then said=$(readlink -e "$part"); else said=$(cat "$part" 2>/dev/null); fi
-    echo "part_$part=$said"
-done
-"""
+"""Files without which a closure is not a system that can be switched to. look-at-system.sh looks for them too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +32,25 @@ class System:
 
     closure: Closure
     is_switchable: bool
-    """Whether it has what `NEEDED` names."""
+    """Whether it has the files of `NEEDED`."""
     platform: str = ""
-    """The Nix system it is for, such as `x86_64-linux`; empty where it does not say."""
+    """The Nix system that it is for, such as `x86_64-linux`. Empty if it does not say."""
     inhibitors: Mapping[str, str] = field(default_factory=dict)
     init_interface: str = ""
     nvidia: str = ""
-    """The version of the NVIDIA driver among its kernel modules."""
+    """The version of the NVIDIA driver among its kernel modules. Empty if there is none."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Where each of `PARTS` is in the store, or its text; empty for those that are not there."""
+    """For each of `PARTS` its store path or its text. Empty for those that it does not have."""
 
     def reboot_reasons(self, facts: HostFacts) -> tuple[str, ...]:
-        """All that only a reboot makes live: parts that differ from what is booted, and what forbids a live switch."""
-        parts = [part for part in PARTS if self.parts.get(part, "") != _known(part, facts.booted_parts.get(part, ""))]
+        """Return what needs a reboot: parts that differ from the booted ones, and obstacles to a live switch."""
+        parts = [
+            part for part in PARTS if self.parts.get(part, "") != _comparable(part, facts.booted_parts.get(part, ""))
+        ]
         return (*parts, *self.obstacles(facts))
 
     def obstacles(self, facts: HostFacts) -> tuple[str, ...]:
-        """What makes a live switch from what runs fail, or leave half of it working."""
+        """Return what makes a live switch from the running system fail, or leave half of it working."""
         return obstacles.between(
             (facts.inhibitors, self.inhibitors),
             (facts.init_interface, self.init_interface),
@@ -68,27 +59,27 @@ class System:
 
 
 def look_here(closure: Closure) -> System:
-    """What a closure in the local store says."""
+    """Return what a closure in the local store says about itself. Reads many files: call it in a thread."""
     tree = Path(closure)
     return System(
         closure=closure,
         is_switchable=all((tree / file).exists() for file in NEEDED),
-        platform=_text(tree / "system"),
-        inhibitors=obstacles.inhibitors(_text(tree / "switch-inhibitors")),
-        init_interface=_text(tree / "init-interface-version"),
+        platform=_read_text(tree / "system"),
+        inhibitors=obstacles.inhibitors(_read_text(tree / "switch-inhibitors")),
+        init_interface=_read_text(tree / "init-interface-version"),
         nvidia=obstacles.nvidia_version(
             str((Path(folder) / file).resolve())
             for folder, _, files in os.walk(tree / "kernel-modules" / "lib" / "modules", followlinks=True)
             for file in files
             if file.startswith("nvidia.ko")
         ),
-        parts={part: _part(tree / part) for part in PARTS},
+        parts={part: _read_part(tree / part) for part in PARTS},
     )
 
 
 async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
-    """What a closure on the host says. Raises `UnfitError` where it is not there."""
-    output = await machine.run(Command(argv=("sh", "-c", _LOOK, "sh", closure)))
+    """Return what a closure on the host says about itself. Raise `UnfitError` if it is not there."""
+    output = await machine.run(Command(argv=("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure)))
     if output.status != 0:
         hint = f"fleet generations {host.name} lists what is there"
         raise UnfitError(host.name, f"{closure} is not on this host", said=output.stderr.splitlines()[-3:], hint=hint)
@@ -100,19 +91,19 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         inhibitors=obstacles.inhibitors(answers.one(lines, "inhibitors")),
         init_interface=answers.one(lines, "init_interface").strip(),
         nvidia=obstacles.nvidia_version(lines.get("nvidia", [])),
-        parts={part: _known(part, answers.one(lines, f"part_{part}")) for part in PARTS},
+        parts={part: _comparable(part, answers.one(lines, f"part_{part}")) for part in PARTS},
     )
 
 
-def require_welcome(host: Host, facts: HostFacts, closure: Closure, *, retry_quarantined: bool) -> None:
-    """Raises `QuarantinedError` for a closure that was found bad on this host, unless it is wanted anyway."""
+def require_not_quarantined(host: Host, facts: HostFacts, closure: Closure, *, retry_quarantined: bool) -> None:
+    """Raise `QuarantinedError` if the closure was found bad on this host, unless it should be tried again."""
     if closure in facts.quarantined and not retry_quarantined:
         hint = "deploy a different closure, or --retry-quarantined"
         raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
 
 
 def require_switchable(host: Host, system: System) -> None:
-    """Raises `UnfitError` with what makes the system unfit for this host: its shape, its platform."""
+    """Raise `UnfitError` if the system cannot be switched to, or is for another platform than the host's."""
     if not system.is_switchable:
         hint = f"a closure has {' and '.join(NEEDED)}; is system.switch.enable off?"
         raise UnfitError(host.name, f"{system.closure} is not a NixOS system that can be switched to", hint=hint)
@@ -122,24 +113,30 @@ def require_switchable(host: Host, system: System) -> None:
 
 
 def require_live(host: Host, obstacles: Sequence[str], goal: Goal, *, remedy: Reboot = Reboot.IF_NEEDED) -> None:
-    """Raises `UnfitError` where these forbid a switch without a reboot."""
+    """Raise `UnfitError` if there are obstacles to a live switch.
+
+    `remedy` is the value of --reboot that the hint names.
+    """
     if obstacles:
         message = f"a live switch is inhibited ({', '.join(obstacles)})"
         hint = f"these change only with a reboot: --reboot {remedy}"
         raise UnfitError(host.name, message, hint=f"{hint}, without --goal test" if goal is Goal.TEST else hint)
 
 
-def _known(part: str, said: str) -> str:
-    return said if part == "kernel-params" or said.startswith("/nix/store/") else ""
+def _comparable(part: str, value: str) -> str:
+    """Return the value as far as it can be compared: store paths, and the kernel parameters as they are."""
+    return value if part == "kernel-params" or value.startswith("/nix/store/") else ""
 
 
-def _part(path: Path) -> str:
+def _read_part(path: Path) -> str:
+    """Return the store path of a part, or its text if it is a plain file."""
     if not path.is_symlink():
-        return _text(path)
-    return _known(path.name, str(path.resolve())) if path.exists() else ""
+        return _read_text(path)
+    return _comparable(path.name, str(path.resolve())) if path.exists() else ""
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
+    """Return the text of the file; an empty string if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -1,5 +1,5 @@
-"""Store paths on their way from the local store to many hosts, over the serve protocol of `nix-store --serve`.
+"""Bring store paths from the local store to many hosts, over the serve protocol of `nix-store --serve`.
 
-`wire` is its encoding, `serve` speaks it over a byte stream, `nar` and `local` read the local store, `supply` reads
-each path once for all hosts, and `send` brings what a host lacks to it.
+`wire` is the encoding of the protocol, `nar` reads store paths, `supply` reads each path once for all hosts, and `send`
+sends a host what it lacks. `deltas` does the same over slow links.
 """

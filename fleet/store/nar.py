@@ -1,7 +1,7 @@
-"""The NAR of a store path, readable at any place: what is small is in memory, what is large stays in its file.
+"""The NAR of a store path, readable at any offset: small things are in memory, large ones stay in their files.
 
-A NAR is a text encoding of a tree (Nix manual, "Nix Archive"). Reading one at an offset lets many hosts share what
-was read, and lets a slow one come back to it, without a whole NAR in memory.
+A NAR is an encoding of a tree of files (Nix manual, "Nix Archive"). Reading at an offset lets many hosts share what was
+read, and lets a slow one come back to it, without a whole NAR in memory.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _NODE = text("node")
 
 
 class ChangedError(Exception):
-    """A file of the store is not as long as it was, or not there."""
+    """A file of the store has another length than before, or does not exist any more."""
 
 
 @dataclass
 class Nar:
-    """A tree as bytes. `head` comes before it, so that it can be sent in one piece with what announces it."""
+    """A tree of files as bytes. `head` comes before it, to be sent in one piece with it."""
 
     size: int = 0
-    """Bytes, with the head."""
+    """Bytes, including the head."""
     _starts: list[int] = field(default_factory=list)
     _pieces: list[bytes | bytearray | tuple[bytes, int]] = field(default_factory=list)
     """Literal bytes, or a file and its length."""
 
     @classmethod
     def of(cls, path: str, head: bytes = b"") -> Nar:
-        """The NAR of the file, link or folder. Touches no contents. Raises `OSError` or `ChangedError`."""
+        """Return the NAR of the file, link or folder. Reads no contents. Raise `OSError` or `ChangedError`."""
         nar = cls()
         nar._literal(head + text("nix-archive-1"))
         nar._node(os.fsencode(path), os.lstat(path))
@@ -55,19 +55,19 @@ class Nar:
         return 200 * len(self._pieces) + sum(len(piece) for piece in self._pieces if not isinstance(piece, tuple))
 
     def read(self, start: int, count: int) -> bytearray:
-        """The bytes from `start` on, `count` of them or fewer at the end. Raises `OSError` or `ChangedError`."""
+        """Return up to `count` bytes from `start` on; fewer only at the end. Raise `OSError` or `ChangedError`."""
         count = min(count, self.size - start)
         block = bytearray(count)
         view = memoryview(block)
         done = 0
-        for piece, skip in self._from(start):
+        for piece, skip in self._pieces_from(start):
             if done == count:
                 break
             done += _copy(piece, skip, view[done:])
         return block
 
-    def _from(self, start: int) -> Iterator[tuple[bytes | bytearray | tuple[bytes, int], int]]:
-        """The pieces that hold the bytes from `start` on, each with how much of it comes before."""
+    def _pieces_from(self, start: int) -> Iterator[tuple[bytes | bytearray | tuple[bytes, int], int]]:
+        """Yield the pieces with the bytes from `start` on, each with how many of its bytes to skip."""
         first = bisect.bisect_right(self._starts, start) - 1
         for place in range(first, len(self._pieces)):
             yield self._pieces[place], max(0, start - self._starts[place])
@@ -90,7 +90,7 @@ class Nar:
                 self.size += found.st_size
             self._literal(bytes(-found.st_size % 8) + _CLOSE)
         elif stat.S_ISLNK(found.st_mode):
-            # Not as a Path, which would tidy it up: the NAR has it as it is.
+            # Not as a Path, which would normalise it: a NAR has the target as it is.
             self._literal(_SYMLINK + text(os.readlink(path)) + _CLOSE)  # noqa: PTH115
         elif stat.S_ISDIR(found.st_mode):
             self._literal(_DIRECTORY)
@@ -105,7 +105,7 @@ class Nar:
 
 
 def _copy(piece: bytes | bytearray | tuple[bytes, int], skip: int, into: memoryview) -> int:
-    """Fills `into` with the piece from `skip` on, and returns how many bytes that were."""
+    """Fill `into` with the bytes of the piece from `skip` on, and return how many there were."""
     if not isinstance(piece, tuple):
         part = memoryview(piece)[skip : skip + len(into)]
         into[: len(part)] = part

@@ -1,6 +1,6 @@
-"""Bringing paths to one host: all that it lacks without waiting in between, after one question what that is.
+"""Send one host all paths that it lacks, without waiting in between, after one question what it lacks.
 
-Where a plan has just asked, the paths follow the question at once, and the answer only confirms the plan.
+If a plan has just asked that, the paths follow the question at once, and the answer only confirms the plan.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from fleet.machine import Stream
 
 PIECE = 1 << 18
-"""Bytes handed to the connection at once, at most: what waits there counts for each host."""
+"""The most bytes handed to the connection at once. What waits there counts for each host."""
 AHEAD = 1 << 20
 """Bytes that are read before the connection asks for them."""
 
 
 class OutdatedError(Exception):
-    """The host has lost something since the plan: what it needs must be asked before anything is sent."""
+    """The host has lost something since the plan was made: ask what it lacks before sending anything."""
 
 
 @dataclass
@@ -38,33 +38,36 @@ class Progress:
     nar_bytes: int = 0
     total: int = 0
     sent: int = 0
-    """Bytes that went to the host, the question included."""
+    """Bytes sent to the host, with questions."""
     arrived: int = 0
-    """Paths that were sent, and that the host has said it has."""
+    """Sent paths that the host has confirmed."""
     arrived_bytes: int = 0
-    """NAR bytes of these."""
+    """The NAR size of those, in bytes."""
     last_moved: float = field(default_factory=time.monotonic)
 
     def expect(self, infos: Collection[PathInfo]) -> None:
-        """These are to be sent: at first all that is known to be missing, later the rest."""
+        """Set what is to be sent: first all that is known to be missing, later the rest."""
         self.paths = max(self.paths, self.arrived + len(infos))
         self.nar_bytes = max(self.nar_bytes, self.arrived_bytes + sum(info.nar_size for info in infos))
         self.total = self.sent + sum(map(length, infos))
 
     def took(self, info: PathInfo) -> None:
-        """The host has said that it has the path that was sent."""
+        """Count a path that the host has confirmed."""
         self.arrived += 1
         self.arrived_bytes += info.nar_size
         self.moved()
 
     def moved(self, count: int = 0) -> None:
-        """Something went over the connection."""
+        """Note that bytes went over the connection."""
         self.sent += count
         self.last_moved = time.monotonic()
 
 
 class Sender:
-    """Speaks to one `nix-store --serve --write`. As long as that lives, all it was asked about is rooted there."""
+    """Talks to one `nix-store --serve --write`.
+
+    While that runs, everything it was asked about is rooted on the host.
+    """
 
     def __init__(self, stream: Stream, supply: Supply, progress: Progress) -> None:
         self._stream = stream
@@ -75,51 +78,51 @@ class Sender:
         self._greeted = False
 
     async def lacking(self, wanted: Sequence[str]) -> list[PathInfo]:
-        """What must be sent so that the host has the wanted paths, in the order to send it. All of it is rooted.
+        """Ask what the host lacks of the wanted paths and all that they refer to. Return it in the order to send it.
 
-        One round trip where `wanted` holds all that the host lacks: the references of those are asked about along
-        with them.
+        This takes one round trip if `wanted` has all that the host lacks: the references of those are asked about along
+        with them. Everything that was asked about is rooted.
         """
         missing: dict[str, PathInfo] = {}
-        front = list(wanted)
-        while front:
-            known = await self._supply.infos(front)
-            beside = {path for info in known for path in info.references} - self._asked - set(front)
-            question = [*front, *sorted(beside)]
+        unvisited = list(wanted)
+        while unvisited:
+            known = await self._supply.infos(unvisited)
+            references = {path for info in known for path in info.references} - self._asked - set(unvisited)
+            question = [*unvisited, *sorted(references)]
             valid = await self._valid(question)
             self._asked.update(question)
             for info in await self._supply.infos(path for path in question if path not in valid):
                 missing[info.path] = info
-            front = sorted({path for info in missing.values() for path in info.references} - self._asked)
+            unvisited = sorted({path for info in missing.values() for path in info.references} - self._asked)
         self._progress.expect(missing.values())
         return wire.in_order(missing.values())
 
     async def send(self, infos: Sequence[PathInfo], *, then: Sequence[str]) -> None:
-        """The host has the paths, and has said that the ones in `then` are valid."""
+        """Send the paths, and wait until the host confirms them and says that those in `then` are valid."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(infos, self._check(then)))
-            valid = await self._took(infos)
+            valid = await self._await_confirmations(infos)
         _require(then, valid)
 
     async def send_planned(self, infos: Sequence[PathInfo], *, wanted: Sequence[str], then: Sequence[str]) -> None:
-        """The same, for paths that a plan saw missing: not even the question what else is wanted is waited for.
+        """Do the same for paths that a plan found missing, without waiting for the answer to any question first.
 
-        It roots what the host has, and what it lacks of `wanted` is sent afterwards. A planned path that the host got
-        meanwhile costs its bytes: the server reads them, and says that it has the path. Raises `OutdatedError` where
-        the host lacks what a planned path refers to.
+        The question roots what the host has. What it lacks of `wanted` besides is sent afterwards. A planned path that
+        the host got meanwhile costs its bytes: the server reads them, and confirms the path. Raise `OutdatedError` if
+        the host lacks something that a planned path refers to.
         """
         planned = {info.path for info in infos}
-        beside = {path for info in infos for path in info.references} - planned
-        question = sorted(planned.union(beside, wanted))
+        references = {path for info in infos for path in info.references} - planned
+        question = sorted(planned.union(references, wanted))
         self._progress.expect(infos)
         infos = wire.in_order(infos)
         async with asyncio.TaskGroup() as group:  # the server answers while it reads: neither may wait for the other
             group.create_task(self._ask_and_feed(question, infos, self._check(then)))
             absent = set(question) - await self._answer() - planned
             self._asked.update(question)
-            if lost := absent & beside:
+            if lost := absent & references:
                 raise OutdatedError(f"the host has lost {min(lost)}")
-            valid = await self._took(infos)
+            valid = await self._await_confirmations(infos)
         if absent:
             await self.send(await self.lacking(sorted(absent)), then=then)
         else:
@@ -130,8 +133,8 @@ class Sender:
         self._progress.total += len(question)
         return question
 
-    async def _took(self, infos: Iterable[PathInfo]) -> set[str]:
-        """The host has said that it has these. What is valid of that which was asked behind them."""
+    async def _await_confirmations(self, infos: Iterable[PathInfo]) -> set[str]:
+        """Wait until the host confirms these paths. Return which paths of the question behind them are valid."""
         for info in infos:
             answer = await self._decoder.number()
             if answer != 1:
@@ -145,7 +148,7 @@ class Sender:
 
     def _question(self, paths: Sequence[str]) -> bytes:
         question = wire.query_valid_paths(paths, lock=True, substitute=False)
-        # No need to wait for the server's greeting: it reads on.
+        # The server reads on after its greeting, so there is no need to wait for that.
         return question if self._greeted else wire.hello() + question
 
     async def _answer(self) -> set[str]:
@@ -157,7 +160,7 @@ class Sender:
         return valid
 
     async def _say(self, data: bytes) -> None:
-        """The server reads this, and nothing of it waits for what comes after it."""
+        """Send data that the server can act on without anything that comes after it."""
         await self._hand_over(data)
 
     async def _ask_and_feed(self, paths: Sequence[str], infos: Sequence[PathInfo], last: bytes) -> None:
@@ -167,7 +170,7 @@ class Sender:
         await self._feed(infos, last)
 
     async def _feed(self, infos: Sequence[PathInfo], last: bytes) -> None:
-        gathered = bytearray()  # small paths travel together: each piece costs an SSH packet at least
+        gathered = bytearray()  # small paths are sent together: each piece costs at least one SSH packet
         try:
             async for block in self._blocks(infos):
                 if gathered and len(gathered) + len(block) > PIECE:
@@ -179,10 +182,10 @@ class Sender:
                     await self._hand_over(block)
             await self._hand_over(gathered + last)
         except BrokenPipeError:
-            return  # the server's last lines and its exit status say why
+            return  # the server's exit status and last lines explain it
 
     async def _blocks(self, infos: Iterable[PathInfo]) -> AsyncIterator[bytearray]:
-        """The blocks of all paths, some of them being read while earlier ones are sent."""
+        """Yield the blocks of all paths; later ones are read while earlier ones are sent."""
         ahead: deque[tuple[int, asyncio.Task[bytearray]]] = deque()
         waiting = 0
         for info in infos:

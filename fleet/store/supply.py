@@ -1,7 +1,7 @@
-"""The local store as a source: every path is read once for all hosts that follow each other closely.
+"""Read the local store once for all hosts that are pushed to at about the same time.
 
-The last blocks stay in memory, and whoever comes for one of them shares it. A host that is slower than that window
-reads again from the file, at its own pace: nobody waits for it, and memory stays bounded.
+The last blocks stay in memory and are shared. A host that is slower than that window reads again from the file, at its
+own pace: nobody waits for it, and memory stays bounded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from fleet.store.wire import PathInfo
 
 BLOCK = 1 << 20
-"""Bytes read at once. A hop to a thread costs 60 microseconds; 256 KiB made that a tenth of a push."""
+"""Bytes read at once. A hop to a thread costs 60 microseconds; with 256 KiB that was a tenth of a push."""
 WINDOW = 24 << 20
-"""Bytes of blocks that are kept: by how much hosts may be apart and still share one reading."""
+"""Bytes of blocks that are kept: how far hosts may be apart and still share one reading."""
 TREES = 8 << 20
-"""Bytes of memory for the shapes of the trees being read."""
+"""Bytes of memory for the trees that are being read."""
 AT_ONCE = 500
 """Paths in one question to the local store."""
 READ_ONLY = Command(argv=("nix-store", "--serve"), root=False)
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Local(Protocol):
-    """Where the local store is: a machine that streams."""
+    """The machine with the local store, which can run commands as streams."""
 
     def stream(self, command: Command) -> AbstractAsyncContextManager[Stream]:
         """See `RemoteMachine.stream`."""
@@ -44,16 +44,20 @@ class Local(Protocol):
 
 
 class Shared(Generic[T]):
-    """What threads make, made once and kept while it fits. The oldest use goes first."""
+    """Values that threads make, each made once and kept while there is room. The least recently used ones go first."""
 
     def __init__(self, limit: int, weigh: Callable[[T], int]) -> None:
         self._limit = limit
         self._weigh = weigh
         self._made: OrderedDict[Any, asyncio.Task[T]] = OrderedDict()
-        self._weight = 0
+        self.weight = 0
+        """The total weight of what is kept."""
 
     def get(self, key: Any, make: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
-        """The thing, made now if nobody has. Others may wait for it too: await it shielded."""
+        """Return the task that makes the value, started now if there is none.
+
+        Others may await it too: await it shielded.
+        """
         task = self._made.get(key)
         if task is None:
             task = self._made[key] = asyncio.create_task(make())
@@ -63,32 +67,32 @@ class Shared(Generic[T]):
 
     def _keep(self, key: Any, done: asyncio.Task[T]) -> None:
         if self._made.get(key) is not done:
-            return  # forgotten
+            return  # `forget` was called meanwhile
         if done.cancelled() or done.exception() is not None:
-            self._made.pop(key, None)  # the next one tries again
+            self._made.pop(key, None)  # the next caller tries again
             return
-        self._weight += self._weigh(done.result())
-        while self._weight > self._limit:
+        self.weight += self._weigh(done.result())
+        while self.weight > self._limit:
             old = next((other for other, task in self._made.items() if task.done() and other != key), None)
             if old is None:
                 break
-            self._weight -= self._weigh(self._made.pop(old).result())
+            self.weight -= self._weigh(self._made.pop(old).result())
 
     def forget(self, key: Any) -> None:
-        """The next one who wants the thing has it made anew."""
+        """Forget the value, so that it is made anew when it is wanted again."""
         task = self._made.pop(key, None)
         if task is not None and task.done() and not task.cancelled() and task.exception() is None:
-            self._weight -= self._weigh(task.result())
+            self.weight -= self._weigh(task.result())
 
     async def close(self) -> None:
-        """Nothing is kept, nothing is under way."""
+        """Wait for what is being made, and forget all values."""
         tasks = list(self._made.values())
         await asyncio.gather(*tasks, return_exceptions=True)
         self._made.clear()
 
 
 class Supply:
-    """Paths of the local store, for as many hosts as want them. `reads` counts the blocks that came from files."""
+    """Paths of the local store, for any number of hosts. `reads` counts the blocks that came from files."""
 
     def __init__(self, local: Local, *, window: int = WINDOW) -> None:
         self.reads = 0
@@ -109,8 +113,13 @@ class Supply:
         await self._trees.close()
         await self._stack.aclose()
 
+    @property
+    def kept(self) -> int:
+        """Bytes of the blocks in memory."""
+        return self._blocks.weight
+
     async def infos(self, paths: Iterable[str]) -> list[PathInfo]:
-        """What the local store knows about the paths. Raises `ChangedError` when it lacks one."""
+        """Return what the local store knows about the paths. Raise `ChangedError` if it lacks one."""
         wanted = list(paths)
         known = await self.known(wanted)
         if len(known) < len(wanted):
@@ -119,13 +128,20 @@ class Supply:
         return known
 
     async def known(self, paths: Iterable[str]) -> list[PathInfo]:
-        """The same, of those that the local store has."""
+        """Return the same for those of the paths that the local store has."""
         wanted = list(paths)
         async with self._asking:
             unknown = [path for path in dict.fromkeys(wanted) if path not in self._infos]
             for start in range(0, len(unknown), AT_ONCE):
                 self._infos |= await self._ask(unknown[start : start + AT_ONCE])
         return [self._infos[path] for path in wanted if path in self._infos]
+
+    async def renew(self) -> None:
+        """Forget what the local store has said. It is asked anew, by another process: that one remembers too."""
+        async with self._asking:
+            self._infos.clear()
+            self._stream = self._decoder = None
+            await self._stack.aclose()
 
     async def _ask(self, paths: list[str]) -> dict[str, PathInfo]:
         try:
@@ -137,7 +153,7 @@ class Supply:
             await self._stream.write(wire.query_path_infos(paths))
             return await self._decoder.path_infos()
         except BaseException as error:
-            # Whoever asks next must not read what is left of this answer: it would be taken for the next one's.
+            # The next question must not read the rest of this answer, so it needs a new server.
             self._stream = self._decoder = None
             await self._stack.aclose()
             if isinstance(error, wire.ProtocolError | BrokenPipeError):
@@ -145,9 +161,9 @@ class Supply:
             raise
 
     def block(self, info: PathInfo, index: int) -> asyncio.Task[bytearray]:
-        """Block `index` of what adds the path to a store: the announcement and then its NAR, `BLOCK` bytes each.
+        """Return the task that reads block `index` of what adds the path to a store: the announcement, then its NAR.
 
-        Others may wait for it too: await it shielded.
+        Blocks have `BLOCK` bytes. Others may await the task too: await it shielded.
         """
         return self._blocks.get((info.path, index), lambda: self._read(info, index))
 
@@ -158,15 +174,18 @@ class Supply:
 
 
 def length(info: PathInfo) -> int:
-    """Bytes that adding the path takes."""
+    """Return how many bytes adding the path takes."""
     return info.added_size
 
 
 def tree(info: PathInfo) -> Nar:
-    """What adds the path to a store, announcement and NAR. Raises `ChangedError` where it is not as its store says."""
+    """Return what adds the path to a store: announcement and NAR.
+
+    Raise `ChangedError` if its size is not what the store says.
+    """
     head = wire.add_to_store_nar(info)
     nar = Nar.of(info.path, head)
-    if nar.size != len(head) + info.nar_size:  # one byte too many or too few, and all that follows is noise
+    if nar.size != len(head) + info.nar_size:  # with another size, all that follows could not be read
         raise ChangedError(
             f"{info.path} has {nar.size - len(head)} bytes as a NAR, the local store says {info.nar_size}"
         )

@@ -1,6 +1,7 @@
-"""Pure: the encoding of the serve protocol. Numbers are 8 bytes, little end first; text is padded to 8 bytes.
+"""The encoding of the serve protocol. Numbers are 8 bytes, least significant first; text is padded to 8 bytes.
 
-Nix 2.8 to 2.36 and Lix speak version 2.7 of it; 2.35 and later answer with 2.8, which changes nothing used here.
+Nothing here does any I/O. Nix 2.8 to 2.36 and Lix speak version 2.7; Nix 2.35 and later answer with 2.8, which changes
+nothing that is used here.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ OLDEST = 0x205
 """2.5 is the first version that can add a path with its NAR (Nix 2.1, 2018)."""
 LONGEST_TEXT = 1 << 20
 MOST_ITEMS = 1 << 20
-"""A server that announces more than these is broken, and must not cost us memory."""
+"""A server that announces more than `LONGEST_TEXT` or this is broken, and must not exhaust our memory."""
 _NUMBER = struct.Struct("<Q")
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _SHA256_BASE32, _SHA256_BASE16 = 52, 64
 
 
 class Request(enum.IntEnum):
-    """What a client asks for. Each is followed by its own fields."""
+    """What a client asks for. The fields of the request follow."""
 
     QUERY_VALID_PATHS = 1
     QUERY_PATH_INFOS = 2
@@ -37,11 +38,11 @@ class Request(enum.IntEnum):
 
 
 class ProtocolError(Exception):
-    """The other side said what the protocol does not allow."""
+    """The other side sent something that the protocol does not allow."""
 
 
 class NoiseError(ProtocolError):
-    """Something else is on the other side, or it is not alone: a login shell that prints something, say."""
+    """The other side is something else, or sends other output too, as a login shell that prints something."""
 
 
 class EndOfStreamError(ProtocolError):
@@ -50,13 +51,13 @@ class EndOfStreamError(ProtocolError):
 
 @dataclass(frozen=True, kw_only=True)
 class PathInfo:
-    """A store path, as its store knows it."""
+    """What a store knows about one of its paths."""
 
     path: str
     deriver: str = ""
     references: tuple[str, ...] = ()
     nar_hash: str
-    """SHA-256 of the NAR in base 16."""
+    """The SHA-256 of the NAR, in base 16."""
     nar_size: int
     """Bytes."""
     signatures: tuple[str, ...] = ()
@@ -64,48 +65,48 @@ class PathInfo:
 
     @functools.cached_property
     def added_size(self) -> int:
-        """Bytes that adding the path takes."""
+        """How many bytes adding the path takes."""
         return len(add_to_store_nar(self)) + self.nar_size
 
 
 def number(value: int) -> bytes:
-    """The encoding of a number."""
+    """Encode a number."""
     return _NUMBER.pack(value)
 
 
 def text(value: str | bytes) -> bytes:
-    """The encoding of a text."""
+    """Encode a text."""
     data = value.encode() if isinstance(value, str) else value
     return _NUMBER.pack(len(data)) + data + bytes(-len(data) % 8)
 
 
 def texts(values: Sequence[str]) -> bytes:
-    """The encoding of a list or a set of texts."""
+    """Encode a list or a set of texts."""
     return _NUMBER.pack(len(values)) + b"".join(map(text, values))
 
 
 def hello() -> bytes:
-    """What a client says first."""
+    """Return what a client sends first."""
     return number(HELLO) + number(VERSION)
 
 
 def query_valid_paths(paths: Sequence[str], *, lock: bool, substitute: bool) -> bytes:
-    """Asks which of the paths are valid. With `lock` they are roots for as long as the server lives."""
+    """Ask which of the paths are valid. With `lock` they are rooted for as long as the server lives."""
     return number(Request.QUERY_VALID_PATHS) + number(lock) + number(substitute) + texts(paths)
 
 
 def query_path_infos(paths: Sequence[str]) -> bytes:
-    """Asks what the store knows about the paths."""
+    """Ask what the store knows about the paths."""
     return number(Request.QUERY_PATH_INFOS) + texts(paths)
 
 
 def dump_store_path(path: str) -> bytes:
-    """Asks for the NAR of a path, which comes without its length."""
+    """Ask for the NAR of a path, which comes without its length."""
     return number(Request.DUMP_STORE_PATH) + text(path)
 
 
 def add_to_store_nar(info: PathInfo) -> bytes:
-    """Adds a path. The NAR must follow, of exactly the size that the info says; the answer is the number 1."""
+    """Add a path. Its NAR must follow, of exactly the size that the info says; the answer is the number 1."""
     unregistered = not_ultimate = number(0)  # the far store sets the time, and trusts no claim that it was built there
     return b"".join(
         (
@@ -124,18 +125,18 @@ def add_to_store_nar(info: PathInfo) -> bytes:
 
 
 class Decoder:
-    """Reads values from `read(count)`, which returns at least one byte, or none at the end."""
+    """Reads values with `read(count)`, which returns at least one byte, or none at the end."""
 
     def __init__(self, read: Callable[[int], Awaitable[bytes]]) -> None:
         self._read = read
         self._ahead = bytearray()
 
     async def number(self) -> int:
-        """The next number."""
+        """Read the next number."""
         return int(_NUMBER.unpack(await self._exactly(8))[0])
 
     async def text(self) -> str:
-        """The next text."""
+        """Read the next text."""
         size = await self.number()
         if size > LONGEST_TEXT:
             raise ProtocolError(f"a text of {size} bytes is announced")
@@ -145,14 +146,14 @@ class Decoder:
         return padded[:size].decode(errors="replace")
 
     async def texts(self) -> tuple[str, ...]:
-        """The next list."""
+        """Read the next list of texts."""
         count = await self.number()
         if count > MOST_ITEMS:
             raise ProtocolError(f"a list of {count} items is announced")
         return tuple([await self.text() for _ in range(count)])
 
     async def version(self) -> int:
-        """The server's answer to `hello`. Raises `ProtocolError` unless it speaks a version that fleet speaks."""
+        """Read the server's answer to `hello`. Raise `ProtocolError` if it is not a version that fleet speaks."""
         if await self.number() != ANSWER:
             raise NoiseError("what answers is not nix-store --serve")
         version = await self.number()
@@ -161,7 +162,7 @@ class Decoder:
         return version
 
     async def path_infos(self) -> dict[str, PathInfo]:
-        """The answer to `query_path_infos`: the paths that the store has."""
+        """Read the answer to `query_path_infos`: the paths that the store has."""
         found: dict[str, PathInfo] = {}
         while path := await self.text():
             if len(found) >= MOST_ITEMS:
@@ -194,7 +195,10 @@ class Decoder:
 
 
 def base16(digest: str) -> str:
-    """A SHA-256 in base 16, from `sha256:` and its base 32 or base 16. Raises `ProtocolError`."""
+    """Return a SHA-256 in base 16, given `sha256:` and its base 32 or base 16.
+
+    Raise `ProtocolError` for anything else.
+    """
     value = digest.removeprefix("sha256:")
     if len(value) == _SHA256_BASE16 and not set(value) - set("0123456789abcdef"):
         return value
@@ -210,7 +214,7 @@ def base16(digest: str) -> str:
 
 
 def in_order(infos: Iterable[PathInfo]) -> list[PathInfo]:
-    """The infos so that each comes after those that it refers to: a store takes no path before its references."""
+    """Sort the infos so that each comes after those it refers to: a store takes no path before its references."""
     known = {info.path: info for info in infos}
     graph = {path: [other for other in info.references if other != path] for path, info in known.items()}
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import idle, push, revert, start, thin, whole
+from tests.bench import idle, push, revert, slow_link, start, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ CASES: Mapping[str, Case] = {
     "cold": Case("push of 300 MB in 150 paths to 1, 4 and 8 hosts", push.cold),
     "deploy": Case("whole deployments to 3 and 8 hosts, beside nix-copy-closure and a switch by hand", whole.measure),
     "noop": Case("deployments with nothing to do, to 100 lab hosts and 1,000 simulated ones", idle.measure),
-    "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", thin.security),
-    "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", thin.rebuild),
+    "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", slow_link.security),
+    "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", slow_link.rebuild),
     "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),
 }

@@ -8,18 +8,20 @@ import time
 from pathlib import Path
 
 from fleet import inventory
-from fleet.deploy.request import new_run_id
-from fleet.deploy.run import store_program
 from fleet.host.program import HostProgram
-from fleet.machine.link import Link
+from fleet.library.tools import new_run_id
+from fleet.machine.link import SshLink
 from fleet.machine.local import LocalMachine
 from fleet.machine.login import Logins
 from fleet.machine.pipe import LocalStreams
 from fleet.model import Closure
-from fleet.steps.plan import contents, plan_host
+from fleet.plans import Part
+from fleet.steps.estimate import Estimator
+from fleet.steps.job import Job
+from fleet.steps.load import contents_of, load_of
 from fleet.steps.preflight import preflight
+from fleet.steps.program import store_program
 from fleet.steps.push import push
-from fleet.steps.weigh import Scales
 from fleet.store.supply import Supply
 
 
@@ -29,14 +31,16 @@ async def measure(file: Path, top: str) -> float:
     (host,) = fleet.hosts.values()
     here, closure = LocalMachine(), Closure(top)
     program = HostProgram(await store_program(here))
-    link = Link(Logins(fleet.hosts), host)
+    link = SshLink(Logins(fleet.hosts), host)
     try:
         facts = await preflight(link, host)
-        plan = await plan_host(link, host, facts, closure, made_of=await contents(here, closure))
         async with Supply(LocalStreams()) as supply:
-            plan = await Scales(supply).weigh(plan, speed=None)
+            load = await load_of(link, host, await contents_of(here, supply, closure))
+            load = await Estimator(supply).estimate(load, host.name, speed=None)
+            part = Part(host=host.name, closure=closure, expected=facts.running)
+            job = Job(part=part, host=host, facts=facts, load=load)
             started = time.perf_counter()
-            await push(supply, link, plan, new_run_id(), program, emit=lambda _: None)
+            await push(supply, link, job, new_run_id(), program, emit=lambda _: None)
             return time.perf_counter() - started
     finally:
         await link.close()

@@ -1,4 +1,4 @@
-"""Whole deployments: one system to three and to eight hosts, from the push to the host that keeps it."""
+"""WholePaths deployments: one system to three and to eight hosts, from the push to the host that keeps it."""
 
 from __future__ import annotations
 

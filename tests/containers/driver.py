@@ -18,6 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 import tomli_w
 
+from fleet.machine.patched import PLAIN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -200,7 +202,8 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLEET_", "SSH_", "XDG_"))}
+        ours = ("FLEET_", "SSH_", "XDG_")
+        kept = {key: value for key, value in os.environ.items() if key == PLAIN or not key.startswith(ours)}
         extra = {} if Path("/etc/nix/nix.conf").exists() else {"NIX_CONFIG": "build-users-group ="}
         return {**kept, **extra, "HOME": str(self.home), "XDG_STATE_HOME": str(self.home / "state")}
 

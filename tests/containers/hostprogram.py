@@ -7,15 +7,19 @@ import secrets
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.host import answers, program
+from fleet.host import answers, history
+from fleet.host.program import FORMAT, source
+from tests.containers import orders
+from tests.containers.orders import run_id as run_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from fleet.host.answers import Lines, View
+    from fleet.host.history import PastTransaction
     from fleet.lab import Lab, LabHost
 
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
@@ -23,6 +27,8 @@ PROFILE = "/nix/var/nix/profiles/system"
 ROOTS = "/nix/var/nix/gcroots/fleet"
 RECORD = "/nix/var/fleet"
 OPEN = "/run/fleet/open"
+OLDER = {1: Path(__file__).parents[1] / "data" / "fleet-host-format-1"}
+"""The host programs of earlier formats, as they were released. That of format 1 knows no numbers."""
 LOCK = "/run/nixos/switch-to-configuration.lock"
 HOLD_LOCK = (
     "systemd-run -q --unit=holder -p Type=notify -p NotifyAccess=all"
@@ -62,8 +68,9 @@ class Subject:
     folder: Path
     old: str = ""
     program: str = ""
+    format: int = FORMAT
     _closures: dict[str, str] = field(default_factory=dict)
-    _programs: dict[str, str] = field(default_factory=dict)
+    _programs: dict[tuple[str, int], str] = field(default_factory=dict)
 
     @classmethod
     def on(cls, lab: Lab, name: str, folder: Path) -> Subject:
@@ -88,13 +95,14 @@ class Subject:
         command = ["docker", "exec", "-i", self.host.container.name, *argv]
         return subprocess.run(command, input=data, check=True, capture_output=True).stdout.decode().strip()
 
-    def use(self, interpreter: str) -> None:
-        """From now on the program is run by this shell."""
-        if interpreter not in self._programs:
-            text = program.source().replace("#!/bin/sh", f"#!{interpreter}", 1)
+    def use(self, interpreter: str, *, format: int = FORMAT) -> None:
+        """From now on the program is that of this format, run by this shell, and called as its controller does."""
+        if (interpreter, format) not in self._programs:
+            text = source() if format == FORMAT else OLDER[format].read_text()
+            text = text.replace("#!/bin/sh", f"#!{interpreter}", 1)
             script = "d=$(mktemp -d) && cat >$d/fleet-host && chmod 755 $d/fleet-host && nix-store --add $d/fleet-host"
-            self._programs[interpreter] = self.feed(text.encode(), "sh", "-c", script + " && rm -r $d")
-        self.program = self._programs[interpreter]
+            self._programs[interpreter, format] = self.feed(text.encode(), "sh", "-c", script + " && rm -r $d")
+        self.program, self.format = self._programs[interpreter, format], format
 
     def closure(self, config: str) -> str:
         """The closure of this configuration, on the host."""
@@ -144,30 +152,23 @@ class Subject:
 
     # --- the program ---
 
+    @property
+    def asks(self) -> str:
+        """How a controller calls the program: what comes before the verb."""
+        return self.program if self.format == 1 else f"{self.program} {self.format}"
+
     def call(self, verb: str, *args: str) -> Lines:
-        done = self.host.exec(self.program, verb, *args)
+        done = self.host.exec(*self.asks.split(), verb, *args)
         assert not done.stdout.startswith("refused="), done
         return answers.parse(done.stdout)
 
     def order(self, new: str, **changes: object) -> str:
-        values = {
-            "run": run_id(),
-            "new": new,
-            "expected": self.running,
-            "goal": "switch",
-            "who": "alice",
-            "from": "desk",
-            "activation": 30,
-            "confirm": 30,
-        }
-        ignore = changes.pop("ignore", ())
-        assert isinstance(ignore, tuple)
-        text = "".join(f"{key}={value}\n" for key, value in {**values, **changes}.items())
-        return text + "".join(f"ignore={pattern}\n" for pattern in ignore) + "end\n"
+        """An order for what the host is now. The changes are of its lines, by their keys; `ignore` is several."""
+        return orders.order(self.host.name, self.sh(orders.AS_PLANNED), new, self.format, changes)
 
     def tell(self, order: str) -> Lines:
         """The answer to `begin`."""
-        done = self.host.exec("sh", "-c", 'printf %s "$1" | "$2" begin', "sh", order, self.program)
+        done = self.host.exec("sh", "-c", 'printf %s "$1" | $2 begin', "sh", order, self.asks)
         return answers.parse(done.stdout)
 
     def begin(self, new: str, **changes: object) -> str:
@@ -212,6 +213,11 @@ class Subject:
         assert self.word(run, f"abandon {why}").accepted
         return self.follow(run, end)
 
+    @property
+    def history(self) -> list[PastTransaction]:
+        """What the host remembers, the newest last."""
+        return list(history.entries(self.call("history", "0-none")))
+
     def read(self, key: str) -> str:
         """What the open transaction says of this, read without the program under test."""
         return self.sh(f"cat {OPEN}/{key} 2>/dev/null", check=False)
@@ -255,7 +261,3 @@ class Subject:
             f"NIXOS_NO_CHECK=1 {self.old}/bin/switch-to-configuration boot; systemctl start web steady"
         )
         assert self.stands_on == (self.old, self.old, self.old)
-
-
-def run_id() -> str:
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"

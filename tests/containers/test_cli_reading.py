@@ -84,7 +84,7 @@ def test_plan_tells_what_would_happen_and_nothing_does(stage: Stage, deployed: s
     old = running(stage.host("left"))
     stage.write("left", web(new_version(), more='kernel = "6.13.1"; kernelParams = [ "quiet" ];'))
     plan = stage.document("plan")
-    assert set(plan) == {"hosts", "findings", "error"}
+    assert set(plan) == {"plan", "hosts", "findings", "error"}
     actions = {host["host"]: host["action"] for host in plan["hosts"]}
     assert actions == {"left": "switch", "right": "unchanged"}
     left = next(host for host in plan["hosts"] if host["host"] == "left")

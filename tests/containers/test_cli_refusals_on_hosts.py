@@ -81,7 +81,7 @@ def test_state_that_cannot_be_written_is_told_before_any_host_is_asked(stage: St
     before = logins(stage.host("calm"))
     (stage.home / "state").write_text("a file, no folder")
     run = stage.deploy("calm")
-    assert (run.code, run.error["kind"], "XDG_STATE_HOME" in run.error["hint"]) == (2, "config", True)
+    assert (run.code, run.error["kind"], "XDG_STATE_HOME" in run.error["hint"]) == (2, "state", True)
     assert logins(stage.host("calm")) == before
 
 

@@ -141,7 +141,7 @@ def test_people_cut_fill_and_restore(lab: Lab, host: LabHost) -> None:
     assert (greets(host), can_write(host, "/boot")) == (True, True)
 
 
-def test_thin_link_is_what_fleet_toml_leads_over_until_it_ends(lab: Lab, host: LabHost) -> None:
+def test_slow_link_is_what_fleet_toml_leads_over_until_it_ends(lab: Lab, host: LabHost) -> None:
     inventory = lab.folder.inventory
     before = inventory.read_text()
     with faults.slow(lab, "one", rate="1mbit", delay="100ms") as port:

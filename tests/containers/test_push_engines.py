@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import inventory
-from fleet.machine.link import Link
+from fleet.machine.link import SshLink
 from fleet.machine.login import Logins
+from fleet.machine.patched import PLAIN
 from fleet.model import RunId
 from fleet.steps.deliver import Delivery, end_others
 from tests.containers.closures import has, many, nar_bytes, requisites
@@ -35,8 +36,11 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("way", ["root", "sudo"])
-def test_a_closure_arrives_whole_and_is_counted(stage: Stage, engine: str, way: str) -> None:
+@pytest.mark.parametrize(("way", "plain"), [("root", "0"), ("sudo", "0"), ("root", "1")], ids=["root", "sudo", "plain"])
+def test_a_closure_arrives_whole_and_is_counted(
+    stage: Stage, engine: str, monkeypatch: pytest.MonkeyPatch, way: str, plain: str
+) -> None:
+    monkeypatch.setenv(PLAIN, plain)
     closure = many(stage)
     table = {} if way == "root" else {"user": "deploy", "sudo": True}
     stage.toml({"one": table})
@@ -123,7 +127,7 @@ def test_a_server_that_waits_on_a_lost_connection_is_ended_and_no_other(stage: S
 
     async def end() -> None:
         (known,) = inventory.load(file).hosts.values()
-        link = Link(Logins({}), known)
+        link = SshLink(Logins({}), known)
         run = RunId("20261120T000000-aaaaaa")
         await end_others(link, Delivery(host=known, run=run, wanted=(), tops=()))
         await link.close()

@@ -74,9 +74,9 @@ def test_what_is_damaged_is_found_and_sent_again(stage: Stage, damage: Callable[
     damage(host, closure)
     run = stage.deploy("cut")
     assert (run.code, run.outcomes) == (0, {"cut": "kept"}), run
-    (told,) = run.told("finding_reported", kind="damaged")
-    assert told["severity"] == "note"
-    assert run.told("host_planned")[0]["missing_paths"] >= 2
+    before, after = run.told("finding_reported", kind="damaged")
+    assert (before["severity"], after["severity"]) == ("note", "note")
+    assert run.told("push_finished")[0]["paths"] >= 2
     assert stands_on(host, closure)
     host.exec("sh", "-c", f"nix-store --verify-path $(nix-store --query --requisites {closure})")
     assert host.exec("ls", MARKS).stdout == ""
@@ -96,7 +96,7 @@ def test_where_all_had_reached_the_disk_nothing_is_sent_again(stage: Stage) -> N
     host, closure = stage.host("cut"), pushed(stage)
     run = stage.deploy("cut")
     assert (run.code, run.outcomes) == (0, {"cut": "kept"}), run
-    assert "nothing was damaged" in run.told("finding_reported", kind="damaged")[0]["message"]
+    assert "nothing was damaged" in run.told("finding_reported", kind="damaged")[1]["message"]
     assert run.told("host_planned")[0]["missing_paths"] == 0
     assert stands_on(host, closure)
 
@@ -108,7 +108,7 @@ def test_what_something_else_needs_is_left_to_people(stage: Stage) -> None:
     host.exec("sh", "-c", f"cp -a {file} /mnt/kept; chmod u+w {file} {old}; echo more >>{file}; chmod u-w {old}")
     try:
         run = stage.deploy("cut")
-        (told,) = run.told("finding_reported", kind="damaged")
+        _, told = run.told("finding_reported", kind="damaged")
         assert (run.code, run.outcomes) == (0, {"cut": "kept"}), run  # it is not what was deployed
         assert old in told["message"]
         back = stage.fleet("rollback", "cut", "--json")
@@ -166,7 +166,7 @@ def test_a_look_that_fails_has_found_nothing_out(subject: Subject, word: str, sh
     real = subject.sh("readlink -f /usr/bin/nix-store")
     subject.sh(FAILS.format(marks=MARKS, mark=MARK, word=word))
     try:
-        assert subject.sh(f"{subject.program} verify").startswith("refused=broken")
+        assert subject.sh(f"{subject.asks} verify").startswith("refused=broken")
         assert subject.succeeds(f"test -e {MARK}")
     finally:
         subject.sh("mv /usr/bin/nix-store.was /usr/bin/nix-store")
@@ -178,7 +178,7 @@ def test_a_look_that_fails_has_found_nothing_out(subject: Subject, word: str, sh
 def test_only_one_looks_at_a_time(subject: Subject) -> None:
     """The one before may be of a controller that is gone."""
     subject.sh(f"mkdir -p {MARKS} /run/fleet && echo 'another boot' >{MARK}")
-    assert subject.sh(f"flock /run/fleet/.verify {subject.program} verify").startswith("refused=broken")
+    assert subject.sh(f"flock /run/fleet/.verify {subject.asks} verify").startswith("refused=broken")
     assert subject.succeeds(f"test -e {MARK}")
     assert "refused" not in subject.call("verify")
     assert subject.leftovers() == ""

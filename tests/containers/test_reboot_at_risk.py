@@ -197,7 +197,7 @@ def test_a_host_that_cannot_be_woken_after_the_boot_is_not_booted(stage: Stage) 
 def test_a_word_that_comes_last_of_all_is_heard(stage: Stage) -> None:
     """It says so itself, from the script that makes it what boots."""
     old, host = base(stage), stage.host("risky")
-    says = '$(cat program) word $(cat run) "abandon found told to" >/var/answer'
+    says = '$(cat program) $(cat format) word $(cat run) "abandon found told to" >/var/answer'
     abandons = f"preSwitchChecks.abandons = ''[ \"$2\" != boot ] || (cd /run/fleet/open && {says})'';"
     stage.write("risky", web(new_version(), more=abandons))
     with powered(host) as boots:

@@ -63,12 +63,13 @@ def test_run_that_was_lost_while_proving_is_taken_up_and_kept(stage: Stage, lost
 
 
 def test_run_whose_record_was_lost_is_taken_up_from_what_the_hosts_say(stage: Stage, lost: LabHost) -> None:
-    """As after a loss of power here: the file is there, and empty."""
+    """As after a loss of power here: the files are there, and empty."""
     run = killed_while(stage, lost, "prove")
     lost.exec("rm", BUSY)
     lost_run = run.events[0]["run"]
-    (record,) = (stage.home / "state").rglob(f"{lost_run}/events.jsonl")
-    record.write_text("")
+    state = stage.home / "state/fleet/test"
+    for record in (state / "runs" / lost_run / "events.jsonl", *state.glob("state.db*")):
+        record.write_bytes(b"")
     resumed = stage.fleet("resume", lost_run, "--json")
     assert (resumed.code, resumed.outcomes) == (0, {"lost": "kept"})
     assert stands_on(lost, resumed.hosts["lost"]["closure"])
@@ -155,7 +156,7 @@ def test_failure_leaves_a_folder_with_its_story(stage: Stage, lost: LabHost) -> 
     run = stage.deploy("lost")
     assert run.outcomes == {"lost": "rolled_back"}
     folder = Path(run.failure("lost")["hint"].rpartition("all that was gathered: ")[2])
-    assert folder.parent.name == run.events[0]["run"]
+    assert folder.parts[-3:] == (run.events[0]["run"], "hosts", "lost")
     assert (
         "restarting the following units" in (folder / "said.txt").read_text()
         or "web.service" in (folder / "said.txt").read_text()

@@ -148,7 +148,7 @@ def test_run_that_comes_first_after_a_power_cut_finds_the_open_one_settled(subje
     cut_power(subject)
     order = subject.order(new)
     until(lambda: "begun" in subject.tell(order), what="begun")
-    second = order.partition("run=")[2].split()[0]
+    second = order.partition("\nrun ")[2].split()[0]
     assert subject.show(first).state in ("reverted", "unknown")
     subject.follow(second, "switched")
     subject.abandon(second)

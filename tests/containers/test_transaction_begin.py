@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fleet.host import answers
+from fleet.host.facts import open_transaction
 from tests.containers.hostprogram import NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, run_id, until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
@@ -39,24 +40,22 @@ def test_abandoned_switch_is_reverted(subject: Subject, shell: str) -> None:
 def test_order_that_is_not_finished_opens_nothing(subject: Subject) -> None:
     """The connection dies while the order is on its way."""
     order = subject.order(subject.closure(NEW))
-    argv = ["docker", "exec", "-i", subject.host.container.name, subject.program, "begin"]
+    argv = ["docker", "exec", "-i", subject.host.container.name, *subject.asks.split(), "begin"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as client:
         assert client.stdin
-        client.stdin.write(order.encode().partition(b"goal=")[0])
+        client.stdin.write(order.encode().partition(b"goal ")[0])
         client.stdin.flush()
-        until(lambda: subject.succeeds(f"pgrep -f '{subject.program} begin'"), what="the order is read")
+        until(lambda: subject.succeeds(f"pgrep -f '{subject.asks} begin'"), what="the order is read")
         client.stdin.close()
     assert not subject.succeeds(f"test -e {OPEN}")
     assert subject.running == subject.old
 
 
-@pytest.mark.parametrize("lost", ["goal", "activation", "confirm", "run", "new", "expected"])
-def test_order_that_lacks_something_opens_nothing(subject: Subject, lost: str) -> None:
+@pytest.mark.parametrize("line", ["run", "fleet-part"])
+def test_order_that_lacks_something_opens_nothing(subject: Subject, line: str) -> None:
     lines = subject.order(subject.closure(NEW)).splitlines(keepends=True)
-    order = "".join(line for line in lines if not line.startswith(lost))
-    done = subject.host.exec("sh", "-c", 'printf %s "$1" | "$2" begin', "sh", order, subject.program, check=False)
-    assert done.status or "refused=" in done.stdout
-    assert "begun=" not in done.stdout
+    told = subject.tell("".join(one for one in lines if not one.startswith(line)))
+    assert told["refused"] == ["usage"]
     assert subject.leftovers() == ""
 
 
@@ -64,9 +63,9 @@ def test_full_run_opens_nothing(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     script = (
         "mkdir -p /run/fleet && mount -t tmpfs -o size=4k,nr_inodes=6 none /run/fleet && "
-        'printf %s "$1" | "$2" begin; ls -A /run/fleet; umount /run/fleet'
+        'printf %s "$1" | $2 begin; ls -A /run/fleet; umount /run/fleet'
     )
-    done = subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, subject.program, check=False)
+    done = subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, subject.asks, check=False)
     assert "refused=full" in done.stdout
     assert done.stdout.splitlines()[-1] == ".alone"
 
@@ -74,8 +73,8 @@ def test_full_run_opens_nothing(subject: Subject) -> None:
 def test_second_run_is_refused_and_told_who_where_which_and_since(subject: Subject) -> None:
     new = subject.closure(NEW)
     run = subject.switched(new)
-    lines = subject.tell(subject.order(subject.old, who="bob"))
-    held = answers.open_transaction(lines)
+    lines = subject.tell(subject.order(subject.old, by="bob"))
+    held = open_transaction(lines)
     assert answers.one(lines, "refused") == "locked"
     assert held is not None
     assert (held.run, held.state, held.who, held.origin, held.new, held.old) == (
@@ -95,7 +94,7 @@ def test_roots_of_an_open_run_are_not_given_up(subject: Subject) -> None:
     new, run = subject.closure(NEW), run_id()
     subject.call("root", run, new, subject.program)
     subject.switched(new, run=run)
-    assert answers.one(answers.parse(subject.sh(f"{subject.program} unroot {run}")), "refused") == "locked"
+    assert answers.one(answers.parse(subject.sh(f"{subject.asks} unroot {run}")), "refused") == "locked"
     assert subject.sh(f"readlink {ROOTS}/{run}-new") == new
     subject.abandon(run)
 
@@ -113,7 +112,7 @@ def test_roots_of_a_run_that_died_go_after_some_days_and_those_of_an_open_one_st
 
 
 def test_login_that_is_not_root_is_told_so(subject: Subject) -> None:
-    done = subject.host.exec("runuser", "-u", "deploy", "--", subject.program, "facts")
+    done = subject.host.exec("runuser", "-u", "deploy", "--", *subject.asks.split(), "facts")
     assert answers.parse(done.stdout)["message"] == ["this needs root, and the login is deploy"]
 
 
@@ -217,8 +216,8 @@ def test_run_that_lost_the_host_before_it_was_on_record_leaves_nothing(subject: 
     subject.call("root", run, new, subject.program)
     mute = "printf '#!/bin/sh\nexit 1\n' >/run/mute/systemd-run; chmod 755 /run/mute/systemd-run"
     subject.sh(f"mkdir /run/mute; {mute}")
-    begin = '(printf %s "$1" | PATH=/run/mute:$PATH "$2" begin >/dev/null 2>&1 &)'
-    subject.sh(begin, subject.order(new, run=run), subject.program)
+    begin = '(printf %s "$1" | PATH=/run/mute:$PATH $2 begin >/dev/null 2>&1 &)'
+    subject.sh(begin, subject.order(new, run=run), subject.asks)
     until(lambda: subject.succeeds(f"test -e {OPEN}"), what="a transaction")
     subject.sh(f"mkdir {RECORD}/.open")  # as half a copy
     subject.host.power_off()
@@ -277,9 +276,9 @@ def test_run_that_is_given_up_while_it_is_described_does_not_begin(subject: Subj
     slow = '#!/bin/sh\nuntil [ -e /run/slow/go ]; do sleep 0.05; done\nexec /usr/bin/systemctl "$@"\n'
     subject.sh("rm -rf /run/slow && mkdir /run/slow")
     subject.feed(slow.encode(), "sh", "-c", "cat >/run/slow/systemctl && chmod 755 /run/slow/systemctl")
-    begin = 'printf %s "$1" | PATH=/run/slow:$PATH "$2" begin'
+    begin = 'printf %s "$1" | PATH=/run/slow:$PATH $2 begin'
     with ThreadPoolExecutor(2) as pool:
-        beginning = pool.submit(subject.sh, begin, order, subject.program)
+        beginning = pool.submit(subject.sh, begin, order, subject.asks)
         until(lambda: subject.succeeds("test -e /run/fleet/.draft/since"), what="it is being described")
         leaving = pool.submit(subject.call, "unroot", run)
         until(lambda: subject.succeeds(f"grep -q {run} /run/fleet/.given-up"), what="it is given up")
@@ -295,6 +294,6 @@ def test_what_a_run_had_under_way_when_it_was_given_up_comes_too_late(subject: S
     subject.call("unroot", run)
     for late in (("root", run, new, subject.program), ("begin",)):
         script = 'order=$1; shift; printf %s "$order" | "$@"'
-        said = subject.sh(script, subject.order(new, run=run), subject.program, *late)
+        said = subject.sh(script, subject.order(new, run=run), *subject.asks.split(), *late)
         assert answers.one(answers.parse(said), "refused") == "closed", late
     assert subject.leftovers() == ""

@@ -115,6 +115,6 @@ def test_boot_default(host_program: Subject, shell: str, case: str) -> None:
     for path, text in files.items():
         place, form = (path, "%b") if path.startswith("/") else (f"/boot/{path}", "%s")
         lines += [f"mkdir -p {place.rpartition('/')[0]}", f"printf {form} {shlex.quote(text)} >{place}"]
-    done = host_program.host.exec("unshare", "-m", "sh", "-ec", "\n".join([*lines, f"{host_program.program} facts"]))
+    done = host_program.host.exec("unshare", "-m", "sh", "-ec", "\n".join([*lines, f"{host_program.asks} facts"]))
     (found,) = [line for line in done.stdout.splitlines() if line.startswith("boot_default=")]
     assert found == f"boot_default={expected}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.host import answers
+from fleet.host.facts import host_facts
 from tests.containers.hostprogram import NEW
 from tests.containers.test_transaction_boot_default import CONF, ENTRIES, EXTLINUX, PI, A, B, efi, entry
 
@@ -162,13 +163,13 @@ def test_the_files_of_a_host_show_whether_it_boots_an_entry_once(host_program: S
 @pytest.mark.parametrize("case", ["vfat", "btrfs"])
 def test_the_facts_of_a_host_say_so(host_program: Subject, case: str) -> None:
     files, mount, why = CASES[case]
-    told = answers.host_facts(answers.parse(on(host_program, files, mount, f"{host_program.program} facts")))
+    told = host_facts(answers.parse(on(host_program, files, mount, f"{host_program.asks} facts")))
     assert told.boots_once is (not why)
     assert why in told.boots_not_once
     assert bool(told.boots_not_once) is bool(why)
 
 
-DISARM = "cd /mnt; : >armed; disarm"
+DISARM = "cd /mnt; : >armed; remove_trial"
 ARMED = f"""\
 menuentry fleet-trial --unrestricted {{
 load_env
@@ -187,7 +188,7 @@ fi
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_grub_is_told_to_try_an_entry_of_its_own_which_goes_back_by_itself(host_program: Subject, shell: str) -> None:
-    words = calls(host_program, shell, "trial_of_grub", "choose_in_grub", "trial_of_grub", "choose_in_grub")
+    words = calls(host_program, shell, "grub_add_trial", "grub_choose_trial", "grub_add_trial", "grub_choose_trial")
     told = on(host_program, GRUB, PLAIN, words, "cat /boot/grub/grub.cfg /boot/grub/grubenv")
     assert told == MENU + ARMED + environment("saved_entry=x y", "next_entry=fleet-trial")
 
@@ -209,7 +210,7 @@ def test_what_somebody_else_told_grub_is_left_alone(host_program: Subject, shell
 
 
 def test_what_grub_is_told_is_read_again(host_program: Subject) -> None:
-    words = calls(host_program, "/bin/sh", "dd() { cat >/dev/null; }", "choose_in_grub || echo refused")
+    words = calls(host_program, "/bin/sh", "dd() { cat >/dev/null; }", "grub_choose_trial || echo refused")
     assert on(host_program, GRUB, PLAIN, words) == "refused\n"
 
 
@@ -224,7 +225,7 @@ def test_systemd_boot_tries_an_entry_with_the_very_kernel_and_initrd(
 ) -> None:
     files = {CONF: "default nixos-1.conf\n", ENTRIES + "nixos-1.conf": ENTRY_1, ENTRIES + "nixos-2.conf": ENTRY_2}
     files |= {"EFI/nixos/k.efi": "kernel", "EFI/nixos/i.efi": initrd}
-    words = calls(host_program, shell, "B=/mnt/new new=/mnt/new", REAL, *["trial_of_systemd_boot || echo refused"] * 2)
+    words = calls(host_program, shell, "B=/mnt/new new=/mnt/new", REAL, *["systemd_boot_add_trial || echo refused"] * 2)
     told = on(host_program, files, "", words, f"cat /boot/{ENTRIES}fleet-*.conf || :")
     resets = " panic=5 boot.panic_on_fail systemd.crash_reboot=1\n"
     assert told == (ENTRY_2.rstrip("\n") + resets if initrd.startswith("initrd") else "refused\nrefused\n")
@@ -244,7 +245,7 @@ REAL = "mkdir -p $B; printf kernel >$B/kernel; printf initrd >$B/initrd"
 def test_grub_tries_the_very_kernel_and_initrd_of_the_new_system(host_program: Subject, case: str) -> None:
     kernel, _, initrd, whole = COPIES[case]
     files = {**GRUB, "kernels/k-linux-bzImage": kernel, "kernels/i-initrd": initrd}
-    words = calls(host_program, "/bin/sh", "B=/mnt/new new=/mnt/new", REAL, "trial_of_grub && echo whole || echo not")
+    words = calls(host_program, "/bin/sh", "B=/mnt/new new=/mnt/new", REAL, "grub_add_trial && echo whole || echo not")
     files["grub/grub.cfg"] = MENU.replace(B, "/mnt/new")
     assert on(host_program, files, PLAIN, words) == ("whole\n" if whole else "not\n")
 
@@ -252,7 +253,7 @@ def test_grub_tries_the_very_kernel_and_initrd_of_the_new_system(host_program: S
 @pytest.mark.parametrize("gone", [A, B])
 def test_grub_tries_nothing_where_one_of_the_two_has_no_entry(host_program: Subject, gone: str) -> None:
     files = {**GRUB, "grub/grub.cfg": MENU.replace(gone, "/nix/store/another")}
-    words = calls(host_program, "/bin/sh", "trial_of_grub || echo refused")
+    words = calls(host_program, "/bin/sh", "grub_add_trial || echo refused")
     assert on(host_program, files, PLAIN, words, "cat /boot/grub/grub.cfg") == "refused\n" + files["grub/grub.cfg"]
 
 
@@ -269,9 +270,13 @@ KERNEL = {"firmware/nixos/2-default/kernel.img": "kernel", "firmware/nixos/2-def
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_raspberry_pi_tries_the_folder_of_the_new_system(host_program: Subject, shell: str) -> None:
-    tries = ("trial_of_raspberry_pi", "choose_in_raspberry_pi && echo chosen")
+    tries = ("raspberry_pi_add_trial", "raspberry_pi_choose_trial && echo chosen")
     words = calls(
-        host_program, shell, 'limited() { echo $1 $2 $3 "$4"; }; await() { :; }; sync() { :; }', *tries, "go_down a"
+        host_program,
+        shell,
+        'with_timeout() { echo $1 $2 $3 "$4"; }; wait_for() { :; }; sync() { :; }',
+        *tries,
+        "reboot_host a",
     )
     shown = "cd /boot/firmware; cat tryboot.txt nixos/2-default/fleet-trial.txt; cmp config.txt - <<'X'"
     told = on(host_program, PI | TRYBOOT | KERNEL, "", words, f"{shown}\n{PI['firmware/config.txt']}X")
@@ -281,9 +286,16 @@ def test_a_raspberry_pi_tries_the_folder_of_the_new_system(host_program: Subject
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_raspberry_pi_is_rebooted_with_the_word_for_that(host_program: Subject, shell: str) -> None:
-    fakes = 'limited() { shift; echo "${3-}/${4-}"; }; await() { :; }; sync() { :; }; blame() { :; }'
+    fakes = 'with_timeout() { shift; echo "${3-}/${4-}"; }; wait_for() { :; }; sync() { :; }; blame() { :; }'
     words = calls(
-        host_program, shell, fakes, "abandoned() { false; }", "trial_of_raspberry_pi", "rebooting", DISARM, "rebooting"
+        host_program,
+        shell,
+        fakes,
+        "told_to_stop() { false; }",
+        "raspberry_pi_add_trial",
+        "rebooting",
+        DISARM,
+        "rebooting",
     )
     told = on(host_program, PI | TRYBOOT | KERNEL, "", words, "find /boot/firmware -name '*try*' -o -name '*trial*'")
     assert told.split("\n") == [
@@ -299,7 +311,7 @@ def test_a_raspberry_pi_is_rebooted_with_the_word_for_that(host_program: Subject
 def test_a_raspberry_pi_tries_the_very_kernel_and_initrd_of_the_new_system(host_program: Subject, part: str) -> None:
     files = PI | TRYBOOT | KERNEL | {f"firmware/nixos/2-default/{part}": "another"}
     files["firmware/nixos/2-default/cmdline.txt"] = "init=/mnt/new/init\n"
-    words = calls(host_program, "/bin/sh", "B=/mnt/new new=/mnt/new", REAL, "trial_of_raspberry_pi || echo refused")
+    words = calls(host_program, "/bin/sh", "B=/mnt/new new=/mnt/new", REAL, "raspberry_pi_add_trial || echo refused")
     assert on(host_program, files, "", words, "ls /boot/firmware") == "refused\nconfig.txt\nnixos\n"
 
 

@@ -179,7 +179,7 @@ def test_end_is_told_when_nothing_of_it_is_left(subject: Subject, ended: bool) -
         subject.sh(f"echo confirm >{OPEN}/.word && mv {OPEN}/.word {OPEN}/word")
         until(lambda: subject.read("state") == "tested", what="the end, of which all is left")
     waiting = instead(subject, "sleep", SLEEP)
-    told = subject.sh(f"{waiting} {subject.program} {'facts' if ended else f'watch {run} switched'}")
+    told = subject.sh(f"{waiting} {subject.asks} {'facts' if ended else f'watch {run} switched'}")
     assert not subject.succeeds(f"test -e {OPEN}")
     assert answers.one(answers.parse(told), "last_run" if ended else "run") == run
 
@@ -193,9 +193,9 @@ case $3 in {OPEN})
     until [ -e {GO} ]; do sleep 0.02; done
 esac
 exec /usr/bin/mv "$@\""""
-    begin = f'printf %s "$1" | {instead(subject, "mv", slow)} "$2" begin'
+    begin = f'printf %s "$1" | {instead(subject, "mv", slow)} $2 begin'
     with ThreadPoolExecutor(2) as pool:
-        beginning = pool.submit(subject.sh, begin, order, subject.program)
+        beginning = pool.submit(subject.sh, begin, order, subject.asks)
         until(lambda: subject.succeeds(f"test -e {PLACE}/opening"), what="it has its roots, and is not open")
         contact = pool.submit(subject.call, "facts")
         until(lambda: subject.succeeds("pgrep -x flock"), what="the contact waits for it")
@@ -219,7 +219,7 @@ def without_answer(subject: Subject, question: str, call: str, order: str = "") 
     passes = f"read -r now _ <{PLACE}/uptime; echo $((${{now%.*}} + 20)).00 0 >{PLACE}/uptime"
     path = instead(subject, "sleep", passes)
     clock = f"cp /proc/uptime {PLACE}/uptime && mount --bind {PLACE}/uptime /proc/uptime"
-    script = f'{clock} && printf %s "$1" | {path} {subject.program} {call}'
+    script = f'{clock} && printf %s "$1" | {path} {subject.asks} {call}'
     return subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, check=False)
 
 

@@ -71,12 +71,12 @@ def test_order_that_was_cut_short_opens_nothing(subject: Subject) -> None:
 def test_order_that_never_ends_keeps_nobody_waiting(subject: Subject) -> None:
     """As when the connection is lost in the middle of it, and sshd does not know yet."""
     stalled = threading.Thread(
-        target=subject.host.exec, args=("sh", "-c", f"sleep 20 | {subject.program} begin"), kwargs={"check": False}
+        target=subject.host.exec, args=("sh", "-c", f"sleep 20 | {subject.asks} begin"), kwargs={"check": False}
     )
     stalled.start()
-    until(lambda: subject.succeeds("pgrep -f 'fleet-host begin'"), what="the stalled order waits")
+    until(lambda: subject.succeeds("pgrep -f 'fleet-host [0-9] begin'"), what="the stalled order waits")
     run = subject.switched(subject.closure(NEW))
     assert subject.word(run, "abandon silent done").accepted
     subject.follow(run, "reverted")
-    subject.sh("pkill -f 'fleet-host begin'; pkill sleep", check=False)
+    subject.sh("pkill -f 'fleet-host [0-9] begin'; pkill sleep", check=False)
     stalled.join()

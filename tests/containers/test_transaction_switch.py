@@ -89,7 +89,7 @@ def test_switch_outlives_who_asked_for_it(subject: Subject) -> None:
     """The connection dies, and with it the process that begins."""
     new = subject.closure(NEW)
     order = subject.order(new)
-    argv = ["docker", "exec", "-i", subject.host.container.name, "sh", "-c", f"{subject.program} begin; sleep 600"]
+    argv = ["docker", "exec", "-i", subject.host.container.name, "sh", "-c", f"{subject.asks} begin; sleep 600"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin
         assert client.stdout

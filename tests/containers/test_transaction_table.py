@@ -186,7 +186,7 @@ def test_word_that_is_late_by_a_whole_run_does_not_reach_the_next(subject: Subje
     first = to_switched(subject)
     subject.sh("rm -rf /run/stall && mkdir /run/stall")
     subject.feed(STALLING_CAT.encode(), "sh", "-c", "cat >/run/stall/cat && chmod 755 /run/stall/cat")
-    stalled = f"PATH=/run/stall:$PATH {subject.program} word {first} confirm"
+    stalled = f"PATH=/run/stall:$PATH {subject.asks} word {first} confirm"
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(subject.sh, stalled)
         until(lambda: subject.succeeds("test -e /run/stall/stalls"), what="the word has looked")

@@ -1,6 +1,6 @@
 """What a boot on trial does not take for granted. Functions of the host program, where the host cannot do its part.
 
-Whole reboots are in test_reboot_at_risk.py, test_reboot_by_grub.py and tests/reboots.
+WholePaths reboots are in test_reboot_at_risk.py, test_reboot_by_grub.py and tests/reboots.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def test_a_unit_that_systemd_would_not_start_wakes_nobody(
     host_program: Subject, shell: str, state: str, wanted: str, fragment: str, is_known: str
 ) -> None:
     says = f"LoadState={state}\\nWantedBy={wanted}\\nFragmentPath={fragment}\\n"
-    fakes = f"attached=/mnt/units; id=r; program=/p; pid1() {{ :; }}; systemctl() {{ printf '{says}'; }}; cd /mnt"
-    asked = "if wake_after_reboot; then echo yes; else echo no; fi"
+    fakes = f"attached=/mnt/units; run=r; program=/p; retry() {{ :; }}; systemctl() {{ printf '{says}'; }}; cd /mnt"
+    asked = "if install_waker; then echo yes; else echo no; fi"
     files = {"/mnt/path": "/bin\\n"}
     assert on(host_program, files, "", calls(host_program, shell, fakes, asked)) == f"{is_known}\n"
 
@@ -75,14 +75,14 @@ def test_the_way_back_needs_what_was_read_before_and_no_more(
 ) -> None:
     files = {f"/mnt/run/{mark}": f"{text}\\n" for mark, text in marks.items()}
     files |= {"/mnt/run/blame": "found\\n", "/mnt/run/reason": "bad\\n", "/mnt/record/open/run": "r\\n"}
-    fakes = "boot_default() { :; }; boot_id() { echo this boot; }; go_down() { echo old; }"
-    words = calls(host_program, shell, fakes, f"record={record}; cd /mnt/run", "boot_old 2>/dev/null || :")
+    fakes = "boot_default() { :; }; boot_id() { echo this boot; }; reboot_host() { echo old; }"
+    words = calls(host_program, shell, fakes, f"record={record}; cd /mnt/run", "reboot_to_old 2>/dev/null || :")
     assert on(host_program, files, "", words).strip() == boots
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_who_wakes_up_forgets_a_run_of_which_nothing_is_on_record(host_program: Subject, shell: str) -> None:
     roots = {f"/mnt/roots/{root}": "" for root in ("r-new", "r-program", "r-old", "s-new", "live")}
-    fakes = "roots=/mnt/roots record=/mnt/record; contact() { :; }; sleep_after_reboot() { echo asleep; }"
+    fakes = "roots=/mnt/roots record=/mnt/record; recover() { :; }; remove_waker() { echo asleep; }"
     words = calls(host_program, shell, fakes, "wake r")
     assert on(host_program, roots, "", words, "ls /mnt/roots").split() == ["asleep", "live", "s-new"]

@@ -1,4 +1,4 @@
-"""Hosts that are this machine, over links that break."""
+"""Hosts that are this machine, over links that break, and over SSH."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import UnreachableError
+from fleet.inventory import Host
+from fleet.machine.login import Logins
 from fleet.machine.pipe import LocalStreams
 from fleet.model import HostName
+from tests.sshd import Server, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fleet.machine import Command, Output
+    from fleet.machine.ssh import SshMachine
 
 
-class Linked(LocalStreams):
+class Linked:
     """A host whose commands run here. `cuts`: after so many bytes each, its first connections are lost."""
 
     cuts: list[int]
+    below: Any = LocalStreams()
+    """What runs them."""
+    host_key = ""
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[Any]:
-        async with super().stream(command) as stream:
+        async with self.below.stream(command) as stream:
             yield Cut(stream, self.cuts.pop(0)) if self.cuts else stream
 
     def bridge(self, command: Command) -> Any:
         raise NotImplementedError
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> Any:
+    def dial(self, host: str, port: int, *, timeout: float) -> Any:
         raise NotImplementedError
+
+
+@contextlib.asynccontextmanager
+async def over_ssh() -> AsyncIterator[SshMachine]:
+    """A host whose commands run here too, by a login to an SSH server of this process."""
+    async with listening(Server()) as server, Logins({}).connect(host_of(server)) as machine:
+        yield machine
+
+
+def host_of(server: Server) -> Host:
+    """The host that leads to the server."""
+    return Host(name=HostName("web-1"), address=("127.0.0.1",), port=server.port, host_key=server.public)
 
 
 class Cut:

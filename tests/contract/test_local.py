@@ -125,10 +125,39 @@ async def test_name_with_several_addresses_is_dialled_until_one_answers() -> Non
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        connection = await LocalMachine().dial("localhost", server.getsockname()[1], timeout=5)
-        connection.close()
+        async with LocalMachine().dial("localhost", server.getsockname()[1], timeout=5):
+            pass
 
 
 async def test_name_that_nobody_knows_is_an_error_of_the_network() -> None:
     with pytest.raises(OSError, match=r".+"):
-        await LocalMachine().dial("no-such-host.invalid", 80, timeout=5)
+        async with LocalMachine().dial("no-such-host.invalid", 80, timeout=5):
+            raise AssertionError("it was connected")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_stream_whose_output_nobody_reads_leaves_no_file_open(tmp_path: Path) -> None:
+    async with LocalStreams().stream(Command(argv=("true",))):
+        pass  # what the loop keeps for children is there
+    before = open_files()
+    written = tmp_path / "written"
+    script = f"while :; do head -c 8192 /dev/zero; echo x >>{written}; done"
+    async with LocalStreams().stream(Command(argv=("sh", "-c", script))) as stream:
+        assert await stream.read(1) == b"\0"
+        seen = b""
+        while not seen or seen != written.read_bytes():  # until nothing more fits anywhere
+            seen = written.read_bytes() if written.exists() else b""
+            await asyncio.sleep(0.2)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("to", ["1", "2"])
+async def test_command_that_is_given_up_amid_much_output_leaves_no_file_open(to: str) -> None:
+    await LocalMachine().run(Command(argv=("true",)))
+    before = open_files()
+    with pytest.raises(CommandFailedError):
+        await LocalMachine().run(Command(argv=("sh", "-c", f"cat /dev/zero >&{to}"), timeout=0.2, keep=1))
+    assert open_files() == before

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import CommandFailedError
-from fleet.inventory import Host
 from fleet.machine import Command, Machine, Output
 from fleet.machine.lines import TAIL
 from fleet.machine.local import LocalMachine
-from fleet.machine.login import Logins
-from fleet.model import HostName
+from fleet.machine.patched import PLAIN
+from tests.contract.links import over_ssh
 from tests.fakes import FakeMachine, Says, nothing_left
-from tests.sshd import Server, listening, refused_port
+from tests.sshd import refused_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +29,7 @@ Make = Callable[[Says], AbstractAsyncContextManager[Machine]]
 
 @contextlib.asynccontextmanager
 async def fake(says: Says) -> AsyncIterator[Machine]:
-    machine = FakeMachine((lambda _: True, says))
-    yield machine
-    machine.close()
+    yield FakeMachine((lambda _: True, says))
 
 
 @contextlib.asynccontextmanager
@@ -40,17 +37,17 @@ async def local(_: Says) -> AsyncIterator[Machine]:
     yield LocalMachine()
 
 
-@contextlib.asynccontextmanager
-async def remote(_: Says) -> AsyncIterator[Machine]:
-    async with listening(Server()) as server:
-        host = Host(name=HostName("web-1"), address=("127.0.0.1",), port=server.port, host_key=server.public)
-        async with Logins({}).connect(host) as machine:
-            yield machine
+def remote(_: Says) -> AbstractAsyncContextManager[Machine]:
+    return over_ssh()
 
 
-@pytest.fixture(params=[fake, local, remote], ids=["fake", "local", "ssh"])
-def make(request: pytest.FixtureRequest, home: Path) -> Make:
-    made: Make = request.param
+@pytest.fixture(
+    params=[(fake, "0"), (local, "0"), (remote, "0"), (remote, "1")], ids=["fake", "local", "ssh", "plain ssh"]
+)
+def make(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    made: Make
+    made, plain = request.param
+    monkeypatch.setenv(PLAIN, plain)
     return made
 
 
@@ -162,9 +159,7 @@ async def test_cancelled_command_leaves_nothing_here(make: Make) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert {
-            one for one in asyncio.all_tasks() - before if "serve" not in repr(one) and "_copy" not in repr(one)
-        } == set()
+        assert {one for one in asyncio.all_tasks() - before if "/tests/sshd.py" not in repr(one)} == set()
 
 
 async def test_death_of_a_signal_is_told(make: Make) -> None:
@@ -197,9 +192,8 @@ async def test_open_port_is_dialled(make: Make) -> None:
         async with make(Says()) as machine:
             if isinstance(machine, FakeMachine):
                 machine.listening.add(("127.0.0.1", port))
-            connection = await machine.dial("127.0.0.1", port, timeout=5)
-            assert connection.getblocking()
-            connection.close()
+            async with machine.dial("127.0.0.1", port, timeout=5) as stream:
+                await stream.write(b"nobody reads this")
 
 
 async def test_port_that_never_answers_is_given_up(make: Make) -> None:
@@ -214,10 +208,12 @@ async def test_port_that_never_answers_is_given_up(make: Make) -> None:
             if isinstance(machine, FakeMachine):
                 machine.silent.add(address)
             with nothing_left(), pytest.raises(TimeoutError):
-                await machine.dial(*address, timeout=0.05)
+                async with machine.dial(*address, timeout=0.05):
+                    raise AssertionError("it was connected")
 
 
 async def test_closed_port_is_refused(make: Make) -> None:
     async with make(Says()) as machine:
         with pytest.raises(OSError, match=r"(?i)connect"):
-            await machine.dial("127.0.0.1", refused_port(), timeout=5)
+            async with machine.dial("127.0.0.1", refused_port(), timeout=5):
+                raise AssertionError("it was connected")

@@ -185,7 +185,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
             of("builder", MACHINE + 'machines.big.sshKey = "/nix/store/x-key";'),
             "machines.big.sshKey is in the Nix store",
         ),
-        ("guard", of("guard", "enable = true;"), "take the file fleet/host/fleet-host"),
+        ("guard", of("guard", "enable = true;"), "take the folder fleet/host/program"),
         ("guard", of("guard", GUARD + 'window = "4s";'), "make it 5s or longer"),
         ("gpu", of("gpu", 'enable = true; minDriver = "590";'), "the NVIDIA driver would be 580.95.05"),
         ("gpu", both(of("gpu", "enable = true;"), '{ hardware.nvidia.package.version = "520.1"; }'), "CUDA 12.9 needs"),
@@ -358,15 +358,17 @@ def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
     assert said[0] == "guard /nix/store/x-system test"
-    assert said[1:-1] == ["confirm=120", "threshold=5", "guarded=report", "ignore=backup-*", "ignore=b", "end"]
+    assert said[1:-1] == [
+        "fleet-guard v1", "confirm 120", "threshold 5", "guarded report", "ignore backup-*", "ignore b", "end",
+    ]  # fmt: skip
     assert said[-1] == "services.fleet.guard does not watch this switch"
 
 
 def test_guard_asks_for_units_and_checks_only_where_there_are_some() -> None:
     assert "fleet-guard" not in guarded()["services"]
-    assert "ask=" not in guarded()["fleet-guard"]
+    assert "ask " not in guarded()["fleet-guard"]
     found = guarded('units = [ "sshd.service" ]; checks = { "it\'s up" = "true\nexit 3"; never = "exit 0"; };')
-    assert "ask=fleet-guard.service\n" in found["fleet-guard"]
+    assert "ask fleet-guard.service\n" in found["fleet-guard"]
     script = found["services"]["fleet-guard"]["script"]
     argv = ["sh", "-e", "-c", f"systemctl() {{ echo systemctl $*; }}\n{script}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

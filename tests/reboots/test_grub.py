@@ -106,13 +106,13 @@ def test_a_grub_that_cannot_write_boots_the_old_system_though_it_does_not_forget
     run = trial.deploy("", "--reboot", "never")
     new = run.hosts["vm"]["closure"]
     old = real(trial.vm, "/nix/var/nix/profiles/system-1-link")
-    words(trial.vm, f"old={old} new={new}", "trial_of_grub", "choose_in_grub")
+    words(trial.vm, f"old={old} new={new}", "grub_add_trial", "grub_choose_trial")
     trial.vm.exec("sed", "-i", "s/^ *save_env next_entry$/echo/", CFG)
     restarted(trial.vm)
     assert trial.stands[2] == old
     assert "panic=5" not in command_line(trial)
     assert "next_entry=fleet-trial" in trial.ask(LISTED).splitlines()
-    words(trial.vm, "forget_in_grub")
+    words(trial.vm, "grub_remove_trial")
     trial.vm.exec("sh", "-c", f"NIXOS_NO_CHECK=1 {new}/bin/switch-to-configuration boot")
     restarted(trial.vm)
     assert base(trial) == new

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.inventory import Host
 from fleet.machine.login import Logins, Patience
+from fleet.machine.patched import PLAIN
 from tests.sshd import Server, listening
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from fleet.model import HostName
 
 MakeHost = Callable[..., Host]
+BOTH_WAYS = pytest.mark.parametrize("asyncssh_is", ["patched", "plain"], indirect=True)
+"""Once with our patches of asyncssh, and once without: for all tests of what goes over a connection."""
+
+
+@pytest.fixture(autouse=True)
+def asyncssh_is(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is patched, unless the test says otherwise by `BOTH_WAYS`; whatever the environment of the tests says."""
+    monkeypatch.setenv(PLAIN, "1" if getattr(request, "param", "patched") == "plain" else "0")
 
 
 @pytest.fixture(autouse=True)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.errors import UnreachableError
 from fleet.machine import Bridge, Command
+from fleet.machine.login import Patience
 from tests.fakes import nothing_left
-from tests.sshd import Server, refused_port
+from tests.ssh.conftest import BOTH_WAYS
+from tests.sshd import Server, network, refused_port, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from fleet.inventory import Host
     from fleet.machine.login import Logins
+    from tests.ssh.conftest import MakeHost
 
+pytestmark = BOTH_WAYS
 CAT = Command(argv=("cat",))
 
 
@@ -62,11 +68,16 @@ async def test_far_end_that_ends_first_ends_the_connection(logins: Logins, host:
 async def test_far_command_that_fails_is_told(logins: Logins, host: Host) -> None:
     command = Command(argv=("sh", "-c", "echo no daemon >&2; exit 3"))
     async with logins.connect(host) as machine, machine.bridge(command) as bridge:
-        for _ in range(2):
+        for times in (1, 2):
             async with talking(bridge) as (reader, _writer):
                 assert await reader.read() == b""
-            await asyncio.sleep(0.02)
+            await ended(bridge, times)
     assert bridge.stderr.splitlines() == ["no daemon", "sh ended with exit status 3"] * 2
+
+
+async def ended(bridge: Bridge, times: int) -> None:
+    """So many far commands have told how they ended."""
+    await until(lambda: bridge.stderr.count("ended with exit status") == times)
 
 
 async def test_each_connection_has_its_own_command(logins: Logins, host: Host, server: Server) -> None:
@@ -91,8 +102,7 @@ async def test_lost_connection_ends_the_bridge_and_is_told(logins: Logins, host:
             assert await reader.read(1) == b"x"
             server.drop()
             assert await reader.read() == b""
-        await asyncio.sleep(0.02)
-        assert "connection lost" in bridge.stderr
+        await until(lambda: "connection lost" in bridge.stderr)
         async with talking(bridge) as (reader, _):
             assert await reader.read() == b""
 
@@ -108,35 +118,74 @@ async def test_bridge_leaves_nothing_behind(logins: Logins, host: Host) -> None:
 
 
 async def test_dialled_connection_carries_bytes_both_ways(logins: Logins, host: Host) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await reader.read()).upper())
-        writer.close()
+    size = 300_000
 
-    def talk(connection: socket.socket) -> bytes:
-        with connection:
-            connection.sendall(b"hello " * 50_000)
-            connection.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readexactly(size)).upper())
+        writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as service, logins.connect(host) as machine:
         with nothing_left():
-            connection = await machine.dial("127.0.0.1", service.sockets[0].getsockname()[1], timeout=5)
-            said = await asyncio.to_thread(talk, connection)
-            await asyncio.sleep(0.02)
-    assert said == b"HELLO " * 50_000
+            port = service.sockets[0].getsockname()[1]
+            async with machine.dial("127.0.0.1", port, timeout=5) as stream:
+                await stream.write(b"hello " * (size // 6))
+                said = b""
+                while block := await stream.read(1 << 16):
+                    said += block
+    assert said == b"HELLO " * (size // 6)
 
 
-async def test_dialled_connection_ends_with_the_machine(logins: Logins, host: Host) -> None:
+async def test_dialled_connection_whose_machine_is_lost_is_unreachable(
+    logins: Logins, host: Host, server: Server
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as service:
-        with nothing_left():
-            async with logins.connect(host) as machine:
-                connection = await machine.dial("127.0.0.1", service.getsockname()[1], timeout=5)
-        with connection:
-            assert connection.recv(1) == b""
+        port = service.getsockname()[1]
+        async with logins.connect(host) as machine, machine.dial("127.0.0.1", port, timeout=5) as stream:
+            server.leave()
+            with pytest.raises(UnreachableError, match="connection lost"):
+                await stream.read(1)
+            with pytest.raises(UnreachableError, match="connection lost"):
+                await stream.write(b"x")
+
+
+async def test_dialled_connection_is_closed_on_the_way_out(logins: Logins, host: Host) -> None:
+    closed = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        closed.set()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as service, logins.connect(host) as machine:
+        async with machine.dial("127.0.0.1", service.sockets[0].getsockname()[1], timeout=5):
+            assert not closed.is_set()
+        await asyncio.wait_for(closed.wait(), 10)
+
+
+async def test_what_is_connected_too_late_is_closed(logins: Logins, make_host: MakeHost, server: Server) -> None:
+    closed = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        closed.set()
+
+    async with (
+        await asyncio.start_server(wait, "127.0.0.1", 0) as service,
+        network(server.port) as between,
+        dataclasses.replace(logins, patience=Patience()).connect(make_host(port=between.port)) as machine,
+    ):
+        between.hold_answers()
+        with pytest.raises(TimeoutError):
+            async with machine.dial("127.0.0.1", service.sockets[0].getsockname()[1], timeout=0.05):
+                raise AssertionError("it was connected")
+        between.release_answers()
+        await asyncio.wait_for(closed.wait(), 10)
 
 
 async def test_refused_port_is_refused_and_costs_no_connection(logins: Logins, host: Host) -> None:
     async with logins.connect(host) as machine:
         with pytest.raises(OSError, match=r"(?i)connect"):
-            await machine.dial("127.0.0.1", refused_port(), timeout=5)
+            async with machine.dial("127.0.0.1", refused_port(), timeout=5):
+                raise AssertionError("it was connected")
         assert (await machine.run(Command(argv=("echo", "on")))).stdout == "on\n"

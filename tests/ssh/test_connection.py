@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import CommandFailedError, UnreachableError
-from fleet.machine import Command
+from fleet.machine import CHANNELS, Command
+from fleet.machine.sessions import SPARE
 from fleet.machine.ssh import SshMachine
 from tests.fakes import nothing_left
+from tests.ssh.conftest import BOTH_WAYS
 from tests.sshd import Network, Server, network
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fleet.inventory import Host
+    from fleet.machine import Machine
     from fleet.machine.login import Logins
     from tests.ssh.conftest import MakeHost
 
+pytestmark = BOTH_WAYS
 Fault = Callable[[Network, Server], None]
 FAULTS: dict[str, Fault] = {
     "server aborts": lambda _, server: server.drop(),
@@ -32,6 +38,11 @@ FAULTS: dict[str, Fault] = {
 
 def sh(script: str, timeout: float = 10.0) -> Command:
     return Command(argv=("sh", "-c", script), timeout=timeout)
+
+
+async def dial(machine: Machine, port: int, *, timeout: float = 5) -> None:
+    async with machine.dial("127.0.0.1", port, timeout=timeout):
+        pass
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -58,7 +69,7 @@ async def test_command_on_a_lost_connection_is_unreachable(
         with pytest.raises(UnreachableError):
             await machine.run(sh("true"))
         with pytest.raises(UnreachableError):
-            await machine.dial("127.0.0.1", server.port, timeout=5)
+            await dial(machine, server.port)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -68,7 +79,7 @@ async def test_dial_on_a_connection_that_is_being_lost_is_unreachable(
     async with network(server.port) as between, logins.connect(make_host(port=between.port)) as machine:
         await machine.run(sh("true"))
         between.silence()
-        task = asyncio.create_task(machine.dial("127.0.0.1", server.port, timeout=5))
+        task = asyncio.create_task(dial(machine, server.port))
         await asyncio.sleep(0.01)
         fault(between, server)
         with pytest.raises(UnreachableError):
@@ -91,7 +102,7 @@ async def test_command_is_given_up_in_time_on_a_silent_connection(
         with pytest.raises(CommandFailedError, match="did not end within"):
             await machine.run(sh("true", timeout=0.05))
         with pytest.raises(OSError, match=r"no answer within 0\.05 s"):
-            await machine.dial("127.0.0.1", server.port, timeout=0.05)
+            await dial(machine, server.port, timeout=0.05)
 
 
 async def test_closing_a_silent_connection_leaves_nothing(logins: Logins, make_host: MakeHost, server: Server) -> None:
@@ -151,11 +162,18 @@ async def test_host_that_allows_no_session_is_unreachable(logins: Logins, host: 
             await machine.run(sh("true"))
 
 
-async def test_a_few_commands_are_at_work_at_once_and_no_more(logins: Logins, host: Host, server: Server) -> None:
+async def test_a_few_commands_are_at_work_at_once_and_no_more(
+    logins: Logins, host: Host, server: Server, tmp_path: Path
+) -> None:
+    """Each says how many there are, and none ends before so many were seen as there may be."""
+    (tmp_path / "at-work").mkdir()
+    script = f"""cd {tmp_path}; touch at-work/$$
+        until test -e full; do test $(ls at-work | wc -l) -lt {CHANNELS} || touch full; sleep 0.01; done
+        ls at-work | wc -l; rm at-work/$$"""
     async with logins.connect(host) as machine, asyncio.TaskGroup() as group:
-        for _ in range(12):
-            group.create_task(machine.run(sh("sleep 0.05")))
-    assert server.most_at_once == 6
+        tasks = [group.create_task(machine.run(sh(script))) for _ in range(2 * CHANNELS)]
+    assert max(int(task.result().stdout) for task in tasks) == CHANNELS
+    assert server.most_at_once <= CHANNELS + SPARE
 
 
 async def test_waiting_for_a_place_is_not_part_of_the_commands_time(logins: Logins, host: Host, server: Server) -> None:

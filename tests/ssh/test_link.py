@@ -9,10 +9,12 @@ import pytest
 
 from fleet.errors import UnreachableError
 from fleet.machine import Command
-from fleet.machine.link import Link
+from fleet.machine.link import SshLink
+from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from tests.fakes import nothing_left
-from tests.sshd import Server, network
+from tests.ssh.conftest import BOTH_WAYS
+from tests.sshd import Server, network, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,32 +25,42 @@ if TYPE_CHECKING:
     from tests.ssh.conftest import MakeHost
 
 
+pytestmark = BOTH_WAYS
+
+
 @pytest.fixture
-async def link(logins: Logins, host: Host) -> AsyncIterator[Link]:
-    link = Link(logins, host)
+async def link(logins: Logins, host: Host) -> AsyncIterator[SshLink]:
+    link = SshLink(logins, host)
     yield link
     await link.close()
 
 
-async def test_nothing_is_connected_before_it_is_needed(link: Link, server: Server) -> None:
+async def test_nothing_is_connected_before_it_is_needed(link: SshLink, server: Server) -> None:
     assert server.connections == []
     await link.close()
 
 
-async def test_one_connection_serves_all_commands(link: Link, server: Server) -> None:
+async def test_one_connection_serves_all_commands(link: SshLink, server: Server) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(link.run(Command(argv=("true",))))
     assert len(server.connections) == 1
 
 
+async def test_key_of_the_host_is_named_as_ssh_keygen_names_it(link: SshLink, server: Server, tmp_path: Path) -> None:
+    assert link.host_key == ""
+    await link.run(Command(argv=("true",)))
+    (tmp_path / "key.pub").write_text(server.public)
+    said = await LocalMachine().run(Command(argv=("ssh-keygen", "-l", "-f", str(tmp_path / "key.pub")), root=False))
+    assert link.host_key == said.stdout.split()[1]
+
+
 async def test_lost_connection_is_opened_again_and_nothing_is_repeated(
-    link: Link, server: Server, tmp_path: Path
+    link: SshLink, server: Server, tmp_path: Path
 ) -> None:
     count = Command(argv=("sh", "-c", f"echo x >> {tmp_path}/count; exec sleep 60"))
     task = asyncio.create_task(link.run(count))
-    await server.is_busy()
-    await asyncio.sleep(0.02)
+    await until((tmp_path / "count").exists)
     server.drop()
     with pytest.raises(UnreachableError):
         await task
@@ -59,7 +71,7 @@ async def test_host_that_stays_away_is_unreachable_each_time(
     logins: Logins, make_host: MakeHost, server: Server
 ) -> None:
     async with network(server.port) as between:
-        link = Link(logins, make_host(port=between.port))
+        link = SshLink(logins, make_host(port=between.port))
         await link.run(Command(argv=("true",)))
         between.silence()
         for _ in range(2):
@@ -81,7 +93,7 @@ class Watched(Pace):
 
 async def test_all_that_goes_through_bridges_and_streams_keeps_the_pace(logins: Logins, host: Host) -> None:
     pace = Watched(1e9)
-    link = Link(logins, host, pace=pace)
+    link = SshLink(logins, host, pace=pace)
     data = bytes(range(256)) * 4096
     cat = Command(argv=("cat",))
     async with link.stream(cat) as stream:
@@ -101,16 +113,16 @@ async def test_all_that_goes_through_bridges_and_streams_keeps_the_pace(logins: 
     await link.close()
 
 
-async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: Link, server: Server) -> None:
+async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: SshLink, server: Server) -> None:
     await link.run(Command(argv=("true",)))
     async with link.fresh() as machine:
         await machine.run(Command(argv=("true",)))
         assert len(server.connections) == 2
-    await asyncio.sleep(0.02)
-    assert [connection.is_closed() for connection in server.connections] == [False, True]
+    await until(lambda: server.connections[1].is_closed())
+    assert not server.connections[0].is_closed()
 
 
-async def test_refused_command_does_not_end_its_neighbours(link: Link, server: Server, tmp_path: Path) -> None:
+async def test_refused_command_does_not_end_its_neighbours(link: SshLink, server: Server, tmp_path: Path) -> None:
     server.sessions = 1
     until_told = f"until test -e {tmp_path / 'told'}; do sleep 0.02; done; echo slow"
     slow = asyncio.create_task(link.run(Command(argv=("sh", "-c", until_told))))
@@ -122,7 +134,7 @@ async def test_refused_command_does_not_end_its_neighbours(link: Link, server: S
     assert (await slow).stdout == "slow\n"
 
 
-async def test_bridge_and_dial_go_through_the_same_connection(link: Link, server: Server) -> None:
+async def test_bridge_and_dial_go_through_the_same_connection(link: SshLink, server: Server) -> None:
     async with link.bridge(Command(argv=("cat",))) as bridge:
         reader, writer = await asyncio.open_unix_connection(bridge.socket)
         writer.write(b"x")
@@ -130,13 +142,14 @@ async def test_bridge_and_dial_go_through_the_same_connection(link: Link, server
         assert await reader.read() == b"x"
         writer.close()
         await writer.wait_closed()
-    (await link.dial("127.0.0.1", server.port, timeout=5)).close()
+    async with link.dial("127.0.0.1", server.port, timeout=5) as tcp:
+        assert await tcp.read(4) == b"SSH-"
     async with link.stream(Command(argv=("echo", "x"))) as stream:
         assert await stream.read(2) == b"x\n"
     assert server.users == ["root"]
 
 
-async def test_closing_ends_what_is_under_way(link: Link, server: Server) -> None:
+async def test_closing_ends_what_is_under_way(link: SshLink, server: Server) -> None:
     with nothing_left():
         task = asyncio.create_task(link.run(Command(argv=("sleep", "60"))))
         await server.is_busy()

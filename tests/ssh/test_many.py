@@ -6,29 +6,24 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
-from fleet.deploy.prepare import KEPT_OPEN
-from fleet.deploy.request import Request
-from fleet.deploy.run import execute
+from fleet import Fleet
+from fleet.deploy.look import KEPT_OPEN
+from fleet.deploy.options import Options
 from fleet.events import HostPlanned, RunFinished
 from fleet.inventory import parse
+from fleet.library.tools import Tools
 from fleet.machine import Output
 from fleet.machine.login import Logins
-from fleet.model import Outcome
+from fleet.model import Outcome, Verb
+from fleet.state import open_state
 from tests.bench.simulate import simulated
 from tests.fakes import Events, FakeMachine, runs
-from tests.unit import builders
-from tests.unit.builders import NEW, OLD
+from tests.unit.builders import NEW, OLD, FakeSupply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.deploy.prepare import Prepared
-
 MANY = KEPT_OPEN + 12
-
-
-async def never(_: Prepared) -> bool:
-    return False
 
 
 async def test_the_host_that_is_behind_is_found_among_many(home: Path) -> None:
@@ -41,16 +36,20 @@ async def test_the_host_that_is_behind_is_found_among_many(home: Path) -> None:
         defaults = f'[defaults]\naddress = "127.0.0.1"\nidentity_file = "{home}/key"\nsubstitute = false\n'
         inventory = parse(home / "fleet.toml", '[fleet]\nname = "many"\n' + defaults + "\n".join(tables))
         events = Events()
-        run = builders.run(
-            events,
-            here=FakeMachine((runs("xargs"), Output(status=0)), (runs("nix-store"), Output(status=1))),
+        tools = Tools(
             inventory=inventory,
             logins=Logins(inventory.hosts),
-            request=Request(verb="plan", closure=NEW),
+            state=open_state(home / "state"),
+            here=FakeMachine((runs("xargs"), Output(status=0)), (runs("nix-store"), Output(status=1))),
+            new_supply=FakeSupply,
         )
-        await execute(run, tuple(inventory.hosts.values()), agree=never)
+        async with Fleet(tools) as fleet:
+            planning = fleet.plan_as(fleet.select(), Options(verb=Verb.PLAN, closure=NEW))
+            async for event in planning:
+                events(event)
     actions = {plan.host: plan.action for plan in events.of(HostPlanned)}
     assert [name for name, action in actions.items() if action != "unchanged"] == []
     (finished,) = events.of(RunFinished)
+    assert finished.error is not None  # this machine's store has nothing for the one that is behind
     outcomes = {result.host: result.outcome for result in finished.hosts}
     assert [name for name, outcome in outcomes.items() if outcome is not Outcome.UNCHANGED] == ["behind"]

@@ -9,9 +9,10 @@ import asyncssh
 import pytest
 
 from fleet.errors import CommandFailedError
-from fleet.machine import Command
-from fleet.machine import session as sessions
-from tests.sshd import KEY, Server, network, public, scripts
+from fleet.machine import Command, sessions
+from fleet.machine.patched import session
+from tests.ssh.conftest import BOTH_WAYS
+from tests.sshd import KEY, Server, network, public, scripts, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,18 @@ if TYPE_CHECKING:
 TRUE = Command(argv=("true",))
 
 
-async def spare(machine: SshMachine) -> list[Any]:
-    """The sessions that wait for a command."""
-    return [(await task).channel for task in machine._starter._spare]
+async def two_commands(machine: SshMachine, server: Server) -> None:
+    """They have run; from the second on shells wait for what comes next, and we know that they do."""
+    await machine.run(TRUE)
+    await machine.run(TRUE)
+    await until(lambda: server.complaints.count(b"ready") == sessions.SPARE)
+    await round_trip(machine, server)
+
+
+async def round_trip(machine: SshMachine, server: Server) -> None:
+    """We know what the host has said by now: what it says on a connection comes in order."""
+    async with machine.dial("127.0.0.1", server.port, timeout=5):
+        pass
 
 
 async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
@@ -35,13 +45,10 @@ async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
     file = tmp_path / "input"
     script = f"cat >{file}.part; mv {file}.part {file}; exit 3"
     async with network(server.port) as between, logins.connect(make_host(port=between.port)) as machine:
-        await machine.run(TRUE)
-        await machine.run(TRUE)
-        assert len(await spare(machine)) == sessions.SPARE
+        await two_commands(machine, server)
         between.hold_answers()
         running = asyncio.create_task(machine.run(Command(argv=("sh", "-c", script), stdin=b"all of it")))
-        while not file.exists():  # noqa: ASYNC110 - nobody tells of a new file
-            await asyncio.sleep(0.01)
+        await until(file.exists)
         between.release_answers()
         assert (await running).status == 3
     assert file.read_text() == "all of it"
@@ -50,20 +57,22 @@ async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
 async def test_who_asks_one_thing_opens_one_session(logins: Logins, host: Host, server: Server) -> None:
     async with logins.connect(host) as machine:
         await machine.run(TRUE)
-        assert await spare(machine) == []
+        await until(lambda: server.at_once == 0)
+    assert server.lines == ["true"]
     assert server.most_at_once == 1
 
 
 async def test_a_connection_that_is_lost_between_a_session_and_its_command(logins: Logins, host: Host) -> None:
     async with logins.connect(host) as machine:
-        session = sessions.Session(machine.connection)
-        await session.open()
+        opened = session.Session(machine.connection)
+        await opened.open()
         machine.connection.abort()
         await machine.connection.wait_closed()
         with pytest.raises(asyncssh.ConnectionLost):
-            await session.start("true")
+            await opened.start("true")
 
 
+@BOTH_WAYS
 async def test_a_host_with_one_session_runs_one_command_after_the_other(
     logins: Logins, host: Host, server: Server
 ) -> None:
@@ -73,19 +82,28 @@ async def test_a_host_with_one_session_runs_one_command_after_the_other(
             assert (await machine.run(Command(argv=("sh", "-c", f"exit {number}")))).status == number
 
 
+@BOTH_WAYS
+async def test_a_session_that_has_ended_and_still_counts_is_waited_for(
+    logins: Logins, host: Host, server: Server
+) -> None:
+    server.sessions, server.lingering = 1, 0.3
+    async with logins.connect(host) as machine:
+        for number in range(3):
+            assert (await machine.run(Command(argv=("sh", "-c", f"exit {number}")))).status == number
+
+
 async def test_a_shell_that_waits_gives_way_to_a_command_that_is_no_line(
     logins: Logins, host: Host, server: Server
 ) -> None:
     async with logins.connect(host) as machine:
-        await machine.run(TRUE)
-        await machine.run(TRUE)
-        await spare(machine)
+        await two_commands(machine, server)
         server.sessions = sessions.SPARE
         for script in ("true\nexit 4", "exit 5 #" + "x" * sessions.LONGEST):
             done = await machine.run(Command(argv=("sh", "-c", script)))
             assert done.status == int(script.split("exit ")[1][0])
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("shell", ["exit 1", "echo restricted; exit 0"])
 async def test_a_host_that_runs_something_else_instead_of_a_shell(
     logins: Logins, host: Host, server: Server, tmp_path: Path, shell: str
@@ -105,21 +123,19 @@ async def test_a_session_that_may_be_gone_is_not_used(
     logins: Logins, host: Host, server: Server, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     async with logins.connect(host) as machine:
-        await machine.run(TRUE)
-        await machine.run(TRUE)
-        old = await spare(machine)
+        await two_commands(machine, server)
         if why == "too old":
-            monkeypatch.setattr(sessions, "FRESH", 0.0)
+            monkeypatch.setattr(session, "FRESH", 0.0)
         else:
-            for connection in server.connections:
-                for channel in list(connection._channels.values()):
-                    channel.abort()
-            while any(one.is_fresh for one in old):  # noqa: ASYNC110 - nobody tells of it
-                await asyncio.sleep(0.01)
+            server.end_sessions()
+            await round_trip(machine, server)
         assert (await machine.run(TRUE)).status == 0
-        assert not {one._recv_chan for one in old} & set(machine.connection._channels)
+        assert server.lines.count("true") == 3
+        monkeypatch.undo()
+        await until(lambda: server.at_once == sessions.SPARE)  # and none of the old ones is left
 
 
+@BOTH_WAYS
 async def test_a_host_that_runs_no_commands_says_so(logins: Logins, make_host: MakeHost) -> None:
     class Refuses(asyncssh.SSHServerSession[bytes]):
         def exec_requested(self, command: str) -> bool:  # noqa: ARG002
@@ -140,7 +156,7 @@ async def test_a_host_that_runs_no_commands_says_so(logins: Logins, make_host: M
 
 @pytest.mark.parametrize("words", ["SetEnv A=b", "SendEnv LANG", "ForwardAgent yes"])
 async def test_a_config_that_wants_more_than_a_plain_session_is_asyncsshs(
-    logins: Logins, host: Host, home: Path, words: str, monkeypatch: pytest.MonkeyPatch
+    logins: Logins, host: Host, server: Server, home: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
     (home / ".ssh").mkdir(exist_ok=True)
@@ -148,20 +164,20 @@ async def test_a_config_that_wants_more_than_a_plain_session_is_asyncsshs(
     async with logins.connect(host) as machine:
         for _ in range(3):
             assert (await machine.run(TRUE)).status == 0
-        assert await spare(machine) == []
+    assert server.lines == ["true"] * 3  # no shell waits for a line
 
 
 async def test_it_is_in_use(logins: Logins, host: Host) -> None:
     """Goes red when an asyncssh renames what this needs: commands would be slow, and nobody would know."""
     async with logins.connect(host) as machine:
-        assert sessions._is_known(machine.connection)
+        assert session.can_open(machine.connection)
 
 
-async def test_an_asyncssh_that_we_do_not_know_starts_commands_itself(
-    logins: Logins, host: Host, monkeypatch: pytest.MonkeyPatch
+async def test_another_asyncssh_starts_commands_itself(
+    logins: Logins, host: Host, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "_CONNECTION", ("_renamed",))
+    monkeypatch.setattr("asyncssh.__version__", "2.25.0")
     async with logins.connect(host) as machine:
         assert (await machine.run(Command(argv=("cat",), stdin=b"x"))).stdout == "x"
         assert (await machine.run(TRUE)).status == 0
-        assert await spare(machine) == []
+    assert server.lines == ["cat", "true"]

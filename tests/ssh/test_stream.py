@@ -14,7 +14,9 @@ from fleet.inventory import Host
 from fleet.machine import Command
 from fleet.machine.ssh import SshMachine
 from fleet.model import HostName
+from tests.ssh.conftest import BOTH_WAYS
 
+pytestmark = BOTH_WAYS
 Process = asyncssh.SSHServerProcess[bytes]
 Behaviour = Callable[[Process], Awaitable[None]]
 COMMAND = Command(argv=("serve",))

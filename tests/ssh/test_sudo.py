@@ -12,6 +12,7 @@ from fleet.errors import AuthenticationError, CommandFailedError, UnreachableErr
 from fleet.machine import Command
 from fleet.machine.ssh import Secret
 from fleet.model import HostName
+from tests.ssh.conftest import BOTH_WAYS
 from tests.sshd import Server, network, scripts
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from fleet.machine.login import Logins
     from tests.ssh.conftest import MakeHost
+
+pytestmark = BOTH_WAYS
 
 PASSWORDLESS = """
 [ "$1" = -n ] || { echo "sudo: $1: not passwordless" >&2; exit 9; }

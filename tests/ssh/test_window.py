@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import pytest
-from asyncssh.packet import Byte, UInt32
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fleet.machine.window import ADJUST, hear_window
+from fleet.machine.patched.window import ADJUST, hear_window
+from tests.ssh.inside import FarEnd, forget, window
 from tests.sshd import connected
 
 if TYPE_CHECKING:
@@ -23,31 +22,15 @@ Process = asyncssh.SSHClientProcess[bytes]
 
 @contextlib.asynccontextmanager
 async def process(cipher: str = "aes128-gcm@openssh.com", **options: Any) -> AsyncIterator[Process]:
+    async with processes(1, cipher, **options) as (cat,):
+        yield cat
+
+
+@contextlib.asynccontextmanager
+async def processes(count: int, cipher: str = "aes128-gcm@openssh.com", **options: Any) -> AsyncIterator[list[Process]]:
+    """So many of them on one connection."""
     async with connected(cipher, **options) as connection:
-        yield await connection.create_process("cat", encoding=None)
-
-
-class Host:
-    """The other end of a connection: makes the packets that come from there."""
-
-    def __init__(self, connection: Any) -> None:
-        cipher = connection._recv_encryption._cipher
-        self._aes, self._fixed = AESGCM(cipher._key), cipher._iv[:4]
-        self._count = int.from_bytes(cipher._iv[4:], "big")
-
-    def says(self, payload: bytes) -> bytes:
-        padding = 4 + -(1 + len(payload) + 4) % 16
-        packet = bytes([padding]) + payload + bytes(padding)
-        length = len(packet).to_bytes(4, "big")
-        nonce = self._fixed + self._count.to_bytes(8, "big")
-        self._count += 1
-        return length + self._aes.encrypt(nonce, packet, length)
-
-    def opens(self, channel: Any, count: int) -> bytes:
-        return self.says(Byte(ADJUST) + UInt32(channel._recv_chan) + UInt32(count))
-
-    def echoes(self, channel: Any, data: bytes) -> bytes:
-        return self.says(Byte(94) + UInt32(channel._recv_chan) + UInt32(len(data)) + data)
+        yield [await connection.create_process("cat", encoding=None) for _ in range(count)]
 
 
 @pytest.fixture
@@ -66,83 +49,82 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def test_adjustments_open_the_window_and_asyncssh_sees_none(kinds: list[int]) -> None:
     async with process() as cat:
-        channel: Any = cat.channel
+        channel = cat.channel
         assert hear_window(channel)
         kinds.clear()
-        before, host = channel._send_window, Host(channel._conn)
-        channel._conn.data_received(host.opens(channel, 5) + host.opens(channel, 7))
-        assert (channel._send_window - before, kinds) == (12, [])
+        before, far = window(channel), FarEnd(channel)
+        far.sends(far.opens(channel, 5) + far.opens(channel, 7))
+        assert (window(channel) - before, kinds) == (12, [])
 
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_everything_else_arrives_however_it_is_cut(seed: int) -> None:
     chance = random.Random(seed)
     async with process() as cat:
-        channel: Any = cat.channel
+        channel = cat.channel
         assert hear_window(channel)
-        before, host = channel._send_window, Host(channel._conn)
+        before, far = window(channel), FarEnd(channel)
         stream, said, opened = b"", b"", 0
         for _ in range(60):
             if chance.random() < 0.6:
                 count = chance.randrange(1, 100_000)
                 opened += count
-                stream += host.opens(channel, count)
+                stream += far.opens(channel, count)
             else:
                 data = chance.randbytes(chance.randrange(1, 400))
                 said += data
-                stream += host.echoes(channel, data)
+                stream += far.echoes(channel, data)
         while stream:
             cut = chance.choice([1, 3, 20, 51, 52, 53, 300, 5000])
-            channel._conn.data_received(stream[:cut])
+            far.sends(stream[:cut])
             stream = stream[cut:]
         assert await cat.stdout.readexactly(len(said)) == said
-        assert channel._send_window - before == opened
+        assert window(channel) - before == opened
 
 
 async def test_a_packet_that_was_tampered_with_ends_the_connection() -> None:
     async with process() as cat:
-        channel: Any = cat.channel
+        channel = cat.channel
         assert hear_window(channel)
-        host = Host(channel._conn)
-        packet = bytearray(host.opens(channel, 5))
+        far = FarEnd(channel)
+        packet = bytearray(far.opens(channel, 5))
         packet[-1] ^= 1
-        before = channel._send_window
-        channel._conn.data_received(bytes(packet))
+        before = window(channel)
+        far.sends(bytes(packet))
         await asyncio.wait_for(cat.wait_closed(), 5)
-        assert channel._send_window == before
+        assert window(channel) == before
 
 
 @pytest.mark.parametrize("payload", [bytes([ADJUST]), bytes([ADJUST, 0, 0, 0, 0, 0, 0, 0, 5, 9]), b""])
 async def test_a_packet_that_is_no_adjustment_after_all_is_asyncsshs(payload: bytes) -> None:
     async with process() as cat:
-        channel: Any = cat.channel
+        channel = cat.channel
         assert hear_window(channel)
-        before = channel._send_window
-        channel._conn.data_received(Host(channel._conn).says(payload))
+        before, far = window(channel), FarEnd(channel)
+        far.sends(far.says(payload))
         await asyncio.wait_for(cat.wait_closed(), 5)
-        assert channel._send_window == before
+        assert window(channel) == before
 
 
 async def test_a_channel_that_is_gone_opens_nothing() -> None:
     async with process() as cat:
-        channel: Any = cat.channel
-        connection, number = channel._conn, channel._recv_chan
+        channel, connection = cat.channel, cat.channel.get_connection()
         assert hear_window(channel)
-        host = Host(connection)
-        del connection._channels[number]
-        connection.data_received(host.opens(channel, 5))
+        far = FarEnd(channel)
+        adjustment = far.opens(channel, 5)
+        forget(channel)
+        far.sends(adjustment)
         await asyncio.wait_for(connection.wait_closed(), 5)  # asyncssh calls it a breach of the protocol
 
 
 async def test_other_channels_of_the_connection_stay_asyncsshs(kinds: list[int]) -> None:
-    async with process() as cat:
-        connection: Any = cat.channel.get_connection()
-        other = (await connection.create_process("cat", encoding=None)).channel
+    async with processes(2) as (cat, dog):
         assert hear_window(cat.channel)
+        other = dog.channel
         kinds.clear()
-        before = other._send_window
-        other._conn.data_received(Host(other._conn).opens(other, 5))
-        assert (other._send_window - before, kinds) == (5, [ADJUST])
+        before, far = window(other), FarEnd(other)
+        far.sends(far.opens(other, 5))
+        assert (window(other) - before, kinds) == (5, [ADJUST])
 
 
 @pytest.mark.parametrize("options", [{"cipher": "aes128-ctr"}, {"compression_algs": ["zlib@openssh.com"]}])
@@ -152,20 +134,3 @@ async def test_what_it_cannot_read_it_leaves_alone(options: dict[str, Any]) -> N
         cat.stdin.write(b"x" * 5_000_000)
         cat.stdin.write_eof()
         assert len(await cat.stdout.read()) == 5_000_000
-
-
-@pytest.mark.parametrize("name", ["_recv_handler", "_inpbuf"])
-async def test_an_asyncssh_that_we_do_not_know_is_left_alone(name: str) -> None:
-    async with process() as cat:
-        channel: Any = cat.channel
-
-        class Other:
-            def __init__(self, of: Any) -> None:
-                self.of = of
-
-            def __getattr__(self, asked: str) -> Any:
-                if asked == name:
-                    raise AttributeError(asked)
-                return Other(self.of._conn) if asked == "_conn" else getattr(self.of, asked)
-
-        assert not hear_window(Other(channel))

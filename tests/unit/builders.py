@@ -6,23 +6,28 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleet.deploy.request import Request, Run
-from fleet.host.answers import HostFacts
+from fleet.deploy.context import Context
+from fleet.deploy.journal import Journal
+from fleet.deploy.stop import Stop
+from fleet.host.facts import HostFacts
 from fleet.host.program import Order
 from fleet.inventory import Host, parse
-from fleet.machine.login import Logins
 from fleet.machine.pipe import LocalStreams
-from fleet.model import Closure, Goal, HostName, Outcome, RunId
-from fleet.steps.plan import Action, HostPlan
+from fleet.model import Closure, HostName, Outcome, RunId
+from fleet.plans import Part, Plan
+from fleet.state import HostRecord, Hosts, RunRecord
+from fleet.steps.job import Job
+from fleet.steps.load import Load
+from fleet.steps.slow_link import SlowLinks
 from fleet.store.supply import Supply
 from fleet.store.wire import PathInfo
 from tests.fakes import Events, FakeMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fleet.inventory import Inventory
-    from fleet.machine import Machine
+    from fleet.machine import Link, Machine
     from fleet.model import HostResult
 
 OLD, NEW = Closure(f"/nix/store/{'0' * 32}-nixos-system-old"), Closure(f"/nix/store/{'1' * 32}-nixos-system-new")
@@ -46,30 +51,60 @@ def facts(**changes: Any) -> HostFacts:
     return dataclasses.replace(FACTS, **changes)
 
 
-def plan(name: str = "web-1", **changes: Any) -> HostPlan:
-    usual = HostPlan(host=host(name), facts=FACTS, closure=NEW, action=Action.SWITCH)
+def part(name: str = "web-1", **changes: Any) -> Part:
+    usual = Part(host=HostName(name), closure=NEW, expected=OLD)
+    return dataclasses.replace(usual, **changes)
+
+
+def job(host: Host | None = None, *, facts: HostFacts = FACTS, load: Load | None = None, **changes: Any) -> Job:
+    """A job as a plan that was made just now has it; the changes are of its part."""
+    host = host or Host.model_validate({"name": "web-1"})
+    limits = {name: round(getattr(host, name)) for name in ("activation_timeout", "confirm_timeout", "boot_timeout")}
+    rules = {name: getattr(host, name) for name in ("settle", "checks", "ignore_units", "offline", "substitute")}
+    asked = part(host.name, **{**limits, **rules, **changes})
+    return Job(part=asked, host=asked.apply_policy(host), facts=facts, load=load or Load(), is_surveyed=True)
+
+
+def plan(*waves: tuple[str, ...], parts: Iterable[Part] | None = None, **changes: Any) -> Plan:
+    names = [HostName(name) for wave in waves for name in wave]
+    known = {one.host: one for one in parts} if parts is not None else {name: part(name) for name in names}
+    usual = Plan(
+        fleet="home", by="ann", made=1_795_946_400, expires=4_000_000_000,
+        waves=tuple(tuple(map(HostName, wave)) for wave in waves), parts=known,
+    )  # fmt: skip
     return dataclasses.replace(usual, **changes)
 
 
 def order(**changes: Any) -> Order:
-    usual = Order(run=RUN, closure=NEW, expected=OLD, goal=Goal.SWITCH, who="ann", origin="desk", host=host())
+    usual = Order(run=RUN, part=part(), by="ann", origin="desk")
     return dataclasses.replace(usual, **changes)
 
 
-def inventory(*names: str, more: str = "") -> Inventory:
+def toml(*names: str, more: str = "") -> str:
     hosts = "\n".join(f"[hosts.{name}]" for name in names or ("web-1",))
-    return parse(Path("/fleet/fleet.toml"), f'[fleet]\nname = "home"\n{more}\n{hosts}\n')
+    return f'[fleet]\nname = "home"\n{more}\n{hosts}\n'
 
 
-def run(events: Events | None = None, *, here: Machine | None = None, **keys: Any) -> Run:
-    usual = {
-        "inventory": inventory(), "request": Request(verb="deploy"), "folder": Path("/nowhere"), "logins": Logins({}),
-        "supply": FakeSupply(),
+def inventory(*names: str, more: str = "") -> Inventory:
+    return parse(Path("/fleet/fleet.toml"), toml(*names, more=more))
+
+
+def journal(events: Events, hosts: Iterable[str] = ()) -> Journal:
+    """The journal of a run with these hosts, which nobody records."""
+    told = Journal(RunRecord(id=RUN, hosts=Hosts(HostRecord(name=HostName(name)) for name in hosts)), "ann")
+    told.listen(lambda envelope: events(envelope.event))
+    return told
+
+
+def context(
+    events: Events | None = None, *, here: Machine | None = None, links: Mapping[Any, Link] | None = None, **keys: Any
+) -> Context:
+    supply = FakeSupply()
+    usual: dict[str, Any] = {
+        "journal": journal(Events() if events is None else events, links or ()), "stop": Stop(), "supply": supply,
+        "slow_links": SlowLinks(supply), "folder": Path("/nowhere"),
     }  # fmt: skip
-    return Run(
-        id=RUN, here=here or FakeMachine(), emit=Events() if events is None else events,
-        who="ann", origin="desk", **{**usual, **keys},
-    )  # fmt: skip
+    return Context(run=RUN, here=here or FakeMachine(), links=links or {}, by="ann", origin="desk", **{**usual, **keys})
 
 
 class FakeSupply(Supply):
@@ -85,5 +120,5 @@ class FakeSupply(Supply):
         return [PathInfo(path=path, nar_hash="0" * 64, nar_size=100) for path in paths]
 
 
-def outcomes(results: dict[HostName, HostResult]) -> dict[str, Outcome]:
+def outcomes(results: Mapping[HostName, HostResult]) -> dict[str, Outcome]:
     return {name: one.outcome for name, one in results.items()}

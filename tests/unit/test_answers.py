@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.host import answers
-from fleet.host.answers import HostFacts, OpenTransaction, View, generations, host_facts, one, parse, view
+from fleet.host.answers import State, View, generations, one, parse, view
+from fleet.host.facts import HostFacts, OpenTransaction, host_facts, open_transaction
 from fleet.host.obstacles import inhibitors
 from fleet.model import Closure, RunId
 
@@ -17,7 +17,7 @@ PLAIN = HostFacts(
     boot_default=OLD, nix_free=1 << 33, boot_free=None,
 )  # fmt: skip
 OPEN = OpenTransaction(
-    run=RunId("r1"), state="switched", who="ann", origin="desk", since=1000, closes_in=30, new=NEW, old=OLD
+    run=RunId("r1"), state=State.SWITCHED, who="ann", origin="desk", since=1000, closes_in=30, new=NEW, old=OLD
 )
 KEYS = (
     "generation", "status", "open_run", "open_since", "open_closes_in", "last_run", "nix_free",
@@ -121,11 +121,40 @@ def test_generations_are_in_order_and_marked() -> None:
 
 
 def test_open_states_are_those_in_which_the_keeper_works() -> None:
-    ended = ("committed", "tested", "reverted", "stuck", "superseded", "unknown")
-    open_ones = [state for state in (*answers.OPEN_STATES, *ended) if View(state=state, running=NEW).is_open]
-    assert open_ones == ["arming", "rebooting", "switching", "switched", "committing", "reverting"]
+    open_ones = {state for state in State if View(state=state, running=NEW).is_open}
+    assert open_ones == {"arming", "rebooting", "switching", "switched", "committing", "reverting"}
+    assert set(State) - open_ones == {"committed", "tested", "reverted", "stuck", "superseded", "unknown"}
+
+
+@pytest.mark.parametrize("text", ["", "odd", "Switched", "switched "])
+def test_state_that_nobody_knows_is_unknown_and_not_open(text: str) -> None:
+    assert (view({"state": [text]}).state, view({"state": [text]}).is_open) == (State.UNKNOWN, False)
+
+
+@pytest.mark.parametrize(("told", "link"), [("system-7-link@1.5", "system-7-link@1.5"), ("-", ""), (None, "")])
+def test_host_without_a_profile_has_no_link(told: str | None, link: str) -> None:
+    assert host_facts({} if told is None else {"link": [told]}).link == link
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("J\\u00f6rg", "Jörg"),
+        ("Jörg", "Jörg"),  # of an older version
+        (r"a \"b\" \\c", r'a "b" \c'),
+        ("dom\\user", "dom\\user"),
+        ("caf\\u00", "caf"),  # cut
+        ("caf\\", "caf"),
+        ("\\u001b[2Jx", "x"),
+        ("-", ""),
+    ],
+)
+def test_words_of_an_order_are_read_as_they_were_written(written: str, read: str) -> None:
+    transaction = open_transaction({"open_run": ["r1"], "open_who": [written], "open_from": ["desk"]})
+    assert transaction is not None
+    assert transaction.who == read
 
 
 def test_transaction_tells_whose_it_is() -> None:
     assert str(OPEN) == "run r1 of ann from desk, switched"
-    assert "from" not in str(answers.open_transaction({"open_run": ["r1"], "open_who": ["ann"]}))
+    assert "from" not in str(open_transaction({"open_run": ["r1"], "open_who": ["ann"]}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from fleet.host import answers
+from fleet.host.facts import host_facts
 from fleet.model import Closure
 from tests.bench import measure, peers, report
 from tests.bench.cases import CASES
@@ -94,7 +95,7 @@ def test_family_is_everybody_that_lives() -> None:
 
 
 def test_simulated_host_stands_on_its_closure() -> None:
-    found = answers.host_facts(answers.parse(facts("/nix/store/x")))
+    found = host_facts(answers.parse(facts("/nix/store/x")))
     assert found.stands_on(Closure("/nix/store/x"))
     assert (found.reboot_pending, found.transaction, found.store_writable) == ((), None, True)
 

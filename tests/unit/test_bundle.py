@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from fleet.checks import Answer
 from fleet.deploy.bundle import write_bundle
 from fleet.machine import Output
-from tests.fakes import FakeMachine, runs
+from fleet.model import CheckAnswer
+from tests.fakes import FakeLink, FakeMachine, runs
 from tests.unit import builders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SAID = ("grün → \udce9",)
-ASKED = (Answer(check="web", passed=False, said="503", seconds=0.1),)
+ANSWERS = (CheckAnswer(check="web", passed=False, said="503", seconds=0.1),)
 
 
 async def write(folder: Path, answer: Output | Exception) -> Path | None:
-    machine = FakeMachine((runs("sh"), answer), (runs("nix"), answer), (runs("nix-store"), answer))
-    run = builders.run(here=machine, folder=folder)
-    return await write_bundle(run, machine, builders.plan(), since=1, said=SAID, asked=ASKED)
+    table = ((runs("sh"), answer), (runs("nix"), answer), (runs("nix-store"), answer))
+    job = builders.job()
+    links = {job.host.name: FakeLink(job.host, *table)}
+    context = builders.context(here=FakeMachine(*table), links=links, folder=folder)
+    return await write_bundle(context, job, since=1, said=SAID, answers=ANSWERS)
 
 
 async def test_bundle_has_what_was_said_for_nobody_else_to_read(tmp_path: Path) -> None:
@@ -29,11 +31,13 @@ async def test_bundle_has_what_was_said_for_nobody_else_to_read(tmp_path: Path) 
     assert folder is not None
     assert (folder / "said.txt").read_text(encoding="utf-8") == "grün → ?\n"
     assert (folder / "df.txt").read_text(encoding="utf-8") == "→\n"
+    assert folder == tmp_path / "hosts" / "web-1"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_bundle_never_raises(tmp_path: Path) -> None:
-    folder = await write(tmp_path, cast("Exception", ZeroDivisionError("a bug")))
+    folder = await write(tmp_path, ZeroDivisionError("a bug"))
     assert folder is not None
     assert (folder / "checks.json").exists()
-    assert await write(tmp_path / "not there", Output(status=0)) is None
+    (tmp_path / "file").touch()
+    assert await write(tmp_path / "file", Output(status=0)) is None

@@ -8,16 +8,20 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleet.checks import LONGEST_OUTPUT, Answer, ask, trusting
+from fleet.checks import ask
+from fleet.checks.command import LONGEST_OUTPUT
+from fleet.checks.tls import trusting
 from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
 from fleet.inventory import Check
-from fleet.machine import Command, OnLine, Output
-from fleet.model import HostName
+from fleet.machine import Command, OnLine, Output, TcpStream
+from fleet.machine.local import LocalMachine
+from fleet.model import CheckAnswer, HostName
 
 CERTIFICATE = Path(__file__).parent.parent / "data" / "localhost.pem"
 """Self-signed for localhost, with its key, valid until 2126."""
@@ -37,16 +41,16 @@ class Here:
         assert self.output is not None
         return self.output
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
         if isinstance(self.output, Exception):
             raise self.output
-        return socket.create_connection((host, port), timeout)
+        return LocalMachine().dial(host, port, timeout=timeout)
 
 
 class Nowhere(Here):
     """A machine that nobody may ask."""
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ARG002
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:  # noqa: ARG002
         raise AssertionError
 
 
@@ -71,6 +75,7 @@ async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncItera
         open_connections.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await serve(reader, writer)
+            await writer.drain()
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
@@ -100,6 +105,9 @@ def http(status: str, body: str = "") -> str:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}"
 
 
+UPGRADE = {"headers": {"Upgrade": "x", "Connection": "upgrade"}}
+
+
 async def asked(text: str, **keys: Any) -> tuple[bool, str]:
     async with serving(saying(text)) as port:
         return await answer(Here(), http=f"http://127.0.0.1:{port}/", **keys)
@@ -119,6 +127,15 @@ async def asked(text: str, **keys: Any) -> tuple[bool, str]:
         ("", {}, (False, "the connection was closed without an answer")),
         (http("500 \x1b[31mred\x07"), {}, (False, "500 red, wanted 200")),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", {"body": "a"}, None),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", {"body": "a"}, None),
+        ("HTTP/1.1 200 OK\r\nX Y: z\r\n\r\n", {}, (False, "no proper HTTP answer: illegal header line: 'X Y: z'")),
+        ("HTTP/1.1 200 OK\r\nContent-Len", {}, (False, "no proper HTTP answer: it ends in the middle of a line")),
+        ("HTTP/1.1 200 OK\r\n", {}, (True, "200 OK")),
+        ("HTTP/1.1 200\n\nready", {"body": "ready"}, (True, "200, its body matches")),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nready", {"body": "ready"}, (True, "200 OK, its body matches")),
+        ("HTTP/1.1 100 Continue\r\n\r\n" + http("200 OK"), {}, (True, "200 OK")),
+        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", {**UPGRADE, "status": 101}, (True, "101 Switching")),
+        ("HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 30_000, {}, (False, "no proper HTTP answer: Receive buffer too long")),
     ],
 )
 async def test_an_http_check_says_what_came(text: str, keys: dict[str, Any], expected: tuple[bool, str] | None) -> None:
@@ -134,6 +151,90 @@ async def test_the_request_is_the_one_that_was_declared() -> None:
     lines = requests[0].split("\r\n")
     assert lines[0] == "HEAD /a%20b?c=d HTTP/1.1"
     assert {f"Host: localhost:{port}", "X-Key: 1", "User-Agent: me"} < set(lines)
+
+
+async def test_headers_that_are_declared_take_the_place_of_ours_whatever_their_case() -> None:
+    requests: list[str] = []
+    async with serving(saying(http("200 OK"), requests)) as port:
+        headers = {"host": "app.example", "USER-AGENT": "me", "accept": " text/plain "}
+        assert (await answer(Here(), http=f"http://127.0.0.1:{port}/", method="POST", headers=headers))[0]
+    lines = requests[0].rstrip().split("\r\n")
+    assert lines[0] == "POST / HTTP/1.1"
+    own = {"accept: text/plain", "host: app.example", "USER-AGENT: me"}
+    assert (set(lines[1:]), len(lines)) == (
+        {*own, "Accept-Encoding: identity", "Connection: close", "Content-Length: 0"},
+        7,
+    )
+
+
+@pytest.mark.parametrize(("body", "passed"), [("^x+$", True), ("y", False)])
+async def test_of_a_body_without_end_the_beginning_is_looked_at(body: str, *, passed: bool) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * (1 << 16))
+            await writer.drain()
+
+    async with serving(endless) as port:
+        found = await answer(Here(), http=f"http://127.0.0.1:{port}/", body=body, timeout="20s")
+    assert found[0] is passed
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_a_service_may_say_what_nobody_looks_at(status: int) -> None:
+    """As one that writes the head, and then has somebody else write the rest: it would find a broken pipe."""
+    ends: list[bytes | None] = []
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * 500_000)
+        writer.write_eof()
+        ends.append(None)
+        ends[-1] = await reader.read()
+
+    async with serving(slow) as port:
+        await answer(Here(), http=f"http://127.0.0.1:{port}/", status=status)
+    assert ends == [b""]  # nobody has reset the connection
+
+
+async def test_a_service_that_goes_on_without_end_has_answered_all_the_same() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await dripping(reader, writer)
+
+    async with serving(endless) as port:
+        for timeout in ("20s", "300ms"):
+            asking = check(http=f"http://127.0.0.1:{port}/", timeout=timeout)
+            found = await ask(asking, host=Here(), controller=Nowhere())
+            assert (found.passed, found.said) == (True, "200 OK")
+            assert found.seconds < 5
+
+
+async def test_an_answer_of_who_has_not_read_the_request_counts() -> None:
+    async def hasty(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nready")
+
+    async with serving(hasty) as port:
+        assert await answer(Here(), http=f"http://127.0.0.1:{port}/", body="ready") == (
+            True,
+            "200 OK, its body matches",
+        )
+
+
+async def test_a_server_of_another_protocol_is_known_by_what_it_says_first() -> None:
+    async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
+
+    async with serving(hello) as port:
+        found = await ask(check(http=f"http://127.0.0.1:{port}/", timeout="20s"), host=Here(), controller=Nowhere())
+    assert (found.passed, found.said) == (False, "no proper HTTP answer: 220 mail.example ESMTP")
+    assert found.seconds < 10
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -203,6 +304,28 @@ async def test_a_certificate_must_be_for_the_name_that_was_asked(monkeypatch: py
     trusting.cache_clear()
     assert not passed
     assert said.startswith("TLS: IP address mismatch")
+
+
+async def test_a_service_that_ends_its_answer_without_ending_tls_has_answered() -> None:
+    """Many do. It is no more than any other end of a connection, and http has none that can be told from a cut."""
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nready")
+        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
+    async with serving(rude, tls()) as port:
+        found = await answer(Here(), http=f"https://localhost:{port}/", verify_tls=False, body="^ready$")
+    assert found == (True, "200 OK, its body matches")
+
+
+async def test_a_service_that_hangs_up_amid_the_handshake_fails_the_check() -> None:
+    async def leaving(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(1 << 16)
+
+    async with serving(leaving) as port:
+        found = await answer(Here(), http=f"https://localhost:{port}/", verify_tls=False)
+    assert found == (False, "TLS: UNEXPECTED_EOF_WHILE_READING")
 
 
 async def test_a_port_where_nobody_listens_refuses() -> None:
@@ -287,7 +410,7 @@ async def test_a_machine_that_cannot_be_asked_is_no_answer(kind: type[Unreachabl
 
 async def test_an_answer_is_one_short_line_with_its_time() -> None:
     found = await ask(check(command="x"), host=Here(Output(status=0, stdout="y" * 999)), controller=Nowhere())
-    assert found == Answer(check="command x", passed=True, said="y" * 200, seconds=found.seconds)
+    assert found == CheckAnswer(check="command x", passed=True, said="y" * 200, seconds=found.seconds)
     assert 0 <= found.seconds < 1
 
 

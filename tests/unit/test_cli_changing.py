@@ -3,151 +3,178 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+import os
+import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import runs
-from fleet.cli import run
-from fleet.deploy.request import Request
 from fleet.errors import INTERRUPTED
-from fleet.events import PhaseStarted, RunFinished, RunStarted, event_json
-from fleet.model import Goal, HostName, Phase, RunId
+from fleet.events import Envelopes, HostPlanned, PhaseStarted, RunStarted
+from fleet.model import Closure, Goal, HostName, Phase, RunId
+from tests.fakes import Answers, Says, asked, asks, said
+from tests.unit.builders import NEW, OLD
+from tests.unit.world import FACTS, FullState, World
 
 if TYPE_CHECKING:
-    from fleet.deploy.past import PastRun
-    from fleet.deploy.request import Run
+    from pathlib import Path
+
+    from fleet.machine import Command
+    from tests.unit.conftest import CommandLine, Terminal
+
+A = HostName("a")
+LOOK = (lambda command: "readlink" in str(command), said())
+FLAGS = ("--no-eval-cache", "--copy-with", "nix")
 
 
-async def finished(run: Run, *_: object, **__: object) -> int:
-    run.emit(RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=()))
-    return 0
+def begun(world: World, run: str, phase: Phase = Phase.SWITCH, **asked: Any) -> None:
+    """This machine remembers a run of host a, whose controller was lost in this phase."""
+    new = Closure(str(world.closure))
+    planned = HostPlanned(
+        host=A, action="switch", closure=new, running=OLD, wave=1, missing_paths=0, missing_bytes=0, reboot=()
+    )
+    started = RunStarted(**{"run": RunId(run), "goal": Goal.SWITCH, "hosts": (A,), **asked})
+    envelopes = Envelopes(RunId(run), "ann")
+    with world.state.hold(RunId(run)), world.state.recorder(RunId(run)) as recorder:
+        for event in (started, planned, PhaseStarted(host=A, phase=phase)):
+            recorder.record(envelopes.wrap(event))
 
 
-@pytest.mark.parametrize(("place", "warns"), [("/dev/full", True), ("/dev/null", False)])
+def words(world: World) -> list[str]:
+    """Which words the hosts were left."""
+    return [word.split()[0] for link in world.links.values() for _, word in asked("word", link.ran)]
+
+
+def going_back(tmp_path: Path) -> World:
+    """A host that has something to go back to."""
+    world = World(tmp_path, "a")
+    world.on("a", LOOK)
+    return world
+
+
 @pytest.mark.parametrize("flags", [(), ("--json",)])
+@pytest.mark.parametrize("is_full", [False, True])
 def test_record_that_cannot_be_written_is_told_of(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    place: str,
-    flags: tuple[str, ...],
-    *,
-    warns: bool,
+    tmp_path: Path, command_line: CommandLine, flags: tuple[str, ...], *, is_full: bool
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    record = Path(place).open("w", encoding="utf-8")  # noqa: SIM115 - the command closes it
-    monkeypatch.setattr("fleet.runs.open_record", lambda _: record)
-    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
-    monkeypatch.setattr("fleet.deploy.run.execute", finished)
-    file = tmp_path / "fleet.toml"
-    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
-    assert run(["deploy", "a", "--file", str(file), *flags]) == 0
-    told = capsys.readouterr().err
-    assert ("events.jsonl is not complete: No space left on device" in told) is warns
+    world = World(tmp_path, "a")
+    begun(world, "r", verb="deploy")
+    if is_full:
+        world.state = FullState(tmp_path / "state")
+    told = command_line(world, "resume", *flags)
+    assert (told.code, words(world)) == (0, ["confirm"])
+    assert ("warning: this machine cannot record what it does: No space left" in told.err) is is_full
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_what_cannot_be_recorded_is_not_begun(
+    tmp_path: Path, command_line: CommandLine, flags: tuple[str, ...]
+) -> None:
+    world = World(tmp_path, "a")
+    world.state = FullState(tmp_path / "state")
+    told = command_line(world, "deploy", "a", *FLAGS, *flags)
+    assert (told.code, world.began()) == (2, [])
+    assert "No space left on device" in told.out
+
+
+def interrupting(answer: Says) -> Answers:
+    """Answers after somebody has pressed Ctrl-C."""
+
+    def answered(_: Command) -> Says:
+        os.kill(os.getpid(), signal.SIGINT)
+        return answer
+
+    return answered
 
 
 @pytest.mark.parametrize("code", [0, INTERRUPTED])
 def test_plan_that_was_interrupted_is_not_taken_for_a_whole_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+    tmp_path: Path, command_line: CommandLine, code: int
 ) -> None:
-    async def execute(run: Run, *_: object, **__: object) -> int:
-        run.emit(RunFinished(run=RunId("r"), exit_code=code, error=None, hosts=()))
-        return code
-
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("fleet.deploy.run.execute", execute)
-    file = tmp_path / "fleet.toml"
-    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
-    assert run(["plan", "--file", str(file)]) == code
-    assert ("not complete" in capsys.readouterr().err) is (code == INTERRUPTED)
+    world = World(tmp_path, "a")
+    if code == INTERRUPTED:
+        world.on("a", (asks("facts"), interrupting(Says(seconds=60))))
+    told = command_line(world, "plan", "--no-eval-cache", "-o", str(tmp_path / "a.plan"))
+    assert told.code == code
+    assert ("not complete" in told.err) is (code == INTERRUPTED)
+    assert (tmp_path / "a.plan").exists() is (code == 0)
 
 
-def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Request] = []
-
-    async def resume(run: Run, past: PastRun) -> int:
-        asked.append(run.request)
-        return await finished(run, past)
-
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("fleet.deploy.resume.resume", resume)
-    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
-    file = tmp_path / "fleet.toml"
-    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
-    folder = tmp_path / "state/fleet/home/runs/r"
-    folder.mkdir(parents=True)
-    name = HostName("a")
-    events = [
-        RunStarted(run=RunId("r"), verb="rollback", goal=Goal.TEST, hosts=(name,), watch=90.0, strict=True),
-        PhaseStarted(host=name, phase=Phase.SWITCH),
-    ]
-    (folder / "events.jsonl").write_text("".join(f"{json.dumps(event_json(event))}\n" for event in events))
-    assert run(["resume", "--file", str(file)]) == 0
-    assert asked == [Request(verb="rollback", goal=Goal.TEST, watch=90.0, strict=True)]
+def test_run_is_taken_up_with_what_was_asked_for(tmp_path: Path, command_line: CommandLine) -> None:
+    world = World(tmp_path, "a")
+    begun(world, "r", verb="rollback", goal=Goal.TEST, watch=0.25, strict=True)
+    told = command_line(world, "resume", "--json")
+    started = json.loads(told.out.splitlines()[0])
+    taken_up = {key: started[key] for key in ("run", "verb", "goal", "watch", "strict", "hosts")}
+    assert taken_up == {"run": "r", "verb": "resume", "goal": "test", "watch": 0.25, "strict": True, "hosts": ["a"]}
 
 
 def test_run_that_cannot_be_read_is_named_and_its_hosts_are_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[HostName] = []
-
-    async def resume(run: Run, past: PastRun) -> int:
-        assert not past.is_readable
-        asked.extend(run.logins.sudo_passwords)
-        return await finished(run)
-
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("fleet.deploy.resume.resume", resume)
-    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
+    world = World(tmp_path, "a", more="[hosts.b]\nsudo = 'password'")
     monkeypatch.setenv("FLEET_SUDO_PASSWORD", "secret")
-    file = tmp_path / "fleet.toml"
-    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n[hosts.b]\nsudo = "password"\n')
-    folder = tmp_path / "state/fleet/home/runs/r"
-    folder.mkdir(parents=True)
-    (folder / "events.jsonl").write_bytes(b"\0\377\n\0")
-    assert run(["runs", "--file", str(file)]) == 0
-    assert "cannot be read: fleet resume r" in capsys.readouterr().out
-    with runs.taken_up(under_way(folder.parent / "s")):  # a later one, whose process is alive
-        assert run(["runs", "--file", str(file)]) == 0
-        assert "under way" in capsys.readouterr().out
-        assert run(["runs", "--json", "--file", str(file)]) == 0
-        told = json.loads(capsys.readouterr().out)["runs"]
+    with world.state.hold(RunId("r")) as folder:
+        (folder / "events.jsonl").write_bytes(b"\0\377\n\0")
+    assert "cannot be read: fleet resume r" in command_line(world, "runs").out
+    begun(world, "s", Phase.PUSH, verb="deploy")
+    with world.state.hold(RunId("s")):  # by a process that is alive
+        assert "under way" in command_line(world, "runs").out
+        told = json.loads(command_line(world, "runs", "--json").out)["runs"]
         assert [(one["run"], one["under_way"], one["open"]) for one in told] == [
             ("s", True, False),
             ("r", False, False),
         ]
-        assert run(["resume", "--file", str(file)]) == 0
-    assert asked == ["b"]
+        held = {"open_run": "r", "open_state": "switched", "open_new": NEW, "open_old": OLD}
+        world.on("a", (asks("facts"), said(running=NEW, **held)))
+        told = command_line(world, "resume", "--json")
+    assert json.loads(told.out.splitlines()[0])["hosts"] == ["a"]
+    assert [bool(link.ran) for link in world.links.values()] == [True, True]
+    assert list(world.given[-1].sudo_passwords) == ["b"]
 
 
-def under_way(folder: Path) -> Path:
-    """The folder of a run that pushes to a host."""
-    folder.mkdir()
-    name = HostName("a")
-    events = [
-        RunStarted(run=RunId("s"), verb="deploy", goal=Goal.SWITCH, hosts=(name,), watch=0.0, strict=False),
-        PhaseStarted(host=name, phase=Phase.PUSH),
-    ]
-    (folder / "events.jsonl").write_text("".join(f"{json.dumps(event_json(event))}\n" for event in events))
-    return folder
-
-
-@pytest.mark.parametrize("words", [("deploy",), ("push",), ("rollback",)])
+@pytest.mark.parametrize("words", [("deploy", "--no-eval-cache"), ("push", "--no-eval-cache"), ("rollback",)])
 def test_all_commands_push_by_the_same_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    tmp_path: Path, command_line: CommandLine, words: tuple[str, ...]
 ) -> None:
-    asked: list[Request] = []
+    world = going_back(tmp_path)
+    command_line(world, *words, "a")
+    (kept,) = world.state.plans()
+    assert "\ncopy_with serve\n" in world.state.plan(kept.digest)
 
-    async def execute(run: Run, *_: object, **__: object) -> int:
-        asked.append(run.request)
-        return await finished(run)
 
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("fleet.deploy.run.execute", execute)
-    monkeypatch.setattr("fleet.cli.changing.deaf_at_the_end", lambda _: None)
-    file = tmp_path / "fleet.toml"
-    file.write_text('[fleet]\nname = "home"\n[hosts.a]\n')
-    assert run([*words, "a", "--file", str(file)]) == 0
-    assert [one.copy_with for one in asked] == [Request(verb="deploy").copy_with] == ["serve"]
+def test_intent_is_kept_with_the_plan(tmp_path: Path, command_line: CommandLine) -> None:
+    world = going_back(tmp_path)
+    command_line(world, "rollback", "a", "--intent", "  it\nis slow ")
+    (kept,) = world.state.plans()
+    assert "\nintent it is slow\n" in world.state.plan(kept.digest)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "began"),
+    [("y\n", 0, ["a", "b"]), ("what\nYES\n", 0, ["a", "b"]), ("n\n", 1, []), ("\n", 1, []), ("\x04", 1, [])],
+)
+def test_several_hosts_are_changed_when_somebody_says_so(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal, typed: str, code: int, began: list[str]
+) -> None:
+    world = World(tmp_path, "a", "b")
+    terminal.type(typed)
+    told = command_line(world, "deploy", "--all", *FLAGS)
+    assert (told.code, world.began()) == (code, began)
+    assert told.err.count("Change 2 hosts? [y/N]: ") == typed.count("what") + 1
+    assert ("the answer was no" in told.out) is (code == 1)
+
+
+def test_one_host_is_not_asked_for(tmp_path: Path, command_line: CommandLine, terminal: Terminal) -> None:
+    world = World(tmp_path, "a", "b")
+    told = command_line(world, "deploy", "a", *FLAGS)
+    assert (told.code, "Change" in told.err) == (0, False)
+
+
+def test_nothing_to_do_is_not_asked(tmp_path: Path, command_line: CommandLine, terminal: Terminal) -> None:
+    world = World(tmp_path, "a", "b")
+    world.wanted = NEW
+    for name in world.links:
+        world.on(name, (asks("facts"), said(**FACTS | dict.fromkeys(("running", "profile", "boot_default"), NEW))))
+    told = command_line(world, "deploy", "--all", *FLAGS)
+    assert (told.code, "Change" in told.err) == (0, False)

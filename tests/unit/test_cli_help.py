@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -93,3 +95,11 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run(["--version"]) == 0
     assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["apply", "--help"], ["--version"]])
+def test_help_loads_nothing_that_it_does_not_need(words: list[str]) -> None:
+    heavy = ("asyncssh", "cryptography", "pydantic", "rich", "sqlalchemy")
+    script = f"import sys\nfrom fleet.cli import run\nrun({words})\nprint(set({heavy}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"

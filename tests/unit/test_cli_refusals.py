@@ -14,12 +14,13 @@ from fleet.cli import run, session
 from fleet.errors import ConfigError
 from fleet.inventory import load
 from fleet.model import HostName
-from tests.unit.builders import host
+from tests.unit.world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.inventory import Inventory
+    from tests.unit.conftest import CommandLine
 
 TOML = """
 [fleet]
@@ -161,28 +162,30 @@ def test_changing_needs_names_and_looking_does_not(inventory: Inventory) -> None
 
 @pytest.mark.parametrize(("count", "yes", "fine"), [(1, False, True), (2, True, True), (2, False, False)])
 def test_consent_is_needed_for_several_hosts(count: int, yes: bool, fine: bool) -> None:  # noqa: FBT001
-    hosts = [host(f"h{number}") for number in range(count)]
     if fine:
-        session.require_consent(hosts, yes=yes)
+        session.require_consent(count, yes=yes)
     else:
         with pytest.raises(ConfigError) as caught:
-            session.require_consent(hosts, yes=yes)
+            session.require_consent(count, yes=yes)
         assert "--yes" in caught.value.hint
 
 
 def test_sudo_password_comes_from_the_environment_where_nobody_can_be_asked(
-    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = tuple(inventory.hosts.values())
-    assert session.logins(inventory, hosts[:1]).sudo_passwords == {}
+    world = World(tmp_path, "a", more="[hosts.b]\nsudo = 'password'")
+    command_line(world, "status", "a")
+    assert world.given[-1].sudo_passwords == {}
     monkeypatch.setenv("FLEET_SUDO_PASSWORD", "hunter2")
-    logins = session.logins(inventory, hosts)
-    assert list(logins.sudo_passwords) == [HostName("b")]
-    assert "hunter2" not in repr(logins)
+    command_line(world, "status")
+    assert list(world.given[-1].sudo_passwords) == [HostName("b")]
+    assert "hunter2" not in repr(world.given[-1])
     assert "FLEET_SUDO_PASSWORD" not in os.environ  # children inherit that
 
 
-def test_sudo_password_is_asked_for_once(inventory: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sudo_password_is_asked_for_once(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def prompt(text: str, **_: object) -> str:
@@ -191,7 +194,8 @@ def test_sudo_password_is_asked_for_once(inventory: Inventory, monkeypatch: pyte
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.prompt", prompt)
-    many = {HostName(name): host(name, sudo="password") for name in ("x", "y")}
-    logins = session.logins(inventory.model_copy(update={"hosts": many}), tuple(many.values()))
+    world = World(tmp_path, "x", "y", more="sudo = 'password'")
+    command_line(world, "status")
     assert asked == ["sudo password for x, y"]
-    assert {secret.reveal() for secret in logins.sudo_passwords.values()} == {"hunter2"}
+    (logins,) = world.given
+    assert {name: secret.reveal() for name, secret in logins.sudo_passwords.items()} == dict.fromkeys("xy", "hunter2")

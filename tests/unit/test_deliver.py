@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Mute:
     """A server that takes everything and says nothing."""
 
-    async def read(self, _count: int) -> bytes:
+    async def read(self, count: int) -> bytes:  # noqa: ARG002 - as `Stream` has it
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -48,7 +48,7 @@ class Silent(FakeMachine):
         try:
             if not self.starts:
                 await asyncio.Event().wait()
-            yield cast("Stream", Mute())
+            yield Mute()
         finally:
             self.left = True
 

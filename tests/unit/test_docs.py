@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 import json
 import re
 import socket
@@ -18,9 +16,11 @@ from click.testing import CliRunner
 import fleet
 from fleet import cli, errors, events, model
 from fleet.cli.parse import complaint
-from fleet.deploy import result, rollout
 from fleet.host.program import source
+from fleet.library import documents
+from fleet.plans import LeftOut
 from fleet.source.commands import shown
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,15 +82,15 @@ def subclasses(parent: type[Any]) -> Iterator[type[Any]]:
         yield from subclasses(child)
 
 
-def kinds_of_failures() -> set[str]:
-    """Of the errors, and those that results are given where no error is raised."""
-    found = {kind.kind for kind in subclasses(errors.FleetError)}
-    for module in (result, rollout):
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Failure":
-                (kind,) = [keyword.value for keyword in node.keywords if keyword.arg == "kind"]
-                found |= {part.value for part in ast.walk(kind) if isinstance(part, ast.Constant) and part.value}
-    return {kind for kind in found if isinstance(kind, str)}
+def sources() -> Iterator[str]:
+    """The text of every module."""
+    yield from (path.read_text() for path in sorted(Path(fleet.__file__).parent.rglob("*.py")))
+
+
+def test_every_kind_of_failure_is_given_by_somebody() -> None:
+    given = {name for text in sources() for name in re.findall(r"\bFailureKind\.([A-Z_]+)\b", text)}
+    assert given == {kind.name for kind in model.FailureKind}
+    assert {kind.kind for kind in subclasses(errors.FleetError)} <= set(model.FailureKind)
 
 
 def table(text: str, head: str) -> list[list[str]]:
@@ -114,8 +114,7 @@ def words(cell: str) -> list[str]:
 
 def test_every_kind_of_failure_is_in_the_readme() -> None:
     shown = [kind for row in table(TEXT["README.md"], "kind") for kind in words(row[0])]
-    # What found it bad, in `gone_back`, is a word for the host and no kind.
-    assert set(shown) == kinds_of_failures() - {"found"}
+    assert set(shown) == {kind.value for kind in model.FailureKind}
     assert len(shown) == len(set(shown))
 
 
@@ -161,8 +160,14 @@ def fields_of(thing: str) -> set[str]:
     return {word for row in table(TEXT["docs/json.md"], f"field of {thing}") for word in words(row[0])}
 
 
+def test_what_every_line_has_is_documented() -> None:
+    event = events.RunInterrupted()
+    envelope = events.Envelope(run=model.RunId("r"), seq=1, at=1.0, by="ann", event=event)
+    assert fields_of("a line") == set(events.envelope_json(envelope))
+
+
 def test_results_and_failures_are_documented() -> None:
-    failure = model.Failure(kind="push", message="no")
+    failure = model.Failure(kind=model.FailureKind.PUSH, message="no")
     outcome = model.HostResult(host=model.HostName("a"), outcome=model.Outcome.FAILED, failure=failure)
     shown = events.event_json(events.HostFinished(host=outcome.host, result=outcome))["result"]
     assert fields_of("a result") == set(shown)
@@ -181,9 +186,20 @@ def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path)
     assert fields_of(f"`{verb}`") == set(host)
 
 
+def test_documents_of_plans_are_documented() -> None:
+    made = builders.plan(("a",))
+    assert fields_of("`plan`") == set(documents.plan((), made, None))
+    whole = documents.whole_plan(made)
+    assert fields_of("`plan`") | fields_of("`show`") == set(whole)
+    told = " ".join(cell for row in table(TEXT["docs/json.md"], "field of `show`") for cell in row)
+    assert {*whole["source"], *vars(LeftOut(host=model.HostName("a"), outcome=model.Outcome.FAILED))} <= set(
+        words(told)
+    )
+
+
 def test_the_files_of_a_transaction_are_documented() -> None:
     program = source()
-    written = {name for verb in ("put", "record_mark") for name in re.findall(rf"\b{verb} (\w+) ", program)}
+    written = {name for verb in ("put", "put_durably") for name in re.findall(rf"\b{verb} (\w+) ", program)}
     written |= set(re.findall(r" >>?([a-z]+)\b", program))
     order = re.findall(r'^ +(\w[\w |]+)\) put "\$key"', program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"

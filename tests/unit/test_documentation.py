@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.inventory import Check, Host, Rollout, parse
-from fleet.inventory.schema import Fleet
+from fleet.inventory import Check, Host, RolloutTable, parse
+from fleet.inventory.schema import FleetTable
 from fleet.model import HostName
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,10 +43,10 @@ def reference_tables() -> dict[str, set[str]]:
 
 def test_the_reference_has_every_key() -> None:
     assert reference_tables() == {
-        "fleet": set(Fleet.toml_keys()),
+        "fleet": set(FleetTable.toml_keys()),
         "host": set(Host.toml_keys()) - {"name"},
         "check": set(Check.toml_keys()),
-        "rollout": set(Rollout.toml_keys()),
+        "rollout": set(RolloutTable.toml_keys()),
     }
 
 

@@ -48,7 +48,7 @@ class Source:
         )
 
     def _evaluate(self, command: Command) -> Answer:
-        names = [name for name in ("a", "b", "c") if f'"{name}" = ' in command.argv[8]]
+        names = [name for name in ("a", "b", "c") if f'"{name}" = ' in str(command)]
         self.asked.append(names)
         self.meanwhile()
         found = {name: {"drv": f"{path(name)}.drv", "out": path(name)} for name in names}

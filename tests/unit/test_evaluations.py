@@ -23,8 +23,14 @@ def pair(name: str) -> tuple[Derivation, Closure]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Evaluations:
-    return Evaluations(tmp_path / "new" / "evaluations")
+def folder(tmp_path: Path) -> Path:
+    """Where the cache is, once something is remembered."""
+    return tmp_path / "new" / "evaluations"
+
+
+@pytest.fixture
+def cache(folder: Path) -> Evaluations:
+    return Evaluations(folder)
 
 
 def test_who_runs_this_has_it_in_their_cache(home: Path) -> None:
@@ -58,17 +64,15 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-def test_file_that_is_not_ours_counts_for_nothing_and_is_replaced(cache: Evaluations, text: bytes) -> None:
+def test_file_that_is_not_ours_counts_for_nothing_and_is_replaced(
+    folder: Path, cache: Evaluations, text: bytes
+) -> None:
     cache.remember("one", {"a": pair("a")})
-    (file,) = default(cache).glob("*.json")
+    (file,) = folder.glob("*.json")
     file.write_bytes(text)
     assert cache.recall("one") == {}
     cache.remember("one", {"b": pair("b")})
     assert cache.recall("one") == {"b": pair("b")}
-
-
-def default(cache: Evaluations) -> Path:
-    return cache._folder
 
 
 def test_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
@@ -78,19 +82,19 @@ def test_folder_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     assert cache.recall("one") == {}
 
 
-def test_snapshots_that_were_not_used_for_long_are_forgotten(cache: Evaluations) -> None:
+def test_snapshots_that_were_not_used_for_long_are_forgotten(folder: Path, cache: Evaluations) -> None:
     for number in range(KEEP):
         cache.remember(f"s{number}", {"a": pair("a")})
-        os.utime(default(cache) / f"s{number}.json", (number, number))
+        os.utime(folder / f"s{number}.json", (number, number))
     assert cache.recall("s0") == {"a": pair("a")}
     cache.remember("new", {"a": pair("a")})
-    assert len(list(default(cache).iterdir())) == KEEP
+    assert len(list(folder.iterdir())) == KEEP
     assert [bool(cache.recall(name)) for name in ("s0", "s1", "s2", "new")] == [True, False, True, True]
 
 
-def test_other_users_cannot_read_it(cache: Evaluations) -> None:
+def test_other_users_cannot_read_it(folder: Path, cache: Evaluations) -> None:
     cache.remember("one", {"a": pair("a")})
-    assert default(cache).stat().st_mode & 0o077 == 0
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def _remember(folder: Path, number: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet import events
-from fleet.events import Event, event_json, event_name, fan_out, plain_text
-from fleet.model import Closure, Derivation, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
+from fleet.events import (
+    KINDS,
+    Envelope,
+    Envelopes,
+    Event,
+    HostEvent,
+    OutputLine,
+    RunInterrupted,
+    envelope_json,
+    event_json,
+    event_name,
+    fan_out,
+    plain_text,
+)
+from fleet.model import Phase, RunId
+from tests.unit.event_samples import RESULT, SAMPLES, sample, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,73 +55,18 @@ PUBLIC = {
     "run_started": "run verb goal hosts watch strict",
     "wave_started": "wave waves hosts",
 }
-HOST = HostName("web-1")
-CLOSURE = Closure("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system-web-1-25.05")
-FAILURE = Failure(kind="switch", message="switch failed", ran="stc", said=("a", "b"), now="back", hint="look")
-RESULT = HostResult(host=HOST, outcome=Outcome.ROLLED_BACK, closure=CLOSURE, seconds=1.23456, failure=FAILURE)
-SAMPLES = {
-    "action": "switch",
-    "answer": "503",
-    "check": "http",
-    "closure": CLOSURE,
-    "closures": {HOST: CLOSURE},
-    "download_bytes": 4,
-    "error": FAILURE,
-    "exit_code": 1,
-    "goal": Goal.SWITCH,
-    "hint": "free some space",
-    "host": HOST,
-    "hosts": (HOST,),
-    "kind": "disk",
-    "message": "disk is full",
-    "missing_bytes": 5,
-    "missing_paths": 2,
-    "nar_bytes": 7,
-    "passed": False,
-    "paths": 2,
-    "phase": Phase.PUSH,
-    "push_seconds": 2.5,
-    "reason": "unhealthy",
-    "recalled": 1,
-    "reboot": ("kernel",),
-    "result": RESULT,
-    "room_free": 100,
-    "room_needed": 50,
-    "run": RunId("20261120T042211-3fa9c1"),
-    "running": CLOSURE,
-    "seconds": 0.123456,
-    "sent": 3,
-    "severity": Severity.ERROR,
-    "stage": "after",
-    "status": 4,
-    "strict": True,
-    "substitute_bytes": 3,
-    "substitute_paths": 1,
-    "text": "line",
-    "total": 9,
-    "verb": "deploy",
-    "wave": 1,
-    "watch": 1.5,
-    "waves": 2,
-    "wire_bytes": 6,
-}
 
 
 def concrete(parent: type[Event] = Event) -> Iterator[type[Event]]:
     for child in parent.__subclasses__():
-        if child is events.HostEvent:
+        if child is HostEvent:
             yield from concrete(child)
         else:
             yield child
 
 
-def sample(kind: type[Event]) -> Event:
-    special: dict[str, object] = {"derivations": 2} if kind is events.BuildFinished else {}
-    if kind is events.EvaluationFinished:
-        special = {"derivations": {HOST: Derivation("/nix/store/x.drv")}}
-    if kind is events.RunFinished:
-        special = {"hosts": (RESULT,)}
-    return kind(**{field.name: (SAMPLES | special)[field.name] for field in dataclasses.fields(kind)})
+def test_every_event_has_its_name() -> None:
+    assert {event_name(kind): kind for kind in concrete()} == KINDS
 
 
 def test_names_and_fields_of_events_are_the_public_ones() -> None:
@@ -119,6 +80,45 @@ def test_every_event_survives_json(kind: type[Event]) -> None:
     assert json.loads(json.dumps(data)) == data
     assert list(data) == ["event", *PUBLIC[event_name(kind)].split()]
     assert data["event"] == event_name(kind)
+
+
+@pytest.mark.parametrize("kind", list(concrete()), ids=event_name)
+def test_envelope_adds_its_fields_to_those_of_the_event(kind: type[Event]) -> None:
+    event = sample(kind)
+    place = {"v": 1, "run": SAMPLES["run"], "seq": 7, "at": 1795946400.125, "by": "ann"}
+    assert envelope_json(sealed(event, seq=7)) == {**event_json(event), **place}
+
+
+def test_no_field_of_an_event_hides_one_of_its_envelope() -> None:
+    own = {field.name for kind in concrete() for field in dataclasses.fields(kind)}
+    assert own & {"v", "run", "seq", "at", "by"} == {"run"}
+    named = [kind for kind in concrete() if "run" in {field.name for field in dataclasses.fields(kind)}]
+    assert {event_name(kind) for kind in named} == {"run_started", "run_finished"}
+
+
+def test_text_that_is_no_unicode_is_written_so_that_others_can_read_it() -> None:
+    event = OutputLine(host=None, phase=Phase.BUILD, text="caf\udce9 \U0001f680")
+    assert event_json(event)["text"] == "caf? \U0001f680"
+
+
+def test_events_of_a_run_are_numbered_from_one_and_timed_to_the_millisecond() -> None:
+    times = iter([1795946400.12345, 1795946401.0])
+    envelopes = Envelopes(RunId("r"), "ann", clock=lambda: next(times))
+    assert [envelopes.wrap(RunInterrupted()) for _ in range(2)] == [
+        Envelope(run=RunId("r"), seq=1, at=1795946400.123, by="ann", event=RunInterrupted()),
+        Envelope(run=RunId("r"), seq=2, at=1795946401.0, by="ann", event=RunInterrupted()),
+    ]
+
+
+def test_run_that_is_resumed_goes_on_counting() -> None:
+    assert Envelopes(RunId("r"), "ann", after=41).wrap(RunInterrupted()).seq == 42
+
+
+@pytest.mark.parametrize("module", ["fleet.events", "fleet.state"])
+def test_import_is_cheap(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'pydantic', 'sqlalchemy', 'asyncssh'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_run_finished_is_what_the_design_promises() -> None:

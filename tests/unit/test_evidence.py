@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import UnreachableError
-from fleet.host.answers import View
+from fleet.host.answers import State, View
 from fleet.machine import Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps import evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from socket import socket
+    from contextlib import AbstractAsyncContextManager
 
-    from fleet.machine import Command, OnLine
+    from fleet.machine import Command, OnLine, TcpStream
 
 RUN = RunId("20261120T042211-3fa9c1")
 KEEPER = f"fleet-keep-{RUN}.service"
@@ -37,14 +37,14 @@ class Journal:
         rows = [{"_SYSTEMD_UNIT": unit, "MESSAGE": message} for unit, message in self.entries]
         return Output(status=0, stdout="".join(f"{json.dumps(row)}\n" for row in rows))
 
-    async def dial(self, host: str, port: int, *, timeout: float) -> socket:
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
         raise NotImplementedError
 
 
 async def shown(
     *entries: tuple[str, object], reason: str = "a.service has failed", status: int = 0, said: Sequence[str] = ()
 ) -> list[str]:
-    view = View(state="reverted", running=Closure("/nix/store/x"), status=status, since=1700000000)
+    view = View(state=State.REVERTED, running=Closure("/nix/store/x"), status=status, since=1700000000)
     return await evidence.lines(Journal(*entries), RUN, view, reason, said)
 
 
@@ -66,7 +66,7 @@ async def test_only_the_last_lines_and_each_once() -> None:
 
 async def test_without_named_units_those_that_were_touched_are_asked() -> None:
     journal = Journal(("web.service", "no such table"))
-    view = View(state="reverted", running=Closure("/nix/store/x"), status=0, since=1700000000)
+    view = View(state=State.REVERTED, running=Closure("/nix/store/x"), status=0, since=1700000000)
     said = ["stopping the following units: web.service", "starting the following units: web.service"]
     assert await evidence.lines(journal, RUN, view, "check http: 503", said) == ["no such table"]
     assert [word for word in journal.asked[0].argv if word == "_SYSTEMD_UNIT=web.service"]

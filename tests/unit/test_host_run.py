@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.deploy.host import HostRun
-from fleet.deploy.request import Request
-from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
+from fleet.deploy.rollout import Rollout
+from fleet.errors import AuthenticationError, CommandFailedError, StateError, UnreachableError
 from fleet.events import CheckReported, HostCondemned, HostProven, PhaseStarted
 from fleet.host.program import HostProgram
+from fleet.inventory import BuildOn
 from fleet.machine import Command, Output
 from fleet.model import Derivation, Goal, HostName, HostResult, Outcome, Phase
-from fleet.steps.plan import Action
+from fleet.plans import Action
+from fleet.steps.load import Load
 from tests.fakes import Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN, host
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from fleet.machine.link import Link
+    from fleet.deploy.journal import Recorder
+    from fleet.events import Envelope
 
 WEB = HostName("web-1")
 LOST = UnreachableError(WEB, "connection lost")
@@ -37,7 +36,7 @@ CHECKS = [{"name": "ok", "command": "ok", "within": "20s"}]
 class Case:
     """A host, what it answers, and the run that goes to it."""
 
-    def __init__(self, *, plan: dict[str, Any] | None = None, copied: Answers = YES, **answers: Answers) -> None:
+    def __init__(self, *, job: dict[str, Any] | None = None, copied: Answers = YES, **answers: Answers) -> None:
         usual: dict[str, Answers] = {
             "root": said(done="yes"),
             "unroot": said(done="yes"),
@@ -48,23 +47,35 @@ class Case:
             "word": said(state="committing", accepted="yes"),
             "facts": said(running=NEW, running_kernel="new", booted_kernel="old"),
         }
-        planned: dict[str, Any] = {"host": host(checks=CHECKS), "missing": (NEW,), "missing_bytes": 7}
-        self.plan = builders.plan(**planned | (plan or {}))
+        usual_job: dict[str, Any] = {"host": host(checks=CHECKS), "load": Load(missing=(NEW,), missing_bytes=7)}
+        self.job = builders.job(**{"copy_with": "nix", **usual_job, **(job or {})})
         table = [(asks(verb), answer) for verb, answer in {**usual, **answers}.items()]
         more = [
             (runs("journalctl"), Output(status=0)),
             (runs("true"), YES),
             (runs("sh", "-c", "ok"), answers.get("ok", YES)),
         ]
-        self.link = FakeLink(self.plan.host, *table, *more, (runs(f"{NEW}/bin/switch-to-configuration"), YES))
+        self.link = FakeLink(self.job.host, *table, *more, (runs(f"{NEW}/bin/switch-to-configuration"), YES))
         self.here = FakeMachine((runs("nix"), copied), name="controller")
         self.events = Events()
+        self.recorder: Recorder | None = None
+        self.must_record = True
 
-    async def deploy(self, *switch_place: Callable[[], Awaitable[str | None]], **request: Any) -> HostResult:
-        asked = Request(**{"verb": "deploy", "copy_with": "nix", **request})
-        run = builders.run(self.events, here=self.here, request=asked)
-        self.host_run = HostRun(run, self.plan, cast("Link", self.link), PROGRAM)
-        return await self.host_run.deploy(*switch_place)
+    async def deploy(self) -> HostResult:
+        """How the host ended, as the only one of its rollout."""
+        name = self.job.host.name
+        context = builders.context(self.events, here=self.here, links={name: self.link})
+        if self.recorder is not None:
+            context.journal.record_in(self.recorder, must_record=self.must_record)
+        plan = builders.plan((name,), parts=[self.job.part])
+        await Rollout(context, plan, {name: self.job}, PROGRAM).roll_out()
+        self.journal = context.journal
+        return context.journal.results[name]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was told that the host may have been asked to begin."""
+        return self.journal.has_begun(self.job.host.name)
 
     def asked(self, *verbs: str) -> list[str]:
         """Which of these the host was asked, in order."""
@@ -105,7 +116,7 @@ async def test_bytes_come_after_the_root_and_before_the_switch() -> None:
 
 @in_no_time
 async def test_tested_system_is_not_the_boot_default() -> None:
-    found = await Case(watch=[SWITCHED, said(state="tested", running=NEW)]).deploy(goal=Goal.TEST)
+    found = await Case(job={"goal": Goal.TEST}, watch=[SWITCHED, said(state="tested", running=NEW)]).deploy()
     assert (found.outcome, found.boot_default) == (Outcome.KEPT, False)
 
 
@@ -178,14 +189,14 @@ def test_failure_before_the_switch_changes_nothing(answers: dict[str, Answers], 
         assert found.failure is not None
         assert (found.outcome, found.failure.kind, found.failure.now) == (Outcome.FAILED, kind, "nothing was changed")
         assert case.asked("unroot") == ["unroot"]
-        assert not case.host_run.begun
+        assert "begin" in answers or not case.has_begun
 
     test()
 
 
 @in_no_time
 async def test_host_that_went_away_during_the_push_is_unreachable_and_may_be_deferred() -> None:
-    case = Case(plan={"host": host(offline="defer")}, copied=Output(status=1, stderr="broken pipe\n"))
+    case = Case(job={"host": host(offline="defer")}, copied=Output(status=1, stderr="broken pipe\n"))
     case.link.table = [(runs("true"), LOST), *case.link.table]
     assert (await case.deploy()).outcome is Outcome.DEFERRED
 
@@ -207,7 +218,7 @@ def test_host_that_may_yet_begin_is_in_doubt(answer: Answers) -> None:
         found = await case.deploy()
         assert found.failure is not None
         assert (found.outcome, found.failure.kind) == (Outcome.NEEDS_HUMAN, "in_doubt")
-        assert case.host_run.begun
+        assert case.has_begun
 
     test()
 
@@ -302,41 +313,42 @@ async def test_evidence_that_cannot_be_had_changes_no_outcome(monkeypatch: pytes
 
 @in_no_time
 async def test_push_only_stages() -> None:
-    case = Case()
-    found = await case.deploy(verb="push")
+    case = Case(job={"goal": Goal.PUSH})
+    found = await case.deploy()
     assert (found.outcome, case.asked("stage", "begin")) == (Outcome.STAGED, ["stage"])
 
 
 @in_no_time
 async def test_dry_activation_stages_and_tells() -> None:
-    case = Case()
-    found = await case.deploy(goal=Goal.DRY_ACTIVATE)
+    case = Case(job={"goal": Goal.DRY_ACTIVATE})
+    found = await case.deploy()
     assert (found.outcome, case.asked("begin")) == (Outcome.STAGED, [])
-    assert any(command.argv[1:] == ("dry-activate",) for command in case.link.ran)
+    dry = runs(f"{NEW}/bin/switch-to-configuration", "dry-activate")
+    assert [dry(command) for command in case.link.ran].count(True) == 1
 
 
 @in_no_time
 async def test_dry_activation_that_fails_is_told() -> None:
-    case = Case()
+    case = Case(job={"goal": Goal.DRY_ACTIVATE})
     case.link.table = [(runs(f"{NEW}/bin/switch-to-configuration"), NO), *case.link.table]
-    found = await case.deploy(goal=Goal.DRY_ACTIVATE)
+    found = await case.deploy()
     assert found.failure is not None
     assert (found.outcome, found.failure.said) == (Outcome.FAILED, ("no",))
 
 
 @in_no_time
 async def test_rollback_is_not_stopped_by_checks_but_tells_of_them() -> None:
-    case = Case(ok=NO)
-    found = await case.deploy(verb="rollback")
+    case = Case(job={"checks_decide": False}, ok=NO)
+    found = await case.deploy()
     assert (found.outcome, found.notes) == (Outcome.KEPT, ("check ok fails now: exit status 1: no",))
-    lost = Case(ok=[YES, LOST])
-    assert "could not be asked" in (await lost.deploy(verb="rollback")).notes[0]
+    lost = Case(job={"checks_decide": False}, ok=[YES, LOST])
+    assert "could not be asked" in (await lost.deploy()).notes[0]
 
 
 @in_no_time
 async def test_check_that_failed_before_is_tolerated_where_that_is_wanted() -> None:
     tolerant = host(checks=[{**CHECKS[0], "tolerate_existing": True}])
-    found = await Case(plan={"host": tolerant}, ok=NO).deploy()
+    found = await Case(job={"host": tolerant}, ok=NO).deploy()
     assert (found.outcome, found.notes) == (Outcome.KEPT, ("check ok was failing before: exit status 1: no",))
 
 
@@ -346,7 +358,7 @@ async def test_check_that_failed_before_is_tolerated_where_that_is_wanted() -> N
 def test_system_that_ran_already_is_said_to(goal: Goal, note: str) -> None:
     @in_no_time
     async def test() -> None:
-        assert (await Case(plan={"action": Action.COMMIT}).deploy(goal=goal)).notes == (note,)
+        assert (await Case(job={"action": Action.COMMIT, "goal": goal}).deploy()).notes == (note,)
 
     test()
 
@@ -358,56 +370,78 @@ async def test_system_built_on_the_host_is_asked_for_its_reboot() -> None:
     assert (await building(facts=LOST).deploy()).outcome is Outcome.KEPT
 
 
-def building(says: Output = GOOD, **answers: Answers) -> Case:
+BUILDING = {"derivation": Derivation("/nix/store/x.drv"), "build_on": BuildOn.TARGET, "load": Load()}
+
+
+def building(says: Output = GOOD, job: dict[str, Any] | None = None, **answers: Answers) -> Case:
     """A host that builds its own closure, which says this of itself afterwards."""
-    case = Case(plan={"derivation": Derivation("/nix/store/x.drv"), "missing": ()}, **answers)
+    case = Case(job={**BUILDING, **(job or {})}, **answers)
     case.link.table = [(runs("nix-store", "--realise"), YES), (runs("sh", "-c"), says), *case.link.table]
     return case
 
 
 @in_no_time
 async def test_system_built_on_the_host_that_does_not_fit_is_not_switched_to() -> None:
-    for verb in ("deploy", "push"):
-        case = building(said(platform="aarch64-linux"))
-        found = await case.deploy(verb=verb)
+    for goal in (Goal.SWITCH, Goal.PUSH):
+        case = building(said(platform="aarch64-linux"), {"goal": goal})
+        found = await case.deploy()
         assert found.failure is not None
         assert (found.outcome, found.failure.kind) == (Outcome.FAILED, "unfit")
         assert case.asked("begin", "stage", "unroot") == ["unroot"]
 
 
-@pytest.mark.parametrize(("verb", "outcome"), [("deploy", Outcome.FAILED), ("push", Outcome.STAGED)])
-def test_system_built_on_the_host_that_only_a_reboot_can_bring_waits_there(verb: str, outcome: Outcome) -> None:
+@pytest.mark.parametrize(("goal", "outcome"), [(Goal.SWITCH, Outcome.FAILED), (Goal.PUSH, Outcome.STAGED)])
+def test_system_built_on_the_host_that_only_a_reboot_can_bring_waits_there(goal: Goal, outcome: Outcome) -> None:
     @in_no_time
     async def test() -> None:
-        case = building(said(init_interface="3"))
-        case.plan = dataclasses.replace(case.plan, facts=builders.facts(init_interface="2"))
-        found = await case.deploy(verb=verb)
+        facts = builders.facts(init_interface="2")
+        case = building(said(init_interface="3"), {"goal": goal, "facts": facts})
+        found = await case.deploy()
         assert found.outcome is outcome
-        assert case.asked("begin", "stage", "unroot") == ["stage" if verb == "push" else "unroot"]
+        assert case.asked("begin", "stage", "unroot") == ["stage" if goal is Goal.PUSH else "unroot"]
         assert found.failure is None or found.failure.hint.endswith("--reboot always")
 
     test()
 
 
 @in_no_time
-async def test_host_that_must_not_switch_any_more_is_left_as_it_was() -> None:
-    async def too_late() -> str | None:
-        return "not begun: others ended badly"
-
-    case = Case()
-    found = await case.deploy(too_late)
-    assert found.failure is not None
-    assert (found.outcome, found.failure.message) == (Outcome.SKIPPED, "not begun: others ended badly")
-    assert case.asked("begin", "unroot") == ["unroot"]
-
-
-@in_no_time
 async def test_build_that_fails_on_the_host_is_told() -> None:
-    case = Case(plan={"derivation": Derivation("/nix/store/x.drv")})
+    case = Case(job=BUILDING)
     case.link.table = [(runs("nix-store", "--realise"), NO), *case.link.table]
     found = await case.deploy()
     assert found.failure is not None
     assert (found.outcome, found.failure.message) == (Outcome.FAILED, "the build on the host failed")
+
+
+class Full:
+    """A recorder whose disk is full from some event on."""
+
+    def __init__(self, phase: Phase) -> None:
+        self.phase = phase
+        self.is_full = False
+
+    def record(self, envelope: Envelope) -> None:
+        event = envelope.event
+        self.is_full |= isinstance(event, PhaseStarted) and event.phase is self.phase
+
+    async def flush(self) -> None:
+        if self.is_full:
+            raise StateError("no space left")
+
+
+@pytest.mark.parametrize(("phase", "asked"), [(Phase.PUSH, ["unroot"]), (Phase.SWITCH, ["root", "unroot"])])
+@pytest.mark.parametrize("must_record", [True, False])
+def test_what_cannot_be_recorded_is_not_begun(phase: Phase, asked: list[str], *, must_record: bool) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case()
+        case.recorder, case.must_record = Full(phase), must_record
+        found = await case.deploy()
+        kind = found.failure.kind if found.failure else None
+        assert (found.outcome, kind) == ((Outcome.FAILED, "state") if must_record else (Outcome.KEPT, None))
+        assert case.asked("root", "begin", "unroot") == (asked if must_record else ["root", "begin"])
+
+    test()
 
 
 @in_no_time

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
-from fleet.inventory import BuildOn, Inventory, Kind, Link, Offline, Sudo, load, parse
+from fleet.inventory import BuildOn, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
 from fleet.inventory.amounts import rate, seconds
 from fleet.inventory.edit import set_host_key, template
 from fleet.inventory.schema import Check, Host
@@ -70,7 +70,7 @@ def test_a_host_without_keys_has_the_documented_defaults() -> None:
         build_on=BuildOn.CONTROLLER,
         substitute=True,
         offline=Offline.FAIL,
-        link=Link.FAST,
+        link=LinkSpeed.FAST,
         settle=5.0,
         confirm_timeout=60.0,
         activation_timeout=600.0,
@@ -99,7 +99,7 @@ def test_a_key_of_the_host_wins_over_defaults_over_the_preset(text: str, before:
 
 
 def test_a_pi_is_behind_a_slow_link() -> None:
-    assert host('kind = "pi"').link is Link.SLOW
+    assert host('kind = "pi"').link is LinkSpeed.SLOW
 
 
 @pytest.mark.parametrize(

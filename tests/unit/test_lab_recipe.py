@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
-import fleet.lab
 from fleet.cli.lab import lab
 from fleet.errors import ConfigError
 from fleet.lab import engine, image
 
-LAB = Path(fleet.lab.__file__).parent
-SCRIPTS = sorted(
-    path
-    for path in [*LAB.rglob("*"), LAB.parent.parent / ".ci" / "setup"]
-    if path.is_file() and (path.suffix == ".sh" or path.read_bytes()[:9] == b"#!/bin/sh")
-)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_any_change_of_the_recipe_is_another_image(tmp_path: Path) -> None:
@@ -60,11 +54,3 @@ def test_help_needs_no_engine_and_imports_nothing_slow() -> None:
     assert done.stdout == "[]\n"
     for command in ([], ["up"], ["status"], ["down"], ["power"]):
         assert CliRunner().invoke(lab, [*command, "--help"]).exit_code == 0
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_satisfy_shellcheck(script: Path) -> None:
-    if not shutil.which("shellcheck"):
-        pytest.skip("shellcheck is not installed")
-    done = subprocess.run(["shellcheck", "-s", "sh", str(script)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""The thin link of the lab."""
+"""The slow link of the lab."""
 
 from __future__ import annotations
 

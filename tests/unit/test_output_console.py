@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from fleet import events
-from fleet.model import Closure, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
+from fleet.model import Closure, Failure, FailureKind, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
 from fleet.output.board import Board
 from fleet.output.console import Console
 
@@ -51,7 +51,7 @@ def phase(host: HostName, name: Phase) -> events.PhaseStarted:
 
 
 def ended(host: HostName, outcome: Outcome, message: str = "") -> events.HostFinished:
-    failure = Failure(kind="x", message=message) if message else None
+    failure = Failure(kind=FailureKind.HOST, message=message) if message else None
     return events.HostFinished(host=host, result=HostResult(host=host, outcome=outcome, failure=failure))
 
 

@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import events
-from fleet.model import Closure, Derivation, Failure, Goal, HostName, HostResult, Outcome, Phase, RunId, Severity
-from fleet.output import open_output
+from fleet.events import encode
+from fleet.model import (
+    Closure,
+    Derivation,
+    Failure,
+    FailureKind,
+    Goal,
+    HostName,
+    HostResult,
+    Outcome,
+    Phase,
+    RunId,
+    Severity,
+)
+from fleet.output import open_display
 from fleet.output.jsonl import JsonLines
 from fleet.output.plain import Plain
-from fleet.output.stream import Sturdy
+from fleet.output.stream import SafeStream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WEB = HostName("web-1")
@@ -47,6 +61,11 @@ RUN = [
 ]
 
 
+def enveloped(*events_of_a_run: events.Event) -> Iterator[events.Envelope]:
+    """The events, each at its place in a run."""
+    return map(events.Envelopes(RunId("r"), "ann").wrap, events_of_a_run)
+
+
 class Failing(io.StringIO):
     """A stream whose reader has left, or whose disk is full, after some writes."""
 
@@ -64,8 +83,8 @@ class Failing(io.StringIO):
 def test_json_lines_are_one_ascii_object_each() -> None:
     stream = io.StringIO()
     emit = JsonLines(stream)
-    for event in [*RUN, events.OutputLine(host=WEB, phase=Phase.BUILD, text="grün\u2028")]:
-        emit(event)
+    for envelope in enveloped(*RUN, events.OutputLine(host=WEB, phase=Phase.BUILD, text="grün\u2028")):
+        emit(envelope)
     lines = stream.getvalue().splitlines()
     assert stream.getvalue().isascii()
     assert [json.loads(line)["event"] for line in lines[:2]] == ["run_started", "phase_started"]
@@ -76,25 +95,33 @@ def test_json_lines_are_one_ascii_object_each() -> None:
 def test_a_stream_that_fails_goes_silent_and_the_run_goes_on(error: OSError) -> None:
     stream = Failing(1, error)
     emit = JsonLines(stream)
-    for event in RUN:
-        emit(event)
-    assert emit.error is error
+    for envelope in enveloped(*RUN):
+        emit(envelope)
     assert len(stream.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_a_stream_that_fails_tells_why_it_is_silent(error: OSError) -> None:
+    stream = SafeStream(Failing(1, error))
+    stream.write("a\n")
+    assert stream.error is None
+    stream.write("b\n")
+    assert stream.error is error
 
 
 def test_nothing_is_left_to_fail_at_exit_after_the_reader_left() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as stream:
-        emit = JsonLines(stream)
-        emit(RUN[0])
-        assert isinstance(emit.error, BrokenPipeError)
+    with os.fdopen(writer, "w") as file:
+        stream = SafeStream(file)
+        stream.write(encode(next(enveloped(*RUN))))
+        assert isinstance(stream.error, BrokenPipeError)
 
 
 def test_characters_that_the_stream_lacks_are_spelled_out(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w", encoding="ascii") as stream:
-        Sturdy(stream).write("1 → 2… ü\n")
+        SafeStream(stream).write("1 → 2… ü\n")
     assert path.read_text() == "1 -> 2... ?\n"
 
 
@@ -124,7 +151,7 @@ def test_plain_output_is_a_line_per_fact() -> None:
 def test_plain_output_tells_why_a_host_went_back() -> None:
     stream = io.StringIO()
     plain = Plain(stream)
-    failure = Failure(kind="switch", message="web-1: unhealthy")
+    failure = Failure(kind=FailureKind.SWITCH, message="web-1: unhealthy")
     plain(events.HostCondemned(host=WEB, closure=NEW, reason="check http failed"))
     result = HostResult(host=WEB, outcome=Outcome.ROLLED_BACK, failure=failure, seconds=1)
     plain(events.HostFinished(host=WEB, result=result))
@@ -169,9 +196,9 @@ def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
 
 def test_json_output_keeps_stderr_free() -> None:
     stdout, stderr = io.StringIO(), io.StringIO()
-    with open_output(json=True, stdout=stdout, stderr=stderr, is_terminal=True) as emit:
-        for event in RUN:
-            emit(event)
+    with open_display(json=True, stdout=stdout, stderr=stderr, is_terminal=True) as output:
+        for envelope in enveloped(*RUN):
+            output(envelope)
     assert json.loads(stdout.getvalue().splitlines()[-1])["event"] == "run_finished"
     assert stderr.getvalue() == ""
 
@@ -179,9 +206,9 @@ def test_json_output_keeps_stderr_free() -> None:
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_talk_goes_to_stderr_and_the_summary_to_stdout(*, is_terminal: bool) -> None:
     stdout, stderr = io.StringIO(), io.StringIO()
-    with open_output(json=False, stdout=stdout, stderr=stderr, is_terminal=is_terminal) as output:
-        for event in RUN:
-            output(event)
+    with open_display(json=False, stdout=stdout, stderr=stderr, is_terminal=is_terminal) as output:
+        for envelope in enveloped(*RUN):
+            output(envelope)
         with output.paused():
             pass
     assert stdout.getvalue().splitlines() == [
@@ -191,3 +218,14 @@ def test_talk_goes_to_stderr_and_the_summary_to_stdout(*, is_terminal: bool) -> 
         "1 kept",
     ]
     assert "wave 1 of 1: web-1" in stderr.getvalue()
+
+
+def test_lines_for_scripts_say_where_in_a_run_each_event_belongs() -> None:
+    stdout = io.StringIO()
+    with open_display(json=True, stdout=stdout, stderr=io.StringIO(), is_terminal=False) as output:
+        for envelope in enveloped(*RUN):
+            output(envelope)
+    told = [json.loads(line) for line in stdout.getvalue().splitlines()]
+    assert [(one["run"], one["seq"], one["by"]) for one in told] == [
+        ("r", number, "ann") for number in range(1, len(RUN) + 1)
+    ]

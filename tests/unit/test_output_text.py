@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.events import FindingReported, HostPlanned, RunFinished
-from fleet.model import Closure, Failure, HostName, HostResult, Outcome, RunId, Severity
+from fleet.model import Closure, Failure, FailureKind, HostName, HostResult, Outcome, RunId, Severity
 from fleet.output.format import change, failure_lines, human_bytes, human_seconds, listed, short_name
 from fleet.output.patch import patch_lines
 from fleet.output.summary import grouped_failures, plan_lines, summary_lines
@@ -27,7 +27,7 @@ def kept(host: str, **fields: object) -> HostResult:
 
 def broken(host: str, message: str = "switch failed (exit status 4)") -> HostResult:
     failure = Failure(
-        kind="switch",
+        kind=FailureKind.SWITCH,
         message=f"{host}: {message}",
         ran=f"ssh {host} -- stc test",
         said=("Failed to start nginx.service", "bind: address in use"),
@@ -100,11 +100,11 @@ def test_failure_has_its_five_parts() -> None:
 
 
 def test_empty_parts_of_a_failure_are_left_out() -> None:
-    assert failure_lines([], Failure(kind="config", message="no hosts")) == ["error: no hosts"]
+    assert failure_lines([], Failure(kind=FailureKind.CONFIG, message="no hosts")) == ["error: no hosts"]
 
 
 def test_escape_sequences_of_a_host_do_not_reach_the_terminal() -> None:
-    failure = Failure(kind="x", message="bad", said=("\x1b]0;owned\x07\x1b[31mred\x1b[0m",))
+    failure = Failure(kind=FailureKind.HOST, message="bad", said=("\x1b]0;owned\x07\x1b[31mred\x1b[0m",))
     assert failure_lines([], failure) == ["error: bad", "  said:  red"]
 
 
@@ -154,7 +154,7 @@ def test_same_failure_on_many_hosts_is_shown_once() -> None:
 
 
 def test_failure_of_the_run_is_shown_without_hosts() -> None:
-    error = Failure(kind="evaluation", message="attribute missing", hint="fleet check")
+    error = Failure(kind=FailureKind.EVALUATION, message="attribute missing", hint="fleet check")
     assert summary_lines(finished(error=error)) == ["error: attribute missing", "  hint:  fleet check"]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fleet.errors import LockedError, UnfitError
-from fleet.host.answers import OpenTransaction
+from fleet.host.answers import State
+from fleet.host.facts import OpenTransaction
 from fleet.machine import Output
 from fleet.model import RunId, Severity
 from fleet.steps import preflight
@@ -15,7 +16,7 @@ from tests.fakes import FakeMachine, asks
 from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host
 
 HELD = OpenTransaction(
-    run=RunId("r9"), state="switched", who="bob", origin="train", since=1000, closes_in=-3, new=NEW, old=OLD
+    run=RunId("r9"), state=State.SWITCHED, who="bob", origin="train", since=1000, closes_in=-3, new=NEW, old=OLD
 )
 
 

@@ -13,9 +13,9 @@ from fleet.host.program import HostProgram
 from fleet.inventory import Check, Host
 from fleet.machine import CHANNELS, Command, OnLine, Output
 from fleet.model import Closure, HostName, RunId
-from fleet.steps.board import Board, ask_once
+from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
-from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
+from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asked, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,18 +65,24 @@ class Case:
         self.link = FakeLink(self.host, (asks("look"), look), (asks("word"), word or accepted), *table)
 
     async def prove(self) -> Verdict:
-        board = Board(host=self.host, checks=self.host.checks, here=self.link, emit=self.events, stage="after")
-        prover = Prover(self.link, HostProgram("/nix/store/p/fleet-host"), RunId("r1"), NEW, board)  # type: ignore[arg-type]
+        monitor = CheckMonitor(host=self.host, checks=self.host.checks, here=self.link, emit=self.events, stage="after")
+        prover = Prover(self.link, HostProgram("/nix/store/p/fleet-host"), RunId("r1"), NEW, monitor)
         self.began = now()
         try:
-            return await prover.prove()
+            self.proof = await prover.prove()
+            return self.proof.verdict
         finally:
             self.took = now() - self.began
 
     @property
     def words(self) -> list[str]:
         """What the host was told."""
-        return [command.argv[3] for command in self.link.ran if asks("word")(command)]
+        return words(self.link)
+
+
+def words(machine: FakeMachine) -> list[str]:
+    """What was left for the host over this connection."""
+    return [word for _, word in asked("word", machine.ran)]
 
 
 @in_no_time
@@ -227,6 +233,24 @@ async def test_host_that_does_not_come_back_was_silent_and_not_found_bad() -> No
 
 
 @in_no_time
+async def test_proof_tells_when_the_host_was_heard_last_and_what_has_kept_it_silent_since() -> None:
+    case = Case(look=later((0, CALM), (3, LOST)))
+    assert isinstance(await case.prove(), Condemned)
+    assert 2 < case.proof.heard - case.began < 3
+    assert case.proof.lost == "no new connection: connection lost"
+    well = Case()
+    assert isinstance(await well.prove(), Proven)
+    assert (well.took + well.began - well.proof.heard < 0.1, well.proof.lost) == (True, "")
+
+
+@in_no_time
+async def test_proof_tells_what_the_checks_said_last() -> None:
+    case = Case(checks={"quick": YES, "slow": NO})
+    await case.prove()
+    assert [(one.check, one.passed) for one in case.proof.answers] == [("quick", True), ("slow", False)]
+
+
+@in_no_time
 async def test_short_silence_after_a_long_proof_is_forgiven() -> None:
     case = Case(
         look=later((0, CALM), (70, LOST), (75, CALM)),
@@ -327,8 +351,7 @@ def test_bad_word_goes_over_the_connection_that_saw_it(looks: list[Answer]) -> N
         case = Case(look=[*looks, bad], word=LOST)
         case.link.beyond = FakeMachine((asks("word"), said(accepted="yes")), *case.link.table)
         assert isinstance(await case.prove(), Condemned)
-        words = [command.argv[3] for command in case.link.beyond.ran if asks("word")(command)]
-        assert (words, case.link.ran) == (["abandon found a.service has failed"], [])
+        assert (words(case.link.beyond), case.link.ran) == (["abandon found a.service has failed"], [])
 
     test()
 
@@ -357,9 +380,9 @@ class Narrow(FakeMachine):
         self.waited = 0.0
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
-        asked = now()
+        began = now()
         async with self.channels:
-            self.waited = max(self.waited, now() - asked if asks("look")(command) else 0.0)
+            self.waited = max(self.waited, now() - began if asks("look")(command) else 0.0)
             return await super().run(command, on_line=on_line)
 
 
@@ -445,8 +468,8 @@ async def test_bug_in_a_check_condemns_nobody_and_is_told() -> None:
 async def test_checks_end_also_when_the_connection_is_lost_in_the_same_moment() -> None:
     host = Host.model_validate({"name": "web-1", "checks": [check()]})
     machine = LosingMachine((runs("sh", "-c", "ok"), YES))
-    board = Board(host=host, checks=host.checks, here=machine, emit=Events(), stage="after")
+    monitor = CheckMonitor(host=host, checks=host.checks, here=machine, emit=Events(), stage="after")
     async with asyncio.timeout(30):
-        async with board.asking(machine):
+        async with monitor.asking(machine):
             await asyncio.sleep(1)
-    assert board.last_answers() == []
+    assert monitor.last_answers() == []

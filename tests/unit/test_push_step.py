@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +13,14 @@ from fleet import nix
 from fleet.errors import PushError
 from fleet.events import HostFetched, OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, bringing
+from fleet.inventory import BuildOn
 from fleet.machine import Bridge, Command, Output
+from fleet.model import Derivation
 from fleet.steps import push
-from fleet.steps.deliver import Whole
-from fleet.steps.thin import Thin
+from fleet.steps.deliver import WholePaths
+from fleet.steps.load import Load
+from fleet.steps.slow_link import SlowLinks
+from fleet.store.send import Sender
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, RUN
@@ -24,11 +28,14 @@ from tests.unit.builders import NEW, RUN
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fleet.steps.deliver import Delivery, Way
+    from fleet.machine import Stream
+    from fleet.steps.deliver import Delivery, Transport
+    from fleet.store.send import Progress
     from fleet.store.supply import Supply
 
 PROGRAM = HostProgram("/nix/store/p-fleet-host")
-PLAN = builders.plan(missing=(NEW,), missing_bytes=1000, wire_bytes=1000)
+DRV = Derivation("/nix/store/x.drv")
+JOB = builders.job(load=Load(missing=(NEW,), missing_bytes=1000, wire_bytes=1000))
 
 
 class Moving(FakeMachine):
@@ -65,26 +72,26 @@ def here(copied: Answers) -> FakeMachine:
 @in_no_time
 async def test_progress_is_told_while_bytes_move() -> None:
     events = Events()
-    await push.push(here(Says(seconds=10.5)), Moving(10), PLAN, RUN, PROGRAM, emit=events)
+    await push.push(here(Says(seconds=10.5)), Moving(10), JOB, RUN, PROGRAM, emit=events)
     told = events.of(PushProgressed)
     assert [event.sent for event in told] == [100 * number for number in range(11)]
     assert {event.total for event in told} == {1000}
     assert events[-1] == PushFinished(
-        host=PLAN.host.name, paths=1, nar_bytes=1000, wire_bytes=1000, seconds=events[-1].seconds,  # type: ignore[attr-defined]
+        host=JOB.host.name, paths=1, nar_bytes=1000, wire_bytes=1000, seconds=events[-1].seconds,  # type: ignore[attr-defined]
     )  # fmt: skip
 
 
 @in_no_time
 async def test_what_the_host_fetches_is_not_counted_as_pushed() -> None:
     other = "/nix/store/other"
-    plan = builders.plan(missing=(NEW, other), missing_bytes=1007, substitutes={other: 7})
+    job = builders.job(load=Load(missing=(NEW, other), missing_bytes=1007, substitutes={other: 7}))
     for lost, paths, size in (("", 1, 1000), (f"{other}\n", 2, 1007)):
         machine, events = Moving(0), Events()
         machine.table += [
             (runs("xargs", "-r", "nix-store", "--realise"), Says(seconds=100)),
             (runs("xargs"), Output(status=0, stdout=lost)),
         ]
-        await push.push(here(Output(status=0)), machine, plan, RUN, PROGRAM, emit=events)
+        await push.push(here(Output(status=0)), machine, job, RUN, PROGRAM, emit=events)
         (moved,) = events.of(PushFinished)
         assert (moved.paths, moved.nar_bytes) == (paths, size)
         assert moved.seconds < 50  # of the push alone
@@ -95,27 +102,27 @@ async def test_what_the_host_fetches_is_not_counted_as_pushed() -> None:
 @in_no_time
 async def test_program_is_pushed_also_where_the_closure_is_there() -> None:
     machine = here(Output(status=0))
-    await push.push(machine, Moving(0), builders.plan(), RUN, PROGRAM, emit=Events())
-    assert [command.argv[-2:] for command in machine.ran] == [("unix:///run/fake/s", "/nix/store/p-fleet-host")]
+    await push.push(machine, Moving(0), builders.job(), RUN, PROGRAM, emit=Events())
+    assert machine.ran == [nix.copy(Path("/run/fake/s"), ["/nix/store/p-fleet-host"])]
 
 
 @in_no_time
 async def test_push_that_stalls_is_given_up() -> None:
     started = asyncio.get_running_loop().time()
     with pytest.raises(PushError, match="the push stalled: no byte moved for 600 s"):
-        await push.push(here(Says(seconds=10_000)), Moving(100), PLAN, RUN, PROGRAM, emit=Events())
+        await push.push(here(Says(seconds=10_000)), Moving(100), JOB, RUN, PROGRAM, emit=Events())
     assert 700 <= asyncio.get_running_loop().time() - started < 705
 
 
 @in_no_time
 async def test_long_push_that_moves_is_not_given_up() -> None:
-    await push.push(here(Says(seconds=3000)), Moving(2900), PLAN, RUN, PROGRAM, emit=Events())
+    await push.push(here(Says(seconds=3000)), Moving(2900), JOB, RUN, PROGRAM, emit=Events())
 
 
 @in_no_time
 async def test_copy_that_fails_tells_what_both_ends_said() -> None:
     with pytest.raises(PushError, match="nix copy failed with exit status 1") as caught:
-        await push.push(here(Output(status=1, stderr="error: x\n")), Moving(0), PLAN, RUN, PROGRAM, emit=Events())
+        await push.push(here(Output(status=1, stderr="error: x\n")), Moving(0), JOB, RUN, PROGRAM, emit=Events())
     assert caught.value.said == ("error: x",)
     assert "deploy again" in caught.value.hint
 
@@ -124,18 +131,30 @@ async def test_copy_that_fails_tells_what_both_ends_said() -> None:
 async def test_host_that_wants_signatures_is_told_from_one_that_fails() -> None:
     says = Output(status=1, stderr="error: cannot add path '/nix/store/x' because it lacks a valid signature\n")
     with pytest.raises(PushError) as caught:
-        await push.push(here(says), Moving(0), PLAN, RUN, PROGRAM, emit=Events())
+        await push.push(here(says), Moving(0), JOB, RUN, PROGRAM, emit=Events())
     assert "signing_key" in caught.value.hint
 
 
-class ThinWith(Thin):
-    """What thin links share, where this is the way to all hosts."""
+class Differences:
+    """A way that asks the host first what it has."""
 
-    def __init__(self, way: Way) -> None:
+    argv = ("true",)
+
+    def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
+        return Sender(stream, supply, progress)
+
+    def has_changed(self, ended: Output) -> bool:  # noqa: ARG002 - as `Transport` has it
+        return False
+
+
+class SlowLinksBy(SlowLinks):
+    """What slow links share, where this is the transport to all hosts."""
+
+    def __init__(self, transport: Transport) -> None:
         super().__init__(builders.FakeSupply())
-        self._only = way
+        self._only = transport
 
-    async def way(self, *_: object, **__: object) -> Way:
+    async def transport(self, *_: object, **__: object) -> Transport:
         return self._only
 
 
@@ -144,12 +163,12 @@ class ThinWith(Thin):
     [
         (builders.FakeSupply(), {}, (NEW,)),
         (builders.FakeSupply(), {NEW: 7}, ()),
-        (ThinWith(Whole()), {}, (NEW,)),
-        (ThinWith(cast("Way", object())), {}, ()),
+        (SlowLinksBy(WholePaths()), {}, (NEW,)),
+        (SlowLinksBy(Differences()), {}, ()),
     ],
 )
 async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
-    monkeypatch: pytest.MonkeyPatch, copier: Supply | Thin, substitutes: dict[str, int], planned: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, copier: Supply | SlowLinks, substitutes: dict[str, int], planned: tuple[str, ...]
 ) -> None:
     deliveries: list[Delivery] = []
 
@@ -159,8 +178,8 @@ async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
     monkeypatch.setattr(push, "deliver", deliver)
     machine = Moving(0)
     machine.table += [(runs("xargs"), Output(status=0))]
-    plan = builders.plan(missing=(NEW,), substitutes=substitutes)
-    await push.push(copier, machine, plan, RUN, PROGRAM, emit=Events())
+    job = builders.job(load=Load(missing=(NEW,), substitutes=substitutes))
+    await push.push(copier, machine, job, RUN, PROGRAM, emit=Events())
     (delivery,) = deliveries
     assert delivery.planned == planned
     assert delivery.wanted == (NEW, "/nix/store/p-fleet-host")
@@ -168,14 +187,20 @@ async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
 
 @in_no_time
 async def test_build_on_the_host_is_told_line_by_line() -> None:
-    from fleet.model import Derivation
-
     events, machine = Events(), Moving(0)
     machine.table.append((runs("nix-store", "--realise"), Output(status=0, stderr="building\n")))
-    plan = builders.plan(derivation=Derivation("/nix/store/x.drv"))
+    job = builders.job(derivation=DRV, build_on=BuildOn.TARGET)
     copying = here(Output(status=0))
-    await push.push(copying, machine, plan, RUN, PROGRAM, emit=events)
+    await push.push(copying, machine, job, RUN, PROGRAM, emit=events)
     assert [event.text for event in events.of(OutputLine)] == ["building"]
     assert "--derivation" in copying.ran[0].argv
-    assert copying.ran[0].argv[-1] == "/nix/store/x.drv"
-    assert machine.ran[-1] == bringing(nix.build_on_host(Derivation("/nix/store/x.drv")), RUN)
+    assert "/nix/store/x.drv" in copying.ran[0].argv
+    assert machine.ran[-1] == bringing(nix.build_on_host(DRV), RUN)
+
+
+@in_no_time
+async def test_derivation_of_what_was_built_here_is_not_pushed() -> None:
+    copying = here(Output(status=0))
+    job = builders.job(derivation=DRV, build_on=BuildOn.CONTROLLER, load=Load(missing=(NEW,)))
+    await push.push(copying, Moving(0), job, RUN, PROGRAM, emit=Events())
+    assert [path for command in copying.ran for path in (NEW, DRV) if path in command.argv] == [NEW]

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner
 
 from fleet import cli
-from fleet.cli import changing
+from fleet.deploy.decide import part_of
+from fleet.deploy.options import Options
+from fleet.deploy.target import Wanted
 from fleet.errors import UnfitError
 from fleet.host import answers
+from fleet.host.facts import host_facts
 from fleet.machine.local import LocalMachine
-from fleet.model import Closure, Goal, Reboot
-from fleet.steps.plan import Action, plan_host
-from fleet.steps.reboot import goes_by_reboot, require_idle, require_way_back
+from fleet.model import Closure, Reboot
+from fleet.plans import Action
+from fleet.steps.reboot import goes_by_reboot, require_idle, require_safe_reboot
+from fleet.steps.survey import Systems, survey
 from fleet.steps.system import System, look_here, look_there
 from tests.fakes import FakeMachine, asks, said
 from tests.unit.builders import FACTS, NEW, facts, host
+from tests.unit.world import FACTS as ANSWER
+from tests.unit.world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from fleet.deploy.request import Request
+    from tests.unit.conftest import CommandLine
 
 SAFE = facts(boot_default=FACTS.running, boots_once=True)
 MODULE = "/nix/store/x-nvidia-x11-570.153.02-6.12.30/lib/modules/6.12.30/misc/nvidia.ko.xz"
@@ -44,14 +50,14 @@ def test_a_host_is_rebooted_when_that_is_wanted(wanted: Reboot, reasons: tuple[s
 
 
 def test_a_way_back_is_told_and_without_one_the_host_is_left_out() -> None:
-    assert "after a panic the old one boots" in require_way_back(host(), SAFE, accept_boot_risk=False)
+    assert "after a panic the old one boots" in require_safe_reboot(host(), SAFE, accept_boot_risk=False)
     with pytest.raises(UnfitError, match="no way back"):
-        require_way_back(host(), dataclasses.replace(SAFE, boot_default=NEW), accept_boot_risk=True)
+        require_safe_reboot(host(), dataclasses.replace(SAFE, boot_default=NEW), accept_boot_risk=True)
     grub = dataclasses.replace(SAFE, boots_once=False, boots_not_once="GRUB cannot write there")
     with pytest.raises(UnfitError, match=r"cannot boot an entry once.*: GRUB cannot write there") as caught:
-        require_way_back(host(), grub, accept_boot_risk=False)
+        require_safe_reboot(host(), grub, accept_boot_risk=False)
     assert "--accept-boot-risk" in caught.value.hint
-    told = require_way_back(host(), grub, accept_boot_risk=True)
+    told = require_safe_reboot(host(), grub, accept_boot_risk=True)
     assert "somebody has to choose the old one" in told
     assert "GRUB cannot write there" in told
 
@@ -98,45 +104,64 @@ async def test_what_cannot_be_switched_to_live_is_planned_by_way_of_a_reboot(tmp
     (tree / "bin").mkdir(parents=True)
     for file, text in {"nixos-version": "1", "bin/switch-to-configuration": "", "init-interface-version": "3"}.items():
         (tree / file).write_text(text)
-    there = facts(init_interface="2", booted_parts={})
-    plans = [
-        await plan_host(LocalMachine(), host(), there, Closure(str(tree)), made_of=None, wanted=wanted)
-        for wanted in (Reboot.IF_NEEDED, Reboot.ALWAYS)
-    ]
-    assert [(plan.action, plan.by_reboot) for plan in plans] == [(Action.SWITCH, True)] * 2
-    assert plans[0].reboot == ("init interface: 2 -> 3",)
-    live = await plan_host(LocalMachine(), host(), there, Closure(str(tree)), made_of=None)
-    assert (live.by_reboot, live.obstacles) == (False, plans[0].reboot)
+    there, closure = facts(init_interface="2", booted_parts={}), Closure(str(tree))
+    seen = await survey(LocalMachine(), host(), there, closure, contents=None, systems=Systems())
+    assert (seen.action, seen.reboot, seen.obstacles) == (Action.SWITCH, ("init interface: 2 -> 3",), seen.reboot)
+    by_reboot = {
+        wanted: part_of(
+            host(), there, Wanted(closure=closure), seen, Options(reboot=wanted), contents=None, expires=1
+        ).by_reboot
+        for wanted in Reboot
+    }
+    assert by_reboot == {Reboot.NEVER: False, Reboot.IF_NEEDED: True, Reboot.ALWAYS: True}
 
 
 def test_facts_say_whether_a_boot_may_count_once() -> None:
     lines = answers.parse(f"boots_once=yes\nnvidia=570.86.15\nrunning_nvidia={MODULE}\ninit_interface=systemd 2\n")
-    found = answers.host_facts(lines)
+    found = host_facts(lines)
     assert (found.boots_once, found.nvidia, found.init_interface) == (True, "570.86.15", "systemd 2")
     assert found.reboot_pending == ("NVIDIA driver: 570.86.15 -> 570.153.02",)
-    assert not answers.host_facts({}).boots_once
-    assert answers.host_facts(answers.parse("boots_not_once=it says so\n")).boots_not_once == "it says so"
+    assert not host_facts({}).boots_once
+    assert host_facts(answers.parse("boots_not_once=it says so\n")).boots_not_once == "it says so"
 
 
 @pytest.mark.parametrize(
-    ("flags", "goal", "reboot"),
+    ("flags", "reasons", "kinds"),
     [
-        ([], Goal.SWITCH, Reboot.NEVER),
-        (["--reboot", "if-needed"], Goal.SWITCH, Reboot.IF_NEEDED),
-        (["--goal", "boot"], Goal.SWITCH, Reboot.ALWAYS),
+        ([], (), []),
+        ([], ("kernel",), ["reboot_pending", "needs_reboot"]),
+        (["--reboot", "if-needed"], (), []),
+        (["--reboot", "if-needed"], ("kernel",), ["reboot_pending", "reboots", "forced"]),
+        (["--reboot", "always"], (), ["reboots", "forced"]),
+        (["--goal", "boot"], (), ["reboots", "forced"]),
     ],
 )
 def test_flags_say_when_a_host_is_rebooted(
-    flags: list[str], goal: Goal, reboot: Reboot, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command_line: CommandLine, flags: list[str], reasons: tuple[str, ...], kinds: list[str]
 ) -> None:
-    asked: list[Request] = []
-    monkeypatch.setattr(changing, "change", lambda request, **_: asked.append(request))
-    CliRunner().invoke(cli.fleet, ["deploy", "a", *flags, "--force", "--accept-boot-risk"], catch_exceptions=False)
-    (request,) = asked
-    assert (request.goal, request.reboot, request.force, request.accept_boot_risk) == (goal, reboot, True, True)
+    world = World(tmp_path, "a")
+    booted = {f"booted_{part}": "/nix/store/k" for part in reasons}
+    world.on("a", (asks("facts"), said(**ANSWER, **booted)), (asks("busy"), said(busy="ann is logged in")))
+    told = command_line(world, "plan", "a", *flags, "--force", "--accept-boot-risk", "--no-eval-cache", "--json")
+    found = json.loads(told.out)["findings"]
+    assert (told.code, [finding["kind"] for finding in found]) == (0, kinds)
+    for kind, hint in (("reboots", "accepted with --accept-boot-risk"), ("forced", "asked for with --force")):
+        assert [finding["hint"] for finding in found if finding["kind"] == kind] == [hint] * (kind in kinds)
 
 
-def test_a_goal_that_never_reboots_takes_no_reboot() -> None:
-    done = CliRunner().invoke(cli.fleet, ["deploy", "a", "--goal", "test", "--reboot", "always"])
-    assert done.exit_code == 2
-    assert "--goal test never reboots" in done.output
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [(["--force"], "--accept-boot-risk reboots it all the same"), (["--accept-boot-risk"], "wait, or --force")],
+)
+def test_what_a_reboot_may_do_has_to_be_allowed(
+    tmp_path: Path, command_line: CommandLine, flags: list[str], why: str
+) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (asks("busy"), said(busy="ann is logged in")))
+    told = command_line(world, "deploy", "a", "--reboot", "always", *flags, "--no-eval-cache", "--copy-with", "nix")
+    assert (told.code, why in told.out, world.began()) == (1, True, [])
+
+
+def test_a_goal_that_never_reboots_takes_no_reboot(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["deploy", "a", "--goal", "test", "--reboot", "always"]) == 2
+    assert "--goal test never reboots" in capsys.readouterr().err

@@ -8,15 +8,15 @@ import pytest
 
 from fleet.deploy import result
 from fleet.errors import BuildError, ConfigError, EvaluationError, FleetError, LockedError, UnfitError, UnreachableError
-from fleet.host.answers import View
-from fleet.model import Failure, HostName, HostResult, Outcome
-from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, plan
+from fleet.host.answers import State, View
+from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome
+from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, job
 
 WEB = HostName("web-1")
 
 
 def ended(outcome: str, kind: str = "") -> HostResult:
-    failure = Failure(kind=kind, message="because") if kind else None
+    failure = Failure(kind=FailureKind(kind), message="because") if kind else None
     return HostResult(host=WEB, outcome=Outcome(outcome), failure=failure)
 
 
@@ -78,7 +78,7 @@ def test_host_is_deferred_only_when_unreachable_and_allowed(offline: str, error:
 def test_skipped_host_says_why() -> None:
     found = result.skipped(WEB, "because")
     assert (found.outcome, found.failure) == (
-        Outcome.SKIPPED, Failure(kind="skipped", message="because", now="nothing was changed"),
+        Outcome.SKIPPED, Failure(kind=FailureKind.SKIPPED, message="because", now="nothing was changed"),
     )  # fmt: skip
 
 
@@ -92,19 +92,19 @@ def test_unchanged_host_tells_whether_its_kernel_is_live() -> None:
 
 
 def test_kept_host() -> None:
-    found = result.kept(plan(), View(state="committed", running=NEW), ["a note"], reboot=("kernel",))
+    found = result.kept(job(), View(state=State.COMMITTED, running=NEW), ["a note"], reboot=("kernel",))
     assert (found.outcome, found.closure, found.previous, found.notes) == (Outcome.KEPT, NEW, OLD, ("a note",))
     assert (found.boot_default, found.boot_proven, found.reboot_pending) == (True, False, True)
 
 
 def test_tested_host_is_kept_but_not_the_boot_default() -> None:
-    found = result.kept(plan(), View(state="tested", running=NEW), [], reboot=())
+    found = result.kept(job(), View(state=State.TESTED, running=NEW), [], reboot=())
     assert (found.outcome, found.boot_default, found.boot_proven) == (Outcome.KEPT, False, True)
     assert OLD in found.notes[0]
 
 
 def test_boot_entry_that_cannot_be_read_is_said() -> None:
-    found = result.kept(plan(), View(state="committed", running=NEW, boot_entry="unverified"), [], reboot=())
+    found = result.kept(job(), View(state=State.COMMITTED, running=NEW, boot_entry="unverified"), [], reboot=())
     assert "could not be read" in found.notes[0]
 
 
@@ -117,8 +117,8 @@ def test_boot_entry_that_cannot_be_read_is_said() -> None:
     ],
 )
 def test_host_that_went_back(blame: str, unwell: str | None, outcome: Outcome, kind: str) -> None:
-    end = View(state="reverted", running=OLD, blame=blame)
-    found = result.gone_back(plan(), end, "web has failed", ["line"], old_is_unwell=unwell)
+    end = View(state=State.REVERTED, running=OLD, blame=blame)
+    found = result.gone_back(job(), end, "web has failed", ["line"], old_is_unwell=unwell)
     assert (found.outcome, found.previous, found.boot_default) == (outcome, OLD, False)
     assert found.failure is not None
     assert (found.failure.kind, found.failure.message, found.failure.said) == (kind, "web has failed", ("line",))
@@ -128,7 +128,7 @@ def test_host_that_went_back(blame: str, unwell: str | None, outcome: Outcome, k
 
 
 def test_host_that_somebody_else_changed_failed() -> None:
-    found = result.not_ours(plan(), View(state="superseded", running=NEW), [])
+    found = result.not_ours(job(), View(state=State.SUPERSEDED, running=NEW), [])
     assert found.outcome is Outcome.FAILED
     assert found.failure is not None
     assert found.failure.kind == "superseded"
@@ -136,7 +136,7 @@ def test_host_that_somebody_else_changed_failed() -> None:
 
 @pytest.mark.parametrize("reason", ["", "sshd is not active"])
 def test_stuck_host_needs_a_human(reason: str) -> None:
-    found = result.stuck(plan(), View(state="stuck", running=NEW, reason=reason), [])
+    found = result.stuck(job(), View(state=State.STUCK, running=NEW, reason=reason), [])
     assert found.outcome is Outcome.NEEDS_HUMAN
     assert found.failure is not None
     assert reason in found.failure.message
@@ -146,7 +146,7 @@ def test_stuck_host_needs_a_human(reason: str) -> None:
 
 @pytest.mark.parametrize(("has_switched", "seconds"), [(False, "660 s"), (True, "60 s")])
 def test_host_in_doubt_says_when_it_goes_back(*, has_switched: bool, seconds: str) -> None:
-    found = result.in_doubt(plan(), "lost", has_switched=has_switched)
+    found = result.in_doubt(job(), "lost", has_switched=has_switched)
     assert found.outcome is Outcome.NEEDS_HUMAN
     assert found.failure is not None
     assert f" {seconds}" in found.failure.now

@@ -12,8 +12,8 @@ import pytest
 from fleet.errors import CommandFailedError
 from fleet.machine import Output
 from fleet.machine.local import HERE
-from fleet.model import Severity
-from fleet.source import Finding, lock, tree
+from fleet.model import Finding, Severity
+from fleet.source import lock, tree
 from fleet.source.outputs import FlakeCheck, warnings
 from fleet.source.secrets import PERMISSION, secrets
 from fleet.source.tree import Tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +11,8 @@ from fleet.errors import CommandFailedError, LockedError, UnfitError, Unreachabl
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host.program import HostProgram
 from fleet.model import Goal, Phase
-from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, begin
-from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, said
+from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, OverdueError, begin
+from tests.fakes import Answers, Events, FakeMachine, Says, asked, asks, in_no_time, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
 
@@ -21,20 +20,21 @@ if TYPE_CHECKING:
     from fleet.machine import Output
 
 ORDER = builders.order()
-HOST = ORDER.host
+HOST = builders.host()
 PROGRAM = HostProgram("/nix/store/p/fleet-host")
 LOST = UnreachableError(HOST.name, "connection lost")
 
 
-def follower(answers: Answers) -> tuple[Follower, FakeMachine, Events]:
+def follower(answers: Answers, goal: Goal = Goal.SWITCH) -> tuple[Follower, FakeMachine, Events]:
     machine, events = FakeMachine((asks("watch"), answers)), Events()
-    return Follower(machine=machine, program=PROGRAM, order=ORDER, emit=events), machine, events
+    job = builders.job(HOST, goal=goal)
+    return Follower(machine=machine, program=PROGRAM, run=RUN, job=job, emit=events), machine, events
 
 
 @in_no_time
 async def test_host_is_asked_once() -> None:
     machine = FakeMachine((asks("begin"), said(begun=RUN)))
-    await begin(machine, PROGRAM, ORDER)
+    await begin(machine, HOST, PROGRAM, ORDER)
     assert [command.stdin for command in machine.ran] == [ORDER.text().encode()]
 
 
@@ -42,7 +42,7 @@ async def test_host_is_asked_once() -> None:
 async def test_a_program_that_says_nothing_is_not_what_was_pushed() -> None:
     machine = FakeMachine((asks("begin"), said()))
     with pytest.raises(UnfitError, match="not what was pushed"):
-        await begin(machine, PROGRAM, ORDER)
+        await begin(machine, HOST, PROGRAM, ORDER)
 
 
 @pytest.mark.parametrize("lost", [LOST, CommandFailedError(HOST.name, "did not end")])
@@ -50,7 +50,7 @@ def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
     @in_no_time
     async def test() -> None:
         machine = FakeMachine((asks("begin"), [lost, said(begun=RUN)]))
-        await begin(machine, PROGRAM, ORDER)
+        await begin(machine, HOST, PROGRAM, ORDER)
         assert [command.stdin for command in machine.ran] == [ORDER.text().encode()] * 2
 
     test()
@@ -60,7 +60,7 @@ def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
 async def test_refusal_is_not_asked_again() -> None:
     machine = FakeMachine((asks("begin"), said(refused="locked", message="taken")))
     with pytest.raises(LockedError):
-        await begin(machine, PROGRAM, ORDER)
+        await begin(machine, HOST, PROGRAM, ORDER)
     assert len(machine.ran) == 1
 
 
@@ -73,11 +73,9 @@ async def test_activation_is_followed_to_its_end_and_told() -> None:
             said(state="switched", running=NEW, status=4, line="three", cursor="c2"),
         ]
     )
-    view = await follow.follow_activation()
-    assert (view.state, view.status, list(follow.said)) == ("switched", 4, ["one", "two", "three"])
-    assert [command.argv[1:] for command in machine.ran] == [
-        ("watch", RUN, "switching", ""), ("watch", RUN, "switching", "c1"), ("watch", RUN, "switching", "c1"),
-    ]  # fmt: skip
+    followed = await follow.follow_activation()
+    assert (followed.view.state, followed.view.status, followed.said) == ("switched", 4, ("one", "two", "three"))
+    assert asked("watch", machine.ran) == [(RUN, "switching", ""), (RUN, "switching", "c1"), (RUN, "switching", "c1")]
     assert [event.text for event in events.of(OutputLine)] == ["one", "two", "three"]
     assert [event.status for event in events.of(HostSwitched)] == [4]
     assert [event.phase for event in events.of(PhaseStarted)] == [Phase.PROVE]
@@ -88,11 +86,8 @@ async def test_a_host_that_reboots_is_silent_for_as_long_as_two_boots_take() -> 
     away = int(2 * (HOST.boot_timeout + DOWN_ALLOWANCE))
     silence: list[Says | Output | Exception] = [LOST] * int(away / RETRY)
     back = [*silence, said(state="switched", running=NEW, closes_in=600)]
-    follow, _, events = follower([said(state="arming", closes_in=600), *back])
-    follow.order = dataclasses.replace(ORDER, goal=Goal.BOOT)
-    follow.__post_init__()
-    view = await follow.follow_activation()
-    assert view.state == "switched"
+    follow, _, events = follower([said(state="arming", closes_in=600), *back], Goal.BOOT)
+    assert (await follow.follow_activation()).view.state == "switched"
     assert [event.phase for event in events.of(PhaseStarted)] == [Phase.REBOOT, Phase.PROVE]
 
 
@@ -104,7 +99,7 @@ async def test_end_is_awaited_and_each_phase_told_once() -> None:
             said(state="reverting"), said(state="reverted"),
         ]
     )  # fmt: skip
-    assert (await follow.follow_to_end()).state == "reverted"
+    assert (await follow.follow_to_end()).view.state == "reverted"
     assert [event.phase for event in events.of(PhaseStarted)] == [Phase.COMMIT, Phase.REVERT]
 
 
@@ -113,7 +108,7 @@ def test_closed_transaction_is_an_end(state: str) -> None:
     @in_no_time
     async def test() -> None:
         follow, _, _ = follower([said(state=state)])
-        assert (await follow.follow_to_end()).state == state
+        assert (await follow.follow_to_end()).view.state == state
 
     test()
 
@@ -121,7 +116,13 @@ def test_closed_transaction_is_an_end(state: str) -> None:
 @in_no_time
 async def test_connection_may_come_and_go() -> None:
     follow, _, _ = follower([LOST] * 100 + [said(state="committed")])
-    assert (await follow.follow_to_end()).state == "committed"
+    assert (await follow.follow_to_end()).view.state == "committed"
+
+
+@in_no_time
+async def test_what_kept_the_host_from_answering_last_is_told() -> None:
+    follow, _, _ = follower([UnreachableError(HOST.name, "no route"), LOST, said(state="committed")])
+    assert (await follow.follow_to_end()).lost == "connection lost"
 
 
 @in_no_time
@@ -163,10 +164,9 @@ def test_host_that_does_not_act_on_its_own_deadline_is_given_up(state: str) -> N
     async def test() -> None:
         follow, _, _ = follower(Says(seconds=1, stdout=f"state={state}\ncloses_in=-5\n".encode()))
         started = asyncio.get_running_loop().time()
-        with pytest.raises(UnreachableError, match=f"still {state} 5 s after its own deadline"):
+        with pytest.raises(OverdueError, match=f"still {state} 5 s after its own deadline"):
             await follow.follow_to_end()
         assert GOING_BACK <= asyncio.get_running_loop().time() - started < GOING_BACK + 3
-        assert follow.is_overdue
 
     test()
 
@@ -176,19 +176,17 @@ async def test_host_that_slept_past_its_deadline_gets_the_time_to_act_on_it() ->
     late = Says(seconds=1, stdout=b"state=switched\ncloses_in=-3600\n")
     committing = Says(seconds=1, stdout=b"state=committing\ncloses_in=-3600\n")
     follow, _, _ = follower([*[late] * 50, LOST, *[late] * 50, *[committing] * 90, said(state="committed")])
-    assert (await follow.follow_to_end()).state == "committed"
-    assert not follow.is_overdue
+    assert (await follow.follow_to_end()).view.state == "committed"
 
 
 @in_no_time
 async def test_silent_host_has_as_long_to_go_back_as_it_took_to_switch() -> None:
     switching = said(state="switching", closes_in="500")
     follow, _, _ = follower([switching, Says(seconds=40, stdout=b"state=switched\nstatus=0\n"), LOST])
-    assert (await follow.follow_activation()).state == "switched"
-    follow.renewed(asyncio.get_running_loop().time())
+    assert (await follow.follow_activation()).view.state == "switched"
     started = asyncio.get_running_loop().time()
     with pytest.raises(UnreachableError):
-        await follow.follow_to_end()
+        await follow.follow_to_end(heard=started)
     waited = asyncio.get_running_loop().time() - started
     longest = HOST.confirm_timeout + 40 + GOING_BACK
     assert longest <= waited < longest + 3
@@ -200,7 +198,7 @@ async def test_each_answer_renews_the_patience() -> None:
     follow, _, _ = follower(
         [said(state="reverting"), *silence, said(state="reverting"), *silence, said(state="reverted")]
     )
-    assert (await follow.follow_to_end()).state == "reverted"
+    assert (await follow.follow_to_end()).view.state == "reverted"
 
 
 @in_no_time

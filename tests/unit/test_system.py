@@ -9,7 +9,7 @@ import pytest
 from fleet.errors import QuarantinedError, UnfitError
 from fleet.machine.local import LocalMachine
 from fleet.model import Closure, Goal
-from fleet.steps.system import System, look_here, look_there, require_live, require_switchable, require_welcome
+from fleet.steps.system import System, look_here, look_there, require_live, require_not_quarantined, require_switchable
 from tests.unit.builders import NEW, facts, host
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def test_inhibited_switch_is_refused_with_a_remedy_that_the_command_takes(goal: 
 def test_quarantined_closure_is_refused_unless_wanted_anyway() -> None:
     bad = facts(quarantined=(NEW,))
     with pytest.raises(QuarantinedError) as caught:
-        require_welcome(host(), bad, NEW, retry_quarantined=False)
+        require_not_quarantined(host(), bad, NEW, retry_quarantined=False)
     assert "--retry-quarantined" in caught.value.hint
-    require_welcome(host(), bad, NEW, retry_quarantined=True)
+    require_not_quarantined(host(), bad, NEW, retry_quarantined=True)
 
 
 def test_parts_that_only_a_reboot_makes_live() -> None:

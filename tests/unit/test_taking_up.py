@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import os
-import signal
-from typing import TYPE_CHECKING, Any, cast
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.deploy.past import PastHost, PastRun, read_run
-from fleet.deploy.request import Request
-from fleet.deploy.resume import _look, resume
+from fleet import Fleet
+from fleet.deploy.stop import Stop
 from fleet.errors import ConfigError, UnreachableError
-from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted, event_json
+from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInterrupted, RunStarted
+from fleet.library.tools import Tools
 from fleet.machine import CONTACTS, Output
-from fleet.model import Goal, HostName, HostResult, Outcome
-from tests.fakes import Answers, AtOnce, Events, FakeLink, Says, asks, in_no_time, runs, said
+from fleet.model import HostName, HostResult, Outcome, Verb
+from fleet.state import HostRecord, Hosts, RunRecord, open_state
+from tests.fakes import Answers, AtOnce, Events, FakeLink, FakeLogins, Says, asked, asks, in_no_time, runs, said
 from tests.unit import builders
-from tests.unit.builders import NEW, OLD, RUN
+from tests.unit.builders import NEW, OLD, RUN, FakeSupply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from fleet.inventory import Host
-    from fleet.machine.link import Link
-    from fleet.machine.login import Logins
 
 KEPT, HUMAN, SKIPPED = Outcome.KEPT, Outcome.NEEDS_HUMAN, Outcome.SKIPPED
 OPEN = {"running": NEW, "open_run": RUN, "open_state": "switched", "open_new": NEW, "open_old": OLD}
@@ -38,17 +32,15 @@ SWITCHED, COMMITTED = said(state="switched", running=NEW, status=0), said(state=
 class World:
     """Hosts that an earlier process had begun to switch, and this one takes up."""
 
-    def __init__(self, tmp_path: Path, *names: str, more: str = "", verb: str = "deploy", **keys: Any) -> None:
+    def __init__(self, tmp_path: Path, *names: str, more: str = "", verb: str = Verb.DEPLOY, **keys: Any) -> None:
         self.inventory = builders.inventory(*names, more=f"[defaults]\nsettle = '0s'\n{more}")
         self.links = {host.name: self._link(host) for host in self.inventory.hosts.values()}
-        hosts = {name: PastHost(name, closure=NEW, previous=OLD, pushed=True, begun=True) for name in self.links}
-        self.past = PastRun(id=RUN, folder=tmp_path, verb=verb, hosts=hosts)
+        hosts = [HostRecord(name=name, closure=NEW, previous=OLD, pushed=True, begun=True) for name in self.links]
+        self.past = RunRecord(id=RUN, verb=verb, hosts=Hosts(hosts), **keys)
         self.events = Events()
-        request = Request(verb=verb, goal=Goal.SWITCH, **keys)
-        self.run = builders.run(
-            self.events, inventory=self.inventory, request=request, folder=tmp_path, logins=cast("Logins", self)
-        )
-        self.interrupts: dict[type[Event], int] = {}
+        self.state = open_state(tmp_path)
+        self.stops: dict[type[Event], int] = {}
+        """How often somebody asks for the end when events of a kind are seen."""
 
     def _link(self, host: Host) -> FakeLink:
         return FakeLink(
@@ -65,22 +57,28 @@ class World:
         link = self.links[HostName(name)]
         link.table = [(asks(verb), answers), *link.table]
 
-    @contextlib.asynccontextmanager
-    async def connect(self, host: Host) -> AsyncIterator[FakeLink]:
-        """See `Logins.connect`."""
-        if self.links[host.name].is_lost:
-            raise UnreachableError(host.name, "no connection")
-        yield self.links[host.name]
+    def remember(self, name: str, **changes: Any) -> None:
+        """This is known of a host otherwise."""
+        record = dataclasses.replace(self.past.hosts[HostName(name)], **changes)
+        self.past = dataclasses.replace(self.past, hosts=self.past.hosts.replace(record))
 
     async def resume(self) -> int:
-        def emit(event: Event) -> None:
-            self.events(event)
-            if self.interrupts.get(type(event), 0):
-                self.interrupts[type(event)] -= 1
-                os.kill(os.getpid(), signal.SIGINT)
-
-        object.__setattr__(self.run, "emit", emit)
-        return await resume(self.run, self.past)
+        tools = Tools(
+            inventory=self.inventory,
+            logins=FakeLogins(self.links.values()),
+            state=self.state,
+            new_supply=FakeSupply,
+            by="ann",
+        )
+        stop = Stop()
+        async with Fleet(tools) as fleet:
+            run = fleet.resume(self.past, stop=stop)
+            async for event in run:
+                self.events(event)
+                if self.stops.get(type(event), 0):
+                    self.stops[type(event)] -= 1
+                    stop.request()
+            return (await run).exit_code
 
     @property
     def outcomes(self) -> dict[str, Outcome]:
@@ -95,6 +93,11 @@ class World:
         """The kind of the host's failure."""
         failure = next(event.result.failure for event in self.events.of(HostFinished) if event.host == name)
         return failure.kind if failure else ""
+
+
+def words(link: FakeLink) -> list[str]:
+    """Which words the host was left."""
+    return [word.split()[0] for _, word in asked("word", link.ran)]
 
 
 async def test_hosts_that_wait_for_a_word_are_proven_and_kept(tmp_path: Path) -> None:
@@ -116,26 +119,33 @@ async def test_bug_on_one_host_does_not_cancel_the_others(tmp_path: Path) -> Non
 async def test_hosts_are_asked_so_many_at_once_and_all_of_them_followed(tmp_path: Path) -> None:
     count = CONTACTS + 5
     world = World(tmp_path, *(f"h{number}" for number in range(count)))
-    asked, followed = AtOnce(), AtOnce()
+    looked, followed = AtOnce(), AtOnce()
     for name, link in world.links.items():
         world.on(name, "facts", Says(seconds=1, stdout=said(**OPEN).stdout.encode()))
         world.on(name, "watch", [Says(seconds=9, stdout=SWITCHED.stdout.encode()), COMMITTED])
-        link.run = asked.counting(asks("facts"), followed.counting(asks("watch"), link.run))  # type: ignore[method-assign]
+        link.run = looked.counting(asks("facts"), followed.counting(asks("watch"), link.run))  # type: ignore[method-assign]
     assert await world.resume() == 0
-    assert (asked.most, followed.most) == (CONTACTS, count)
+    assert (looked.most, followed.most) == (CONTACTS, count)
 
 
 @in_no_time
 async def test_so_many_hosts_are_asked_at_once_whether_they_know_of_a_run(tmp_path: Path) -> None:
     world = World(tmp_path, *(f"h{number}" for number in range(CONTACTS + 5)), verb="")
-    world.past.hosts = {}
-    asked = AtOnce()
+    world.past = dataclasses.replace(world.past, hosts=Hosts())
+    looked = AtOnce()
     for name, link in world.links.items():
         world.on(name, "facts", Says(seconds=1, stdout=b"running=/old\n"))
-        link.run = asked.counting(asks("facts"), link.run)  # type: ignore[method-assign]
+        link.run = looked.counting(asks("facts"), link.run)  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="no host knows of it"):
         await world.resume()
-    assert asked.most == CONTACTS
+    assert looked.most == CONTACTS
+
+
+async def test_time_that_a_host_took_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", "word", Says(seconds=0.1, stdout=b"state=committing\naccepted=yes\n"))
+    await world.resume()
+    assert [one.seconds >= 0.1 for one in world.events.of(RunFinished)[0].hosts] == [True]
 
 
 async def test_host_is_told_of_as_it_ends(tmp_path: Path) -> None:
@@ -147,7 +157,7 @@ async def test_host_is_told_of_as_it_ends(tmp_path: Path) -> None:
 
 async def test_interrupt_changes_nothing_as_nothing_new_would_begin(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b")
-    world.interrupts = {PhaseStarted: 1}
+    world.stops = {PhaseStarted: 1}
     assert await world.resume() == 130
     assert world.outcomes == {"a": KEPT, "b": KEPT}
     assert len(world.events.of(RunInterrupted)) == 1
@@ -155,11 +165,11 @@ async def test_interrupt_changes_nothing_as_nothing_new_would_begin(tmp_path: Pa
 
 async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b", "c")
-    world.past.hosts[HostName("c")].begun = False
+    world.remember("c", begun=False)
     world.on("a", "look", Says(seconds=60))
     world.on("c", "facts", said(running=OLD))
     world.on("c", "unroot", Says(seconds=60))
-    world.interrupts = {PhaseStarted: 1, HostFinished: 1}
+    world.stops = {PhaseStarted: 1, HostFinished: 1}
     assert await world.resume() == 4
     assert world.outcomes == {"a": HUMAN, "b": KEPT, "c": SKIPPED}
     assert world.failure("a") == "in_doubt"
@@ -169,7 +179,7 @@ async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
 async def test_what_a_kept_host_has_booted_is_asked(tmp_path: Path, booted: str, *, is_pending: bool) -> None:
     """The plan was another process's, and perhaps the host rebooted since, or built the system itself."""
     world = World(tmp_path, "a")
-    world.past.hosts[HostName("a")].reboot = () if is_pending else ("kernel",)
+    world.remember("a", reboot=() if is_pending else ("kernel",))
     world.on("a", "facts", said(**OPEN, running_kernel="new", booted_kernel=booted))
     await world.resume()
     (kept,) = world.events.of(RunFinished)[0].hosts
@@ -187,14 +197,11 @@ def test_a_host_that_was_about_to_reboot_is_waited_for(tmp_path: Path) -> None:
     @in_no_time
     async def test() -> None:
         world = World(tmp_path, "a")
-        world.past.hosts[HostName("a")].by_reboot = True
+        world.remember("a", by_reboot=True)
         away = [UnreachableError(HostName("a"), "no connection")] * 100
         world.on("a", "facts", [*away, said(**OPEN, open_goal="boot")])
-        past = world.past.hosts[HostName("a")]
-        link = cast("Link", world.links[past.name])
-        facts = await _look(link, world.links[past.name].host, past, asyncio.Semaphore())
-        assert facts.transaction is not None
-        assert facts.transaction.by_reboot
+        assert await world.resume() == 0
+        assert world.outcomes == {"a": KEPT}
 
     test()
 
@@ -205,7 +212,7 @@ async def test_a_check_that_nobody_asked_before_decides_and_is_not_said_to_have_
     link = world.links[HostName("a")]
     link.table.append((runs("sh", "-c", "ok"), Output(status=1)))
     await world.resume()
-    assert [command.argv[5].split()[0] for command in link.ran if asks("word")(command)] == ["abandon"]
+    assert words(link) == ["abandon"]
     link.table[-1] = (runs("sh", "-c", "ok"), Output(status=0))
     world.events.clear()
     await world.resume()
@@ -214,15 +221,15 @@ async def test_a_check_that_nobody_asked_before_decides_and_is_not_said_to_have_
 
 async def test_host_that_is_settled_is_not_asked(tmp_path: Path) -> None:
     world = World(tmp_path, "a")
-    world.past.hosts[HostName("a")].result = HostResult(host=HostName("a"), outcome=KEPT)
+    world.remember("a", result=HostResult(host=HostName("a"), outcome=KEPT))
     assert await world.resume() == 0
     assert world.links[HostName("a")].ran == []
 
 
 async def test_host_that_is_not_in_the_inventory_any_more_stays_in_doubt(tmp_path: Path) -> None:
     world = World(tmp_path, "a")
-    gone = HostName("gone")
-    world.past.hosts[gone] = PastHost(gone, begun=True)
+    gone = HostRecord(name=HostName("gone"), begun=True)
+    world.past = dataclasses.replace(world.past, hosts=Hosts([*world.past.hosts.values(), gone]))
     assert await world.resume() == 4
     assert world.outcomes == {"a": KEPT, "gone": HUMAN}
 
@@ -234,14 +241,13 @@ async def test_strict_rollback_is_stopped_by_its_checks_also_when_it_is_taken_up
         link = world.links[HostName("a")]
         link.table.append((runs("sh", "-c", "ok"), Output(status=1)))
         await world.resume()
-        assert [command.argv[5].split()[0] for command in link.ran if asks("word")(command)] == [word]
+        assert words(link) == [word]
 
 
 async def test_host_that_says_it_has_begun_is_believed_whatever_was_written_here(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b", "c")
-    for past in world.past.hosts.values():
-        past.begun = past.pushed = False
-        past.closure = past.previous = None
+    for name in world.past.hosts:
+        world.remember(name, begun=False, pushed=False, closure=None, previous=None)
     world.on("b", "facts", said(running=NEW, last_run=RUN, last_state="committed", last_new=NEW, last_old=OLD))
     world.on("b", "watch", said(state="committed", running=NEW))
     world.on("c", "facts", said(running=OLD, last_run="20200101T000000-000000"))
@@ -252,19 +258,19 @@ async def test_host_that_says_it_has_begun_is_believed_whatever_was_written_here
 
 async def test_hosts_are_asked_for_a_run_that_cannot_be_read_here(tmp_path: Path) -> None:
     world = World(tmp_path, "knows", "lost", "other", verb="")
-    world.past.hosts = {}
+    world.past = dataclasses.replace(world.past, hosts=Hosts())
     world.on("other", "facts", said(running=OLD, last_run="20200101T000000-000000"))
     world.links[HostName("lost")].is_lost = True
     assert await world.resume() == 4
     assert world.outcomes == {"knows": KEPT, "lost": HUMAN}
-    (tmp_path / "events.jsonl").write_text("\n".join(json.dumps(event_json(event)) for event in world.events))
-    again = read_run(tmp_path)
+    again = world.state.run(RUN)
+    assert again is not None
     assert (again.is_open, [one.name for one in again.hosts.values() if not one.is_settled]) == (True, ["lost"])
 
 
 async def test_run_that_nobody_can_tell_of_is_no_success(tmp_path: Path) -> None:
     world = World(tmp_path, "a", verb="")
-    world.past.hosts = {}
+    world.past = dataclasses.replace(world.past, hosts=Hosts())
     world.on("a", "facts", said(running=OLD))
     with pytest.raises(ConfigError, match=f"run {RUN} cannot be read, and no host knows of it"):
         await world.resume()
@@ -284,7 +290,7 @@ async def test_host_that_knows_nothing_of_the_run(
     tmp_path: Path, last: str, outcome: Outcome, kind: str, *, heard: bool
 ) -> None:
     world = World(tmp_path, "a")
-    world.past.hosts[HostName("a")].heard = heard
+    world.remember("a", heard=heard)
     world.on("a", "facts", said(running=OLD, last_run=last))
     world.on("a", "watch", said(state="unknown", running=OLD))
     await world.resume()

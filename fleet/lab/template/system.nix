@@ -193,9 +193,13 @@ let
 
   toplevel = placeholder "out";
   imitated = cfg.switchToConfiguration == null;
-  script = file: replaceStrings
-    [ "@toplevel@" "@program@" ] [ toplevel (toString cfg.switchToConfiguration) ]
-    (readFile file);
+  script = text: replaceStrings [ "@toplevel@" "@program@" ] [ toplevel (toString cfg.switchToConfiguration) ] text;
+  imitation =
+    let
+      lines = builtins.split "\n" (readFile ./system/switch-to-configuration/parts.txt);
+      parts = filter (line: builtins.isString line && line != "") lines;
+    in
+    concatStringsSep "" (map (part: readFile (./system/switch-to-configuration + "/${part}")) parts);
   givenTexts = listToAttrs (filter (item: item.value != null) [
     { name = "lab/activation-script"; value = cfg.activationScript; }
     { name = "lab/dry-activation-script"; value = cfg.dryActivationScript; }
@@ -227,12 +231,11 @@ tree "nixos-system-${name}-${cfg.version}" {
     };
   };
   scripts = {
-    activate = script ./system/activate.sh;
-    dry-activate = script ./system/dry-activate.sh;
-    "bin/switch-to-configuration" =
-      script (if imitated then ./system/switch-to-configuration.sh else ./system/wrapper.sh);
+    activate = script (readFile ./system/activate.sh);
+    dry-activate = script (readFile ./system/dry-activate.sh);
+    "bin/switch-to-configuration" = script (if imitated then imitation else readFile ./system/wrapper.sh);
     init = "#!/bin/sh\nexec /usr/sbin/lab-stage-2 ${toplevel}\n";
-  } // (if imitated then { } else { "lab/imitation" = script ./system/switch-to-configuration.sh; });
+  } // (if imitated then { } else { "lab/imitation" = script imitation; });
   links = {
     etc = "${etc}/etc";
     sw = "${sw}";

@@ -1,0 +1,41 @@
+"""What every part of one run works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fleet.deploy.journal import Journal
+    from fleet.deploy.stop import Stop
+    from fleet.machine import Link, Machine
+    from fleet.model import HostName, RunId
+    from fleet.steps.slow_link import SlowLinks
+    from fleet.store.supply import Supply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One run, and the tools that all of its steps share."""
+
+    run: RunId
+    journal: Journal
+    """Receives every event of the run and every result."""
+    stop: Stop
+    """Says whether somebody asked the run to end."""
+    here: Machine
+    """The machine that fleet runs on."""
+    links: Mapping[HostName, Link]
+    supply: Supply
+    """Reads what is pushed from the local store: once for all hosts."""
+    slow_links: SlowLinks
+    """The same for hosts behind slow links, to which deltas are sent."""
+    folder: Path
+    """The run's own folder. It exists."""
+    by: str
+    """The person or program that asked for the run."""
+    origin: str
+    """The name of this machine."""

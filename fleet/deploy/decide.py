@@ -1,0 +1,114 @@
+"""Decide what happens to each host. Pure functions: requests and findings become parts, and parts become a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.events import FindingReported, HostPlanned
+from fleet.inventory import BuildOn
+from fleet.model import Goal, Verb
+from fleet.plans import Action, LeftOut, Part
+from fleet.steps.reboot import goes_by_reboot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from fleet.deploy.options import Options
+    from fleet.deploy.target import Wanted
+    from fleet.events import Event
+    from fleet.host.facts import HostFacts
+    from fleet.inventory import Host
+    from fleet.model import Closure, HostName, HostResult
+    from fleet.steps.load import Contents
+    from fleet.steps.survey import Survey
+
+
+def part_of(
+    host: Host,
+    facts: HostFacts,
+    wanted: Wanted,
+    seen: Survey,
+    options: Options,
+    *,
+    contents: Contents | None,
+    expires: int,
+) -> Part:
+    """Return the host's part of the plan: what it is asked to do, and what it must look like when that begins.
+
+    `contents` describes the contents of the closure if they are known here. `expires` is in seconds since 1970.
+    """
+    return Part(
+        host=host.name,
+        closure=wanted.closure,
+        derivation=wanted.evaluated.derivation if wanted.evaluated else None,
+        build_on=BuildOn.TARGET if wanted.is_built_there else BuildOn.CONTROLLER,
+        manifest=contents.manifest if contents and wanted.is_local else "",
+        expected=facts.running,
+        link=facts.link,
+        serial=facts.serial,
+        action=seen.action,
+        goal=_goal(options, seen),
+        activation_timeout=max(1, round(host.activation_timeout)),
+        confirm_timeout=max(1, round(host.confirm_timeout)),
+        boot_timeout=max(1, round(host.boot_timeout)),
+        settle=host.settle,
+        watch=options.watch,
+        checks=host.checks,
+        checks_decide=options.checks_decide,
+        ignore_units=host.ignore_units,
+        accept_boot_risk=options.accept_boot_risk,
+        force=options.force,
+        retry_quarantined=options.retry_quarantined,
+        last_resort=host.last_resort or "",
+        offline=host.offline,
+        substitute=host.substitute,
+        copy_with=options.copy_with,
+        reboot=seen.reboot,
+        expires=expires,
+    )
+
+
+def _goal(options: Options, seen: Survey) -> Goal:
+    """Return what the host is left with: `boot` if it goes by way of a reboot, otherwise what was asked for."""
+    if options.verb is Verb.PUSH:
+        return Goal.PUSH
+    is_reboot = seen.action is Action.SWITCH and goes_by_reboot(options.reboot, seen.reboot)
+    return Goal.BOOT if is_reboot and options.switches else options.goal
+
+
+def unchanged_event(host: Host, facts: HostFacts, closure: Closure) -> HostPlanned:
+    """Return the event that reports a host which runs its closure already, and boots it next."""
+    return HostPlanned(
+        host=host.name,
+        action=Action.UNCHANGED.value,
+        closure=closure,
+        running=facts.running,
+        wave=0,
+        missing_paths=0,
+        missing_bytes=0,
+        room_free=facts.nix_free,
+        reboot=facts.reboot_pending,
+    )
+
+
+def left_out(results: Mapping[HostName, HostResult], order: Sequence[HostName]) -> tuple[LeftOut, ...]:
+    """Return the hosts that nothing will happen to, and why, in this order: the order they ended in is an accident."""
+    return tuple(
+        LeftOut(
+            host=result.host,
+            outcome=result.outcome,
+            kind=result.failure.kind if result.failure else "",
+            message=result.failure.message if result.failure else "",
+        )
+        for result in (results[name] for name in order if name in results)
+    )
+
+
+def findings(events: Iterable[Event], order: Sequence[HostName]) -> tuple[FindingReported, ...]:
+    """Return what was found while the plan was made, which people should know before they agree to it.
+
+    What is about all hosts comes first, then the hosts follow in this order.
+    """
+    found = [event for event in events if isinstance(event, FindingReported)]
+    places = {name: place for place, name in enumerate(order)}
+    return tuple(sorted(found, key=lambda finding: -1 if finding.host is None else places[finding.host]))

@@ -1,0 +1,104 @@
+"""Contact many hosts at once. A host that fails is left out of the run, and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fleet.deploy import result
+from fleet.errors import HostError
+from fleet.events import FindingReported, PhaseStarted
+from fleet.machine import CONTACTS
+from fleet.model import Phase, Severity
+from fleet.steps import preflight
+from fleet.steps.caches import INSTEAD
+from fleet.steps.sign import ask_trust, untrusted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.errors import FleetError
+    from fleet.host.facts import HostFacts
+    from fleet.inventory import Host
+    from fleet.model import HostName
+    from fleet.steps.job import Job
+    from fleet.steps.sign import SigningKey
+
+KEPT_OPEN = 128
+"""The largest number of hosts in a run whose connections stay open from one phase to the next. In a larger run a
+connection lasts for one phase: each takes a file descriptor here, of the 1,024 that most systems allow, and 60 KB, and
+has to be kept alive."""
+
+
+class HostContacts:
+    """Contacts the hosts of one run, a limited number at once.
+
+    Reports what it finds; hosts that are left out get a result.
+    """
+
+    def __init__(self, context: Context, *, count: int, key: SigningKey | None = None) -> None:
+        """Prepare for a run of `count` hosts. With `key`, ask each host whether it trusts this key."""
+        self._context = context
+        self._is_crowded = count > KEPT_OPEN
+        self._key = key
+        self._facts: dict[HostName, HostFacts] = {}
+
+    async def look(self, hosts: Sequence[Host]) -> Mapping[HostName, HostFacts]:
+        """Look at every host and return the facts of each. Hosts that cannot take part have a result afterwards."""
+        await self.each(hosts, self._look)
+        return self._facts
+
+    async def _look(self, host: Host) -> None:
+        """Keep the facts of one host and report what people should know. Raise `HostError` if it cannot take part."""
+        link, emit = self._context.links[host.name], self._context.journal.emit
+        emit(PhaseStarted(host=host.name, phase=Phase.PREFLIGHT))
+        facts = await preflight.preflight(link, host)
+        self._facts[host.name] = facts
+        for finding in preflight.notes(facts):
+            emit(preflight.report(finding, host))
+        preflight.require_fit(host, facts)
+        if facts.doubtful:
+            emit(preflight.report(preflight.unverified(), host))
+        if self._key is not None:
+            note = untrusted(self._key, host, await ask_trust(link, host))
+            if note is not None:
+                emit(preflight.report(note, host))
+
+    async def each(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
+        """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out."""
+        limit = asyncio.Semaphore(CONTACTS)
+
+        async def act_or_leave_out(host: Host) -> None:
+            async with limit:
+                try:
+                    await act(host)
+                except HostError as error:
+                    self.leave_out(host, error)
+                finally:
+                    if self._is_crowded:
+                        await self._context.links[host.name].close()
+
+        async with asyncio.TaskGroup() as group:
+            for host in hosts:
+                group.create_task(act_or_leave_out(host))
+
+    def leave_out(self, host: Host, error: FleetError) -> None:
+        """Report why the host failed, and finish it as one on which nothing was changed."""
+        self.report(host, Severity.ERROR, error.kind, error.message, error.hint)
+        self._context.journal.finish(result.left_out(host, error, self._facts.get(host.name)))
+
+    def report(self, host: Host, severity: Severity, kind: str, message: str, hint: str) -> None:
+        """Report one finding about the host."""
+        finding = FindingReported(host=host.name, severity=severity, kind=kind, message=message, hint=hint)
+        self._context.journal.emit(finding)
+
+    def report_notes(self, job: Job) -> None:
+        """Report what people should know about a job before it begins."""
+        if job.load.caches_trouble:
+            message = f"the host's own caches could not be asked: {job.load.caches_trouble}"
+            self.report(job.host, Severity.NOTE, "caches", message, INSTEAD)
+        if job.part.reboot and not job.part.by_reboot:
+            parts = ", ".join(job.part.reboot)
+            message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
+            self.report(job.host, Severity.NOTE, "needs_reboot", message, "")

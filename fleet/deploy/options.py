@@ -1,0 +1,88 @@
+"""The options of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from fleet.errors import ConfigError
+from fleet.model import Goal, Reboot, Verb
+
+if TYPE_CHECKING:
+    from fleet.model import Closure
+
+A_DAY = 86_400
+
+
+class PlanOptions(TypedDict, total=False):
+    """The keyword arguments of `Fleet.plan`. `Options` says what each means, and has the defaults."""
+
+    verb: Verb
+    goal: Goal
+    closure: Closure | None
+    keep_going: bool
+    eval_cache: bool
+    all_or_nothing: bool
+    retry_quarantined: bool
+    reboot: Reboot
+    accept_boot_risk: bool
+    force: bool
+    copy_with: str
+    watch: float
+    intent: str
+    expires_in: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of a plan, checked against each other."""
+
+    verb: Verb = Verb.DEPLOY
+    goal: Goal = Goal.SWITCH
+    closure: Closure | None = None
+    """A closure that was built elsewhere, for all selected hosts. Nothing is evaluated then."""
+    back_to: str | None = None
+    """For `rollback`: the number of a generation, or a closure. None stands for the host's `previous`."""
+    keep_going: bool = False
+    """Whether to leave out hosts that do not evaluate or build, and go on with the others."""
+    eval_cache: bool = True
+    """Whether to reuse earlier evaluations of a source that has not changed since."""
+    all_or_nothing: bool = False
+    """Whether to touch no host at all if one of them cannot take part."""
+    retry_quarantined: bool = False
+    """Whether to try a closure again on a host where it was found bad."""
+    reboot: Reboot = Reboot.NEVER
+    accept_boot_risk: bool = False
+    """Whether to reboot a host that could not come back by itself from a system that does not boot."""
+    force: bool = False
+    """Whether to reboot although somebody is logged in, a computing job runs, or an inhibitor lock is held."""
+    copy_with: str = "serve"
+    """`serve` copies with fleet's own client of the serve protocol, `nix` with `nix copy`."""
+    watch: float = 0.0
+    """The least time, in seconds, for which the new system is watched before it is kept."""
+    strict: bool = False
+    """For `rollback`: whether a failing check stops it."""
+    intent: str = ""
+    """Why, in the words of whoever asks. Hosts keep it in their history."""
+    expires_in: int = A_DAY
+    """Seconds from now during which the plan can be applied."""
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for options that contradict each other."""
+        if self.goal is not Goal.SWITCH and self.reboot is not Reboot.NEVER:
+            raise ConfigError(f"--goal {self.goal} never reboots: leave out --reboot")
+        if self.expires_in <= 0:
+            raise ConfigError("--expires: a plan that has expired when it is made is of no use")
+
+    @property
+    def switches(self) -> bool:
+        """Whether the plan changes what hosts run."""
+        return self.verb is not Verb.PUSH and self.goal.switches
+
+    @property
+    def checks_decide(self) -> bool:
+        """Whether failing checks revert the host.
+
+        In a rollback they do not: what they miss may be the reason for it.
+        """
+        return self.verb is not Verb.ROLLBACK or self.strict

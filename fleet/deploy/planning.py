@@ -1,0 +1,285 @@
+"""Make a plan for the selected hosts.
+
+Running systems do not change, and nothing is built before every host was looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fleet import selector
+from fleet.deploy import decide, result
+from fleet.deploy.look import HostContacts
+from fleet.deploy.target import Wanted, choose_targets, require_rollback_target, rollback_target
+from fleet.events import BuildFinished
+from fleet.inventory import BuildOn, LinkSpeed
+from fleet.model import Goal, Outcome, Severity, Verb
+from fleet.plans import Plan, Source
+from fleet.plans.announce import planned
+from fleet.source.revision import source_of
+from fleet.steps.build import build, build_failure
+from fleet.steps.estimate import Estimator, require_room
+from fleet.steps.job import Job
+from fleet.steps.load import Contents, contents_of
+from fleet.steps.reboot import require_idle, require_safe_reboot
+from fleet.steps.sign import read_key
+from fleet.steps.survey import Systems, survey
+from fleet.steps.system import require_live, require_not_quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.deploy.options import Options
+    from fleet.host.facts import HostFacts
+    from fleet.inventory import Host, Inventory
+    from fleet.model import Closure, HostName
+    from fleet.steps.estimate import Estimate
+    from fleet.steps.survey import Survey
+
+    Speeds = Callable[[], Coroutine[Any, Any, Mapping[HostName, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A plan, and what was seen of its hosts in the making: an `apply` that follows at once need not look again."""
+
+    plan: Plan
+    jobs: Mapping[HostName, Job] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found out about all hosts, one field for each phase."""
+
+    facts: Mapping[HostName, HostFacts]
+    wanted: Mapping[HostName, Wanted]
+    source: Source
+    contents: Mapping[Closure, Contents]
+
+
+class Planner:
+    """Makes one plan. The journal gets the results of the hosts that nothing will happen to."""
+
+    def __init__(
+        self, context: Context, fleet: Inventory, hosts: Sequence[Host], options: Options, *, speeds: Speeds
+    ) -> None:
+        self._context = context
+        self._fleet = fleet
+        self._hosts = hosts
+        self._options = options
+        self._speeds = speeds
+        key = None
+        if fleet.signing_key is not None and options.verb is not Verb.ROLLBACK:
+            key = read_key(fleet.path, fleet.signing_key)
+        self._contacts = HostContacts(context, count=len(hosts), key=key)
+        self._systems = Systems()
+        self._estimator = Estimator(context.supply)
+        self._made = int(time.time())
+
+    async def plan(self) -> Planned:
+        """Make the plan.
+
+        Raise `EvaluationError` or `BuildError`, unless the options allow to leave out the hosts concerned.
+        """
+        speeds = asyncio.ensure_future(self._speeds())  # read from disk while the hosts are contacted
+        try:
+            return await self._plan(speeds)
+        finally:
+            speeds.cancel()
+
+    async def _plan(self, speeds: Awaitable[Mapping[HostName, float]]) -> Planned:
+        facts = await self._contacts.look(self._hosts)
+        if self._call_off_if_required():
+            return self._assemble(Source(), {})
+        source, wanted = await self._choose_closures(facts)
+        for host in self._remaining():
+            if facts[host.name].stands_on(wanted[host.name].closure) and self._options.goal is not Goal.DRY_ACTIVATE:
+                await self._finish_unchanged(host, facts[host.name], wanted[host.name].closure)
+        await self._build(wanted)
+        local = dict.fromkeys(wanted[host.name].closure for host in self._remaining() if wanted[host.name].is_local)
+        contents = {closure: await contents_of(self._context.here, self._context.supply, closure) for closure in local}
+        found = Found(facts=facts, wanted=wanted, source=source, contents=contents)
+        jobs = await self._jobs(found, await speeds)
+        return self._assemble(source, {} if self._call_off_if_required() else jobs)
+
+    def _call_off_if_required(self) -> bool:
+        """Skip the remaining hosts if the plan is all or nothing and a host cannot take part.
+
+        Return whether that is so.
+        """
+        results = self._context.journal.results
+        unable = [name for name, ended in results.items() if ended.outcome in (Outcome.FAILED, Outcome.DEFERRED)]
+        if not unable or not self._options.all_or_nothing:
+            return False
+        why = f"all or nothing, and {', '.join(unable)} cannot take part"
+        self._context.journal.finish(*(result.skipped(host.name, why) for host in self._remaining()))
+        return True
+
+    def _remaining(self) -> list[Host]:
+        """Return the hosts that have no result yet."""
+        return [host for host in self._hosts if host.name not in self._context.journal.results]
+
+    async def _finish_unchanged(self, host: Host, facts: HostFacts, closure: Closure) -> None:
+        """Finish a host that runs the closure already and boots it next."""
+        self._context.journal.emit(decide.unchanged_event(host, facts, closure))
+        self._context.journal.finish(result.unchanged(host, facts, closure))
+        await self._context.links[host.name].close()
+
+    async def _choose_closures(self, facts: Mapping[HostName, HostFacts]) -> tuple[Source, Mapping[HostName, Wanted]]:
+        """Choose the closure of each remaining host, and return it with the source that it was evaluated from."""
+        options, context = self._options, self._context
+        if options.verb is not Verb.ROLLBACK:
+            wanted = await choose_targets(
+                context, self._fleet.flake, self._remaining(), options, self._contacts.leave_out
+            )
+            is_evaluated = any(each.evaluated is not None for each in wanted.values())
+            return await source_of(context.here, self._fleet.flake) if is_evaluated else Source(), wanted
+        require_rollback_target(options.back_to)
+        found: dict[HostName, Wanted] = {}
+
+        async def find_former(host: Host) -> None:
+            closure = await rollback_target(host, facts[host.name], context.links[host.name], options.back_to)
+            found[host.name] = Wanted(closure=closure, is_local=False)
+
+        await self._contacts.each(self._remaining(), find_former)
+        return Source(), found
+
+    async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
+        """Build what hosts do not build themselves, and leave out hosts whose build failed.
+
+        Raise `BuildError` without `keep_going`.
+        """
+        started = time.monotonic()
+        todo = {
+            host.name: evaluated
+            for host in self._remaining()
+            if (evaluated := wanted[host.name].evaluated) is not None and host.build_on is BuildOn.CONTROLLER
+        }
+        if not todo:
+            return
+        context = self._context
+        failed = await build(context.here, todo, root=context.folder / "closure", emit=context.journal.emit)
+        if failed and not self._options.keep_going:
+            raise build_failure(failed)
+        for host in self._remaining():
+            if host.name in failed:
+                self._contacts.leave_out(host, failed[host.name])
+        built = {name: each.closure for name, each in todo.items() if name not in failed}
+        count = len({each.derivation for each in todo.values()})
+        context.journal.emit(BuildFinished(closures=built, derivations=count, seconds=time.monotonic() - started))
+
+    async def _jobs(self, found: Found, speeds: Mapping[HostName, float]) -> dict[HostName, Job]:
+        """Return a job for each host that can take part, in the order of the inventory."""
+        jobs: dict[HostName, Job] = {}
+
+        async def add_job(host: Host) -> None:
+            jobs[host.name] = await self._job(host, found, speeds)
+
+        await self._contacts.each(self._remaining(), add_job)
+        return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs}
+
+    async def _job(self, host: Host, found: Found, speeds: Mapping[HostName, float]) -> Job:
+        """Return what would be done to the host. Raise `HostError` if it cannot be done."""
+        options, facts, wanted = self._options, found.facts[host.name], found.wanted[host.name]
+        if options.switches:
+            require_not_quarantined(host, facts, wanted.closure, retry_quarantined=options.retry_quarantined)
+        seen = await survey(
+            self._context.links[host.name],
+            host,
+            facts,
+            wanted.closure,
+            contents=found.contents.get(wanted.closure) if wanted.is_local else None,
+            systems=self._systems,
+            is_built_there=wanted.is_built_there,
+        )
+        part = decide.part_of(
+            host,
+            facts,
+            wanted,
+            seen,
+            options,
+            contents=found.contents.get(wanted.closure),
+            expires=self._made + options.expires_in,
+        )
+        if part.by_reboot:
+            await self._require_reboot(host, facts, seen)
+        elif options.switches:
+            require_live(host, seen.obstacles, options.goal)
+        load = seen.load
+        if load.missing:
+            load = await self._estimator.estimate(
+                load, host.name, speed=self._speed(host, speeds), over_slow_link=self._slow_link_estimate(host, facts)
+            )
+            require_room(host.name, facts, load)
+        elif wanted.is_built_there:
+            self._slow_link_estimate(host, facts)
+        host_key, forecast = self._context.links[host.name].host_key, load.forecast(room_free=facts.nix_free)
+        part = dataclasses.replace(part, host_key=host_key, forecast=forecast)
+        return Job(part=part, host=part.apply_policy(host), facts=facts, load=load, is_surveyed=True)
+
+    async def _require_reboot(self, host: Host, facts: HostFacts, seen: Survey) -> None:
+        """Report how the host will reboot. Raise `UnfitError` if it must not, or could not come back."""
+        options, report = self._options, self._contacts.report
+        way_back = require_safe_reboot(host, facts, accept_boot_risk=options.accept_boot_risk)
+        risk = "" if facts.boots_once else "accepted with --accept-boot-risk"
+        why = ", ".join(seen.reboot) or "--reboot always"
+        report(host, Severity.NOTE, "reboots", f"by way of a reboot, for {why}: {way_back}", risk)
+        for activity in await require_idle(self._context.links[host.name], host, force=options.force):
+            report(host, Severity.NOTE, "forced", f"the reboot interrupts {activity}", "asked for with --force")
+
+    def _slow_link_estimate(self, host: Host, facts: HostFacts) -> Estimate | None:
+        """Return what estimates the bytes that cross the host's slow link; None if everything is sent as it is.
+
+        If the host should get deltas but cannot, the reason is reported.
+        """
+        if host.link is not LinkSpeed.SLOW or self._options.copy_with == "nix":
+            return None
+        slow_links = self._context.slow_links
+        if obstacle := slow_links.obstacle(facts):
+            self._contacts.report(host, Severity.NOTE, "thin_link", *obstacle)
+            return None
+        return functools.partial(slow_links.estimate, self._context.links[host.name], facts)
+
+    def _speed(self, host: Host, speeds: Mapping[HostName, float]) -> float | None:
+        """Return the speed of the push in bytes per second: that of the last one, but no more than is allowed now."""
+        limits = (speeds.get(host.name), host.bandwidth, self._fleet.rollout.bandwidth)
+        return min((speed for speed in limits if speed), default=None)
+
+    def _assemble(self, source: Source, jobs: Mapping[HostName, Job]) -> Planned:
+        """Put the parts together to a plan, and report its hosts in the order of the waves."""
+        hosts = [self._fleet.hosts[name] for name in jobs]
+        waves = tuple(tuple(host.name for host in wave) for wave in selector.waves(self._fleet, hosts))
+        for number, wave in enumerate(waves, 1):
+            for name in wave:
+                self._report(jobs[name], number)
+        options, rollout, journal = self._options, self._fleet.rollout, self._context.journal
+        order = [host.name for host in self._hosts]
+        plan = Plan(
+            fleet=self._fleet.name,
+            by=self._context.by,
+            verb=Verb.DEPLOY if options.verb is Verb.PLAN else options.verb,
+            goal=options.goal,
+            made=self._made,
+            expires=self._made + options.expires_in,
+            source=source,
+            intent=" ".join(options.intent.split()),
+            at_once=rollout.at_once,
+            push_at_once=rollout.push_at_once or 0,
+            max_failures=rollout.max_failures,
+            all_or_nothing=options.all_or_nothing,
+            waves=waves,
+            left_out=decide.left_out(journal.results, order),
+            findings=decide.findings(journal.early_events, order),
+            parts={name: job.part for name, job in jobs.items()},
+        )
+        return Planned(plan=plan, jobs=jobs)
+
+    def _report(self, job: Job, wave: int) -> None:
+        self._context.journal.emit(planned(job.part, wave))
+        self._contacts.report_notes(job)

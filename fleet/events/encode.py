@@ -1,0 +1,71 @@
+"""Encode events as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from fleet.events import kinds
+from fleet.events.kinds import Event, HostEvent
+from fleet.model import Failure, HostResult
+from fleet.text import valid_unicode
+
+if TYPE_CHECKING:
+    from fleet.events.envelope import Envelope
+
+RESULT_NAMES = {"host": "name", "failure": "error"}
+"""Fields of a `HostResult` that have another name in JSON."""
+
+
+def event_name(event: type[Event]) -> str:
+    """Return the JSON name of an event class: `HostSwitched` is `host_switched`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
+
+
+KINDS: dict[str, type[Event]] = {
+    event_name(kind): kind
+    for _, kind in inspect.getmembers(kinds, inspect.isclass)
+    if issubclass(kind, Event) and kind not in (Event, HostEvent)
+}
+"""Every class of event by its JSON name."""
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return the event as JSON data: `{"event": NAME, …its fields}`. Floats are rounded to three digits."""
+    fields = {f.name: _plain(getattr(event, f.name)) for f in dataclasses.fields(event)}
+    return {"event": event_name(type(event)), **fields}
+
+
+def envelope_json(envelope: Envelope) -> dict[str, Any]:
+    """Return the event as JSON data, with `v`, `run`, `seq`, `at` and `by` beside its own fields."""
+    place = {"run": envelope.run, "seq": envelope.seq, "at": envelope.at, "by": envelope.by}
+    return {**event_json(envelope.event), "v": envelope.version, **{key: _plain(place[key]) for key in place}}
+
+
+def encode(envelope: Envelope) -> str:
+    """Return the envelope as one line of ASCII JSON, without the line feed. `decode` returns the same envelope."""
+    return json.dumps(envelope_json(envelope))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case HostResult():
+            fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return {RESULT_NAMES.get(name, name): field for name, field in fields.items()}
+        case Failure():
+            return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        case enum.Enum():
+            return value.value
+        case str():
+            return valid_unicode(value)
+        case dict():
+            return {_plain(str(key)): _plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case float():
+            return round(value, 3)
+    return value

@@ -1,0 +1,205 @@
+"""What a host is and runs, and which transactions it has: the answer to `facts` as a value. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.host.answers import State, as_written, one, whole_number
+from fleet.host.obstacles import PARTS, inhibitors, nvidia_version
+from fleet.model import Closure, RunId, Serial
+from fleet.plans.part import NO_SERIAL
+from fleet.plans.text import NONE
+
+if TYPE_CHECKING:
+    from fleet.host.answers import Lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTransaction:
+    """A transaction that is open on a host: whose it is, and when it closes by itself."""
+
+    run: RunId
+    state: State
+    who: str
+    origin: str
+    since: int
+    """Seconds since 1970, by the host's clock."""
+    closes_in: int
+    """Seconds; not positive when the keeper is already acting."""
+    new: Closure
+    old: Closure
+    by_reboot: bool = False
+    """Whether the new system is booted on trial."""
+
+    def __str__(self) -> str:
+        by = f"{self.who} from {self.origin}" if self.origin else self.who
+        return f"run {self.run} of {by}, {self.state}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastTransaction:
+    """The newest transaction that ended on a host."""
+
+    run: RunId
+    state: State
+    new: Closure
+    old: Closure
+    by_reboot: bool
+    reason: str
+    blame: str = ""
+    """`found` when the new system was found bad, `silent` when it was not proven."""
+    boot_entry: str = ""
+    part: str = ""
+    """The digest of the part of a plan that it was asked by."""
+    serial: Serial = NO_SERIAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What a host is and runs, as one contact found it."""
+
+    machine: str
+    """`uname -m`"""
+    nix: str
+    store_writable: bool
+    running: Closure
+    profile: Closure
+    generation: str
+    booted: str
+    boot_default: Closure | None
+    """None where no boot loader's files could be read."""
+    running_parts: dict[str, str] = field(default_factory=dict)
+    booted_parts: dict[str, str] = field(default_factory=dict)
+    inhibitors: dict[str, str] = field(default_factory=dict)
+    specialisations: tuple[Closure, ...] = ()
+    """Of the profile."""
+    nix_free: int
+    """Bytes."""
+    boot_free: int | None
+    """Bytes; None where there is no /boot."""
+    failed_units: tuple[str, ...] = ()
+    upgrade_unit: str = ""
+    """The unit of an automatic upgrade that is active."""
+    init_interface: str = ""
+    """Of the running system: a live switch to another is refused."""
+    nvidia: str = ""
+    """The version of the NVIDIA driver that the kernel has loaded."""
+    running_nvidia: str = ""
+    """The version of the running system's own; empty where none is loaded."""
+    has_zstd: bool = False
+    """Whether it can read what is compressed for a slow link."""
+    boots_once: bool = False
+    """Whether the boot loader can boot an entry for one boot, and the default after it."""
+    boots_not_once: str = ""
+    """Why it cannot."""
+    lock_holder: str = ""
+    """`PID NAME` of who holds switch-to-configuration's lock."""
+    serial: Serial = NO_SERIAL
+    """The number of the newest transaction."""
+    link: str = ""
+    """What the system profile links to, and since when."""
+    live: Closure | None = None
+    previous: Closure | None = None
+    staged: Closure | None = None
+    """What was pushed last and not switched to since."""
+    quarantined: tuple[Closure, ...] = ()
+    doubtful: tuple[RunId, ...] = ()
+    """Runs amid whose pushes the host went down: what came by them may be damaged, though its Nix calls it valid."""
+    transaction: OpenTransaction | None = None
+    last: LastTransaction | None = None
+
+    @property
+    def reboot_pending(self) -> tuple[str, ...]:
+        """The parts of the running system that the kernel was not booted with."""
+        parts = [part for part in PARTS if self.running_parts.get(part) != self.booted_parts.get(part)]
+        if self.nvidia and self.running_nvidia and self.nvidia != self.running_nvidia:
+            parts.append(f"NVIDIA driver: {self.nvidia} -> {self.running_nvidia}")
+        return tuple(parts)
+
+    def stands_on(self, closure: Closure) -> bool:
+        """Whether the host runs, keeps and boots this closure, and nothing is open: there is nothing to do."""
+        default = self.profile if self.boot_default is None else self.boot_default
+        return self.runs(closure) and self.profile == closure == default and self.transaction is None
+
+    def runs(self, closure: Closure) -> bool:
+        """Whether the closure, or a specialisation of it, is what runs."""
+        return self.running == closure or (self.profile == closure and self.running in self.specialisations)
+
+
+def host_facts(lines: Lines) -> HostFacts:
+    """The answer to `facts`."""
+    boot_free = one(lines, "boot_free").strip()
+    return HostFacts(
+        machine=one(lines, "machine"),
+        nix=one(lines, "nix").rpartition(" ")[2],
+        store_writable=one(lines, "store_writable") == "yes",
+        running=Closure(one(lines, "running")),
+        profile=Closure(one(lines, "profile")),
+        generation=one(lines, "generation").removeprefix("system-").removesuffix("-link"),
+        booted=one(lines, "booted"),
+        boot_default=_closure(lines, "boot_default"),
+        running_parts={part: one(lines, f"running_{part}") for part in PARTS},
+        booted_parts={part: one(lines, f"booted_{part}") for part in PARTS},
+        inhibitors=inhibitors(one(lines, "inhibitors")),
+        specialisations=tuple(Closure(path) for path in lines.get("specialisation", ())),
+        nix_free=whole_number(one(lines, "nix_free")),
+        boot_free=whole_number(boot_free) if boot_free else None,
+        failed_units=tuple(lines.get("failed_unit", ())),
+        upgrade_unit=one(lines, "upgrade"),
+        init_interface=one(lines, "init_interface"),
+        nvidia=one(lines, "nvidia"),
+        running_nvidia=nvidia_version(lines.get("running_nvidia", ())),
+        has_zstd=one(lines, "has_zstd") == "yes",
+        boots_once=one(lines, "boots_once") == "yes",
+        boots_not_once=one(lines, "boots_not_once"),
+        lock_holder=one(lines, "lock_holder"),
+        serial=Serial(one(lines, "serial") or NO_SERIAL),
+        link=one(lines, "link").removeprefix(NONE),
+        live=_closure(lines, "live"),
+        previous=_closure(lines, "previous"),
+        staged=_closure(lines, "staged"),
+        quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
+        doubtful=tuple(RunId(run) for run in lines.get("doubtful", ())),
+        transaction=open_transaction(lines),
+        last=_last(lines),
+    )
+
+
+def _closure(lines: Lines, key: str) -> Closure | None:
+    path = one(lines, key)
+    return Closure(path) if path else None
+
+
+def open_transaction(lines: Lines) -> OpenTransaction | None:
+    """The transaction that the answer tells of, if one is open."""
+    if not one(lines, "open_run"):
+        return None
+    return OpenTransaction(
+        run=RunId(one(lines, "open_run")),
+        state=State(one(lines, "open_state")),
+        who=as_written(one(lines, "open_who")),
+        origin=as_written(one(lines, "open_from")),
+        since=whole_number(one(lines, "open_since")),
+        closes_in=whole_number(one(lines, "open_closes_in")),
+        new=Closure(one(lines, "open_new")),
+        old=Closure(one(lines, "open_old")),
+        by_reboot=one(lines, "open_goal") == "boot",
+    )
+
+
+def _last(lines: Lines) -> LastTransaction | None:
+    if not one(lines, "last_run"):
+        return None
+    return LastTransaction(
+        run=RunId(one(lines, "last_run")),
+        state=State(one(lines, "last_state")),
+        new=Closure(one(lines, "last_new")),
+        old=Closure(one(lines, "last_old")),
+        by_reboot=one(lines, "last_goal") == "boot",
+        reason=one(lines, "last_reason"),
+        blame=one(lines, "last_blame"),
+        boot_entry=one(lines, "last_boot_entry"),
+        part=one(lines, "last_part"),
+        serial=Serial(one(lines, "last_serial") or NO_SERIAL),
+    )

@@ -1,0 +1,59 @@
+"""What a host remembers of its transactions. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.host.answers import State, as_written, whole_number
+from fleet.plans.text import NONE
+from fleet.text import plain_text
+
+if TYPE_CHECKING:
+    from fleet.host.answers import Lines
+    from fleet.model import Closure, RunId, Serial
+
+
+ORDERED = ("by", "origin", "source", "intent")
+"""What is told as it was in the order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTransaction:
+    """One that a host had, as its history tells."""
+
+    serial: Serial
+    run: RunId
+    by: str
+    origin: str
+    began: int
+    ended: int
+    """Seconds since 1970, by the host's clock, like `began`."""
+    old: Closure
+    new: Closure
+    state: State
+    blame: str
+    part: str
+    plan: str
+    """Digests; empty where it was asked by none, like `part`."""
+    source: str
+    intent: str
+    reason: str
+
+
+def entries(lines: Lines) -> tuple[PastTransaction, ...]:
+    """The answer to `history`, oldest first. What is no entry is left out."""
+    return tuple(entry for line in lines.get("history", ()) if (entry := _entry(line)) is not None)
+
+
+def _entry(line: str) -> PastTransaction | None:
+    values, names = line.split("\t"), [field.name for field in dataclasses.fields(PastTransaction)]
+    if len(values) != len(names):
+        return None
+    told = {
+        name: as_written(value) if name in ORDERED else plain_text("" if value == NONE else value)
+        for name, value in zip(names, values, strict=True)
+    }
+    numbers = {name: whole_number(told[name]) for name in ("began", "ended")}
+    return PastTransaction(**{**told, **numbers, "state": State(told["state"])})  # type: ignore[arg-type]

@@ -1,0 +1,57 @@
+# --- the end, and what outlives a reboot ---------------------------------------------------------------
+
+# Close the transaction. A keeper may die here too: each step may be done twice.
+finish() {
+    put state "$state" || { rm -f active failing; put state "$state"; }         # a full /run
+    put ended "$(date +%s)"
+    [ ! -e guarded ] || echo "the switch to $new: $state $(get reason)"
+    remove_trial
+    record_end
+    remove_waker                        # only now: a boot before would have found a record, and nobody to read it
+    rm -rf $closed
+    mv -T $open $closed
+}
+
+# Write to the disk which systems to keep, which to refuse, and how the run ended.
+record_end() {
+    case $state in
+        committed | tested)
+            rm -f "$record/quarantine/${new##*/}"
+            [ "$(readlink $roots/staged)" != "$new" ] || rm -f $roots/staged
+            set_root live "$new"
+            [ "$old" = "$new" ] || set_root previous "$old"
+            ;;
+        reverted)
+            set_root live "$old"
+            [ "$(get blame)" != found ] || quarantine
+            ;;
+        *) set_root live "$(running_system)"; set_root previous "$old" ;;
+    esac
+    unroot_run "$run"
+    remember
+    rm -rf $record/.open $record/.last
+    if cp -r . $record/.last; then
+        rm -rf $record/last && mv -T $record/.last $record/last
+    else
+        rm -rf $record/.last            # a full disk; what is there is told by $closed, until a reboot
+    fi
+    mv -T $record/open $record/.open && rm -rf $record/.open    # never half of it
+    sync -f $record
+}
+
+quarantine() {
+    mkdir -p $record/quarantine
+    printf '%s (run %s)\n' "$(get reason)" "$run" >"$record/quarantine/${new##*/}"
+}
+
+unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; }
+
+# Copy the transaction to the disk, and with it its serial and all that was pushed for it.
+write_record() {
+    [ "$run" != "$(cat $record/open/run 2>/dev/null)" ] || return 0
+    rm -rf $record/open $record/.open && cp -r . $record/.open && echo "$(get serial) $run" >$record/.serial &&
+        sync -f $record /nix/store && sync_pushes "$run" && mv -f $record/.serial $record/serial &&
+        mv -T $record/.open $record/open && sync -f $record
+}
+
+put_durably() { printf '%s\n' "${2:-yes}" >"$record/open/$1" && sync -f $record && put "$1" "${2:-yes}"; }

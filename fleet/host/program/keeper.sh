@@ -1,0 +1,134 @@
+# --- the keeper, forward: each state is one function, and names the next -------------------------------
+
+# Keep run $1, and no other, from the state that it is in to its end.
+# sets: next state new old old_profile
+keep() {
+    [ -d $open ] || ( recover )         # somebody has removed it: there is the record
+    enter $open "$1" || exit 0
+    new=$(get new) old=$(get old) old_profile=$(get old_profile)
+    state=$(get state)
+    while :; do
+        exit_if_closed
+        next=reverting                  # where a state comes to no good end, or is none
+        case $state in
+            switching | switched | committing | reverting | arming | rebooting) $state ;;
+            committed | tested | reverted | stuck | superseded) break ;;
+        esac
+        # What a shutdown has ended or hides, the next boot settles.
+        [ "$state" = rebooting ] || wait_for 1800 not_shutting_down
+        state=$next
+        put state "$state"
+    done
+    finish
+}
+
+# Exit where somebody has removed the transaction that we are in: the keeper that is started then sees what there is.
+# shellcheck disable=SC3013  # POSIX since 2024
+exit_if_closed() { [ . -ef $open ] || exit 1; }
+
+not_shutting_down() {
+    # In the very end of a shutdown PID 1 does not answer any more.
+    case $(systemctl is-system-running 2>/dev/null) in '' | stopping | offline | unknown) return 1 ;; esac
+}
+
+# Say that the way goes back for reason $2, and whether NEW was `found` bad or nobody knows: `silent`. The first reason
+# stays.
+blame() { [ -e blame ] || { put reason "$2" && put blame "$1"; }; }
+
+# Succeed if the controller has left a word that ends this state.
+# sets: next said class reason
+told_to_stop() {
+    exit_if_closed
+    read -r said class reason 2>/dev/null <word || return
+    case $said in
+        abandon) blame "$class" "$reason" ;;
+        replaced) next=superseded; retry stop_unit "fleet-switch-$run" ;;
+        *) return 1 ;;
+    esac
+    return 0
+}
+
+# Succeed if nobody but us has switched or set the profile since the begin. Else it is hands off.
+# sets: next
+unchanged_by_others() {
+    if is_accounted_for "$(running_system)" "$old" &&
+        is_accounted_for "$(profile_system)" "$old_profile" "$(get moved)"; then return; fi
+    next=superseded
+    return 1
+}
+
+# Succeed if system $1 is what was there, $2 or $3, or what we or a reboot have put there.
+is_accounted_for() {
+    [ "$1" = "$2" ] || [ "$1" = "${3:-$2}" ] || { [ "$1" = "$new" ] && may_have_acted; } ||
+        { [ -e rebooted ] && [ "$1" = "$(get old_boot)" ]; }
+}
+
+may_have_acted() { [ -e started ] || [ -e commit ] || [ "$(get goal)" = boot ]; }
+
+# sets: next
+switching() {
+    write_record || [ -e guarded ] || { blame silent "cannot write $record"; return; }
+    [ -e started ] || prepare_start || return
+    retry start_switch || { blame silent "PID 1 does not start the switch"; return; }
+    until [ -e status ]; do
+        if told_to_stop; then return; fi
+        if past_deadline; then blame found "activation did not end within $(get activation) s"; return; fi
+        if is_inactive "fleet-switch-$run" && [ ! -e status ]; then blame silent "activation was killed"; return; fi
+        sleep 0.1
+    done
+    case $(get status) in
+        0 | 4) ;;                       # 4: some unit failed. The proof decides whether it counts
+        11) blame silent "another switch holds the lock (exit status 11)"; return ;;
+        100) blame silent "needs a reboot: the init interface differs (exit status 100)"; return ;;
+        129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $(get status))"; return ;;
+        *) blame found "activation failed with exit status $(get status)"; return ;;
+    esac
+    restart_counts >restarts || { blame silent "PID 1 does not answer"; return; }
+    put deadline $(($(now) + $(get confirm)))
+    next=switched
+}
+
+# Put down that we act from now on, unless somebody else acts or we are told not to.
+prepare_start() {
+    wait_for_switch_lock || { blame silent "another switch holds the lock: $(switch_lock_holder)"; return 1; }
+    if past_deadline || told_to_stop; then blame silent "did not start in time"; return 1; fi
+    unchanged_by_others || return
+    put deadline $(($(now) + $(get activation)))
+    put started "$(now)"
+}
+
+start_switch() {
+    if [ -e launched ] || [ -e status ]; then return; fi
+    start_unit "fleet-switch-$run" --description="fleet: switches to $new" "$program" activate "$run" && put launched yes
+}
+
+# Switch, in a unit of its own: what this writes is in the journal.
+# sets: new status
+activate() {
+    enter $open "$1" || exit 0
+    new=$(get new)
+    if [ -e guarded ]; then wait_for_other_switch; else ( cd / && exec "$new/bin/switch-to-configuration" test ); fi
+    status=$?
+    if [ $status -eq 4 ] && activation_failed; then status=2; fi        # 4 has taken its place
+    put status $status
+}
+
+activation_failed() {
+    with_timeout 10 journalctl --sync
+    journalctl -q -o cat "_SYSTEMD_UNIT=fleet-switch-$run.service" | grep -qxF 'Failed to run activate script'
+}
+
+# sets: next
+switched() {
+    if [ -e guarded ]; then prove; return; fi
+    until [ "$(get word)" = confirm ]; do
+        if told_to_stop; then return; fi
+        if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return; fi
+        if [ -e rebooting ]; then
+            if trial_has_failed; then return; fi
+            sleep 1
+        fi
+        sleep 0.1
+    done
+    if [ "$(get goal)" = test ]; then next=tested; else next=committing; fi
+}

@@ -1,0 +1,65 @@
+#!/bin/sh
+# What fleet runs on a host: one switch as a transaction that the host owns.
+#
+#   switching ─ switched ─ committing ─ committed      (goal test: switched ─ tested)
+#       └───────────┴────────────┴── reverting ─ reverted | stuck       any act ─ superseded
+#   (goal boot: arming ─ rebooting ─ switched)
+#
+# A transaction is a directory, /run/fleet/open. It is renamed into place complete, which fails while another is open:
+# there is no other lock. From then on one service, its keeper, alone changes the state. Everybody else leaves a word
+# (confirm, abandon) or a later deadline. Each state is one function that acts and names the next. A keeper that died is
+# started again, by systemd or by the next contact, and goes on from the state it finds.
+#
+# A controller calls, with the number of its format first: root, begin, watch, look, word, show, unroot for its run, in this
+# order; facts, history, verify, busy, generations and stage at any time. Systemd calls, without a number: keep (the keeper),
+# activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls guard, where
+# services.fleet.guard is on.
+# Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
+# broken host.
+#
+# Read from here to "a boot on trial", and a live switch is complete. What comes after that answers the questions it asks:
+# which units count, what boots next. In this order:
+#
+#   small words · opening a transaction, the order that it reads, and whether that still holds · serials and history · what a
+#   power cut has damaged · what every contact does first · other versions of this program · the keeper going forward, and
+#   its commit · going back · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot loader ·
+#   a switch by somebody else · answers · units and which of them count
+#
+# NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
+# has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
+# and `next` is the state that comes after this one.
+#
+# Needs sh, coreutils, diffutils, findutils, grep, util-linux, systemd and nix: what every NixOS has.
+set -fu
+umask 022
+PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin    # sudo and units may give less
+
+format=2                                # of what a transaction has on record, and of a controller's calls
+open=/run/fleet/open                    # the open transaction: on a tmpfs, so never read-only, and gone after a reboot
+closed=/run/fleet/last                  # the one that ended last
+draft=/run/fleet/.draft                 # the next one, while it is written
+given_up=/run/fleet/.given-up           # runs that will not begin any more
+record=/nix/var/fleet                   # what must outlive a reboot
+unsynced=$record/unsynced               # runs whose push may be in the page cache only, and the boot that they pushed in
+roots=/nix/var/nix/gcroots/fleet
+profiles=/nix/var/nix/profiles
+profile=$profiles/system
+program=$(readlink -f "$0")
+fallback=                               # the system to go back to, where that is not the one that runs
+newline='
+'
+
+# sets: command
+main() {
+    [ "$(id -u)" = 0 ] || refuse root "this needs root, and the login is $(id -un)"
+    case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
+    require_format "${1-}"
+    shift
+    command=${1-}
+    case $command in
+        root | unroot | stage | verify | begin) "$@" ;;
+        watch | look | word) recover "$@"; "$@" ;;
+        show | facts | history | busy | generations) recover; "$@" ;;
+        *) refuse usage "no command $command" ;;
+    esac
+}

@@ -1,0 +1,111 @@
+# --- opening a transaction -----------------------------------------------------------------------------
+
+# Root what run $1 is about to push: system $2 and host program $3. A link may be there before its target: from now on the
+# push is safe from the garbage collector.
+root() {
+    lock_opening
+    ! is_given_up "$1" || refuse closed "run $1 was given up"
+    find $roots -name '*T*-*' ! -name "$(cat $open/run 2>/dev/null)-*" -mtime +6 -delete    # of runs that died
+    set_root "$1-new" "$2" && set_root "$1-program" "$3"
+}
+
+# Give up run $1 before it begins: what it still has under way comes too late.
+unroot() {
+    mkdir -p /run/fleet && printf '%s\n' "$1" >>$given_up
+    lock_opening
+    ! enter $open "$1" || refuse locked "run $1 is open"
+    rm -f "$roots/$1-new" "$roots/$1-program"
+    sync_pushes "$1" </dev/null >/dev/null 2>&1 9>&- &          # nobody has to wait for the disk
+}
+
+is_given_up() { grep -qxF -- "$1" $given_up 2>/dev/null; }
+
+stage() { set_root staged "$2" && unroot "$1"; }
+
+# Open the transaction of an order, which is read from stdin.
+# sets: order new old
+begin() {
+    order=$(cat)                        # all of it, before anybody has to wait for us
+    case $order in *"${newline}end") ;; *) refuse usage "the order was cut short" ;; esac
+    recover
+    lock_opening                        # to the end of this: one run begins once, however often it is told to
+    write_draft
+    new=$(get new) old=${fallback:-$(running_system)}
+    if begun_before; then
+        rm -r $draft
+    else
+        check_order
+        { snapshot && put state "$first_state"; } || decline full "cannot write $draft, or PID 1 does not answer"
+        ! is_given_up "$run" || decline closed "run $run was given up"  # `unroot` does not wait to say so
+        ( ! enter_last || remember )    # what an older program or a full disk has kept from there
+        { root_run && mv -T $draft $open; } || decline full "cannot write $roots or $open"
+    fi
+    enter $open
+    ensure_keeper
+    answer begun "$run"
+}
+
+# Let no other process open a transaction, until this one ends.
+lock_opening() {
+    mkdir -p /run/fleet $record $roots
+    if ! { exec 9>/run/fleet/.alone && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.alone"; fi
+}
+
+# Succeed if this run is open, or was; `show` tells which.
+begun_before() { cat $open/run $closed/run $record/last/run 2>/dev/null | grep -qxF -- "$run"; }
+
+# Refuse the order, and leave nothing of its draft.
+decline() { rm -rf $draft "$roots/${run-}-old"; refuse "$@"; }
+
+# Refuse the order if anything speaks against it.
+# sets: first_state limits bad part
+check_order() {
+    if [ -d $open ]; then rm -r $draft; answer refused locked; answer_open; exit 0; fi
+    [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
+    limits=$(get activation):$(get confirm)
+    case $run in *[!0-9A-Za-z-]*) decline usage "$run is no run" ;; esac
+    case $run:$new:$(get goal) in
+        ?*:/*:switch | ?*:/*:test) first_state=switching ;;
+        ?*:/*:boot) first_state=arming limits=$limits:$(get boot) ;;
+        *) decline usage "no run, closure or goal" ;;
+    esac
+    case :$limits: in *[!0-9:]* | *::*) decline usage "no time limits" ;; esac
+    [ -e guarded ] || require_current
+    [ -z "$(earlier_marks)" ] || [ -e guarded ] ||
+        decline stale "the host went down amid a push: part of it may be missing though Nix calls it valid"
+    bad=$record/quarantine/${new##*/}
+    [ ! -e "$bad" ] || [ -n "$(get retry)" ] || decline quarantined "$(cat "$bad")"
+    nix-store --check-validity "$new" 2>/dev/null || decline incomplete "$new is not complete in this host's store"
+    bad=$(damaged_parts_of "$new" | tr '\n' ' ')
+    [ -z "$bad" ] || [ -e guarded ] ||
+        decline unfit "a power cut has damaged what it needs, nix-store --repair-path on the host mends it: $bad"
+    for part in nixos-version bin/switch-to-configuration; do
+        [ -e "$new/$part" ] || decline unfit "$new has no $part"
+    done
+    [ -e $profile ] || [ "$(get goal)" = test ] ||
+        decline unfit "no system profile $profile: this host has nothing to boot again. Install NixOS to its disk"
+    [ $first_state != arming ] || can_go_back_by_reboot || decline unfit "$why"
+}
+
+# Write down all that going back needs, before anything changes.
+# sets: found
+snapshot() {
+    put format $format && draw_serial && put old "$old" && put program "$program" && put since "$(date +%s)" && put boot_id "$(boot_id)" &&
+        put old_profile "$(profile_system)" && put old_link "$(readlink $profile)" &&
+        put old_boot "$(boot_default)" && put newest "$(newest_generation)" &&
+        put path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
+        put deadline $(($(now) + $(get activation))) &&
+        found=$(failing_units) && printf '%s\n' "$found" | cut -d ' ' -f 1 >failing && active_units >active &&
+        { [ ! -e guarded ] || snapshot_guarded; }
+}
+
+# Correct that for a switch by somebody else, which has begun, and may have set the profile.
+# sets: moved default
+snapshot_guarded() {
+    moved=$(get old_profile) default=$(get old_boot)
+    if [ -z "$default" ] && [ "$moved" = "$new" ]; then default=$old; fi
+    put started "$(now)" && put moved "$moved" && put old_profile "${default:-$moved}" &&
+        { [ -z "$fallback" ] || cp $closed/old_profile $closed/old_boot .; }
+}
+
+root_run() { set_root "$run-new" "$new" && set_root "$run-program" "$program" && set_root "$run-old" "$old"; }

@@ -1,0 +1,77 @@
+# --- what every contact does first: what a reboot left open, and a keeper that died --------------------
+
+# Settle what a reboot left open, and start a keeper that died or does not act. Where that is another program's to do, it
+# may answer the question $1 too.
+recover() {
+    if [ ! -d $open ] && [ -n "$(leftovers)" ]; then
+        if enter $record/open && record_is_complete && ! is_of_our_format; then hand_over "$@"; return; fi
+        lock_opening
+        reopen_record
+        exec 9>&-
+    fi
+    if enter $open; then
+        if ! is_of_our_format; then hand_over "$@"; return; fi
+        if keeper_hangs && put deadline "$(now)"; then systemctl kill -s KILL "fleet-keep-$run"; fi  # the next has time
+        ensure_keeper
+        wait_until_closed
+    fi
+}
+
+# Succeed if the keeper should have acted on the deadline long ago. That of a guarded switch asks checks then, and other
+# states may wait for a lock first.
+keeper_hangs() {
+    case $(get state) in switching) [ -e started ] ;; switched) [ ! -e guarded ] ;; *) false ;; esac && past_deadline 15
+}
+
+leftovers() { find $record $roots -maxdepth 1 -name open -o -name '*T*-old' 2>/dev/null; }
+
+# Open again what a reboot left open, or somebody removed: a record that is not in /run.
+# sets: new old state window
+reopen_record() {
+    [ ! -d $open ] || return
+    if [ -d $record/open ] && ! record_is_complete; then rm -rf $record/broken; mv -T $record/open $record/broken; fi
+    enter $record/open || { forget_unrecorded; return; }
+    is_of_our_format || return
+    if enter $closed "$run"; then       # it has ended, and that could not be written
+        new=$(get new) old=$(get old) state=$(get state)
+        record_end
+        return
+    fi
+    rm -rf $draft && cp -r $record/open $draft && enter $draft || return
+    if [ "$(get boot_id)" = "$(boot_id)" ]; then put started yes; else put rebooted yes; fi || return
+    state=reverting window=
+    new=$(get new) old=$(get old)
+    if [ -e commit ] && [ "$(running_system)" = "$new" ]; then state=committing         # NEW was proven: finish it
+    elif [ -e guarded ] && [ "$(running_system)" = "$new" ]; then state=switched window=confirm         # it has booted
+    elif is_on_trial; then state=switched window=boot
+    fi
+    [ -z "$window" ] || put deadline $(($(now) + $(get $window))) || return
+    put state $state && mv -T $draft $open
+}
+
+# sets: part
+record_is_complete() { for part in run new old program; do [ -n "$(get $record/open/$part)" ] || return; done; }
+
+# Forget a run that lost the host before it was on record: it had done nothing.
+forget_unrecorded() {
+    rm -rf $record/.open $record/.serial $record/.history
+    find $roots -name '*T*-old' | while read -r dead; do dead=${dead##*/}; unroot_run "${dead%-old}"; done
+}
+
+# An end is told when nothing of its transaction is left.
+wait_until_closed() { wait_for 2 not_closing; }
+
+not_closing() {
+    case $(cat $open/state 2>/dev/null) in committed | tested | reverted | stuck | superseded) return 1 ;; esac
+}
+
+# Let a keeper run for the transaction that we are in. PID 1 holds one unit of a name: that is the lock.
+ensure_keeper() { retry start_keeper || refuse broken "PID 1 does not start the keeper fleet-keep-$run"; }
+
+start_keeper() {
+    [ "$run" = "$(cat $open/run 2>/dev/null)" ] || return 0     # it has ended meanwhile
+    start_unit "fleet-keep-$run" --description="fleet: keeps run $run" \
+        -p Type=exec -p DefaultDependencies=no -p IgnoreOnIsolate=yes -p OOMScoreAdjust=-1000 \
+        -p Restart=always -p RestartSec=0.1 -p RestartPreventExitStatus=0 -p StartLimitIntervalSec=0 \
+        "$(get program)" keep "$run"
+}

@@ -1,0 +1,2 @@
+# The shell has read the whole program by now. It may come on stdin, and be cut short with the connection.
+main "$@"

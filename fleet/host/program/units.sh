@@ -1,0 +1,128 @@
+# --- units, and which of them count --------------------------------------------------------------------
+
+# Tell which units speak against NEW. One that is `bad` will not come back, one that is `unsettled` may yet.
+# sets: trouble counts most
+judge_units() {
+    trouble=$(failing_units) && counts=$(restart_counts) || exit 1      # no answer is no proof
+    printf '%s\n' "$trouble" | while read -r unit sub; do
+        [ -n "$unit" ] || continue
+        if failed_before "$unit"; then answer failing_before "$unit"; continue; fi
+        counts_against_new "$unit" || continue
+        case $sub in
+            auto-restart*) answer unsettled "$unit is waiting to be restarted" ;;
+            *) answer bad "$unit has failed" ;;
+        esac
+    done
+    # After a boot nobody has counted: what is restarted in the course of one, the boots of OLD have too.
+    if [ ! -e restarts ]; then
+        boot_has_finished && put restarts "$counts"
+        return 0
+    fi
+    most=$(get threshold || echo 2)
+    printf '%s\n' "$counts" | while read -r unit count; do
+        [ "${count:-0}" -ge "$most" ] || continue
+        count=$((count - $(restarts_before "$unit")))
+        if [ "$count" -ge "$most" ] && ! failed_before "$unit" && counts_against_new "$unit"; then
+            answer bad "$unit was restarted $count times since activation"
+        fi
+    done
+}
+
+# Succeed if trouble of unit $1 would be the fault of NEW.
+counts_against_new() {
+    is_unit_of "$1" "$new" || return
+    if is_session_bound "$1" "$new" || is_ignored "$1"; then return 1; fi
+    ! is_timer_driven "$1" || unit_differs "$1"
+}
+
+failed_before() { grep -qxF -- "$1" failing; }
+
+# Print how often systemd has restarted each service by itself.
+restart_counts() { service_properties NRestarts; }
+
+# Print the same of unit $1 when activation ended; of one that was not there, 0.
+# sets: unit number
+restarts_before() {
+    while read -r unit number; do
+        if [ "$unit" = "$1" ]; then echo "$number"; return; fi
+    done <restarts
+    echo 0
+}
+
+# Print the units of OLD that are active, and can be expected to be so again.
+# sets: found triggers timed
+active_units() {
+    found=$(list_units --state=active --type=service,socket,mount,target,timer,path) || return
+    triggers=$(service_properties TriggeredBy) || return
+    timed=$(printf '%s\n' "$triggers" | grep -F .timer | cut -d ' ' -f 1 | tr '\n' ' ')
+    printf '%s\n' "$found" | while read -r unit _; do
+        case " $timed" in *" $unit "*) continue ;; esac
+        if is_unit_of "$unit" "$old" && ! is_session_bound "$unit" "$old"; then printf '%s\n' "$unit"; fi
+    done
+}
+
+# Print name and sub-state of each unit that has failed, or waits to be restarted.
+# sets: found
+failing_units() {
+    found=$(list_units --state=failed,auto-restart,auto-restart-queued) || return
+    printf '%s\n' "$found" | while read -r unit _ _ sub _; do [ -z "$unit" ] || printf '%s\n' "$unit $sub"; done
+}
+
+list_units() { retry systemctl list-units --full --plain --no-legend "$@"; }
+
+# Print name and property $1 of each service.
+# sets: found unit property
+service_properties() {
+    found=$(retry systemctl show --property=Id --property="$1" '*.service') || return
+    unit='' property=''
+    printf '%s\n\n' "$found" | while IFS='=' read -r key value; do
+        case $key in
+            Id) unit=$value ;;
+            "$1") property=$value ;;
+            '') printf '%s\n' "$unit $property"; property='' ;;
+        esac
+    done
+}
+
+template_of() { case $1 in *@*.*) echo "${1%%@*}@.${1##*.}" ;; *) echo "$1" ;; esac; }
+
+# Succeed if unit $1 is part of system $2.
+is_unit_of() {
+    [ -e "$2/etc/systemd/system/$1" ] || [ -e "$2/etc/systemd/system/$(template_of "$1")" ] || {
+        [ "$1" != "${1%.mount}" ] && [ -e "/run/systemd/generator/$1" ]         # of OLD's or NEW's fstab
+    }
+}
+
+# Succeed if unit $1 of system $2 comes and goes with a connection or a session.
+is_session_bound() {
+    case $1 in
+        user@*.service | user-runtime-dir@*.service) return 0 ;;
+        *@*.service) grep -qE '^\s*Accept\s*=\s*([yYtT1]|on)' "$2/etc/systemd/system/${1%%@*}.socket" 2>/dev/null ;;
+        *) return 1 ;;
+    esac
+}
+
+is_timer_driven() {
+    case $(retry systemctl show --property=TriggeredBy --value -- "$1") in *.timer*) ;; *) return 1 ;; esac
+}
+
+# sets: pattern
+is_ignored() {
+    while read -r pattern; do
+        # shellcheck disable=SC2254  # it is a pattern
+        case $1 in $pattern) return 0 ;; esac
+    done 2>/dev/null <ignore
+    return 1
+}
+
+# Succeed if the definition of unit $1 differs between OLD and NEW.
+# sets: template part
+unit_differs() {
+    template=$(template_of "$1")
+    for part in "$1" "$1.d" "$template" "$template.d"; do
+        if [ -e "$old/etc/systemd/system/$part" ] || [ -e "$new/etc/systemd/system/$part" ]; then
+            diff -rq "$old/etc/systemd/system/$part" "$new/etc/systemd/system/$part" >/dev/null 2>&1 || return 0
+        fi
+    done
+    return 1
+}

@@ -1,0 +1,133 @@
+"""Build the JSON documents of commands that look. docs/json.md describes each, and a test compares the two."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import FleetError
+from fleet.events import FindingReported, HostPlanned, event_json
+from fleet.plans.announce import announced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fleet.events import Event
+    from fleet.host.answers import Generation
+    from fleet.host.facts import HostFacts
+    from fleet.library.views import Health
+    from fleet.model import HostName
+    from fleet.plans import Plan
+    from fleet.state import RunRecord
+
+Document = dict[str, Any]
+
+
+def status(answers: Mapping[HostName, HostFacts | FleetError]) -> Document:
+    """Describe what each host runs, keeps and boots."""
+    return {"hosts": [_status(name, answer) for name, answer in answers.items()]}
+
+
+def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        empty = dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending"))
+        rest: Document = {"transaction": None, "quarantined": [], "failed_units": [], "error": _error(answer)}
+        return {"name": name, "reachable": False, **empty, **rest}
+    return {
+        "name": name,
+        "reachable": True,
+        "running": answer.running,
+        "profile": answer.profile,
+        "boot_default": answer.boot_default,
+        "booted": answer.booted,
+        "generation": int(answer.generation) if answer.generation.isdigit() else None,
+        "reboot_pending": bool(answer.reboot_pending),
+        "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
+        "quarantined": list(answer.quarantined),
+        "failed_units": list(answer.failed_units),
+        "error": None,
+    }
+
+
+def health(answers: Mapping[HostName, Health | FleetError]) -> Document:
+    """Describe what the checks of each host answer, and which of its units have failed."""
+    return {"hosts": [_health(name, answer) for name, answer in answers.items()]}
+
+
+def _health(name: HostName, answer: Health | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "healthy": False, "checks": [], "failed_units": [], "error": _error(answer)}
+    return {
+        "name": name,
+        "healthy": answer.is_healthy,
+        "checks": [dataclasses.asdict(check) for check in answer.checks],
+        "failed_units": list(answer.facts.failed_units),
+        "error": None,
+    }
+
+
+def generations(answers: Mapping[HostName, tuple[Generation, ...] | FleetError]) -> Document:
+    """Describe the generations of each host."""
+    return {"hosts": [_generations(name, answer) for name, answer in answers.items()]}
+
+
+def _generations(name: HostName, answer: tuple[Generation, ...] | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "generations": [], "error": _error(answer)}
+    return {"name": name, "generations": [dataclasses.asdict(generation) for generation in answer], "error": None}
+
+
+def plan(events: Iterable[Event], made: Plan | None, error: FleetError | None) -> Document:
+    """Describe what was reported while a plan was made. `made` is None if there is no plan."""
+    events = tuple(events)
+    return {
+        "plan": made.digest if made is not None else None,
+        "hosts": [event_json(event) for event in events if isinstance(event, HostPlanned)],
+        "findings": [event_json(event) for event in events if isinstance(event, FindingReported)],
+        "error": _error(error) if error is not None else None,
+    }
+
+
+def whole_plan(made: Plan) -> Document:
+    """Describe a plan with everything in it."""
+    events = list(announced(made, made.hosts))
+    return {
+        **plan(events, made, None),
+        "fleet": made.fleet,
+        "by": made.by,
+        "verb": made.verb.value,
+        "goal": made.goal.value,
+        "made": made.made,
+        "expires": made.expires,
+        "source": vars(made.source),
+        "intent": made.intent,
+        "at_once": made.at_once,
+        "max_failures": made.max_failures,
+        "waves": [list(wave) for wave in made.waves],
+        "left_out": [vars(host) for host in made.left_out],
+        "parts": {name: made.parts[name].text for name in sorted(made.parts)},
+    }
+
+
+def runs(records: Iterable[tuple[RunRecord, bool]]) -> Document:
+    """Describe the runs that this machine remembers, given each with whether it is under way."""
+    return {"runs": [_run(record, is_under_way=is_under_way) for record, is_under_way in records]}
+
+
+def _run(record: RunRecord, *, is_under_way: bool) -> Document:
+    hosts = [
+        {"name": host.name, "outcome": host.result.outcome.value if host.result else None, "settled": host.is_settled}
+        for host in record.hosts.values()
+    ]
+    return {
+        "run": record.id,
+        "verb": record.verb,
+        "under_way": is_under_way,
+        "open": record.is_open and not is_under_way,
+        "exit_code": record.exit_code,
+        "hosts": hosts,
+    }
+
+
+def _error(error: FleetError) -> Document:
+    return dataclasses.asdict(error.failure())

@@ -1,0 +1,253 @@
+"""Assemble plannings and runs from the tools of a fleet. Nothing else does that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet.deploy import result
+from fleet.deploy.applying import Applying
+from fleet.deploy.journal import Journal
+from fleet.deploy.planning import Planner
+from fleet.deploy.resume import Resumer, concerned
+from fleet.deploy.run import RunResult, finish, run_to_end, unexpected
+from fleet.deploy.stop import Stop
+from fleet.errors import FleetError, StateError, StoppedError
+from fleet.events import RunStarted
+from fleet.library.drafts import Draft
+from fleet.library.record import recording
+from fleet.library.runs import Planning, Run
+from fleet.library.tools import new_run_id
+from fleet.model import Verb
+from fleet.plans import Plan, TextError
+from fleet.state import Hosts, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.deploy.options import Options
+    from fleet.inventory import Host
+    from fleet.library.drafts import Drafts
+    from fleet.library.runs import OnEnvelope
+    from fleet.library.tools import Tools
+    from fleet.model import HostName, RunId
+    from fleet.steps.job import Job
+
+
+class RunFactory:
+    """Begins plannings and runs of one fleet."""
+
+    def __init__(self, tools: Tools, drafts: Drafts) -> None:
+        self._tools = tools
+        self._drafts = drafts
+
+    def plan(self, hosts: Sequence[Host], options: Options, stop: Stop) -> Planning:
+        """Begin to make a plan. It is a draft until it is applied."""
+        journal = Journal(RunRecord(id=new_run_id()), self._tools.by)
+
+        async def work(on_envelope: OnEnvelope) -> Plan:
+            journal.listen(on_envelope)
+            return await self._plan(journal, hosts, options, stop)
+
+        return Planning(journal, stop, work)
+
+    async def _plan(self, journal: Journal, hosts: Sequence[Host], options: Options, stop: Stop) -> Plan:
+        names = tuple(host.name for host in hosts)
+        goal, watch, strict = options.goal, options.watch, options.strict
+        journal.emit(RunStarted(run=journal.run, verb=options.verb, goal=goal, hosts=names, watch=watch, strict=strict))
+        folder: Path | None = None
+        async with contextlib.AsyncExitStack() as resources:
+            try:
+                folder = resources.enter_context(self._folder(journal, options.verb))
+                context = await resources.enter_async_context(self._tools.context(journal, stop, hosts, folder))
+                planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds)
+                planned = await stop.unless(planner.plan())
+                digest = planned.plan.digest
+            except Exception as error:
+                reported = error if isinstance(error, FleetError) else unexpected(error)
+                is_recorded = options.verb is not Verb.PLAN and folder is not None
+                await self._end_early(journal, stop, names, reported, folder if is_recorded else None)
+                raise reported from error
+            draft = Draft(context=context, hosts=names, jobs=planned.jobs, resources=resources.pop_all())
+            self._drafts.keep(digest, draft)
+            return planned.plan
+
+    async def _speeds(self) -> Mapping[HostName, float]:
+        return await asyncio.to_thread(self._tools.state.speeds)
+
+    async def _end_early(
+        self, journal: Journal, stop: Stop, hosts: Sequence[HostName], error: FleetError, folder: Path | None
+    ) -> None:
+        """End a run that has no plan. If there is a folder for the run, record that."""
+        async with contextlib.AsyncExitStack() as stack:
+            if folder is not None:
+                await stack.enter_async_context(recording(self._tools.state, journal, folder, must_record=False))
+            finish(journal, stop, hosts, None if isinstance(error, StoppedError) else error)
+
+    @contextlib.contextmanager
+    def _folder(self, journal: Journal, verb: Verb) -> Iterator[Path]:
+        """Make a folder for the run, while inside.
+
+        It is in the state if the run is recorded there, otherwise a temporary one. A rollback and a resume do not wait
+        for a state that cannot be written: they get a temporary folder too.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                held = _temporary_folder() if verb is Verb.PLAN else self._tools.state.hold(journal.run)
+                folder = stack.enter_context(held)
+            except StateError:
+                if verb not in (Verb.ROLLBACK, Verb.RESUME):
+                    raise
+                folder = stack.enter_context(_temporary_folder())
+            try:
+                yield folder
+            finally:
+                if verb is not Verb.RESUME and not journal.is_recorded:  # the plan was never applied
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def apply(self, plan: Plan, hosts: Sequence[HostName], stop: Stop) -> Run:
+        """Begin to apply a plan to some of its hosts.
+
+        A draft goes on as the run that it began. One that was made only to look at, with `fleet plan`, gets a new run.
+        """
+        draft = self._drafts.take(plan)
+        continues = draft is not None and draft.context.journal.record.verb != Verb.PLAN
+        journal = draft.context.journal if draft and continues else Journal(RunRecord(id=new_run_id()), self._tools.by)
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            journal.listen(on_envelope)
+            async with contextlib.AsyncExitStack() as resources:
+                if draft is not None:
+                    await resources.enter_async_context(draft.resources)
+                if draft is not None and continues:
+                    context = dataclasses.replace(draft.context, stop=stop)
+                    return await self._apply(context, plan, hosts, selected=draft.hosts, jobs=draft.jobs)
+                context = await self._begin_anew(resources, journal, stop, plan, hosts)
+                if draft is not None:
+                    context = dataclasses.replace(context, links=draft.context.links)
+                return await self._apply(context, plan, hosts, selected=hosts, jobs=draft.jobs if draft else {})
+
+        return Run(journal, stop, work)
+
+    async def _begin_anew(
+        self,
+        resources: contextlib.AsyncExitStack,
+        journal: Journal,
+        stop: Stop,
+        plan: Plan,
+        hosts: Sequence[HostName],
+    ) -> Context:
+        """Begin a new run that applies a plan. What it uses is open until `resources` are closed."""
+        folder = resources.enter_context(self._folder(journal, plan.verb))
+        journal.emit(_run_started(journal.run, plan, hosts))
+        judged = [plan.parts[name].apply_policy(self._tools.inventory.hosts[name]) for name in hosts]
+        return await resources.enter_async_context(self._tools.context(journal, stop, judged, folder))
+
+    async def _apply(
+        self,
+        context: Context,
+        plan: Plan,
+        hosts: Sequence[HostName],
+        *,
+        selected: Sequence[HostName],
+        jobs: Mapping[HostName, Job],
+    ) -> RunResult:
+        journal, state = context.journal, self._tools.state
+        must_record = plan.verb is not Verb.ROLLBACK
+
+        async def work() -> None:
+            if hosts:
+                try:
+                    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
+                except StateError:
+                    if must_record:
+                        raise
+            others = [name for name in plan.hosts if name not in hosts]
+            journal.finish(*(result.skipped(name, "the plan is applied to others only") for name in others))
+            await Applying(context, self._tools.inventory, plan, hosts).apply(jobs)
+
+        async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
+            done = await run_to_end(journal, context.stop, selected, work())
+        with contextlib.suppress(FleetError):
+            await asyncio.to_thread(state.tidy)
+        return dataclasses.replace(done, unrecorded=record.trouble)
+
+    def decline(self, plan: Plan, why: str) -> Run:
+        """End a plan without applying it. If it was made elsewhere, that is not recorded."""
+        draft = self._drafts.take(plan)
+        journal = draft.context.journal if draft else Journal(RunRecord(id=new_run_id()), self._tools.by)
+        stop = draft.context.stop if draft else Stop()
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            journal.listen(on_envelope)
+            async with contextlib.AsyncExitStack() as resources:
+                if draft is None:
+                    journal.emit(_run_started(journal.run, plan, plan.hosts))
+                else:
+                    await resources.enter_async_context(draft.resources)
+                    record = recording(self._tools.state, journal, draft.context.folder, must_record=False)
+                    await resources.enter_async_context(record)
+                journal.finish(*(result.skipped(name, why) for name in plan.hosts))
+                return finish(journal, stop, draft.hosts if draft else plan.hosts, None)
+
+        return Run(journal, stop, work)
+
+    def resume(self, past: RunRecord, stop: Stop) -> Run:
+        """Begin to take up a run that another process began."""
+        journal = Journal(past, self._tools.by)
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            journal.listen(on_envelope)
+            with self._folder(journal, Verb.RESUME) as folder:
+                hosts = [host for name, host in self._tools.inventory.hosts.items() if _concerns(past, name)]
+                async with self._tools.context(journal, stop, hosts, folder) as context:
+                    return await self._resume(context, past, hosts)
+
+        return Run(journal, stop, work)
+
+    async def _resume(self, context: Context, past: RunRecord, hosts: Sequence[Host]) -> RunResult:
+        journal, state = context.journal, self._tools.state
+        if not past.is_readable:
+            may_have_begun = await concerned(context.links, hosts, past.id)
+            past = dataclasses.replace(past, hosts=Hosts(may_have_begun))
+        plan = await self._plan_of(past)
+        names = tuple(past.hosts)
+        journal.emit(
+            RunStarted(run=past.id, verb=Verb.RESUME, goal=past.goal, hosts=names, watch=past.watch, strict=past.strict)
+        )
+        async with recording(state, journal, context.folder, plan=past.plan, must_record=False) as record:
+            resumer = Resumer(context, self._tools.inventory, past, plan)
+            done = await run_to_end(journal, context.stop, names, resumer.resume_all())
+        return dataclasses.replace(done, unrecorded=record.trouble)
+
+    async def _plan_of(self, past: RunRecord) -> Plan | None:
+        """Return the plan that the run applied; None if it is not known."""
+        with contextlib.suppress(FleetError, TextError):
+            if past.plan is not None:
+                return Plan.parse(await asyncio.to_thread(self._tools.state.plan, past.plan))
+        return None
+
+
+def _run_started(run: RunId, plan: Plan, hosts: Sequence[HostName]) -> RunStarted:
+    parts = [plan.parts[name] for name in hosts]
+    watch = max((part.watch for part in parts), default=0.0)
+    strict = plan.verb is Verb.ROLLBACK and any(part.checks_decide for part in parts)
+    return RunStarted(run=run, verb=plan.verb, goal=plan.goal, hosts=tuple(hosts), watch=watch, strict=strict)
+
+
+def _concerns(past: RunRecord, host: HostName) -> bool:
+    """Whether the host is in the run, or may be because its record cannot be read."""
+    return not past.is_readable or host in past.hosts
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Make a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

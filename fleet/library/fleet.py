@@ -1,0 +1,158 @@
+"""Use a fleet as a library: make a plan, look at it, apply it and follow it; look at hosts; resume what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from fleet import inventory as inventories
+from fleet.deploy.options import Options, PlanOptions
+from fleet.deploy.stop import Stop
+from fleet.files import state_folder
+from fleet.inventory import Sudo
+from fleet.library.drafts import Drafts
+from fleet.library.factory import RunFactory
+from fleet.library.plans import keep_plan, require_applicable
+from fleet.library.reader import FleetReader
+from fleet.library.tools import Tools
+from fleet.machine.login import Logins
+from fleet.machine.ssh import Secret
+from fleet.model import Verb
+from fleet.state import open_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from fleet.inventory import Host, Inventory
+    from fleet.library.runs import Planning, Run
+    from fleet.machine import Connector
+    from fleet.plans import Plan
+    from fleet.state import RunRecord
+
+
+class Fleet(FleetReader):
+    """The hosts of one fleet.toml. Use it with `async with`, in the event loop of any thread.
+
+    There may be many at a time. Nothing here asks a person, writes to a terminal or handles a signal.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        """Use `Fleet.open` instead, which makes the tools."""
+        super().__init__(tools)
+        self._drafts = Drafts()
+        self._factory = RunFactory(tools, self._drafts)
+        self._under_way: set[Planning | Run] = set()
+
+    @classmethod
+    def open(cls, file: Path | str = "fleet.toml", *, sudo_password: str | None = None) -> Fleet:
+        """Return the fleet that the file describes. Raise `ConfigError` with everything that is wrong with the file.
+
+        `sudo_password` is for hosts with `sudo = "password"`.
+        """
+        inventory = inventories.load(Path(file))
+        secret = Secret(sudo_password) if sudo_password is not None else None
+        passwords = {
+            host.name: secret for host in inventory.hosts.values() if host.sudo is Sudo.PASSWORD and secret is not None
+        }
+        return cls.of(inventory, Logins(inventory.hosts, passwords))
+
+    @classmethod
+    def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
+        """Return the fleet of an inventory, whose hosts are reached with these logins."""
+        return cls(Tools(inventory=inventory, logins=logins, state=open_state(state_folder(inventory.name))))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until all plannings and runs have ended, and close everything.
+
+        If an exception leads out, they are asked to stop first: hosts that began to switch are proven or go back. So
+        they are if this is cancelled while it waits. A second cancellation leaves the hosts to themselves.
+        """
+        if error is not None:
+            self._ask_to_stop()
+        cancelled: asyncio.CancelledError | None = None
+        while not all(work.is_done for work in self._under_way):
+            try:
+                await asyncio.gather(*(work.settled() for work in self._under_way))
+            except asyncio.CancelledError as caught:
+                cancelled = caught
+                self._ask_to_stop()
+        await self._drafts.close()
+        if cancelled is not None:
+            raise cancelled
+
+    def _ask_to_stop(self) -> None:
+        for work in self._under_way:
+            work.stop.request()
+
+    def plan(self, *selectors: str, stop: Stop | None = None, **options: Unpack[PlanOptions]) -> Planning:
+        """Begin to make a plan for these hosts, or for all. Changes nothing on any host.
+
+        Selectors are those of the command line. `PlanOptions` names the options, and `Options` says what they mean.
+        Raise `ConfigError` if nothing is selected, or if options contradict each other.
+        """
+        return self.plan_as(self.select(*selectors), Options(**options), stop=stop)
+
+    def plan_as(self, hosts: Sequence[Host], options: Options, *, stop: Stop | None = None) -> Planning:
+        """Do the same for hosts that were chosen before, with the options in one value."""
+        planning = self._factory.plan(hosts, options, stop or Stop())
+        self._begun(planning)
+        return planning
+
+    def plan_rollback(
+        self,
+        *selectors: str,
+        to: str | None = None,
+        strict: bool = False,
+        stop: Stop | None = None,
+        **options: Unpack[PlanOptions],
+    ) -> Planning:
+        """Begin to make a plan that takes these hosts back, with the same care as forward.
+
+        They go back to what ran before, or to the generation or closure `to`. Failing checks stop it only if it is
+        `strict`: what they miss may be the reason for going back.
+        """
+        merged: dict[str, Any] = {"retry_quarantined": True, **options, "verb": Verb.ROLLBACK}
+        return self.plan_as(self.select(*selectors), Options(back_to=to, strict=strict, **merged), stop=stop)
+
+    def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None) -> Run:
+        """Begin to apply a plan, or its part for some hosts.
+
+        Each host does exactly what the plan says, or refuses it as stale. The plan may come from another process or
+        another machine. Closures that are not in this machine's store are then fetched or built. Raise `ConfigError`
+        for a plan of another fleet, and for one that has expired.
+        """
+        hosts = require_applicable(plan, self.inventory, selectors, now=time.time())
+        return self._register(self._factory.apply(plan, hosts, stop or Stop()))
+
+    def decline(self, plan: Plan, why: str) -> Run:
+        """End a plan of this fleet without applying it. Its hosts are skipped, and nothing is changed."""
+        return self._register(self._factory.decline(plan, why))
+
+    def resume(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
+        """Begin to learn what became of a run whose controller was lost, and follow it to the end.
+
+        Nothing is built or begun.
+        """
+        return self._register(self._factory.resume(run, stop or Stop()))
+
+    def _register(self, run: Run) -> Run:
+        self._begun(run)
+        return run
+
+    def _begun(self, work: Planning | Run) -> None:
+        self._under_way = {other for other in self._under_way if not other.is_done} | {work}
+
+    async def keep(self, plan: Plan) -> None:
+        """Remember the plan on this machine, with roots for its closures, until it expires.
+
+        Raise `StateError` if that fails.
+        """
+        await keep_plan(plan, self._tools.state, self._tools.here)

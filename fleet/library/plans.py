@@ -1,0 +1,112 @@
+"""Read and write plans as files, and decide whether one may be applied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING
+
+from fleet import nix, selector
+from fleet.errors import ConfigError, StateError
+from fleet.files import replace_file
+from fleet.inventory import BuildOn
+from fleet.plans import Plan, TextError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.inventory import Inventory
+    from fleet.machine import Command, Machine, Output
+    from fleet.model import HostName
+    from fleet.state import State
+
+LARGEST = 1 << 28
+"""The most bytes of a plan that are read. A plan for 100,000 hosts is smaller."""
+AGAIN = "fleet plan -o makes a new one"
+
+
+def write_plan(plan: Plan, file: Path) -> None:
+    """Write the plan to the file, readable for this user only. Raise `ConfigError` if that fails."""
+    try:
+        replace_file(file, plan.text.encode("ascii"), mode=0o600, durable=True)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def read_plan(file: Path) -> Plan:
+    """Return the plan in the file. Raise `ConfigError` if it has none, or one that was edited or cut."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST:
+        raise ConfigError(f"{file}: is larger than any plan")
+    return parse_plan(data, str(file))
+
+
+def parse_plan(data: bytes, place: str) -> Plan:
+    """Return the plan that `data` spells; `place` names its origin in errors.
+
+    Raise `ConfigError` if it was edited or cut.
+    """
+    try:
+        return Plan.parse(data.decode("ascii"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: is no plan: byte {error.start} is not ASCII", hint=AGAIN) from None
+    except TextError as error:
+        raise ConfigError(f"{place}: {error}", hint=f"it is no plan, or not as fleet wrote it; {AGAIN}") from None
+
+
+def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *, now: float) -> tuple[HostName, ...]:
+    """Return the hosts that the plan would be applied to.
+
+    Raise `ConfigError` if the plan is of another fleet, has expired, or is for hosts that are not in fleet.toml.
+    """
+    if plan.fleet != fleet.name:
+        raise ConfigError(f"the plan is for the fleet {plan.fleet}, and {fleet.path} is of {fleet.name}")
+    if plan.expires <= now:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(plan.expires))
+        raise ConfigError(f"the plan expired at {when}", hint=AGAIN)
+    unknown = [host for host in plan.hosts if host not in fleet.hosts]
+    if unknown:
+        hint = "fleet.toml says how its hosts are reached; apply the plan with the one that has them"
+        raise ConfigError(f"{fleet.path}: has no host {', '.join(unknown)}, which the plan is for", hint=hint)
+    if not selectors:
+        return plan.hosts
+    chosen = {host.name for host in selector.select(fleet, selectors)}
+    if not chosen & set(plan.hosts):
+        raise ConfigError(f"{', '.join(selectors)}: no host of the plan", hint=f"it is for {', '.join(plan.hosts)}")
+    return tuple(host for host in plan.hosts if host in chosen)
+
+
+async def keep_plan(plan: Plan, state: State, here: Machine) -> None:
+    """Remember the plan in the state, and protect what it needs of the local store from the garbage collector.
+
+    Both last until the plan expires. Raise `StateError` if that fails.
+    """
+    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
+    parts = plan.parts.values()
+    paths: list[str] = [*dict.fromkeys(part.closure for part in parts if part.manifest)]
+    built_there = [part.derivation for part in parts if part.build_on is BuildOn.TARGET]
+    derivations = dict.fromkeys(derivation for derivation in built_there if derivation is not None)
+    if derivations:
+        referring = await _rooting(here, nix.refer_to(derivations))
+        paths.append(json.loads(referring.stdout))
+    if not paths:
+        return
+    folder = state.plan_folder(plan.digest)
+    try:
+        await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"{folder}: cannot be made: {error.strerror}") from error
+    await _rooting(here, nix.realise(paths, root=folder / "closure"))
+
+
+async def _rooting(here: Machine, command: Command) -> Output:
+    ran = await here.run(command)
+    if ran.status != 0:
+        raise StateError("the closures of the plan cannot be rooted", said=ran.stderr.splitlines()[-5:])
+    return ran

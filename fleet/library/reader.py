@@ -1,0 +1,174 @@
+"""Find out about a fleet without changing it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import checks, selector
+from fleet.deploy.target import closures_of, require_local
+from fleet.diff import read_diff
+from fleet.errors import ConfigError, StateError
+from fleet.host import answers
+from fleet.host.program import HostProgram, ask
+from fleet.library.plans import parse_plan
+from fleet.library.reading import ask_all
+from fleet.library.tools import new_run_id
+from fleet.library.views import Health
+from fleet.source import evaluations
+from fleet.steps.preflight import preflight
+
+if TYPE_CHECKING:
+    from fleet.diff import SystemDiff
+    from fleet.errors import FleetError
+    from fleet.events import Emit, Event
+    from fleet.host.answers import Generation
+    from fleet.host.facts import HostFacts
+    from fleet.inventory import Host, Inventory
+    from fleet.library.tools import Tools
+    from fleet.machine import Link
+    from fleet.model import Closure, HostName
+    from fleet.plans import Plan
+    from fleet.state import RunRecord, State
+
+
+def _ignore(_: Event) -> None:
+    pass
+
+
+class FleetReader:
+    """Asks hosts, and this machine, for what can be known without changing anything."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    @property
+    def inventory(self) -> Inventory:
+        """The contents of fleet.toml."""
+        return self._tools.inventory
+
+    def select(self, *selectors: str) -> tuple[Host, ...]:
+        """Return the hosts that any of the selectors names, or all, in the order of the file.
+
+        Raise `ConfigError` for none.
+        """
+        return selector.select(self.inventory, selectors) if selectors else tuple(self.inventory.hosts.values())
+
+    async def status(self, *selectors: str) -> dict[HostName, HostFacts | FleetError]:
+        """Return what each host is and runs, or why it cannot be asked.
+
+        A transaction that a reboot interrupted is settled.
+        """
+
+        async def look(host: Host, link: Link) -> HostFacts:
+            return await preflight(link, host)
+
+        return await ask_all(self._tools.logins, self.select(*selectors), look)
+
+    async def health(self, *selectors: str) -> dict[HostName, Health | FleetError]:
+        """Ask the declared checks of each host once, and find its failed units."""
+        here = self._tools.here
+
+        async def look(host: Host, link: Link) -> Health:
+            facts = await preflight(link, host)
+            found = await asyncio.gather(*(checks.ask(check, host=link, controller=here) for check in host.checks))
+            return Health(facts=facts, checks=tuple(found))
+
+        return await ask_all(self._tools.logins, self.select(*selectors), look)
+
+    async def generations(self, *selectors: str) -> dict[HostName, tuple[Generation, ...] | FleetError]:
+        """Return the generations of each host, oldest first. They say which one runs, and where a rollback would go."""
+
+        async def look(host: Host, link: Link) -> tuple[Generation, ...]:
+            return answers.generations(await ask(link, host, HostProgram().call("generations")))
+
+        return await ask_all(self._tools.logins, self.select(*selectors), look)
+
+    async def build(
+        self, *selectors: str, eval_cache: bool = True, on_event: Emit = _ignore
+    ) -> dict[HostName, Closure]:
+        """Build the closure of each host here and return it. No host is contacted.
+
+        It has a root for as long as it is among the newest builds. Raise `EvaluationError`, `BuildError` or
+        `StateError`.
+        """
+        hosts = self.select(*selectors)
+        cache = evaluations.users_own() if eval_cache else None
+        with self._tools.state.hold(new_run_id()) as folder:
+            found = await closures_of(
+                self._tools.here, self.inventory.flake, hosts, folder=folder, cache=cache, emit=on_event
+            )
+        with contextlib.suppress(StateError):
+            await asyncio.to_thread(self._tools.state.tidy)
+        return found
+
+    async def diff(
+        self, *selectors: str, closure: Closure | None = None, eval_cache: bool = True, on_event: Emit = _ignore
+    ) -> dict[HostName, SystemDiff | FleetError]:
+        """Compare what each host runs with what it would get: its own closure, or `closure` for all of them.
+
+        Raise `ConfigError`, `EvaluationError` or `BuildError`.
+        """
+        hosts, here = self.select(*selectors), self._tools.here
+        cache = evaluations.users_own() if eval_cache else None
+        with tempfile.TemporaryDirectory(prefix="fleet-diff-") as folder:
+            if closure is not None:
+                wanted = dict.fromkeys((host.name for host in hosts), await require_local(here, closure))
+            else:
+                wanted = await closures_of(
+                    here, self.inventory.flake, hosts, folder=Path(folder), cache=cache, emit=on_event
+                )
+
+            async def look(host: Host, link: Link) -> SystemDiff:
+                facts = await preflight(link, host)
+                return await read_diff(link, facts.running, here, wanted[host.name])
+
+            return await ask_all(self._tools.logins, hosts, look)
+
+    async def kept_plan(self, digest: str) -> Plan:
+        """Return the plan kept on this machine whose digest begins with `digest`.
+
+        Raise `ConfigError` if there is no such plan.
+        """
+        text = await asyncio.to_thread(self._tools.state.plan, digest)
+        return parse_plan(text.encode(), f"plan {digest}")
+
+    async def runs(self) -> list[tuple[RunRecord, bool]]:
+        """Return the runs that this machine remembers, newest first, each with whether it is under way now."""
+        state = self._tools.state
+
+        def read() -> list[tuple[RunRecord, bool]]:
+            return [(record, state.is_under_way(record.id)) for record in _records(state)]
+
+        return await asyncio.to_thread(read)
+
+    async def open_run(self, run: str | None = None) -> RunRecord:
+        """Return the run that `resume` would take up: the one with this id, or the newest open one.
+
+        Raise `ConfigError` if there is none.
+        """
+        found = await self.runs()
+        if run is not None:
+            for record, _ in found:
+                if record.id == run:
+                    return record
+            raise ConfigError(f"there is no run {run} in this machine's memory", hint="fleet runs lists what there is")
+        ended = [record for record, is_under_way in found if not is_under_way]
+        for record in (*(each for each in ended if each.is_open), *(each for each in ended if not each.is_readable)):
+            return record
+        under_way = [record.id for record, is_under_way in found if is_under_way]
+        still = f" but what is still under way in another process: {', '.join(under_way)}" if under_way else ""
+        raise ConfigError(
+            f"no run is open{still}", hint="fleet runs lists them; fleet status tells what each host runs"
+        )
+
+
+def _records(state: State) -> list[RunRecord]:
+    """Return the runs that are remembered. If the database cannot be used, read their folders instead."""
+    try:
+        return state.runs()
+    except StateError:
+        return state.runs_in_folders()

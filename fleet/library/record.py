@@ -1,0 +1,63 @@
+"""Record the events of a run: in the state, and as lines of JSON in the run's folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from fleet.output.jsonl import JsonLines
+from fleet.state import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from fleet.deploy.journal import Journal
+    from fleet.events import Envelope
+    from fleet.state import Recorder, State
+
+
+class Record:
+    """Passes every event to the state, and to a file of JSON lines that nobody waits for and fleet never reads back."""
+
+    def __init__(self, recorder: Recorder, file: TextIO | None) -> None:
+        self._recorder = recorder
+        self._lines = JsonLines(file) if file is not None else None
+
+    def record(self, envelope: Envelope) -> None:
+        """See `Recorder.record`."""
+        self._recorder.record(envelope)
+        if self._lines is not None:
+            self._lines(envelope)
+
+    async def flush(self) -> None:
+        """See `Recorder.flush`."""
+        await self._recorder.flush()
+
+    @property
+    def trouble(self) -> str:
+        """Why events are missing in the state. Empty if none are."""
+        return self._recorder.lost.message if self._recorder.lost is not None else ""
+
+
+@contextlib.asynccontextmanager
+async def recording(
+    state: State, journal: Journal, folder: Path, *, plan: str | None = None, must_record: bool
+) -> AsyncIterator[Record]:
+    """Record everything that the journal emits while inside, beginning with what it emitted before.
+
+    With `must_record`, nothing begins that cannot be recorded.
+    """
+    recorder = state.recorder(journal.run, plan=plan)
+    with contextlib.ExitStack() as files:
+        file = None
+        with contextlib.suppress(OSError):  # the state reports trouble with the folder
+            file = files.enter_context((folder / EVENTS).open("a", encoding="utf-8"))
+        record = Record(recorder, file)
+        try:
+            journal.record_in(record, must_record=must_record)
+            yield record
+        finally:
+            await asyncio.to_thread(recorder.close)

@@ -1,0 +1,70 @@
+"""The plannings and runs that the library hands out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.deploy import result
+from fleet.deploy.run import RunResult
+from fleet.library.work import Work
+from fleet.plans import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from fleet.deploy.journal import Journal
+    from fleet.deploy.stop import Stop
+    from fleet.events import Envelope
+    from fleet.model import HostResult, RunId
+
+    OnEnvelope = Callable[[Envelope], None]
+
+
+class Planning(Work[Plan]):
+    """A plan that is being made. Await it to get the plan; raises `FleetError` if there can be none."""
+
+    def __init__(
+        self, journal: Journal, stop: Stop, start: Callable[[OnEnvelope], Coroutine[None, None, Plan]]
+    ) -> None:
+        self._journal = journal
+        self.stop = stop
+        """Ends the planning when it is asked to."""
+        super().__init__(start)
+
+    @property
+    def run(self) -> RunId:
+        """The id of the run that begins with this plan: to apply it at once continues that run."""
+        return self._journal.run
+
+    @property
+    def results(self) -> tuple[HostResult, ...]:
+        """The results of hosts that nothing will happen to: they stand on their closure, or cannot take part."""
+        return tuple(self._journal.results.values())
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that only makes the plan."""
+        ended = self._journal.record.exit_code
+        return result.exit_code(self.results) if ended is None else ended
+
+
+class Run(Work[RunResult]):
+    """A run that goes on. Await it to get its result; it never raises because of what happens to hosts."""
+
+    def __init__(
+        self, journal: Journal, stop: Stop, start: Callable[[OnEnvelope], Coroutine[None, None, RunResult]]
+    ) -> None:
+        self._journal = journal
+        self.stop = stop
+        """Ends the run early when it is asked to."""
+        super().__init__(start)
+
+    @property
+    def id(self) -> RunId:
+        """The id by which `fleet resume` and the hosts know the run."""
+        return self._journal.run
+
+    @property
+    def results(self) -> tuple[HostResult, ...]:
+        """The results of the hosts that have ended so far."""
+        return tuple(self._journal.results.values())

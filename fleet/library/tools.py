@@ -1,0 +1,95 @@
+"""The tools of a fleet, and the context that one run gets from them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import secrets
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.deploy.context import Context
+from fleet.machine.link import SshLink
+from fleet.machine.local import LocalMachine
+from fleet.machine.pace import Pace
+from fleet.machine.pipe import LocalStreams
+from fleet.model import RunId
+from fleet.steps.slow_link import SlowLinks
+from fleet.store.supply import Supply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from fleet.deploy.journal import Journal
+    from fleet.deploy.stop import Stop
+    from fleet.inventory import Host, Inventory
+    from fleet.machine import Connector, Link, Machine
+    from fleet.model import HostName
+    from fleet.state import State
+
+
+def new_run_id() -> RunId:
+    """Return a run id that sorts by time and that nobody else has."""
+    return RunId(f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+
+
+def user() -> str:
+    """Return the name of the user that this process runs as."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the uid has no name, as in a container
+        return "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What a fleet works with."""
+
+    inventory: Inventory
+    logins: Connector
+    state: State
+    here: Machine = field(default_factory=LocalMachine)
+    new_supply: Callable[[], Supply] = lambda: Supply(LocalStreams())
+    by: str = field(default_factory=user)
+    """The person or program that acts."""
+    origin: str = field(default_factory=socket.gethostname)
+    """The name of this machine."""
+
+    @contextlib.asynccontextmanager
+    async def context(
+        self, journal: Journal, stop: Stop, hosts: Sequence[Host], folder: Path
+    ) -> AsyncIterator[Context]:
+        """Open everything that a run with these hosts uses, while inside."""
+        async with self._links(hosts) as links, self.new_supply() as supply, SlowLinks(supply) as slow_links:
+            yield Context(
+                run=journal.run,
+                journal=journal,
+                stop=stop,
+                here=self.here,
+                links=links,
+                supply=supply,
+                slow_links=slow_links,
+                folder=folder,
+                by=self.by,
+                origin=self.origin,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:
+        """Make a link to each host, which connects when it is first used, and close it afterwards."""
+        cap = self.inventory.rollout.bandwidth
+        shared = Pace(cap) if cap else None
+        links: dict[HostName, Link] = {
+            host.name: SshLink(
+                self.logins, host, pace=Pace(host.bandwidth, within=shared) if host.bandwidth else shared
+            )
+            for host in hosts
+        }
+        try:
+            yield links
+        finally:
+            await asyncio.gather(*(link.close() for link in links.values()))

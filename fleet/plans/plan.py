@@ -1,0 +1,180 @@
+"""A whole plan: which hosts, in which waves, within which limits, made by whom and from what."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fleet.events import FindingReported
+from fleet.model import Goal, HostName, Outcome, Severity, Verb
+from fleet.plans import codecs
+from fleet.plans.codecs import Codec, Field, attributes_of, json_of, lines_of, one_of, optional, pair
+from fleet.plans.part import TITLE as PART_TITLE
+from fleet.plans.part import Part
+from fleet.plans.text import NONE, Lines, TextError, digest, unescaped, words, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TITLE = "fleet-plan v1"
+END = "digest"
+"""The key of the last line of a plan's text. That line is not signed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What the closures were evaluated from."""
+
+    reference: str = ""
+    """A flake reference. Empty if the closure was given, or ran before."""
+    revision: str = ""
+    """The commit. Empty if it is not known."""
+    is_clean: bool = False
+    """Whether the files are those of the commit."""
+
+    def __str__(self) -> str:
+        state = "clean" if self.is_clean else "dirty"
+        return f"{words(self.reference)} rev {self.revision or NONE} {state}"
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Return the source that `str` wrote as this text. Raise `ValueError` for other text."""
+        reference, _, rest = text.rpartition(" rev ")
+        revision, _, state = rest.partition(" ")
+        return cls(
+            reference=unescaped(reference), revision="" if revision == NONE else revision, is_clean=state == "clean"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A host that was selected and that nothing happens to: it stands on the closure, or cannot take part."""
+
+    host: HostName
+    outcome: Outcome
+    kind: str = ""
+    """The kind of its failure, if it has one."""
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will happen to which host. Nothing else happens."""
+
+    fleet: str
+    """The name of the fleet."""
+    fleet_id: str = ""
+    by: str
+    verb: Verb = Verb.DEPLOY
+    goal: Goal = Goal.SWITCH
+    made: int
+    expires: int
+    """Seconds since 1970, like `made`."""
+    source: Source = Source()
+    intent: str = ""
+    ledger: str = ""
+    at_once: int = 16
+    push_at_once: int = 0
+    """0 if pushes are limited by `at_once`."""
+    max_failures: int = 0
+    all_or_nothing: bool = False
+    waves: tuple[tuple[HostName, ...], ...] = ()
+    """The hosts of all parts, in order."""
+    left_out: tuple[LeftOut, ...] = ()
+    findings: tuple[FindingReported, ...] = ()
+    """What people should know before they agree to the plan."""
+    parts: Mapping[HostName, Part]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the head, in base 16. The head has the digest of each part."""
+        return digest(self.head)
+
+    @property
+    def hosts(self) -> tuple[HostName, ...]:
+        """The hosts that something will happen to, in the order of their waves."""
+        return tuple(host for wave in self.waves for host in wave)
+
+    @property
+    def push_bytes(self) -> int:
+        """The NAR size of what would be pushed to all hosts together, as of when the plan was made."""
+        return sum(part.forecast.push_bytes for part in self.parts.values())
+
+    @functools.cached_property
+    def head(self) -> str:
+        """The text that is signed: everything but the parts, with the digest of each part."""
+        hosts = (("host", HOST.write((name, self.parts[name].digest))) for name in sorted(self.parts))
+        return written(TITLE, (*lines_of(self, FIELDS), *hosts))
+
+    @property
+    def text(self) -> str:
+        """The whole plan: its head, its parts in the order of their hosts, and its digest."""
+        parts = (self.parts[name].text for name in sorted(self.parts))
+        return "".join((self.head, *parts, f"{END} {self.digest}\n"))
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """Return the plan that has this text. Raise `TextError`, which names the line, if it was edited or cut."""
+        body, end, named_digest = text.rpartition(f"\n{END} ")
+        head, *rest = (f"{body}\n" if end else text).split(f"\n{PART_TITLE}\n")
+        texts = [f"{PART_TITLE}\n{part}\n" for part in rest[:-1]] + [f"{PART_TITLE}\n{part}" for part in rest[-1:]]
+        lines = Lines(TITLE, f"{head}\n" if rest else head)
+        attributes = attributes_of(lines, FIELDS)
+        digests = dict(lines.each("host", HOST.read))
+        lines.end()
+        parts = dict(_parse_part(part, number) for number, part in enumerate(texts, 1))
+        plan = cls(**attributes, parts=parts)
+        for name in digests | parts:
+            if name not in parts or digests.get(name) != parts[name].digest:
+                raise TextError(f"host {name}: its part is not the one that the plan was made with")
+        if named_digest != f"{plan.digest}\n":
+            raise TextError("was edited or cut: its last line does not name its digest")
+        if plan.text != text or sorted(plan.hosts) != sorted(parts):
+            raise TextError("is not written as fleet writes it")
+        return plan
+
+
+def _parse_part(text: str, number: int) -> tuple[HostName, Part]:
+    try:
+        part = Part.parse(text)
+    except TextError as error:
+        raise TextError(f"part {number}: {error}") from None
+    return part.host, part
+
+
+def _waves(value: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(codecs.NAME.read(name) for name in wave.split(",")) for wave in value.split(" "))
+
+
+def _left_out(data: dict[str, Any]) -> LeftOut:
+    return LeftOut(**{**data, "outcome": Outcome(data["outcome"])})
+
+
+def _finding(data: dict[str, Any]) -> FindingReported:
+    return FindingReported(**{**data, "severity": Severity(data["severity"])})
+
+
+HOST = pair(codecs.NAME, codecs.SHA256)
+WAVES = Codec(lambda waves: " ".join(",".join(wave) for wave in waves) or NONE, _waves)
+FIELDS = (
+    Field(
+        "fleet", "fleet fleet_id", pair(codecs.NAME, optional(codecs.matching(r"[0-9a-f]{8,64}", "an id in base 16")))
+    ),
+    Field("by", "by", codecs.TEXT),
+    Field("verb", "verb", one_of(Verb)),
+    Field("goal", "goal", one_of(Goal)),
+    Field("made", "made", codecs.COUNT),
+    Field("expires", "expires", codecs.COUNT),
+    Field("source", "source", Codec(str, Source.parse)),
+    Field("intent", "intent", codecs.TEXT),
+    Field("ledger", "ledger", codecs.TEXT),
+    Field("at_once", "at_once", codecs.COUNT),
+    Field("push_at_once", "push_at_once", codecs.COUNT),
+    Field("max_failures", "max_failures", codecs.COUNT),
+    Field("all_or_nothing", "all_or_nothing", codecs.YES),
+    Field("waves", "waves", optional(WAVES, none=())),
+    Field("left_out", "left_out", json_of(_left_out, vars), is_list=True),
+    Field("finding", "findings", json_of(_finding, vars), is_list=True),
+)
+"""The lines of a plan's head between its title and its hosts, in their order."""

@@ -1,0 +1,109 @@
+"""Read and write the database. Each method is one transaction, or reads what is consistent at one moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from fleet.errors import StateError
+from fleet.events import PushFinished
+from fleet.state import queries, schema
+from fleet.state.records import RunRecord, fold, fold_all
+from fleet.state.sqlite import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fleet.events import Envelope
+    from fleet.model import HostName, RunId
+    from fleet.state.interface import PlanRecord
+
+ENOUGH = 1 << 20
+"""The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
+time."""
+
+
+class Archive:
+    """Runs, their events, and plans. The first write makes the file. All methods raise `StateError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path)
+
+    def records(self, run: RunId | None = None) -> list[RunRecord]:
+        """Return the records of all runs, newest first, or that of one run if it is there."""
+        with self._database.reading() as connection:
+            found = queries.records(connection, run)
+        # The query leaves out events that change no record, and gives the number of the last event by itself.
+        return [
+            dataclasses.replace(fold_all(record, queries.envelopes(rows)), last_seq=record.last_seq)
+            for record, rows in found
+        ]
+
+    def run_ids(self) -> set[RunId]:
+        """Return the ids of all runs in the database."""
+        with self._database.reading() as connection:
+            return queries.run_ids(connection)
+
+    def events(self, run: RunId, after: int) -> list[Envelope] | None:
+        """Return the events of the run with numbers above `after`, in order; None if the run is not there."""
+        with self._database.reading() as connection:
+            rows = queries.event_rows(connection, run, after) if queries.has_run(connection, run) else None
+        return None if rows is None else list(queries.envelopes(rows))
+
+    def add(self, new: RunRecord, envelopes: Sequence[Envelope], *, begins: bool) -> None:
+        """Add events, and the run `new` too if they begin with its first event and it is not there.
+
+        Raise `StateError` if they do not begin it and it is not there.
+        """
+        with self._database.writing() as connection:
+            if begins:
+                self._database.insert_new(connection, schema.runs, queries.run_row(fold(new, envelopes[0])))
+            elif not queries.has_run(connection, new.id):
+                raise StateError(f"the database was replaced while run {new.id} was under way")
+            queries.add_events(connection, envelopes)
+
+    def add_all(self, run: RunId, envelopes: Sequence[Envelope]) -> None:
+        """Add the run with all of its events, unless it is there already."""
+        row = queries.run_row(fold_all(RunRecord(id=run), envelopes))
+        with self._database.writing() as connection:
+            if self._database.insert_new(connection, schema.runs, row):
+                queries.add_events(connection, envelopes)
+
+    def forget(self, run: RunId) -> None:
+        """Delete the run and its events."""
+        with self._database.writing() as connection:
+            queries.delete_run(connection, run)
+
+    def speeds(self) -> dict[HostName, float]:
+        """See `State.speeds`."""
+        with self._database.reading() as connection:
+            rows = queries.pushes(connection)
+        found: dict[HostName, float] = {}
+        for envelope in queries.envelopes(rows):
+            push = envelope.event
+            if isinstance(push, PushFinished) and push.wire_bytes >= ENOUGH and push.seconds > 0:
+                found.setdefault(push.host, push.wire_bytes / push.seconds)
+        return found
+
+    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
+        """See `State.keep_plan`."""
+        row = {"digest": digest, "text": text, "made": time.time(), "expires": expires}
+        with self._database.writing() as connection:
+            self._database.insert_new(connection, schema.plans, row)
+
+    def plan_texts(self, prefix: str) -> dict[str, str]:
+        """Return the texts of the plans whose digests begin with `prefix`, by digest."""
+        with self._database.reading() as connection:
+            return queries.plan_texts(connection, prefix)
+
+    def plans(self) -> list[PlanRecord]:
+        """See `State.plans`."""
+        with self._database.reading() as connection:
+            return queries.all_plans(connection)
+
+    def forget_expired_plans(self) -> tuple[str, ...]:
+        """Delete the plans that have expired and that no run applies, and return their digests."""
+        with self._database.writing() as connection:
+            return tuple(queries.delete_expired_plans(connection, time.time()))

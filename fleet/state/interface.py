@@ -1,0 +1,138 @@
+"""The interface that the rest of fleet has to the state. Nothing here says where it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from types import TracebackType
+
+    from fleet.errors import StateError
+    from fleet.events import Envelope
+    from fleet.model import HostName, RunId
+    from fleet.state.records import RunRecord
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """A plan that is kept. Times are in seconds since 1970."""
+
+    digest: str
+    made: float
+    expires: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    """What `State.tidy` has removed."""
+
+    runs: tuple[RunId, ...] = ()
+    builds: tuple[RunId, ...] = ()
+    """Folders of runs without events, as `fleet build` makes them."""
+    plans: tuple[str, ...] = ()
+    """Digests of plans that had expired."""
+
+
+class Recorder(Protocol):
+    """Writes the events of one run in a thread of its own. Use it as a context manager, which ends with `close`."""
+
+    def record(self, envelope: Envelope) -> None:
+        """Take an event, to be written soon together with others. Never blocks and never raises."""
+
+    async def flush(self) -> None:
+        """Wait until all events taken so far are on disk, where they outlive a crash and a power cut.
+
+        Raise `StateError` if one of them is not, even one that was lost long before. May be called from any event loop.
+        """
+
+    @property
+    def lost(self) -> StateError | None:
+        """Why an event is missing on disk, if one is. Later events may have been written again."""
+
+    def close(self) -> None:
+        """Wait until every event is written or lost and the thread has ended. May be called twice. Never raises."""
+
+    def __enter__(self) -> Recorder: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class State(Protocol):
+    """Everything that this machine remembers of one fleet.
+
+    Methods may be called from any thread. They wait for the disk, so call them with `asyncio.to_thread` from an event
+    loop. Those that need the database raise `StateError` if it cannot be used.
+    """
+
+    def hold(self, run: RunId) -> AbstractContextManager[Path]:
+        """Mark the run as under way, while inside, for every process and this one too. It is not removed then.
+
+        Yields the run's folder, which exists and which nobody else can look into. The mark ends with the block or the
+        process. Raise `ConfigError` if the run is under way already, and `StateError` if the folder cannot be made.
+        """
+
+    def is_under_way(self, run: RunId) -> bool:
+        """Whether somebody holds the run."""
+
+    def folder(self, run: RunId) -> Path:
+        """Return the folder for the roots, bundles and `events.jsonl` of the run. It may not exist any more."""
+
+    def recorder(self, run: RunId, *, plan: str | None = None) -> Recorder:
+        """Return a recorder for this run, which the caller holds.
+
+        `plan` is the digest of the plan that a new run applies.
+        """
+
+    def runs(self) -> list[RunRecord]:
+        """Return every run that is remembered, newest first. Folders that fleet 0.1.0 has written are read in."""
+
+    def run(self, run: RunId) -> RunRecord | None:
+        """Return what is remembered of the run; None if nothing is.
+
+        A folder that fleet 0.1.0 has written is read in.
+        """
+
+    def runs_in_folders(self) -> list[RunRecord]:
+        """Return what `runs` would, but from the `events.jsonl` in each folder. Use it when `runs` raises.
+
+        Never raises.
+        """
+
+    def events(self, run: RunId, *, after: int = 0) -> list[Envelope]:
+        """Return the events of the run with numbers above `after`, in order. Progress of pushes is not among them."""
+
+    def speeds(self) -> dict[HostName, float]:
+        """Return the speed of the newest push to each host in bytes per second, if one was large enough to measure.
+
+        Never raises: this is an estimate.
+        """
+
+    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
+        """Write the plan to disk and keep it at least until it expires, in seconds since 1970.
+
+        If it is there already, it stays as it is.
+        """
+
+    def plan(self, digest: str) -> str:
+        """Return the text of the plan whose digest is, or begins with, `digest`.
+
+        Raise `ConfigError` if there is none, or more than one.
+        """
+
+    def plan_folder(self, digest: str) -> Path:
+        """Return the folder for the roots of a plan. It may not exist; `tidy` removes it with the plan."""
+
+    def plans(self) -> list[PlanRecord]:
+        """Return every plan that is kept, newest first. Expired ones are among them until `tidy`."""
+
+    def tidy(self) -> Tidied:
+        """Remove old runs, builds and plans, with their folders and events, and return what was removed.
+
+        The newest `KEEP` runs and `KEEP` builds are kept, and so are runs that are under way or that `fleet resume` can
+        still settle, and plans that have not expired or that a kept run applies. May run beside anything else.
+        """

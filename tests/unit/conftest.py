@@ -1,0 +1,79 @@
+"""What unit tests may ask for."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet import Fleet
+from fleet.cli import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fleet.inventory import Inventory
+    from fleet.machine.login import Logins
+    from tests.unit.world import World
+
+    CommandLine = Callable[..., "Said"]
+
+
+@pytest.fixture(autouse=True)
+def hears_interrupts_again() -> Iterator[None]:
+    """Ctrl-C ends the tests afterwards: a command that changes hosts ignores it in the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command_line(home: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Runs a command about the hosts of a world."""
+
+    def call(world: World, *arguments: str) -> Said:
+        def opened(inventory: Inventory, logins: Logins) -> Fleet:
+            world.given.append(logins)
+            return world.fleet()
+
+        monkeypatch.setattr(Fleet, "of", opened)
+        monkeypatch.setenv("FLEET_FILE", str(world.file))
+        code = run(arguments)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+class Terminal:
+    """Where a person types, and commands are asked."""
+
+    def __init__(self) -> None:
+        self.person, self.theirs = os.openpty()
+
+    def type(self, text: str) -> None:
+        """The person has typed this."""
+        os.write(self.person, text.encode())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """Commands have a terminal."""
+    terminal = Terminal()
+    with os.fdopen(terminal.theirs) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield terminal
+    os.close(terminal.person)
