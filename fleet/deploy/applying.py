@@ -1,4 +1,4 @@
-"""Applying a plan: what it needs is here, its hosts are as it says, and then they go through its waves."""
+"""Apply a plan: see that what it needs is here and that its hosts are as it says, then take them through its waves."""
 
 from __future__ import annotations
 
@@ -45,20 +45,21 @@ class Applying:
         self._plan = plan
         self._parts = {name: plan.parts[name] for name in hosts}
         self._hosts = {name: part.apply_policy(fleet.hosts[name]) for name, part in self._parts.items()}
-        self._key = read_key(fleet.path, fleet.signing_key) if fleet.signing_key and self._local else None
+        self._key = read_key(fleet.path, fleet.signing_key) if fleet.signing_key and self._local_parts else None
         self._contacts = HostContacts(context, count=len(self._parts), key=self._key)
         self._estimator = Estimator(context.supply)
 
     @property
-    def _local(self) -> dict[Closure, Part]:
+    def _local_parts(self) -> dict[Closure, Part]:
         """The closures that come from this machine's store, each with one of its parts."""
         return {part.closure: part for part in self._parts.values() if part.manifest}
 
     async def apply(self, known: Mapping[HostName, Job]) -> None:
-        """Every host has ended. `known` has the jobs of hosts that were looked at when the plan was made just now.
+        """Apply the plan until every host has ended.
 
-        Raises `ConfigError`, with nothing touched, where the closures are not here and cannot be had, and
-        `StoppedError` where somebody asked for the end before a host could begin.
+        `known` has the jobs of hosts that were looked at when the plan was made just now. Raise `ConfigError`, with
+        nothing touched, if the closures are not here and cannot be had, and `StoppedError` if somebody asked to stop
+        before a host could begin.
         """
         jobs = await self._context.stop.unless(self._jobs(known))
         if jobs:
@@ -66,32 +67,35 @@ class Applying:
             await Rollout(self._context, self._plan, jobs, program).roll_out()
 
     async def _jobs(self, known: Mapping[HostName, Job]) -> dict[HostName, Job]:
-        """The jobs of the hosts that can begin; what they need is in this machine's store. The others have a result."""
+        """Return the jobs of the hosts that can begin, and give every other host its result.
+
+        What those hosts need from this machine is in its store then.
+        """
         jobs = {name: known[name] for name in self._parts if name in known}
         if len(jobs) < len(self._parts):
-            jobs = await self._looked_at()
-            if self._is_nothing():
+            jobs = await self._look_at_hosts()
+            if self._end_if_all_or_nothing():
                 return {}
         if jobs and self._key is not None:
-            await sign(self._context.here, self._key, self._local)
+            await sign(self._context.here, self._key, self._local_parts)
             await self._context.supply.renew()  # it has been asked before, and would send paths without the signatures
-        return await self._undamaged(jobs)
+        return await self._remove_damage(jobs)
 
-    async def _looked_at(self) -> dict[HostName, Job]:
-        """The jobs of the hosts that are as the plan says. The others have a result."""
-        contents = {closure: await self._contents(part) for closure, part in self._local.items()}
+    async def _look_at_hosts(self) -> dict[HostName, Job]:
+        """Return the jobs of the hosts that are as the plan says, and give every other host its result."""
+        contents = {closure: await self._contents(part) for closure, part in self._local_parts.items()}
         await self._require_derivations()
         facts = await self._contacts.look(list(self._hosts.values()))
         jobs: dict[HostName, Job] = {}
 
-        async def one(host: Host) -> None:
+        async def add_job_or_result(host: Host) -> None:
             part = self._parts[host.name]
             if (ended := outcome_of_last(part, facts[host.name])) is not None:
                 self._context.journal.finish(ended)
             else:
                 jobs[host.name] = await self._job(host, facts[host.name], contents.get(part.closure))
 
-        await self._contacts.each(self._left(), one)
+        await self._contacts.for_each_host(self._hosts_without_result(), add_job_or_result)
         for number, wave in enumerate(self._plan.waves, 1):
             for name in wave:
                 if name in jobs:
@@ -99,22 +103,29 @@ class Applying:
                     self._contacts.report_notes(jobs[name])
         return jobs
 
-    def _left(self) -> list[Host]:
+    def _hosts_without_result(self) -> list[Host]:
+        """Return the hosts that have no result yet."""
         return [host for name, host in self._hosts.items() if name not in self._context.journal.results]
 
-    def _is_nothing(self) -> bool:
-        """Whether it was all or nothing, and some host cannot take part: then every host has its result."""
+    def _end_if_all_or_nothing(self) -> bool:
+        """Skip the remaining hosts if the plan is all or nothing and a host cannot take part.
+
+        Return whether that is so: then every host has its result.
+        """
         results = self._context.journal.results
         bad = [name for name in self._parts if name in results and results[name].outcome is not Outcome.KEPT]
         if not bad or not self._plan.all_or_nothing:
             return False
         why = f"all or nothing, and {', '.join(bad)} cannot take part"
-        self._context.journal.finish(*(result.skipped(host.name, why) for host in self._left()))
+        self._context.journal.finish(*(result.skipped(host.name, why) for host in self._hosts_without_result()))
         return True
 
     async def _contents(self, part: Part) -> Contents:
-        """What the closure of the part is made of; fetched or built here where it was not."""
-        await self._have(part.closure, part.derivation)
+        """Return what the closure of the part is made of. It is fetched or built first if it is not here.
+
+        Raise `ConfigError` if it cannot be had, or is not made of what was planned.
+        """
+        await self._make_available(part.closure, part.derivation)
         contents = await contents_of(self._context.here, self._context.supply, part.closure)
         if contents.manifest != part.manifest:
             raise ConfigError(
@@ -124,32 +135,39 @@ class Applying:
         return contents
 
     async def _require_derivations(self) -> None:
-        """What hosts build themselves has been evaluated here. It is not built here: they may be of another kind."""
+        """Raise `ConfigError` if a derivation that a host builds itself is not in this machine's store.
+
+        It is not built here: the host may be of another kind.
+        """
         for part in self._parts.values():
             derivation = part.derivation if part.build_on is BuildOn.TARGET else None
-            if derivation is not None and not await self._is_here(derivation):
+            if derivation is not None and not await self._is_in_local_store(derivation):
                 hint = "nix copy --derivation --from the machine that made the plan, or plan again here"
                 raise ConfigError(f"{derivation} is not in this machine's store", hint=hint)
 
-    async def _have(self, path: str, derivation: str | None) -> None:
-        """The path is in the local store. Raises `ConfigError` where it can be neither fetched nor built."""
+    async def _make_available(self, path: str, derivation: str | None) -> None:
+        """Fetch or build the path if it is not in the local store, and root it for the run.
+
+        Raise `ConfigError` if it can be neither fetched nor built.
+        """
         here = self._context.here
         root = self._context.folder / PurePath(path).name  # each path has a root of its own
         for attempt in (path, derivation):
             if attempt is None:
                 continue
             realised = await here.run(nix.realise([attempt], root=root))
-            if realised.status == 0 and await self._is_here(path):
+            if realised.status == 0 and await self._is_in_local_store(path):
                 return
         hint = "nix copy --from the machine that made the plan, and apply it again"
         raise ConfigError(f"{path} is not in this machine's store, and cannot be fetched or built", hint=hint)
 
-    async def _is_here(self, path: str) -> bool:
+    async def _is_in_local_store(self, path: str) -> bool:
+        """Return whether the path is in this machine's store."""
         missing = await self._context.here.run(nix.missing([path]))
         return missing.status == 0 and not missing.stdout.strip()
 
     async def _job(self, host: Host, facts: HostFacts, contents: Contents | None) -> Job:
-        """What is done to the host. Raises `HostError` where it is not as the plan says, or cannot take part."""
+        """Return what is done to the host. Raise `HostError` if it is not as the plan says, or cannot take part."""
         part, link = self._parts[host.name], self._context.links[host.name]
         _require_same_key(part, link)
         if part.goal.switches:
@@ -169,18 +187,21 @@ class Applying:
             require_room(host.name, facts, load)
         return load
 
-    async def _undamaged(self, jobs: Mapping[HostName, Job]) -> dict[HostName, Job]:
-        """The jobs, with what a power cut amid a push has damaged on their hosts removed, and missing."""
+    async def _remove_damage(self, jobs: Mapping[HostName, Job]) -> dict[HostName, Job]:
+        """Remove what a power cut during a push has damaged on hosts, and return the jobs of those that can begin.
+
+        What was removed is missing in the load of the job, so it is pushed again.
+        """
         checked = dict(jobs)
 
-        async def one(host: Host) -> None:
+        async def verify_host(host: Host) -> None:
             job, link = jobs[host.name], self._context.links[host.name]
             await verify(link, host, emit=self._context.journal.emit)
             if job.part.manifest:
                 contents = await contents_of(self._context.here, self._context.supply, job.closure)
                 checked[host.name] = dataclasses.replace(job, load=await self._load(link, host, job.facts, contents))
 
-        await self._contacts.each([job.host for job in jobs.values() if job.facts.doubtful], one)
+        await self._contacts.for_each_host([job.host for job in jobs.values() if job.facts.doubtful], verify_host)
         return {name: job for name, job in checked.items() if name not in self._context.journal.results}
 
 

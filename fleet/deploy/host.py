@@ -1,4 +1,4 @@
-"""One host: push, switch, prove, and let the host keep the new system or take back the old one."""
+"""Take one host through a run: push, switch, prove, and let it keep the new system or go back to the old one."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ if TYPE_CHECKING:
     from fleet.steps.prove import Proof, Verdict
 
 UNROOT_PATIENCE = 5.0
-"""Seconds for tidying up on a host that may be gone: its next deployment does it too, after some days."""
+"""Seconds for tidying up on a host that may be gone. A deployment some days later tidies up too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """All that was seen of a switch, to its end."""
+    """Everything that was seen of a switch, up to its end."""
 
     end: View
     verdict: Verdict
     before: Mapping[str, CheckAnswer]
     answers: tuple[CheckAnswer, ...] = ()
-    """What the checks said last of the new system."""
+    """The last answers of the checks about the new system."""
     said: tuple[str, ...] = ()
     """The last lines that the switch wrote."""
     silence: str = ""
-    """What kept the host from answering meanwhile, if anything did."""
+    """What kept the host from answering meanwhile. Empty if nothing did."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostRun:
-    """One host's way through a run. What does not change is here; each step hands what it found to the next."""
+    """One host's way through a run. It holds what does not change; each step hands what it found to the next."""
 
     context: Context
     job: Job
     program: HostProgram
     plan: Plan | None = None
-    """What the run is to do; None where it is taken up, and begins nothing."""
+    """What the run is to do; None if the run is resumed, since it begins nothing then."""
 
     @property
     def link(self) -> Link:
@@ -69,12 +69,12 @@ class HostRun:
         return self.context.links[self.job.host.name]
 
     async def push(self) -> None:
-        """The closure and the host program are on the host, rooted for the run, and it can switch to them.
+        """Bring the closure and the host program to the host and root them for the run. It can switch to them then.
 
-        Raises `HostError`.
+        Raise `HostError` if that fails, or if the host cannot switch to what it has built.
         """
         job, context = self.job, self.context
-        self._phase(Phase.PUSH)
+        self._announce_phase(Phase.PUSH)
         await context.journal.flush()
         ours = context.slow_links if job.host.link is LinkSpeed.SLOW else context.supply
         copier = context.here if job.part.copy_with == "nix" else ours
@@ -86,7 +86,7 @@ class HostRun:
                 system.require_live(job.host, there.obstacles(job.facts), job.part.goal, remedy=Reboot.ALWAYS)
 
     async def stage(self) -> HostResult:
-        """The closure waits on the host. Raises `HostError`."""
+        """Let the closure wait on the host, and return the result that says so. Raise `HostError` if that fails."""
         job = self.job
         if job.part.goal is Goal.DRY_ACTIVATE:
             await push.dry_activate(self.link, job, self.context.journal.emit)
@@ -94,11 +94,14 @@ class HostRun:
         return HostResult(host=job.host.name, outcome=Outcome.STAGED, closure=job.closure, previous=job.part.expected)
 
     async def ask_checks(self) -> Mapping[str, CheckAnswer]:
-        """What the checks say before the switch. Raises `HostError`."""
+        """Return what each check says before the switch, by its name. Raise `HostError` if the host cannot be asked."""
         return await ask_once(self.job.host, self.link, self.context.here, emit=self.context.journal.emit)
 
     async def unroot(self, patience: float = UNROOT_PATIENCE) -> bool:
-        """Whether the host has said that the run will not begin there any more. Its roots are gone then."""
+        """Tell the host that the run will not begin there any more, and return whether the host has confirmed that.
+
+        Its roots are gone then. Wait at most `patience` seconds.
+        """
         with contextlib.suppress(HostError, TimeoutError):
             async with asyncio.timeout(patience):
                 await push.unroot(self.link, self.job, self.context.run)
@@ -106,30 +109,30 @@ class HostRun:
         return False
 
     async def switch(self, before: Mapping[str, CheckAnswer]) -> HostResult:
-        """How the host ended, after it was asked to begin. Raises `HostError` where it refuses to begin."""
-        self._phase(Phase.SWITCH)
+        """Ask the host to begin, follow it and return how it ended. Raise `HostError` if it refuses to begin."""
+        self._announce_phase(Phase.SWITCH)
         await self.context.journal.flush()
         try:
             lost = await self._begin()
         except EndedError:  # another run has applied this very part since we looked
             await self.unroot()
             return await answer_to_part(self.link, self.job.host, self.job.part)
-        return await self._see_through(before, lost=lost, is_on_record=False)
+        return await self._follow_to_result(before, lost=lost, is_on_record=False)
 
     async def resume(self, past: HostRecord) -> HostResult:
-        """How the host ended, whose run another process began, as far as `past` tells."""
+        """Follow a host whose run another process began, as far as `past` tells, and return how it ended."""
         if not past.begun:
             await self.unroot()
             return result.skipped(self.job.host.name, "the run ended before the switch began")
         lost = None
         if not past.heard:
             lost = UnreachableError(self.job.host.name, "the controller was lost before the switch began")
-        return await self._see_through(past.before, lost=lost, is_on_record=past.heard)
+        return await self._follow_to_result(past.before, lost=lost, is_on_record=past.heard)
 
     async def _begin(self) -> HostError | None:
-        """The host was asked to begin. Returns why it is not known whether it has, if it is not.
+        """Ask the host to begin. Return None if it has begun, or the error that leaves open whether it has.
 
-        Then it is followed as if it had. Raises the `HostError` of a refusal, or `EndedError`.
+        In that case it has to be followed as if it had. Raise the `HostError` of a refusal, or `EndedError`.
         """
         context = self.context
         part = self.job.part
@@ -140,10 +143,13 @@ class HostRun:
             return error
         return None
 
-    async def _see_through(
+    async def _follow_to_result(
         self, before: Mapping[str, CheckAnswer], *, lost: HostError | None, is_on_record: bool
     ) -> HostResult:
-        """How the host ended. `lost` says why it may not have begun, `is_on_record` that it is known to have."""
+        """Follow the host to its end and return its result.
+
+        `lost` is the reason why it may not have begun, if there is one. `is_on_record` says that it is known to have.
+        """
         job = self.job
         follower = Follower(
             machine=self.link, program=self.program, run=self.context.run, job=job, emit=self.context.journal.emit
@@ -152,14 +158,14 @@ class HostRun:
         try:
             followed = await follower.follow_activation()
             if followed.view.state is State.UNKNOWN and lost is not None:
-                return await self._perhaps_not_begun(lost)
+                return await self._give_up_begin(lost)
             proof: Proof | None = None
             if has_switched := followed.view.state is State.SWITCHED:
                 proof = await self._prove(before)
             if followed.view.is_open:
                 followed = await follower.follow_to_end(heard=proof.heard if proof else None)
             if followed.view.state is State.UNKNOWN:
-                return await self._forgotten(is_on_record=is_on_record or has_switched)
+                return await self._result_of_unknown_run(is_on_record=is_on_record or has_switched)
         except (HostError, OverdueError) as error:
             return self._in_doubt(error, has_switched=has_switched)
         missed = f"no connection meanwhile: {followed.lost}" if followed.lost else ""
@@ -174,14 +180,20 @@ class HostRun:
             )
         )
 
-    async def _perhaps_not_begun(self, lost: HostError) -> HostResult:
-        """A `begin` may still be at work there, unless the host says that the run will not begin any more."""
+    async def _give_up_begin(self, lost: HostError) -> HostResult:
+        """Give up the run on the host, and return the host's result.
+
+        It is in doubt unless the host says that the run will not begin any more: a `begin` may still be at work there.
+        """
         if await self.unroot(ANSWER_TIMEOUT):
             return result.left_out(self.job.host, lost, self.job.facts)
         return self._in_doubt(lost, has_switched=False)
 
-    async def _forgotten(self, *, is_on_record: bool) -> HostResult:
-        """The host knows nothing of the run: a later one came, or it went down before this one was on its disk."""
+    async def _result_of_unknown_run(self, *, is_on_record: bool) -> HostResult:
+        """Return the result of a host that knows nothing of the run.
+
+        Either a later run came, or the host went down before this one was on its disk.
+        """
         job, run = self.job, self.context.run
         facts = await preflight.preflight(self.link, job.host)
         is_later = any(there is not None and there.run > run for there in (facts.transaction, facts.last))
@@ -196,10 +208,11 @@ class HostRun:
         return result.in_doubt(self.job, why, has_switched=has_switched, is_overdue=is_overdue)
 
     async def _prove(self, before: Mapping[str, CheckAnswer]) -> Proof:
+        """Prove the new system and return the proof. Emit the verdict, unless the host decided first."""
         job, context = self.job, self.context
         emit = context.journal.emit
         monitor = CheckMonitor(
-            host=job.host, checks=self._deciding(before), here=context.here, emit=emit, stage="after"
+            host=job.host, checks=self._deciding_checks(before), here=context.here, emit=emit, stage="after"
         )
         prover = prove.Prover(self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch)
         proof = await prover.prove()
@@ -210,21 +223,22 @@ class HostRun:
                 emit(HostCondemned(host=job.host.name, closure=job.closure, reason=reason))
         return proof
 
-    def _deciding(self, before: Mapping[str, CheckAnswer]) -> list[Check]:
-        """The declared checks that count: also those of which it is not known what they said before."""
+    def _deciding_checks(self, before: Mapping[str, CheckAnswer]) -> list[Check]:
+        """Return the declared checks that count. A check counts too if it is not known what it said before."""
         if not self.job.part.checks_decide:
             return []
         failed = {name for name, answer in before.items() if not answer.passed}
         return [check for check in self.job.host.checks if check.name not in failed or not check.tolerate_existing]
 
     async def _conclude(self, seen: Seen) -> HostResult:
+        """Return the host's result, and write a failure bundle if the host did not keep the new system."""
         job = self.job
         match seen.end.state:
             case State.COMMITTED | State.TESTED:
-                return result.kept(job, seen.end, await self._notes(seen.before), reboot=await self._reboot())
+                return result.kept(job, seen.end, await self._notes(seen.before), reboot=await self._reboot_pending())
             case State.REVERTED:
                 lines = await self._evidence(seen)
-                unwell = await self._old_is_unwell(seen.before)
+                unwell = await self._why_old_is_unwell(seen.before)
                 why = result.why_back(seen.end, seen.verdict, seen.silence)
                 ended = result.gone_back(job, seen.end, why, lines, old_is_unwell=unwell)
             case State.SUPERSEDED:
@@ -235,18 +249,19 @@ class HostRun:
         return result.with_bundle(ended, bundle)
 
     async def _notes(self, before: Mapping[str, CheckAnswer]) -> list[str]:
+        """Return what people should know about a host that keeps the new system."""
         part = self.job.part
         if part.checks_decide:
             notes = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
         else:
-            notes = await self._failing_now()
+            notes = await self._notes_on_failing_checks()
         if part.action is Action.COMMIT:
             is_default = part.goal is Goal.SWITCH
             notes.append("ran already; is now the boot default too" if is_default else "ran already")
         return notes
 
-    async def _failing_now(self) -> list[str]:
-        """What people who went back should know: their checks did not stop them."""
+    async def _notes_on_failing_checks(self) -> list[str]:
+        """Return what people who went back should know: which checks fail now, since these did not stop them."""
         emit = self.context.journal.emit
         try:
             after = await ask_once(self.job.host, self.link, self.context.here, emit=emit, stage="after")
@@ -254,17 +269,18 @@ class HostRun:
             return [f"its checks could not be asked: {error.message}"]
         return [f"check {one.check} fails now: {one.said}" for one in after.values() if not one.passed]
 
-    async def _reboot(self) -> tuple[str, ...]:
-        """The parts of the new system that only a reboot makes live. Where it is not known, that is no proof."""
+    async def _reboot_pending(self) -> tuple[str, ...]:
+        """Return the parts of the new system that only a reboot makes live. If they are unknown, return why instead."""
         job = self.job
         if job.is_surveyed and job.built_there is None and not job.part.by_reboot:
             return job.part.reboot
         try:
             return (await preflight.preflight(self.link, job.host)).reboot_pending
         except HostError as error:
-            return () if job.part.by_reboot else (f"not known: {error.message}",)
+            return () if job.part.by_reboot else (f"not known: {error.message}",)  # not to know is no proof
 
-    async def _old_is_unwell(self, before: Mapping[str, CheckAnswer]) -> str | None:
+    async def _why_old_is_unwell(self, before: Mapping[str, CheckAnswer]) -> str | None:
+        """Wait until the checks that passed before pass again. Return None then, and otherwise what is wrong."""
         passed = [name for name, answer in before.items() if answer.passed]
         emit = self.context.journal.emit
         try:
@@ -273,11 +289,11 @@ class HostRun:
             return f"its checks could not be asked: {error.message}"
 
     async def _evidence(self, seen: Seen) -> list[str]:
-        """The lines that matter, if they can be had: the end is known, and nothing here may change it."""
+        """Return the lines that matter, if they can be had. Never raises: nothing here may change the known end."""
         reason = seen.verdict.reason if isinstance(seen.verdict, prove.Condemned) else seen.end.reason
         with contextlib.suppress(Exception):
             return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said)
         return list(seen.said[-5:])
 
-    def _phase(self, phase: Phase) -> None:
+    def _announce_phase(self, phase: Phase) -> None:
         self.context.journal.emit(PhaseStarted(host=self.job.host.name, phase=phase))

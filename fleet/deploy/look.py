@@ -46,7 +46,7 @@ class HostContacts:
 
     async def look(self, hosts: Sequence[Host]) -> Mapping[HostName, HostFacts]:
         """Look at every host and return the facts of each. Hosts that cannot take part have a result afterwards."""
-        await self.each(hosts, self._look)
+        await self.for_each_host(hosts, self._look)
         return self._facts
 
     async def _look(self, host: Host) -> None:
@@ -65,7 +65,7 @@ class HostContacts:
             if note is not None:
                 emit(preflight.report(note, host))
 
-    async def each(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
+    async def for_each_host(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
         """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out."""
         limit = asyncio.Semaphore(CONTACTS)
 

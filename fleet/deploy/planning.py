@@ -147,7 +147,7 @@ class Planner:
             closure = await rollback_target(host, facts[host.name], context.links[host.name], options.back_to)
             found[host.name] = Wanted(closure=closure, is_local=False)
 
-        await self._contacts.each(self._remaining(), find_former)
+        await self._contacts.for_each_host(self._remaining(), find_former)
         return Source(), found
 
     async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
@@ -181,7 +181,7 @@ class Planner:
         async def add_job(host: Host) -> None:
             jobs[host.name] = await self._job(host, found, speeds)
 
-        await self._contacts.each(self._remaining(), add_job)
+        await self._contacts.for_each_host(self._remaining(), add_job)
         return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs}
 
     async def _job(self, host: Host, found: Found, speeds: Mapping[HostName, float]) -> Job:

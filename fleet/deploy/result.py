@@ -1,4 +1,4 @@
-"""Pure: how a host's run ended, and what the command's exit code is."""
+"""Compute the results of hosts, which say how each ended, and the exit code of the command. Pure functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NIX_FAILED = (FailureKind.EVALUATION, FailureKind.BUILD)
 
 
 def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None, interrupted: bool = False) -> int:
-    """The command's exit code: the first rule that applies (design: 4, 130, 5, 3, 2, 1, 0)."""
+    """Return the exit code of the command: the first of README.md's exit codes that applies (4, 130, 5, 3, 2, 1, 0)."""
     if any(result.outcome is Outcome.NEEDS_HUMAN for result in results):
         return 4
     if interrupted:
@@ -43,7 +43,7 @@ def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None,
 
 
 def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> HostResult:
-    """The result of a host that failed before anything was changed on it."""
+    """Return the result of a host that failed before anything was changed on it."""
     deferred = isinstance(error, UnreachableError) and host.offline is Offline.DEFER
     return HostResult(
         host=host.name,
@@ -54,13 +54,13 @@ def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> H
 
 
 def skipped(name: HostName, why: str) -> HostResult:
-    """The result of a host that never began."""
+    """Return the result of a host that never began."""
     failure = Failure(kind=FailureKind.SKIPPED, message=why, now="nothing was changed")
     return HostResult(host=name, outcome=Outcome.SKIPPED, failure=failure)
 
 
 def forgotten(name: HostName, why: str) -> HostResult:
-    """The result of a host of an earlier run whose truth cannot be learned now."""
+    """Return the result of a host of an earlier run whose end cannot be learned now."""
     hint = f"fleet resume again, or fleet status {name}, as soon as the host can be reached"
     failure = Failure(
         kind=FailureKind.IN_DOUBT, message=why, now="not known; unless it committed it goes back by itself", hint=hint
@@ -69,7 +69,7 @@ def forgotten(name: HostName, why: str) -> HostResult:
 
 
 def of_last(part: Part, facts: HostFacts, last: LastTransaction) -> HostResult:
-    """The result of a host whose last transaction was of this very part: nothing is done again."""
+    """Return the result of a host whose last transaction was of this very part. Nothing is done again."""
     known = HostResult(host=part.host, outcome=Outcome.FAILED, closure=part.closure, previous=part.expected)
     when = "this very plan was applied there before"
     if last.state in (State.COMMITTED, State.TESTED):
@@ -94,7 +94,7 @@ def of_last(part: Part, facts: HostFacts, last: LastTransaction) -> HostResult:
 
 
 def with_bundle(ended: HostResult, bundle: Path | None) -> HostResult:
-    """The result, telling where all is that was gathered about the failure."""
+    """Return the result with a hint that names the folder of all that was gathered about the failure, if any was."""
     if bundle is None or ended.failure is None:
         return ended
     hint = "; ".join(text for text in (ended.failure.hint, f"all that was gathered: {bundle}") if text)
@@ -102,7 +102,7 @@ def with_bundle(ended: HostResult, bundle: Path | None) -> HostResult:
 
 
 def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
-    """The result of a host that stands on the wanted closure."""
+    """Return the result of a host that stands on the wanted closure."""
     return HostResult(
         host=host.name,
         outcome=Outcome.UNCHANGED,
@@ -115,12 +115,12 @@ def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
 
 
 def with_now(failure: Failure, now: str) -> Failure:
-    """The failure, telling what state the host is in."""
+    """Return the failure with `now`, the state that the host is in, unless it tells that already."""
     return dataclasses.replace(failure, now=failure.now or now)
 
 
 def kept(job: Job, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:
-    """The result of a host that committed the new system, or keeps it until the next boot (goal `test`)."""
+    """Return the result of a host that committed the new system, or keeps it until the next boot (goal `test`)."""
     shown = list(notes)
     if end.boot_entry == "unverified":
         shown.append("what boots next could not be read from the boot loader's files")
@@ -141,7 +141,7 @@ def kept(job: Job, end: View, notes: Iterable[str], *, reboot: Sequence[str]) ->
 
 
 def why_back(end: View, verdict: Verdict, silence: str) -> str:
-    """Why the host went back: its own reason, and ours where that did not reach it."""
+    """Return why the host went back: its own reason, and ours too if that did not reach the host."""
     ours = " ".join(verdict.reason.split()) if isinstance(verdict, Condemned) else ""
     if end.rebooted and not (isinstance(verdict, Condemned) and verdict.found):
         return end.reason  # it explains all silence
@@ -153,7 +153,11 @@ def why_back(end: View, verdict: Verdict, silence: str) -> str:
 
 
 def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
-    """The result of a host that went back by its own proof; `old_is_unwell` is what a check says that passed before."""
+    """Return the result of a host that went back to the old system and proved it.
+
+    `said` has the lines that explain why. `old_is_unwell` is what a check says that passed before and does not now;
+    None if there is none.
+    """
     quarantined = "this closure is refused here from now on, unless with --retry-quarantined"
     failure = Failure(
         kind=FailureKind.UNHEALTHY if end.blame == "found" else FailureKind.SILENT,
@@ -162,11 +166,11 @@ def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, old_is_u
         now=f"runs {job.part.expected} again" + (f", but {old_is_unwell}" if old_is_unwell else ", proven"),
         hint=quarantined if end.blame == "found" else "",
     )
-    return _bad(job, Outcome.NEEDS_HUMAN if old_is_unwell else Outcome.ROLLED_BACK, failure)
+    return _bad_result(job, Outcome.NEEDS_HUMAN if old_is_unwell else Outcome.ROLLED_BACK, failure)
 
 
 def not_ours(job: Job, end: View, said: Sequence[str]) -> HostResult:
-    """The result of a host on which somebody else has switched or set the profile meanwhile."""
+    """Return the result of a host on which somebody else has switched or set the profile meanwhile."""
     failure = Failure(
         kind=FailureKind.SUPERSEDED,
         message="somebody else changed the running system or the profile during the switch",
@@ -174,11 +178,11 @@ def not_ours(job: Job, end: View, said: Sequence[str]) -> HostResult:
         now=f"runs {end.running}; fleet has taken its hands off",
         hint=f"see who: fleet status {job.host.name}, and the journal there; then deploy again",
     )
-    return _bad(job, Outcome.FAILED, failure)
+    return _bad_result(job, Outcome.FAILED, failure)
 
 
 def stuck(job: Job, end: View, said: Sequence[str]) -> HostResult:
-    """The result of a host that could not prove its old system."""
+    """Return the result of a host that could not prove its old system."""
     failure = Failure(
         kind=FailureKind.STUCK,
         message=f"the way back could not be proven ({end.reason})"
@@ -188,13 +192,13 @@ def stuck(job: Job, end: View, said: Sequence[str]) -> HostResult:
         now=f"runs {end.running}, wanted back: {job.part.expected}",
         hint=f"fleet ssh {job.host.name}: systemctl --failed, journalctl -u 'fleet-*'",
     )
-    return _bad(job, Outcome.NEEDS_HUMAN, failure)
+    return _bad_result(job, Outcome.NEEDS_HUMAN, failure)
 
 
 def in_doubt(job: Job, why: str, *, has_switched: bool, is_overdue: bool = False) -> HostResult:
-    """The result of a host that began to switch and was not seen to the end.
+    """Return the result of a host that began to switch and was not seen to the end.
 
-    `is_overdue` says that it is past its own deadline and has not gone back.
+    `why` says what kept us from seeing it. `is_overdue` says that it is past its own deadline and has not gone back.
     """
     seconds = job.host.confirm_timeout + (0.0 if has_switched else job.host.activation_timeout)
     seconds += job.host.boot_timeout if job.part.by_reboot else 0.0
@@ -208,21 +212,22 @@ def in_doubt(job: Job, why: str, *, has_switched: bool, is_overdue: bool = False
         now = f"not proven, and it does not go back to {job.part.expected} by itself"
         hint = f"fleet ssh {job.host.name}: systemctl status 'fleet-keep-*'; then fleet resume"
         failure = dataclasses.replace(failure, now=now, hint=hint)
-    return _bad(job, Outcome.NEEDS_HUMAN, failure)
+    return _bad_result(job, Outcome.NEEDS_HUMAN, failure)
 
 
 def replaced(job: Job, run: RunId) -> HostResult:
-    """The result of a host that began to switch and has forgotten how that ended."""
+    """Return the result of a host that began to switch and does not know any more how that ended."""
     failure = Failure(
         kind=FailureKind.REPLACED,
         message=f"the host knows nothing of run {run} any more: a later run has replaced its record",
         now="whatever the later run has left there",
         hint=f"fleet status {job.host.name} tells what it runs; fleet runs tells of later runs from here",
     )
-    return _bad(job, Outcome.NEEDS_HUMAN, failure)
+    return _bad_result(job, Outcome.NEEDS_HUMAN, failure)
 
 
-def _bad(job: Job, outcome: Outcome, failure: Failure) -> HostResult:
+def _bad_result(job: Job, outcome: Outcome, failure: Failure) -> HostResult:
+    """Return the result of a host that does not keep the new system."""
     return HostResult(
         host=job.host.name,
         outcome=outcome,

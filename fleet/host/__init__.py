@@ -1,1 +1,4 @@
-"""What runs on a host: one POSIX sh program, kept in parts in `program/`, and the words to talk with it."""
+"""The host program, which runs on each host, and what is needed to talk with it.
+
+It is one program for POSIX sh, kept in parts in `program/`.
+"""

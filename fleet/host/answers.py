@@ -1,4 +1,4 @@
-"""What the host program answers: `key=value` lines become values. Pure."""
+"""Turn what the host program answers, lines `key=value`, into values. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Lines = dict[str, list[str]]
 
 
 class State(enum.StrEnum):
-    """Where a transaction is. docs/transaction.md says what the host does in each."""
+    """The state of a transaction. docs/transaction.md says what the host does in each."""
 
     SWITCHING = "switching"
     ARMING = "arming"
@@ -28,7 +28,7 @@ class State(enum.StrEnum):
     STUCK = "stuck"
     SUPERSEDED = "superseded"
     UNKNOWN = "unknown"
-    """The host knows nothing of it, or says what this version of fleet does not know."""
+    """The host knows nothing of the transaction, or names a state that this version of fleet does not know."""
 
     @classmethod
     def _missing_(cls, _: object) -> State:
@@ -43,7 +43,7 @@ class State(enum.StrEnum):
 
 
 def parse(text: str) -> Lines:
-    """The values of each key, in order. Lines without `=` are not ours: a login banner, say."""
+    """Return the values of each key, in order. Lines without `=` are left out: a login banner may print some."""
     lines: Lines = {}
     for line in text.split("\n"):  # and at nothing else: what a switch wrote may hold any other separator
         key, separator, value = line.partition("=")
@@ -53,12 +53,15 @@ def parse(text: str) -> Lines:
 
 
 def one(lines: Lines, key: str) -> str:
-    """The last value of the key, or nothing."""
+    """Return the last value of the key; an empty string if it has none."""
     return lines.get(key, [""])[-1]
 
 
 def as_written(value: str) -> str:
-    """The text that somebody wrote in an order, where the answer has it as the order has: with escapes, perhaps cut."""
+    """Return the text that somebody wrote in an order, from an answer that has it as the order does.
+
+    There it has escapes, and its end may be cut off. It is empty if nobody wrote anything.
+    """
     if value == NONE:
         return ""
     try:
@@ -68,7 +71,7 @@ def as_written(value: str) -> str:
 
 
 def whole_number(text: str) -> int:
-    """The number that the text is, of up to 18 digits; 0 for any other text."""
+    """Return the number that the text is, of up to 18 digits; 0 for any other text."""
     return int(text) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text) else 0
 
 
@@ -81,10 +84,10 @@ class View:
     status: int | None = None
     """Exit status of switch-to-configuration, once it has ended."""
     blame: str = ""
-    """`found` when the new system was found bad, `silent` when it was not proven."""
+    """`found` if the new system was found bad, `silent` if it was not proven. Empty if neither was said."""
     reason: str = ""
     boot_entry: str = ""
-    """The closure that the boot default names, `unverified` where that cannot be read."""
+    """The closure that the boot default names; `unverified` if that cannot be read."""
     rebooted: bool = False
     since: int = 0
     """When the transaction began: seconds since 1970, by the host's clock."""
@@ -107,7 +110,7 @@ class View:
 
 
 def view(lines: Lines) -> View:
-    """The answer to `show`, `watch`, `look` and `word`."""
+    """Return the view in an answer to `show`, `watch`, `look` or `word`."""
     status = one(lines, "status")
     return View(
         state=State(one(lines, "state")),
@@ -138,11 +141,11 @@ class Generation:
     current: bool = False
     running: bool = False
     previous: bool = False
-    """Whether `fleet rollback` would go there."""
+    """Whether `fleet rollback` would go to it."""
 
 
 def generations(lines: Lines) -> tuple[Generation, ...]:
-    """The answer to `generations`, oldest first."""
+    """Return the generations in an answer to `generations`, oldest first."""
     found = []
     for line in lines.get("generation", ()):
         number, _, rest = line.partition(" ")

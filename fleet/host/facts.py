@@ -1,4 +1,4 @@
-"""What a host is and runs, and which transactions it has: the answer to `facts` as a value. Pure."""
+"""Turn the answer to `facts` into a value: what a host is and runs, and which transactions it has. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OpenTransaction:
     since: int
     """Seconds since 1970, by the host's clock."""
     closes_in: int
-    """Seconds; not positive when the keeper is already acting."""
+    """Seconds until it closes by itself; zero or less if the keeper is already acting."""
     new: Closure
     old: Closure
     by_reboot: bool = False
@@ -48,10 +48,10 @@ class LastTransaction:
     by_reboot: bool
     reason: str
     blame: str = ""
-    """`found` when the new system was found bad, `silent` when it was not proven."""
+    """`found` if the new system was found bad, `silent` if it was not proven. Empty if neither was said."""
     boot_entry: str = ""
     part: str = ""
-    """The digest of the part of a plan that it was asked by."""
+    """The digest of the part of a plan that asked for it."""
     serial: Serial = NO_SERIAL
 
 
@@ -68,33 +68,33 @@ class HostFacts:
     generation: str
     booted: str
     boot_default: Closure | None
-    """None where no boot loader's files could be read."""
+    """The closure that the boot default names; None if no boot loader's files could be read."""
     running_parts: dict[str, str] = field(default_factory=dict)
     booted_parts: dict[str, str] = field(default_factory=dict)
     inhibitors: dict[str, str] = field(default_factory=dict)
     specialisations: tuple[Closure, ...] = ()
-    """Of the profile."""
+    """The specialisations of the profile."""
     nix_free: int
-    """Bytes."""
+    """Free bytes on /nix."""
     boot_free: int | None
-    """Bytes; None where there is no /boot."""
+    """Free bytes on /boot; None if there is no /boot."""
     failed_units: tuple[str, ...] = ()
     upgrade_unit: str = ""
-    """The unit of an automatic upgrade that is active."""
+    """The unit of an automatic upgrade that is active. Empty if none is."""
     init_interface: str = ""
-    """Of the running system: a live switch to another is refused."""
+    """The version of the running system's init interface: a live switch to another version is refused."""
     nvidia: str = ""
-    """The version of the NVIDIA driver that the kernel has loaded."""
+    """The version of the NVIDIA driver that the kernel has loaded. Empty if it has none."""
     running_nvidia: str = ""
-    """The version of the running system's own; empty where none is loaded."""
+    """The version of the running system's own NVIDIA driver. Empty if none is loaded."""
     has_zstd: bool = False
-    """Whether it can read what is compressed for a slow link."""
+    """Whether the host can read what is compressed for a slow link."""
     boots_once: bool = False
     """Whether the boot loader can boot an entry for one boot, and the default after it."""
     boots_not_once: str = ""
-    """Why it cannot."""
+    """Why it cannot. Empty if it can."""
     lock_holder: str = ""
-    """`PID NAME` of who holds switch-to-configuration's lock."""
+    """The process that holds switch-to-configuration's lock, as `PID NAME`. Empty if none does."""
     serial: Serial = NO_SERIAL
     """The number of the newest transaction."""
     link: str = ""
@@ -102,10 +102,10 @@ class HostFacts:
     live: Closure | None = None
     previous: Closure | None = None
     staged: Closure | None = None
-    """What was pushed last and not switched to since."""
+    """The closure that was pushed last and not switched to since."""
     quarantined: tuple[Closure, ...] = ()
     doubtful: tuple[RunId, ...] = ()
-    """Runs amid whose pushes the host went down: what came by them may be damaged, though its Nix calls it valid."""
+    """Runs during whose push the host went down. What they brought may be damaged, though Nix there calls it valid."""
     transaction: OpenTransaction | None = None
     last: LastTransaction | None = None
 
@@ -118,17 +118,17 @@ class HostFacts:
         return tuple(parts)
 
     def stands_on(self, closure: Closure) -> bool:
-        """Whether the host runs, keeps and boots this closure, and nothing is open: there is nothing to do."""
+        """Return whether there is nothing to do: the host runs, keeps and boots this closure, and has nothing open."""
         default = self.profile if self.boot_default is None else self.boot_default
         return self.runs(closure) and self.profile == closure == default and self.transaction is None
 
     def runs(self, closure: Closure) -> bool:
-        """Whether the closure, or a specialisation of it, is what runs."""
+        """Return whether the closure, or a specialisation of it, is what runs."""
         return self.running == closure or (self.profile == closure and self.running in self.specialisations)
 
 
 def host_facts(lines: Lines) -> HostFacts:
-    """The answer to `facts`."""
+    """Return the facts in an answer to `facts`."""
     boot_free = one(lines, "boot_free").strip()
     return HostFacts(
         machine=one(lines, "machine"),
@@ -138,7 +138,7 @@ def host_facts(lines: Lines) -> HostFacts:
         profile=Closure(one(lines, "profile")),
         generation=one(lines, "generation").removeprefix("system-").removesuffix("-link"),
         booted=one(lines, "booted"),
-        boot_default=_closure(lines, "boot_default"),
+        boot_default=_closure_or_none(lines, "boot_default"),
         running_parts={part: one(lines, f"running_{part}") for part in PARTS},
         booted_parts={part: one(lines, f"booted_{part}") for part in PARTS},
         inhibitors=inhibitors(one(lines, "inhibitors")),
@@ -156,23 +156,24 @@ def host_facts(lines: Lines) -> HostFacts:
         lock_holder=one(lines, "lock_holder"),
         serial=Serial(one(lines, "serial") or NO_SERIAL),
         link=one(lines, "link").removeprefix(NONE),
-        live=_closure(lines, "live"),
-        previous=_closure(lines, "previous"),
-        staged=_closure(lines, "staged"),
+        live=_closure_or_none(lines, "live"),
+        previous=_closure_or_none(lines, "previous"),
+        staged=_closure_or_none(lines, "staged"),
         quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
         doubtful=tuple(RunId(run) for run in lines.get("doubtful", ())),
         transaction=open_transaction(lines),
-        last=_last(lines),
+        last=_last_transaction(lines),
     )
 
 
-def _closure(lines: Lines, key: str) -> Closure | None:
+def _closure_or_none(lines: Lines, key: str) -> Closure | None:
+    """Return the closure that is the last value of the key; None if there is none."""
     path = one(lines, key)
     return Closure(path) if path else None
 
 
 def open_transaction(lines: Lines) -> OpenTransaction | None:
-    """The transaction that the answer tells of, if one is open."""
+    """Return the open transaction that the answer tells of; None if none is open."""
     if not one(lines, "open_run"):
         return None
     return OpenTransaction(
@@ -188,7 +189,8 @@ def open_transaction(lines: Lines) -> OpenTransaction | None:
     )
 
 
-def _last(lines: Lines) -> LastTransaction | None:
+def _last_transaction(lines: Lines) -> LastTransaction | None:
+    """Return the transaction that ended last; None if there was none."""
     if not one(lines, "last_run"):
         return None
     return LastTransaction(

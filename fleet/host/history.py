@@ -1,4 +1,4 @@
-"""What a host remembers of its transactions. Pure."""
+"""Read what a host remembers of its transactions. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 ORDERED = ("by", "origin", "source", "intent")
-"""What is told as it was in the order."""
+"""The fields that a history has as the order had them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PastTransaction:
-    """One that a host had, as its history tells."""
+    """A transaction that a host had, as its history tells it."""
 
     serial: Serial
     run: RunId
@@ -36,18 +36,19 @@ class PastTransaction:
     blame: str
     part: str
     plan: str
-    """Digests; empty where it was asked by none, like `part`."""
+    """The digest of the plan that asked for it, as `part` is that of the part. Both are empty if none did."""
     source: str
     intent: str
     reason: str
 
 
 def entries(lines: Lines) -> tuple[PastTransaction, ...]:
-    """The answer to `history`, oldest first. What is no entry is left out."""
-    return tuple(entry for line in lines.get("history", ()) if (entry := _entry(line)) is not None)
+    """Return the transactions in an answer to `history`, oldest first. Lines that are no entry are left out."""
+    return tuple(entry for line in lines.get("history", ()) if (entry := _parse_entry(line)) is not None)
 
 
-def _entry(line: str) -> PastTransaction | None:
+def _parse_entry(line: str) -> PastTransaction | None:
+    """Return the transaction that a line of the history tells of; None if the line is no entry."""
     values, names = line.split("\t"), [field.name for field in dataclasses.fields(PastTransaction)]
     if len(values) != len(names):
         return None

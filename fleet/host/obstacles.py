@@ -1,4 +1,4 @@
-"""What systems say about going from one to the other without a reboot. Pure."""
+"""Find what keeps a host from going from one system to another without a reboot. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("kernel", "initrd", "kernel-modules", "kernel-params", "systemd")
 def between(
     inhibitors: tuple[Mapping[str, str], Mapping[str, str]], init_interface: tuple[str, str], nvidia: tuple[str, str]
 ) -> tuple[str, ...]:
-    """What makes a live switch from the first of each to the second fail, or leave half of it working.
+    """Return what makes a live switch from the first of each pair to the second fail, or leave half of it working.
 
     The libraries of an NVIDIA driver refuse to work with a module of another version, and the loaded one cannot be
     exchanged. What one side does not tell is no obstacle.
@@ -30,13 +30,16 @@ def between(
 
 
 def nvidia_version(modules: Iterable[str]) -> str:
-    """The driver's version, from the store paths of its modules: `…-nvidia-x11-570.153.02-6.12.30/…`, say."""
+    """Return the driver's version from the store paths of its modules; an empty string if none has it.
+
+    Such a path is `…-nvidia-x11-570.153.02-6.12.30/…`.
+    """
     found = [version for module in modules for version in re.findall(r"(?<=-)\d{3}\.\d[\d.]*(?=[-/])", module)]
     return str(found[0]) if found else ""
 
 
 def inhibitors(text: str) -> dict[str, str]:
-    """A `switch-inhibitors` file; empty where there is none or it is not what we know."""
+    """Return the values of a `switch-inhibitors` file by key. Empty if there is none or it is not what we know."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The host program's verbs as commands, and its refusals as errors."""
+"""Turn the host program's verbs into commands, and its refusals into errors."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 TITLE = "fleet-order v1"
 FORMAT = 2
-"""The format of what this version's host program has on record, and of the calls that it answers."""
+"""The format of what the host program of this version has on record, and of the calls that it answers."""
 ANSWER_TIMEOUT = 60.0
-"""Seconds for one answer. PID 1 alone may take 10 (it refuses calls while it re-executes)."""
+"""Seconds to wait for one answer. PID 1 alone may take 10: it refuses calls while it re-executes."""
 VERIFY_TIMEOUT = 3600.0
 """Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
 
 WENT_DOWN = 75
-"""Exit status of `bringing` where the host went down since the run began to push: leave-mark.sh has it too."""
+"""Exit status of what `bringing` returns if the host went down since the run began to push. In leave-mark.sh too."""
 
 
 @functools.cache
 def source() -> str:
-    """The text of the host program: its parts one after another, in the order of `program/parts.txt`.
+    """Return the text of the host program: its parts one after another, in the order of `program/parts.txt`.
 
     `program/default.nix` makes the same bytes.
     """
@@ -57,29 +57,38 @@ def source() -> str:
 
 @dataclass(frozen=True)
 class HostProgram:
-    """The host program, called by its store path where it has been pushed, else sent along on stdin."""
+    """The host program. It is called by its store path if it has been pushed, and is sent along on stdin otherwise."""
 
     path: str | None = None
 
     def call(self, verb: str, *args: str, stdin: str = "") -> Command:
-        """The command that asks one thing."""
+        """Return the command that asks the host program one thing."""
         words = (str(FORMAT), verb, *args)
         if self.path is None:
             return Command(argv=("sh", "-s", "--", *words), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
         return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
 
     def verify(self) -> Command:
-        """Finds and removes what a power cut amid a push has damaged. Takes as long as reading it takes."""
+        """Return the command that finds and removes what a power cut during a push has damaged.
+
+        It takes as long as it takes to read what was pushed.
+        """
         return dataclasses.replace(self.call("verify"), timeout=VERIFY_TIMEOUT)
 
     def begin(self, order: Order) -> Command:
-        """Opens a transaction. Twice with one run id is once. Needs the program's store path: the keeper runs it."""
+        """Return the command that opens a transaction. Run twice with one run id, it opens one.
+
+        It needs the program's store path, since the keeper runs the program from there.
+        """
         return self.call("begin", stdin=order.text())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a host is asked to do, in full: it can finish it alone. Beside its part, what only tells who asks."""
+    """Everything that a host is asked to do, so that it can finish it alone.
+
+    The part decides what happens. The rest only tells who asks.
+    """
 
     run: RunId
     part: Part
@@ -87,14 +96,15 @@ class Order:
     origin: str
     """The name of the machine that asks."""
     plan: Plan | None = None
-    """The plan that the part is of, if it is of one."""
+    """The plan that the part belongs to, if it belongs to one."""
 
     def text(self) -> str:
-        """As the host program reads it; its last line shows that nothing of it was lost on the way."""
-        told = {"run": self.run, "from": words(self.origin), "by": words(self.by), **self._told_of_plan()}
+        """Return the order as the host program reads it. Its last line shows that nothing of it was lost on the way."""
+        told = {"run": self.run, "from": words(self.origin), "by": words(self.by), **self._plan_values()}
         return written(TITLE, told.items()) + self.part.text + "end\n"
 
-    def _told_of_plan(self) -> dict[str, str]:
+    def _plan_values(self) -> dict[str, str]:
+        """Return the keys and values of the order that come from the plan."""
         if self.plan is None:
             return {"intent": NONE, "source": NONE, "plan": NONE}
         source = str(self.plan.source) if self.plan.source.reference else NONE
@@ -102,10 +112,11 @@ class Order:
 
 
 def bringing(command: Command, run: RunId) -> Command:
-    """The command, which brings store paths: before it starts, the host has on its disk that they may get lost.
+    """Return the command, which brings store paths, so that it first notes on the host's disk that they may get lost.
 
-    Nix calls a path valid before its files are on the disk. It ends with exit status `WENT_DOWN` until `verify` has
-    looked for damage, and with 74 where the host cannot write that down.
+    Nix calls a path valid before its files are on the disk. If the host went down since the run began to push, the
+    command ends with exit status `WENT_DOWN` until `verify` has looked for damage. It ends with 74 if the host cannot
+    write the note.
     """
     return dataclasses.replace(command, argv=("sh", "-c", one_line("fleet.host", "leave-mark"), run, *command.argv))
 
@@ -115,9 +126,9 @@ class EndedError(Exception):
 
 
 async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
-    """The host program's answer.
+    """Run a command of the host program on the host, and return its answer.
 
-    Raises the error that its refusal means, or `CommandFailedError`; of `begin` also `EndedError`.
+    Raise the error that its refusal means, or `CommandFailedError` if it fails. `begin` may raise `EndedError` too.
     """
     output = await machine.run(command)
     lines = answers.parse(output.stdout)
@@ -135,7 +146,10 @@ async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
 
 
 def locked(host: Host, held: OpenTransaction) -> LockedError:
-    """The error that says whose transaction is open. Its controller may renew it for as long as it proves."""
+    """Return the error that says whose transaction is open, and when that closes by itself.
+
+    Its controller may renew its deadline for as long as it proves.
+    """
     since = time.strftime("%H:%M:%S", time.localtime(held.since))
     closes = f"it closes by itself {held.closes_in} s after its controller is gone"
     if held.closes_in < 0:
@@ -145,16 +159,16 @@ def locked(host: Host, held: OpenTransaction) -> LockedError:
 
 
 def stale(host: Host, lines: answers.Lines) -> StaleError:
-    """The error that says what has happened on the host since a plan was made."""
-    said = [_told(entry) for entry in history.entries(lines)]
+    """Return the error that says what has happened on the host since a plan was made."""
+    said = [_describe(entry) for entry in history.entries(lines)]
     message = answers.one(lines, "message") or "the host is not any more as it was when this was planned"
     return StaleError(
         host.name, plain_text(message), said=said, hint="plan again: what happened since is then part of it"
     )
 
 
-def _told(entry: history.PastTransaction) -> str:
-    """`10:32 run … of bob from desk: …-a -> …-b, committed (update nginx)`."""
+def _describe(entry: history.PastTransaction) -> str:
+    """Return the entry as text: `2025-03-01 10:32 run … of bob from desk: …-a -> …-b, committed (update nginx)`."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.ended))
     by = f"{entry.by} from {entry.origin}" if entry.origin else entry.by
     words = f"{when} run {entry.run} of {by}: {entry.old} -> {entry.new}, {entry.state}"
@@ -163,7 +177,7 @@ def _told(entry: history.PastTransaction) -> str:
 
 
 def refusal(host: Host, lines: answers.Lines) -> HostError:
-    """The error that a refusal means."""
+    """Return the error that a refusal means."""
     kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
     match kind:
         case "locked":

@@ -1,4 +1,4 @@
-"""Asking the host to switch, and following what it does. The host acts; this only watches and leaves words."""
+"""Ask the host to switch, and follow what it does. The host acts; this only watches and leaves words."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
 RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""
 GOING_BACK = 60.0
-"""Seconds that a silent host gets to go back after its deadline, beyond the time that its activation took. What takes
-longer, where somebody else's switch holds the lock say, a later `fleet status` or `fleet resume` tells."""
+"""Seconds that a silent host gets to go back after its deadline, beyond the time that its activation took. If it
+takes longer, for example because somebody else's switch holds the lock, a later `fleet status` or `fleet resume` tells
+how it ended."""
 BOOT_ALLOWANCE = 1800.0
-"""Seconds in which a host has set the profile and installed the boot loader, and taken both back, at their limits."""
+"""Seconds in which a host has set the profile and installed the boot loader, and taken both back, even if each of these
+takes as long as it may."""
 
 DOWN_ALLOWANCE = 480.0
-"""Seconds in which a host that was told to reboot is down: it waits 7 minutes for its services at the most."""
+"""Seconds in which a host that was told to reboot is down. It waits at most 7 minutes for its services."""
 UNDER_WAY = (State.ARMING, State.REBOOTING, State.SWITCHING)
 """The states before the new system can be looked at."""
 TIMED = (State.SWITCHING, State.SWITCHED)
-"""The states that a host leaves at its deadline, whatever happens. In the others a deadline may be over."""
+"""The states that a host leaves at its deadline, whatever happens. In the others it may have passed."""
 
 LOST = (UnreachableError, CommandFailedError)
-"""After these nobody knows whether the host has done what it was asked."""
+"""The errors after which nobody knows whether the host has done what it was asked."""
 
 PHASES = {
     State.ARMING: Phase.REBOOT,  # `rebooting` may be over before anybody looks
@@ -53,11 +55,11 @@ PHASES = {
 
 
 async def begin(machine: Machine, host: Host, program: HostProgram, order: Order) -> None:
-    """The host has opened the transaction and is switching.
+    """Ask the host to begin. It has opened the transaction afterwards, and is switching.
 
-    Raises `LockedError`, `StaleError`, `QuarantinedError` or `UnfitError`, and `EndedError` where it has ended by this
-    very part before. The order is told again when its answer was
-    lost: one run begins once on a host, however often it is asked.
+    If the answer is lost the order is sent once more: one run begins once on a host, however often it is asked. Raise
+    `LockedError`, `StaleError`, `QuarantinedError` or `UnfitError` if the host refuses, `EndedError` if it has ended by
+    this very part before, and one of `LOST` if the second answer is lost too.
     """
     command = program.begin(order)
     try:
@@ -71,23 +73,26 @@ async def begin(machine: Machine, host: Host, program: HostProgram, order: Order
 
 
 def longest_reboot(host: Host) -> float:
-    """Seconds of silence while it reboots, and while it boots the old system again if the new one did not come."""
+    """Return for how many seconds the host may be silent while it reboots.
+
+    In that time it can boot the old system again too, if the new one did not come.
+    """
     return 2 * (host.boot_timeout + DOWN_ALLOWANCE)
 
 
 class OverdueError(Exception):
-    """The host is past its own deadline and has not gone back: its keeper is stopped, say."""
+    """The host is past its own deadline and has not gone back, for example because its keeper is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """What a transaction had come to when it was followed so far."""
+    """What a transaction had come to when it was last looked at."""
 
     view: View
     said: tuple[str, ...]
     """The last lines that the switch wrote."""
     lost: str
-    """What kept the host from answering, the last time that something did."""
+    """What kept the host from answering, the last time that something did. Empty if nothing ever did."""
 
 
 @dataclass
@@ -105,42 +110,48 @@ class Follower:
     _told: State = State.SWITCHING
     _begun: float = field(default_factory=now)
     _activation: float | None = None
-    """Seconds that it took, once it has ended."""
+    """Seconds that the activation took; None until it has ended."""
     _due: float = 0.0
     """The loop's time at which a host that nobody reaches goes back, as far as is known."""
 
     def __post_init__(self) -> None:
-        """Nothing has been heard yet: it may just have begun."""
+        """Assume that the host has just begun, since nothing has been heard from it yet."""
         host = self.job.host
-        self._due = self._begun + host.activation_timeout + host.confirm_timeout + self._reboots
+        self._due = self._begun + host.activation_timeout + host.confirm_timeout + self._reboot_time
 
     async def follow_activation(self) -> Followed:
-        """switch-to-configuration has ended, or the host is back from its reboot, and says what comes of it.
+        """Wait until switch-to-configuration has ended or the host is back from its reboot. Return what it says then.
 
-        What only a reboot changes tells that it is back: /run, and with it the state. A host leaves `rebooting` for
-        `switched` when it has booted the new system, and for `reverting` when it has booted the old one.
+        That it is back shows in what only a reboot changes: /run, and with it the state. A host leaves `rebooting` for
+        `switched` when it has booted the new system, and for `reverting` when it has booted the old one. Raise
+        `HostError` or `OverdueError` if the host is given up before.
         """
-        return await self._until(lambda view: view.state not in UNDER_WAY)
+        return await self._follow_until(lambda view: view.state not in UNDER_WAY)
 
     async def follow_to_end(self, *, heard: float | None = None) -> Followed:
-        """The transaction is closed. `heard` is the loop's time of the last look, which renewed the host's deadline."""
+        """Wait until the transaction is closed, and return what came of it.
+
+        `heard` is the loop's time of the last look, which renewed the host's deadline. Raise `HostError` or
+        `OverdueError` if the host is given up before.
+        """
         if heard is not None:
-            self._due = heard + self.job.host.confirm_timeout + self._reboots
-        return await self._until(lambda view: not view.is_open)
+            self._due = heard + self.job.host.confirm_timeout + self._reboot_time
+        return await self._follow_until(lambda view: not view.is_open)
 
-    async def _until(self, done: Callable[[View], bool]) -> Followed:
-        """The first view that is `done`. Raises the last `HostError` when the host must have gone back unseen.
+    async def _follow_until(self, done: Callable[[View], bool]) -> Followed:
+        """Watch the host until a view is `done`, and return that one. Raise an error if the host is given up before.
 
-        Whatever keeps the host from answering, a login that is refused say: it comes back when the host goes back.
-        One that answers for ever and comes to no end, or stays where its own deadline has passed (`OverdueError`), is
-        given up too.
+        That is the last `HostError`, if the host must have gone back unseen. Until then any such error is waited out:
+        whatever keeps the host from answering, a refused login for example, passes when the host goes back. It is
+        `UnreachableError` if the host answers for ever and comes to no end, and `OverdueError` if it stays in a state
+        whose deadline has passed.
         """
         state = State.SWITCHING
         punctual = now()
-        limit = punctual + self._longest
+        limit = punctual + self._time_limit
         while True:
             if now() > limit:
-                raise UnreachableError(self.job.host.name, f"still {state} after {self._longest:g} s")
+                raise UnreachableError(self.job.host.name, f"still {state} after {self._time_limit:g} s")
             try:
                 view = await self._watch(state)
             except HostError as error:
@@ -151,7 +162,7 @@ class Follower:
                 punctual = now()  # it may have slept, and its deadline with it
                 continue
             state = view.state
-            self._hear(view)
+            self._take_in(view)
             if done(view):
                 return Followed(view=view, said=tuple(self._said), lost=self._lost)
             if state not in TIMED or view.closes_in >= 0:
@@ -161,24 +172,26 @@ class Follower:
                 raise OverdueError(f"{late}: nothing there acts on it")
 
     @property
-    def _longest(self) -> float:
-        """Seconds in which a host is through, from whatever state: forward takes one activation, back up to two."""
+    def _time_limit(self) -> float:
+        """Seconds in which a host has ended, from any state: forward takes one activation, going back up to two."""
         host = self.job.host
-        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE + self._reboots
+        return 3 * host.activation_timeout + host.confirm_timeout + BOOT_ALLOWANCE + self._reboot_time
 
     @property
-    def _reboots(self) -> float:
+    def _reboot_time(self) -> float:
+        """Seconds that the reboots of this switch may take; 0.0 if it has none."""
         return longest_reboot(self.job.host) if self.job.part.by_reboot else 0.0
 
     async def _watch(self, state: State) -> View:
+        """Return what the host shows as soon as it leaves `state`, or after about a second."""
         call = self.program.call("watch", self.run, state, self._cursor)
         return answers.view(await ask(self.machine, self.job.host, call))
 
-    def _hear(self, view: View) -> None:
-        """Remember what the view says, and tell what is new in it."""
+    def _take_in(self, view: View) -> None:
+        """Remember what the view says, and emit what is new in it."""
         name = self.job.host.name
         still = self.job.host.confirm_timeout if view.state in UNDER_WAY else 0.0
-        self._due = now() + max(0, view.closes_in) + still + self._reboots
+        self._due = now() + max(0, view.closes_in) + still + self._reboot_time
         self._cursor = view.cursor or self._cursor
         for line in view.lines:
             text = plain_text(line)
