@@ -1,7 +1,7 @@
 """Every failure this program can name.
 
 FleetError                   exit  what to think
-├── ConfigError               2    fleet.toml, a selector or a flag is wrong; nothing was touched
+├── ConfigError               2    fleet.toml, a plan, a selector or a flag is wrong; nothing was touched
 ├── StateError                2    this machine cannot record what it does, or read what it has recorded
 ├── EvaluationError           3    Nix could not evaluate; nothing was touched
 ├── BuildError                3    Nix could not build; nothing was touched
@@ -13,7 +13,7 @@ FleetError                   exit  what to think
     ├── CommandFailedError         a command ended with a status other than 0, by a signal, or not in time
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
-    ├── StaleError                 the host no longer runs what it ran when the deployment was planned
+    ├── StaleError                 something has happened on the host since the plan was made
     ├── QuarantinedError           this closure was found bad on this host before
     ├── PushError                  the closure did not arrive
     └── SwitchError                the transaction was refused or reverted
@@ -51,7 +51,7 @@ class FleetError(Exception):
 
 
 class ConfigError(FleetError):
-    """fleet.toml, a selector or a flag is wrong. Nothing was touched."""
+    """fleet.toml, a plan, a selector or a flag is wrong. Nothing was touched."""
 
     exit_code = 2
     kind = FailureKind.CONFIG
@@ -142,7 +142,7 @@ class LockedError(HostError):
 
 
 class StaleError(HostError):
-    """The host no longer runs what it ran when this deployment was planned. Nothing was touched."""
+    """Something has happened on the host since the plan was made. Nothing was touched."""
 
     kind = FailureKind.STALE
 

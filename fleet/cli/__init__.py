@@ -18,8 +18,8 @@ COMMANDS = {
     "init": ("init", "Write a fleet.toml next to a flake.nix."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
-    "show": ("plan", "Tell what a plan in a file would do."),
-    "apply": ("plan", "Do what a plan in a file says."),
+    "show": ("plan", "Tell what a kept plan would do."),
+    "apply": ("plan", "Do what a kept plan says."),
     "build": ("build", "Build the closures; no host is contacted."),
     "push": ("deploy", "Build, and copy the closures to the hosts."),
     "deploy": ("deploy", "Build, push, switch and prove."),
@@ -31,7 +31,7 @@ COMMANDS = {
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
     "trust": ("access", "Write the key that a host answers with to fleet.toml."),
-    "ssh": ("access", "Open a shell on a host."),
+    "ssh": ("access", "Open a shell on a host, or run a command there."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
 """Each command, its module below this one, and its line in `fleet --help`, which loads none of the modules.

@@ -37,7 +37,7 @@ retry_quarantined = click.option(
     "--retry-quarantined", is_flag=True, help="Deploy a closure again that was found bad on a host."
 )
 closure = click.option(
-    "--closure", metavar="PATH", help="Deploy this closure, built elsewhere, without evaluating anything."
+    "--closure", metavar="PATH", help="Take this closure, built elsewhere, for each host; nothing is evaluated."
 )
 
 copy_with = click.option(
@@ -62,7 +62,7 @@ expires = click.option(
     metavar="TIME",
     default="24h",
     show_default=True,
-    help="For how long the plan of -o can be applied.",
+    help="How long the plan of -o can be applied.",
 )
 goal = click.option(
     "--goal",

@@ -35,8 +35,8 @@ def plan(
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
-    With -o the plan is kept, with all that it needs, until it expires: fleet apply does then exactly what it says, or
-    the host refuses it.
+    With -o the plan is written to FILE, and this machine keeps it, with all that it needs, until it expires.
+    Whoever applies it does exactly what it says, and a host that has changed since refuses it.
 
     \b
     fleet plan @prod
@@ -114,10 +114,13 @@ def _find_plan(place: str, file: Path | None) -> Plan:
 @options.file
 @options.as_json
 def show(place: str, file: Path | None, *, as_json: bool) -> int:
-    """Tell what a plan in a file would do, who made it, when and of what. No host is contacted.
+    """Tell what a plan would do, who made it, when and of what. No host is contacted.
+
+    FILE is what fleet plan -o has written. DIGEST is the plan's digest or its beginning, on the machine that made it.
 
     \b
     fleet show update.plan
+    fleet show 729787fb
     """
     from fleet.library import documents
     from fleet.library.describe import describe
@@ -137,7 +140,9 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 @options.as_json
 @options.yes
 def apply(place: str, selectors: tuple[str, ...], file: Path | None, *, as_json: bool, yes: bool) -> int:
-    """Do what a plan in a file says, or its part for some hosts. A host that has changed since refuses it.
+    """Do what a plan says, or its part for some hosts. A host that has changed since refuses it.
+
+    FILE is what fleet plan -o has written. DIGEST is the plan's digest or its beginning, on the machine that made it.
 
     \b
     fleet apply update.plan

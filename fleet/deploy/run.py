@@ -87,7 +87,7 @@ def finish(journal: Journal, stop: Stop, hosts: Sequence[HostName], error: Fleet
 
 
 def unexpected(error: Exception) -> FleetError:
-    """HostSlot any exception into an error that can be reported: trouble with this machine's files, or a bug."""
+    """Turn any exception into an error that can be reported: trouble with this machine's files, or a bug."""
     if isinstance(error, OSError) and error.filename is not None:
         hint = "is there space, and may you write there?"
         return FleetError(f"this machine: {error.filename}: {error.strerror}", hint=hint)

@@ -1,4 +1,4 @@
-"""Build the JSON documents of commands that look. docs/json.md describes each, and a test compares the two."""
+"""Build the JSON documents of commands that look, and of plans. docs/json.md describes each; a test compares them."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class RunFactory:
     def apply(self, plan: Plan, hosts: Sequence[HostName], stop: Stop) -> Run:
         """Begin to apply a plan to some of its hosts.
 
-        A draft goes on as the run that it began. One that was made only to look at, with `fleet plan`, gets a new run.
+        A draft goes on as the run that it began. One that was made only to look at, with `Verb.PLAN`, gets a new run.
         """
         draft = self._drafts.take(plan)
         continues = draft is not None and draft.context.journal.record.verb != Verb.PLAN

@@ -96,7 +96,8 @@ class Fleet(FleetReader):
         """Begin to make a plan for these hosts, or for all. Changes nothing on any host.
 
         Selectors are those of the command line. `PlanOptions` names the options, and `Options` says what they mean.
-        Raise `ConfigError` if nothing is selected, or if options contradict each other.
+        Raise `ConfigError` if nothing is selected, or if options contradict each other. Await the planning to get the
+        plan; hosts that cannot take part are in its `left_out`.
         """
         return self.plan_as(self.select(*selectors), Options(**options), stop=stop)
 

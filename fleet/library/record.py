@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """Passes every event to the state, and to a file of JSON lines that nobody waits for and fleet never reads back."""
+    """Passes every event to the state, and to a file of JSON lines.
+
+    Nobody waits for the file. The state reads it only where its database does not know the run.
+    """
 
     def __init__(self, recorder: Recorder, file: TextIO | None) -> None:
         self._recorder = recorder

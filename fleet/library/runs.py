@@ -33,7 +33,10 @@ class Planning(Work[Plan]):
 
     @property
     def run(self) -> RunId:
-        """The id of the run that begins with this plan: to apply it at once continues that run."""
+        """The id of the run that begins with this planning.
+
+        The first `apply` of the plan by the same fleet goes on with that run, unless the verb is `Verb.PLAN`.
+        """
         return self._journal.run
 
     @property

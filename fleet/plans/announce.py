@@ -1,4 +1,4 @@
-"""HostSlot plans into the events that announce them."""
+"""Turn plans into the events that announce them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class GroupCommit(Recorder):
         self._has_gap = False
         self._lost: StateError | None = None
         self._is_closed = False
-        self._closing = threading.RLock()  # reentrant: a signal handler may call `tell` while `tell` runs
+        self._closing = threading.RLock()  # reentrant: a signal handler may call `record` while `record` runs
         self._thread = threading.Thread(target=self._work, name="fleet-recorder", daemon=True)
         self._thread.start()
 

@@ -108,7 +108,7 @@ class Database:
 
     @contextlib.contextmanager
     def _errors_as_state_error(self, doing: str) -> Iterator[None]:
-        """HostSlot errors of the disk and of the database into `StateError`, while inside."""
+        """Turn errors of the disk and of the database into `StateError`, while inside."""
         try:
             yield
         except schema.NewerError as error:
