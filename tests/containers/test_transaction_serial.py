@@ -167,6 +167,19 @@ def test_part_that_went_back_does_not_begin_again_after_another_run(subject: Sub
     assert "the newest transaction was" in stale(subject.tell(order.replace(first, run_id())))
 
 
+def test_part_that_went_back_does_not_begin_again_where_somebody_has_set_the_profile_there_and_back(
+    subject: Subject,
+) -> None:
+    new = subject.closure(NEW)
+    order = subject.order(new)
+    first = answers.one(subject.tell(order), "begun")
+    subject.follow(first, "switched")
+    subject.abandon(first)
+    subject.sh(f"nix-env -p {PROFILE} --set {new}; nix-env -p {PROFILE} --switch-generation 2")
+    assert "the system profile was" in stale(subject.tell(order.replace(first, run_id())))
+    assert (subject.leftovers(), subject.running) == ("", subject.old)
+
+
 def test_part_that_went_back_does_not_begin_again_on_another_system(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     first = answers.one(subject.tell(order), "begun")

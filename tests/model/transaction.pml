@@ -1,7 +1,7 @@
 /* One host's switch as a transaction (design.md 5), for the model checker Spin.
  *
  * Systems are numbers: 0 is what the host ran first, N is what run N brings, PERSONS is what a person puts there, who
- * may also be faster than run N and bring N.
+ * may also be faster than run N and bring N; or set the profile there and back.
  * Time is not modelled: a deadline may pass at any moment, a proof may end either way, and a controller may fall silent
  * after any step (killed, asleep or cut off: the host cannot tell them apart). Any step of the keeper can be its last.
  * Faults are bounded in number, so every behaviour ends, and "eventually" is what holds where nothing can happen any more.
@@ -19,6 +19,11 @@
  *   NO_STARTED         what a person brings before the switch has started is taken for ours, if it is what we bring
  *   NO_VERIFYING       the boot loader's exit status is believed
  *   NO_SYNC            a revert is not synced
+ *   NO_SERIAL          a run begins whatever transaction there has been since it was planned
+ *   NO_LINK            a run begins whatever a person has done to the profile since it was planned
+ *   NO_OWN_LINK        a run begins again whatever a person has done to the profile, if its own commit had set it
+ *   NO_SERIAL_ON_DISK  the serial is written when the transaction ends, not before anything acts
+ *   NO_OPENING_LOCK    two controllers look at once whether their runs can begin
  */
 #ifndef KILLS
 #define KILLS 1         /* of the keeper */
@@ -28,6 +33,9 @@
 #endif
 #ifndef FAILURES
 #define FAILURES 1      /* of a disk, of the boot loader, of the old system's own switch, of the switch unit */
+#endif
+#ifndef AGAIN
+#define AGAIN 0         /* how often a controller begins again what went back because nobody was there */
 #endif
 #define PERSONS 3
 #define NONE 0
@@ -44,6 +52,10 @@ byte profile, profile_disk;             /* as the kernel shows it, and as the di
 byte boot, boot_disk;                   /* the boot default, likewise */
 byte record = NONE;                     /* /nix/var/fleet/open: the run; a rename between two syncs is one step */
 bool record_commits;                    /* its state: committing, or switching */
+bool link;                              /* the profile's link: another whenever a person sets it, there and back too */
+byte newest = NONE, newest_disk = NONE, record_serial = NONE;    /* the newest serial, as the host tells and as the disk has it.
+					 * Half of it is drawn by chance: none comes twice */
+bool opening;                           /* somebody has the lock for opening one */
 
 /* --- /run/fleet/open, and the services of the host --- */
 byte open = NONE;                       /* the run */
@@ -51,12 +63,16 @@ mtype state = switching, word = silence, activation = idle;
 byte word_run = NONE;
 bool started, rebooted;
 byte old[3], old_profile[3], old_boot[3];       /* read before the transaction is renamed into place */
+bool blame_silent, kept;                    /* the newest that ended went back because nobody was there; the disk has that too */
+bool own_link, links;                   /* the link as it left it, where it had set the profile itself */
 bool unit, alive, dies;                 /* the keeper: PID 1 holds its unit; it runs; its next step does not come */
 
 /* --- what only the properties know --- */
 bool proven[3];                         /* its controller saw it healthy, and left `confirm` for it */
 bool goes_back, is_open[3], opened, needs_human;
 byte brought = NONE;                    /* the run whose system a person brought before its switch had started */
+bool planned[3], outdated[3];           /* the run may begin; and something has happened since it was planned */
+#define happened(run)   outdated[run] = planned[run]
 byte kills = KILLS, cuts = CUTS, failures = FAILURES, people = 1;
 
 #define is_good(system)         (system == 0 || system == PERSONS || proven[system] || system == brought)
@@ -91,7 +107,9 @@ inline power_cut()
 	if :: open != NONE && record != open -> is_open[open] = false :: else fi;       /* it had done nothing yet */
 	running = boot;
 	open = NONE; state = switching; word = silence; word_run = NONE; started = false; rebooted = false;
-	activation = idle; unit = false; dies = alive; goes_back = false
+	activation = idle; unit = false; dies = alive; goes_back = false;
+	newest = (record != NONE -> record_serial : newest_disk);
+	blame_silent = blame_silent && kept; opening = false
 }
 
 active proctype Faults()
@@ -101,9 +119,14 @@ end:	do
 		if :: true :: unit = false fi }         /* PID 1 starts it again; or lost it, and the next contact does */
 	:: atomic { cuts > 0 -> power_cut() }
 	:: atomic { people > 0 && activation != pending -> people--;      /* the switch lock is theirs */
-		running = PERSONS; profile = PERSONS; profile_disk = PERSONS; boot = PERSONS; boot_disk = PERSONS }
+		running = PERSONS; profile = PERSONS; profile_disk = PERSONS; boot = PERSONS; boot_disk = PERSONS; link = !link;
+		happened(1); happened(2) }
+	:: atomic { people > 0 && !opening -> people--; link = !link;   /* there and back: not within an opening's milliseconds, */
+		if :: open != 1 && record != 1 -> happened(1) :: else fi;       /* and a run that is open goes on all the same */
+		if :: open != 2 && record != 2 -> happened(2) :: else fi }
 	:: atomic { people > 0 && open != NONE && state == switching && !started -> people--; brought = open;
-		running = open; profile = open; profile_disk = open; boot = open; boot_disk = open }
+		running = open; profile = open; profile_disk = open; boot = open; boot_disk = open; link = !link;
+		happened(1); happened(2) }
 	:: true -> break                                /* no more of them */
 	od
 }
@@ -162,7 +185,12 @@ end:	do
 		do
 		:: atomic { state == switching -> next = reverting };
 			if
-			:: atomic { record = it; record_commits = false }
+			:: atomic { happened(3 - it);
+				record = it; record_commits = false; record_serial = newest;
+#ifndef NO_SERIAL_ON_DISK
+				newest_disk = newest
+#endif
+				}
 			:: atomic { fails; goto leave }
 			fi;
 			if
@@ -248,11 +276,12 @@ end:	do
 			:: atomic { ours && !(boots_as_before && running == old[it]) }
 			fi;
 leave:			atomic {
+				blame_silent = no;
 				state = next; word = (state == switching || state == switched -> word : silence);
 				if
 				:: next == committed -> assert(somebody_else_came ||
 					(running == it && profile_disk == it && boot_disk == it))
-				:: next == reverted -> assert(brought != it); assert(somebody_else_came ||
+				:: next == reverted -> if :: AGAIN > 0 -> blame_silent = yes :: true fi; assert(brought != it); assert(somebody_else_came ||
 					(running == old[it] && profile_disk == old_profile[it] && boot_disk == old_boot[it]))
 				:: next == superseded -> assert(somebody_else_came || !started)
 				:: next == stuck -> assert(failures < FAILURES); needs_human = true
@@ -262,7 +291,9 @@ leave:			atomic {
 			}
 		:: atomic { state == committed || state == reverted || state == stuck || state == superseded -> break }
 		od;
-		atomic { record = NONE; record_commits = false; is_open[it] = false };
+		atomic { if :: AGAIN > 0 -> own_link = link; links = record_commits :: else fi;
+			if :: kept = true; newest_disk = newest :: fails; kept = (AGAIN == 0) fi;   /* a full disk */
+			record = NONE; record_commits = false; record_serial = NONE; is_open[it] = false };
 		atomic { open = NONE; word = silence; word_run = NONE; state = switching; started = false; rebooted = false; activation = idle;
 			unit = false; alive = false; goes_back = false; old[it] = 0; old_profile[it] = 0; old_boot[it] = 0;
 			it = NONE; goto end }
@@ -275,7 +306,31 @@ leave:			atomic {
 	od
 }
 
-/* --- a controller: begins, follows, proves, leaves its word. `me` is its run. --- */
+/* --- a controller: plans, begins, follows, proves, leaves its word. `me` is its run, and the part that it was planned with:
+ * where the host went back because nobody was there, it may begin once more. --- */
+#define is_current      (running == planned_running && newest_matches && link_matches)
+#define may_begin_again (newest == me && blame_silent && running == planned_running && own_link_matches)
+#ifdef NO_SERIAL
+#define newest_matches  true
+#else
+#define newest_matches  (newest == planned_newest)
+#endif
+#ifdef NO_LINK
+#define link_matches    true
+#else
+#define link_matches    (link == planned_link)
+#endif
+#ifdef NO_OWN_LINK
+#define own_link_matches        (links || link == planned_link)
+#else
+#define own_link_matches        (link == (links -> own_link : planned_link))
+#endif
+#ifdef NO_OPENING_LOCK
+#define locked          false
+#else
+#define locked          opening
+#endif
+
 inline takes(what, answer)
 {
 	if
@@ -287,25 +342,31 @@ inline takes(what, answer)
 
 proctype Controller(byte me)
 {
-	byte power;
+	byte power, planned_running, planned_newest;
+	byte again;
+	bool planned_link, taken;
 	mtype verdict = silence;
-	bool taken;
-	if :: true -> goto silent :: true fi;
-	atomic {                                /* on the host: reads what a revert needs … */
+	atomic { open == NONE ->                /* any time before it begins, where no other run is under way */
+		planned_running = running; planned_newest = newest; planned_link = link; planned[me] = yes
+	};
+begin:	if :: true -> goto silent :: true fi;
+	atomic {                                /* on the host: sees that nothing has happened, reads what a revert needs … */
 #ifndef NO_SETTLING
 		contact();
 #endif
-		power = cuts;
-		if :: open != NONE -> goto silent :: else fi;
+		if :: open != NONE || locked || (me == 2 && !opened) -> goto silent :: else fi; /* who opens first is run 1 */
+		if :: is_current || may_begin_again :: else -> goto silent fi;
+		assert(!outdated[me]);
+		power = cuts; opening = true; proven[me] = false;
 		old[me] = running; old_profile[me] = profile; old_boot[me] = boot
 	};
 	atomic {                                /* … and renames the transaction into place, unless one is there */
-		if :: power != cuts || open != NONE || (me == 2 && !opened) -> old[me] = 0; old_profile[me] = 0;
-			old_boot[me] = 0; goto silent   /* whoever opens first is run 1 */
-		:: else
-		fi;
+		if :: power != cuts || open != NONE -> old[me] = 0; old_profile[me] = 0; old_boot[me] = 0; goto silent :: else fi;
 		assert(!is_open[1] && !is_open[2]);
-		open = me; is_open[me] = true; opened = true; state = switching; unit = true
+		assert(!outdated[me] || somebody_else_came);
+		opening = false;
+		open = me; newest = me + 2 * again; is_open[me] = true; opened = true; state = switching; unit = true;
+		if :: again == AGAIN -> planned_running = 0; planned_newest = NONE; planned_link = no; planned[me] = no :: else fi
 	};
 	if
 	:: true -> goto silent
@@ -331,7 +392,11 @@ proctype Controller(byte me)
 		:: else
 		fi
 	};
-silent:	atomic { power = 0; verdict = silence; taken = no }
+silent:	if
+	:: atomic { again < AGAIN && open == NONE && newest == me && blame_silent -> again++; verdict = silence; goto begin }
+	:: atomic { true -> power = 0; verdict = silence; taken = no; again = 0; planned_running = 0; planned_newest = NONE;
+		planned_link = no; planned[me] = no; outdated[me] = no }
+	fi
 }
 
 init

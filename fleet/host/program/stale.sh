@@ -17,14 +17,20 @@ require_current() {
     exit 0
 }
 
-# Succeed if the newest transaction was of this very part, and went back because nobody was there. Where it ended otherwise
-# that is the answer to the order.
-# sets: last key
+# Succeed if the newest transaction was of this very part, went back because nobody was there, and nobody else has done
+# anything. Where it ended otherwise that is the answer to the order.
+# sets: last own_link key
 may_begin_again() {
     last=$closed
     [ -e $last/run ] || last=$record/last
     [ "$(get $last/part)" = "$(get part)" ] && serial_of $last && [ "$text" = "$serial" ] || return
-    case $(get $last/state):$(get $last/blame) in reverted:silent) [ "$(get expected)" = "$old" ]; return ;; esac
+    case $(get $last/state):$(get $last/blame) in
+        reverted:silent)
+            own_link=$(get $last/own_link)
+            [ "$(get expected)" = "$old" ] && [ "${own_link:-$planned_link}" = "$link" ]
+            return
+            ;;
+    esac
     ( decline ended "run $(get $last/run) was of this very part, and ended $(get $last/state)" )
     for key in state blame reason; do read_line $last/$key; answer $key "$text"; done
     exit 0
