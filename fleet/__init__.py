@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     )
     from fleet.plans import Forecast, LeftOut, Part, Plan, Source
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "fleet.deploy.options": "Options PlanOptions",

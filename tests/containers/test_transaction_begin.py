@@ -175,10 +175,10 @@ def test_incomplete_and_unfit_closures_are_refused_with_nothing_left(subject: Su
 
 def test_host_without_a_system_profile_is_refused(subject: Subject) -> None:
     """A live system, booted from the network or an ISO: there is nothing that could be made to boot again."""
-    order = subject.order(subject.closure(NEW))
+    new = subject.closure(NEW)
     subject.sh(f"mv {PROFILE} {PROFILE}.away")
     try:
-        lines = subject.tell(order)
+        lines = subject.tell(subject.order(new))
     finally:
         subject.sh(f"mv {PROFILE}.away {PROFILE}")
     assert answers.one(lines, "refused") == "unfit"
