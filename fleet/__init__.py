@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleet.deploy.options import Options, PlanOptions
     from fleet.deploy.run import RunResult
     from fleet.deploy.stop import Stop
+    from fleet.diff import SystemDiff
     from fleet.errors import (
         AuthenticationError,
         BuildError,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
         Verb,
     )
     from fleet.plans import Forecast, LeftOut, Part, Plan, Source
+    from fleet.state import RunRecord
 
 __version__ = "0.2.0"
 
@@ -89,6 +91,7 @@ _HOMES = {
     "fleet.deploy.options": "Options PlanOptions",
     "fleet.deploy.run": "RunResult",
     "fleet.deploy.stop": "Stop",
+    "fleet.diff": "SystemDiff",
     "fleet.errors": """
         AuthenticationError BuildError CommandFailedError ConfigError EvaluationError FleetError HostError HostKeyError
         LockedError PushError QuarantinedError StaleError StateError StoppedError SwitchError UnfitError
@@ -107,6 +110,7 @@ _HOMES = {
     "fleet.library.views": "Health",
     "fleet.model": "Failure FailureKind Goal HostName HostResult Outcome Phase Reboot RunId Severity Verb",
     "fleet.plans": "Forecast LeftOut Part Plan Source",
+    "fleet.state": "RunRecord",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -162,6 +166,7 @@ __all__ = [
     "RunFinished",
     "RunId",
     "RunInterrupted",
+    "RunRecord",
     "RunResult",
     "RunStarted",
     "Severity",
@@ -171,6 +176,7 @@ __all__ = [
     "Stop",
     "StoppedError",
     "SwitchError",
+    "SystemDiff",
     "UnfitError",
     "UnreachableError",
     "Verb",

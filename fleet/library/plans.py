@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import nix, selector
@@ -15,7 +16,6 @@ from fleet.plans import Plan, TextError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from fleet.inventory import Inventory
     from fleet.machine import Command, Machine, Output
@@ -27,18 +27,18 @@ LARGEST = 1 << 28
 AGAIN = "fleet plan -o makes a new one"
 
 
-def write_plan(plan: Plan, file: Path) -> None:
+def write_plan(plan: Plan, file: Path | str) -> None:
     """Write the plan to the file, readable for this user only. Raise `ConfigError` if that fails."""
     try:
-        replace_file(file, plan.text.encode("ascii"), mode=0o600, durable=True)
+        replace_file(Path(file), plan.text.encode("ascii"), mode=0o600, durable=True)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def read_plan(file: Path) -> Plan:
+def read_plan(file: Path | str) -> Plan:
     """Return the plan in the file. Raise `ConfigError` if it has none, or one that was edited or cut."""
     try:
-        with file.open("rb") as opened:
+        with Path(file).open("rb") as opened:
             data = opened.read(LARGEST + 1)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error

@@ -18,13 +18,14 @@ from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
+from fleet.model import RunId
 from fleet.source import evaluations
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
-    from fleet.events import Emit, Event
+    from fleet.events import Emit, Envelope, Event
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, Inventory
@@ -144,6 +145,13 @@ class FleetReader:
             return [(record, state.is_under_way(record.id)) for record in _records(state)]
 
         return await asyncio.to_thread(read)
+
+    async def events(self, run: str, *, after: int = 0) -> list[Envelope]:
+        """Return the events of a run with numbers above `after`, in order. Progress of pushes is not among them.
+
+        A run that this machine does not remember has none. Raise `StateError` if the memory cannot be read.
+        """
+        return await asyncio.to_thread(self._tools.state.events, RunId(run), after=after)
 
     async def open_run(self, run: str | None = None) -> RunRecord:
         """Return the run that `resume` would take up: the one with this id, or the newest open one.

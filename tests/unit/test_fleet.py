@@ -18,7 +18,7 @@ from fleet import nix
 from fleet.deploy.options import Options
 from fleet.deploy.stop import Stop
 from fleet.errors import ConfigError, EvaluationError, StateError, StoppedError, UnreachableError
-from fleet.events import HostPlanned, HostSwitched, PhaseStarted, RunFinished
+from fleet.events import HostPlanned, HostSwitched, PhaseStarted, PushProgressed, RunFinished, encode
 from fleet.model import HostName, Outcome, Verb
 from tests.fakes import Says, asks, runs, said
 from tests.unit.builders import NEW, outcomes
@@ -211,6 +211,18 @@ async def test_run_that_ended_is_not_under_way_any_more(tmp_path: Path) -> None:
         result = await fleet.apply(await fleet.plan(**ASKED))
         assert [(record.id, is_under_way) for record, is_under_way in await fleet.runs()] == [(result.run, False)]
         assert world.logins.open == 0
+
+
+async def test_events_of_a_run_that_ended_are_read_back(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    async with world.fleet() as fleet:
+        run = fleet.apply(await fleet.plan(**ASKED))
+        seen = [encode(told) async for told in run.envelopes() if not isinstance(told.event, PushProgressed)]
+        await run
+        read = await fleet.events(run.id)
+        assert [encode(envelope) for envelope in read[-len(seen) :]] == seen
+        assert await fleet.events(run.id, after=read[-2].seq) == read[-1:]
+        assert await fleet.events("no-run") == []
 
 
 async def test_plan_that_is_kept_is_remembered_with_its_roots(tmp_path: Path) -> None:

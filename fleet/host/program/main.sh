@@ -5,9 +5,9 @@
 #       └───────────┴────────────┴── reverting ─ reverted | stuck       any act ─ superseded
 #   (goal boot: arming ─ rebooting ─ switched)
 #
-# A transaction is a directory, /run/fleet/open. It is renamed into place complete, which fails while another is open:
-# there is no other lock. From then on one service, its keeper, alone changes the state. Everybody else leaves a word
-# (confirm, abandon) or a later deadline. Each state is one function that acts and names the next. A keeper that died is
+# A transaction is a directory, /run/fleet/open. It is renamed into place complete, which fails while another is open.
+# From then on one service, its keeper, alone changes the state. Everybody else leaves a word (confirm, abandon) or a later
+# deadline. Each state is one function that acts and names the next. A keeper that died is
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
 # A controller calls, with the number of its format first: root, begin, watch, look, word, show, unroot for its run, in this
