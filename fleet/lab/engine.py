@@ -75,6 +75,9 @@ def connect() -> Engine:
     try:
         _reach(url)
         client = DockerClient().client
+        client.api.trust_env = (
+            False  # no proxy leads to an engine, and other threads may change the environment meanwhile
+        )
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
         raise ConfigError(

@@ -53,7 +53,9 @@ SPOILS = 'activationScript = ": >/run/spoilt";'
 RISK = ("--reboot", "always", "--accept-boot-risk")
 WATCHED = r"""#!/bin/sh
 case $1 in
-    daemon-reload) test -d /nix/var/fleet/open && echo recorded >>/var/reloads || echo free >>/var/reloads ;;
+    daemon-reload)
+        test -d /nix/var/fleet/open && echo recorded >>/var/reloads || echo free >>/var/reloads
+        sync /var/reloads ;;
     reboot)
         if [ -e /nix/var/fleet/open/returning ] && mkdir /var/killed 2>/dev/null; then
             exec /usr/bin/systemctl kill -s KILL 'fleet-keep-*'
@@ -65,7 +67,7 @@ exec /usr/bin/systemctl "$@"
 LOOKS = """
     preSwitchChecks.looks = ''
       [ "$2" != boot ] || [ -e /var/seen ] ||
-        (cd /nix/var/fleet/open && echo rebooting* /etc/systemd/system.attached/*.service >/var/seen)
+        (cd /nix/var/fleet/open && echo rebooting* /etc/systemd/system.attached/*.service >/var/seen; sync /var/seen)
     '';
 """
 """Tells what is there when its own script is about to make it what boots."""
