@@ -20,9 +20,8 @@ link=/nix/var/nix/profiles/system
 if [ -L $link ]; then echo $(readlink $link)@$(stat -c %.9Z $link); else echo -; fi
 disk=$(cut -d ' ' -f 1 /nix/var/fleet/serial)
 for there in /run/fleet/open /run/fleet/last /nix/var/fleet/last; do
-    [ -e $there/run ] || continue
-    its=$(cat $there/serial || echo "$((${disk%%-*} + 1))-$(cat $there/run)")
-    break
+    its=$(cat $there/serial) && break
+    its=$(cat $there/run) && its=$((${disk%%-*} + 1))-$its && break
 done
 printf '%s\n' 0-none $disk $its | sort -n | tail -n 1
 """
