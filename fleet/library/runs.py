@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fleet.deploy import result
 from fleet.deploy.run import RunResult
@@ -19,17 +19,26 @@ if TYPE_CHECKING:
 
     OnEnvelope = Callable[[Envelope], None]
 
+T = TypeVar("T")
 
-class Planning(Work[Plan]):
-    """A plan that is being made. Await it to get the plan; raises `FleetError` if there can be none."""
 
-    def __init__(
-        self, journal: Journal, stop: Stop, start: Callable[[OnEnvelope], Coroutine[None, None, Plan]]
-    ) -> None:
+class _JournalWork(Work[T]):
+    """Work whose events and results are in a journal."""
+
+    def __init__(self, journal: Journal, stop: Stop, start: Callable[[OnEnvelope], Coroutine[None, None, T]]) -> None:
         self._journal = journal
         self.stop = stop
-        """Ends the planning when it is asked to."""
+        """Ends the work early when it is asked to."""
         super().__init__(start)
+
+    @property
+    def results(self) -> tuple[HostResult, ...]:
+        """The results so far. Of a planning: of hosts that stand on their closure already, or cannot take part."""
+        return tuple(self._journal.results.values())
+
+
+class Planning(_JournalWork[Plan]):
+    """A plan that is being made. Await it to get the plan; raises `FleetError` if there can be none."""
 
     @property
     def run(self) -> RunId:
@@ -40,34 +49,16 @@ class Planning(Work[Plan]):
         return self._journal.run
 
     @property
-    def results(self) -> tuple[HostResult, ...]:
-        """The results of hosts that nothing will happen to: they stand on their closure, or cannot take part."""
-        return tuple(self._journal.results.values())
-
-    @property
     def exit_code(self) -> int:
         """The exit code of a command that only makes the plan."""
         ended = self._journal.record.exit_code
         return result.exit_code(self.results) if ended is None else ended
 
 
-class Run(Work[RunResult]):
+class Run(_JournalWork[RunResult]):
     """A run that goes on. Await it to get its result; it never raises because of what happens to hosts."""
-
-    def __init__(
-        self, journal: Journal, stop: Stop, start: Callable[[OnEnvelope], Coroutine[None, None, RunResult]]
-    ) -> None:
-        self._journal = journal
-        self.stop = stop
-        """Ends the run early when it is asked to."""
-        super().__init__(start)
 
     @property
     def id(self) -> RunId:
         """The id by which `fleet resume` and the hosts know the run."""
         return self._journal.run
-
-    @property
-    def results(self) -> tuple[HostResult, ...]:
-        """The results of the hosts that have ended so far."""
-        return tuple(self._journal.results.values())
