@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit faults reboots chaos model lint bench clean
+.PHONY: help setup demo test unit faults reboots chaos fuzz model nixos lint bench clean
 
 help:            ## list these
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -28,8 +28,14 @@ reboots: setup   ## every fault around a reboot, on a virtual machine
 chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
 	@.venv/bin/python -m tests.faults.chaos $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
 
+fuzz: setup      ## N rounds of each kind with a host that says anything; SEED shows the same ones again
+	@.venv/bin/python -m tests.hostile $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
+
 model: setup     ## the switch and the boot on trial as models, checked in full by Spin
 	@tests/model/check
+
+nixos:           ## the checks of flake.nix, on virtual machines with real NixOS; needs nixpkgs and KVM
+	@.ci/nixos
 
 lint: setup      ## style and types of Python and shell
 	.venv/bin/ruff format --check .

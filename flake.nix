@@ -5,8 +5,9 @@
     nixpkgs.url = "github:NixOS/nixpkgs/nixpkgs-unstable";
     nixos-hardware = {
       url = "github:NixOS/nixos-hardware";
-      # It has had an input of this name since 2026: without this a second nixpkgs, by an address that old Nix cannot lock.
-      inputs.nixpkgs.follows = "nixpkgs";
+      # Its files are all that hosts need. As a flake it has had a nixpkgs of its own since summer 2026, by an address that
+      # old Nix cannot lock.
+      flake = false;
     };
   };
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from fleet.deploy.stop import Stop
     from fleet.diff import SystemDiff
     from fleet.errors import (
+        AnswerError,
         AuthenticationError,
+        BugError,
         BuildError,
         CommandFailedError,
         ConfigError,
@@ -93,9 +95,9 @@ _HOMES = {
     "fleet.deploy.stop": "Stop",
     "fleet.diff": "SystemDiff",
     "fleet.errors": """
-        AuthenticationError BuildError CommandFailedError ConfigError EvaluationError FleetError HostError HostKeyError
-        LockedError PushError QuarantinedError StaleError StateError StoppedError SwitchError UnfitError
-        UnreachableError
+        AnswerError AuthenticationError BugError BuildError CommandFailedError ConfigError EvaluationError FleetError
+        HostError HostKeyError LockedError PushError QuarantinedError StaleError StateError StoppedError SwitchError
+        UnfitError UnreachableError
     """,
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HostCondemned HostEvent
@@ -115,7 +117,9 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AnswerError",
     "AuthenticationError",
+    "BugError",
     "BuildError",
     "BuildFinished",
     "CheckReported",

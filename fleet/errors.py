@@ -5,12 +5,14 @@ FleetError                   exit  what to think
 ├── StateError                2    this machine cannot record what it does, or read what it has recorded
 ├── EvaluationError           3    Nix could not evaluate; nothing was touched
 ├── BuildError                3    Nix could not build; nothing was touched
+├── BugError                  1    fleet itself failed, whatever led to it
 ├── StoppedError            130    somebody asked the run to stop before anything was touched
 └── HostError(host)           1    this host failed; the others go on
     ├── UnreachableError           there is no connection, or it was lost
     ├── AuthenticationError        the host refused the login, or sudo the password
     ├── HostKeyError               the host key is unknown or not the expected one
     ├── CommandFailedError         a command ended with a status other than 0, by a signal, or not in time
+    │   └── AnswerError            it answered with what cannot be read, or with too much
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
     ├── StaleError                 something has happened on the host since the plan was made
@@ -21,14 +23,18 @@ FleetError                   exit  what to think
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, ClassVar
 
 from fleet.model import Failure, FailureKind, HostName
+from fleet.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+LONGEST = 4000
+"""Characters of each text of an error, at most."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
@@ -40,10 +46,13 @@ class FleetError(Exception):
     kind: ClassVar[FailureKind] = FailureKind.ERROR
 
     def __init__(self, message: str, *, hint: str = "", said: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.said = tuple(said)
+        """Keep what happened, what helps, and the last lines that something said: without control characters, and each
+        as long as somebody may want to read it. A host may have written any of them.
+        """
+        self.message = shortened(message, LONGEST)
+        self.hint = shortened(hint, LONGEST)
+        self.said = tuple(shortened(line, LONGEST) for line in said)
+        super().__init__(self.message)
 
     def failure(self) -> Failure:
         """Return the same as a value, for results and events."""
@@ -78,6 +87,19 @@ class BuildError(FleetError):
     kind = FailureKind.BUILD
 
 
+class BugError(FleetError):
+    """Fleet itself failed, whatever led to it."""
+
+    exit_code = 1
+    kind = FailureKind.BUG
+
+    @classmethod
+    def of(cls, error: BaseException) -> BugError:
+        """Return the error that reports an exception which nobody expected, with the end of its traceback."""
+        trace = "".join(traceback.format_exception(error)).splitlines()
+        return cls("fleet itself failed; this is a bug in fleet", said=trace[-30:], hint="please report this")
+
+
 class StoppedError(FleetError):
     """Somebody asked the run to stop before anything was touched."""
 
@@ -98,7 +120,7 @@ class HostError(FleetError):
     ) -> None:
         super().__init__(message, hint=hint, said=said)
         self.host = host
-        self.ran = ran
+        self.ran = shortened(ran, LONGEST)
 
     def failure(self) -> Failure:
         return Failure(kind=self.kind, message=self.message, ran=self.ran, said=self.said, hint=self.hint)
@@ -108,6 +130,8 @@ class UnreachableError(HostError):
     """There is no connection to the host, or it was lost."""
 
     kind = FailureKind.UNREACHABLE
+    turns_away = False
+    """Whether the host does answer, and says that it takes no login just now. It may take one in a while."""
 
 
 class AuthenticationError(HostError):
@@ -126,6 +150,12 @@ class CommandFailedError(HostError):
     """A command on the host ended with a status other than 0, by a signal, or not in time."""
 
     kind = FailureKind.COMMAND
+
+
+class AnswerError(CommandFailedError):
+    """What the host answered cannot be read, or is more than an answer may have."""
+
+    kind = FailureKind.ANSWER
 
 
 class UnfitError(HostError):

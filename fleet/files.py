@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,21 @@ def state_folder(fleet: str, environment: Mapping[str, str] = os.environ) -> Pat
 def _base(configured: str, usual: str) -> Path:
     # A relative path is not valid and is to be ignored (XDG Base Directory Specification 0.8, "Basics").
     return Path(configured) if Path(configured).is_absolute() else Path(usual).expanduser()
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """Return the contents of the file. Raise `OSError` if it cannot be read, has more than `most` bytes, or is no file.
+
+    A named pipe, which might never end or begin, is not opened to be read, nor is a device.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"has more than {most >> 10} KiB", str(path))
+    return data
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:

@@ -92,7 +92,7 @@ class Phase(enum.StrEnum):
 
 
 class Severity(enum.StrEnum):
-    """Whether a finding leaves the host out of the run: an error does, a note never does."""
+    """Whether a finding leaves the host out of the run: an error does; a note does not, unless the host may be away."""
 
     ERROR = "error"
     NOTE = "note"
@@ -112,6 +112,7 @@ class FailureKind(enum.StrEnum):
     AUTHENTICATION = "authentication"
     HOST_KEY = "host_key"
     COMMAND = "command"
+    ANSWER = "answer"
     UNFIT = "unfit"
     LOCKED = "locked"
     STALE = "stale"
@@ -172,8 +173,8 @@ class HostResult:
     """The closure that the run wanted there."""
     previous: Closure | None = None
     """The closure that ran before."""
-    boot_default: bool = False
-    """Whether the host boots the wanted closure next."""
+    boot_default: bool | None = False
+    """Whether the host boots the wanted closure next. None if what it boots cannot be read."""
     boot_proven: bool = False
     """Whether the host has booted with the kernel and the initrd of the wanted closure."""
     reboot_pending: bool = False

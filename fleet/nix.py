@@ -6,13 +6,13 @@ This works with Nix 2.8 and newer and with Lix. Where the new command line has c
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
 from fleet.machine import Command
 from fleet.model import Closure, Derivation, HostName
 from fleet.scripts import one_line
+from fleet.text import parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 NIX = ("nix", "--extra-experimental-features", "nix-command flakes")
 PATIENTLY = float("inf")
-"""No timeout: evaluations and builds take as long as they take, and people who watch can interrupt them."""
+"""No timeout: evaluations and builds here take as long as they take, and people who watch can interrupt them."""
+LONGEST_BUILD = 24 * 3600.0
+"""Seconds for a build on a host, which must not keep the others waiting for ever."""
+SLOWEST = 64 << 10
+"""Bytes per second that a host fetches from its own caches, at least. A push is quicker than less."""
+PAUSE = 600.0
+"""Seconds that this may take besides: a cache may have to be waited for."""
 
 
 def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
@@ -56,9 +62,20 @@ def pick(host: HostName, path: tuple[str, ...]) -> str:
 
 
 def read_evaluation(stdout: str) -> dict[HostName, tuple[Derivation, Closure]]:
-    """Parse what `evaluate` printed."""
-    found = json.loads(stdout)
-    return {HostName(host): (Derivation(both["drv"]), Closure(both["out"])) for host, both in found.items()}
+    """Parse what `evaluate` printed. Raise `ValueError` if that is something else."""
+    found = parsed_json(stdout)
+    try:
+        pairs = {HostName(host): (Derivation(both["drv"]), Closure(both["out"])) for host, both in found.items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError("it has no derivation and path for each host") from error
+    if any(not isinstance(path, str) or not path.startswith("/") for pair in pairs.values() for path in pair):
+        raise ValueError("it has something else than paths")
+    return pairs
+
+
+def is_placeholder(path: str) -> bool:
+    """Whether the path stands for one that is not known before the build: a content-addressed derivation has none."""
+    return re.fullmatch("/[0-9a-z]{52}", path) is not None
 
 
 def realise(paths: Iterable[str], *, root: Path) -> Command:
@@ -83,7 +100,7 @@ def refer_to(derivations: Iterable[str]) -> Command:
 
 def build_on_host(derivation: Derivation) -> Command:
     """Build one derivation on the machine where this runs, as root."""
-    return Command(argv=("nix-store", "--realise", derivation), timeout=PATIENTLY)
+    return Command(argv=("nix-store", "--realise", derivation), timeout=LONGEST_BUILD)
 
 
 _BUILDER_FAILED = re.compile(r"(/nix/store/[0-9a-z]{32}-[^'\s]+\.drv)")
@@ -116,28 +133,37 @@ def substitutable(paths: Iterable[str]) -> Command:
     return Command(argv=argv, stdin=_lines(paths))
 
 
-_WILL_FETCH = re.compile(r"will be fetched \(([0-9.]+) ([KMGT]i)?B download")
+_WILL_FETCH = "will be fetched ("
+_DOWNLOAD = re.compile(r"will be fetched \(([0-9]{1,12}(?:\.[0-9]{1,6})?) ([KMGT]i)?B download")
 _UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 
 def read_substitutable(stderr: str) -> tuple[frozenset[str], int]:
-    """Parse what `substitutable` printed: the paths, and the size of their download in bytes, exact to a hundredth."""
+    """Parse what `substitutable` printed: the paths, and the size of their download in bytes, exact to a hundredth.
+
+    A size that is no number counts as 0.
+    """
     paths: set[str] = set()
     download = 0.0
     is_list = False
     for line in stderr.splitlines():
-        if found := _WILL_FETCH.search(line):
+        begins = _WILL_FETCH in line
+        if found := _DOWNLOAD.search(line):
             download += float(found[1]) * _UNITS[found[2]]
-        is_list = found is not None or (is_list and line.startswith("  /"))
-        if is_list and not found:
+        is_list = begins or (is_list and line.startswith("  /"))
+        if is_list and not begins:
             paths.add(line.strip())
     return frozenset(paths), round(download)
 
 
-def fetch(paths: Iterable[str]) -> Command:
-    """Fetch the paths that the machine's own caches have, whatever becomes of the others."""
+def fetch(sizes: Mapping[str, int]) -> Command:
+    """Fetch the paths that the machine's own caches have, whatever becomes of the others.
+
+    `sizes` has the NAR size of each path in bytes, which decides how long that may take.
+    """
     argv = ("xargs", "-r", "nix-store", "--realise", "--keep-going")
-    return Command(argv=argv, stdin=_lines(paths), timeout=PATIENTLY, keep=1 << 16)
+    timeout = PAUSE + sum(sizes.values()) / SLOWEST
+    return Command(argv=argv, stdin=_lines(sizes), timeout=timeout, keep=1 << 16)
 
 
 def _lines(paths: Iterable[str]) -> bytes:
@@ -206,9 +232,13 @@ CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.current
 """Prints the system of this machine, as a Nix string."""
 
 
+GIT_LISTS = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+"""For commands that only list, and run nothing that a repository configures: also where it belongs to another user."""
+
+
 def git_root(folder: Path) -> Command:
     """Print the top folder of the git work tree that the folder is in."""
-    return _local("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+    return _local(*GIT_LISTS, "-C", str(folder), "rev-parse", "--show-toplevel")
 
 
 VERSION = _local("nix", "--version")
@@ -217,12 +247,12 @@ VERSION = _local("nix", "--version")
 
 def git_head(root: Path) -> Command:
     """Print the commit that is checked out; fails if there is none yet."""
-    return _local("git", "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
+    return _local(*GIT_LISTS, "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
 
 
 def git_files(root: Path, *which: str) -> Command:
     """Print the files that git tracks, or others, each ended by a NUL."""
-    return _local("git", "-C", str(root), "ls-files", "-z", *which)
+    return _local(*GIT_LISTS, "-C", str(root), "ls-files", "-z", *which)
 
 
 def git_status(root: Path) -> Command:

@@ -18,3 +18,10 @@ async def wait_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
+
+
+def first(error: BaseException) -> BaseException:
+    """Return the first exception in nested groups that is not a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -3,6 +3,8 @@
 let
   cfg = config.services.fleet.base;
   inherit (lib) mkOption types;
+  # Before what a profile of NixOS has by mkDefault, and after what a host says.
+  preferred = lib.mkOverride 900;
 
   keyType = "(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\\.com)";
   publicKey = types.strMatching "([^\n]* )?${keyType} AAAA[^\n]*" // {
@@ -35,6 +37,9 @@ in
         Whoever may deploy is root: each of the keys can become root without a password, since a deployment can
         change everything. The user is no trusted user of Nix, and paths that `fleet` pushes need no signatures: they
         are received by root's own Nix.
+
+        NixOS does not count this user as somebody who can log in and become root. With `users.mutableUsers = false`
+        and no other such account it refuses the configuration: set `users.allowNoPasswordLogin = true`.
       '';
     };
 
@@ -135,6 +140,12 @@ in
 
     nix.settings.trusted-public-keys = cfg.trustedSigningKeys;
 
+    # Whoever can open this file can hold the lock, and then nothing switches. Only root has to.
+    systemd.tmpfiles.rules = [
+      "d /run/nixos 0755 root root -"
+      "f /run/nixos/switch-to-configuration.lock 0600 root root -"
+    ];
+
     users.users.${cfg.user} = {
       isNormalUser = true;
       description = "Deployments by fleet";
@@ -159,13 +170,13 @@ in
     services.openssh = {
       enable = true;
       settings = {
-        PasswordAuthentication = lib.mkDefault false;
-        KbdInteractiveAuthentication = lib.mkDefault false;
-        PermitRootLogin = lib.mkDefault "no";
-        X11Forwarding = lib.mkDefault false;
-        AllowAgentForwarding = lib.mkDefault false;
-        AllowTcpForwarding = lib.mkDefault false;
-        AllowStreamLocalForwarding = lib.mkDefault false;
+        PasswordAuthentication = preferred false;
+        KbdInteractiveAuthentication = preferred false;
+        PermitRootLogin = preferred "no";
+        X11Forwarding = preferred false;
+        AllowAgentForwarding = preferred false;
+        AllowTcpForwarding = preferred false;
+        AllowStreamLocalForwarding = preferred false;
       };
       # Checks with `from = "host"` and jumps through this host are forwarded connections. Last, because all that
       # follows a Match belongs to it.

@@ -1,9 +1,16 @@
 # A host that builds for others, and hosts that let others build.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   cfg = config.services.fleet.builder;
   inherit (lib) mkOption types;
-  own = config.nixpkgs.hostPlatform.system;
+  # Before what a profile of NixOS has by mkDefault, and after what a host says.
+  preferred = lib.mkOverride 900;
+  own = pkgs.stdenv.hostPlatform.system;
   systems = types.strMatching "[a-z0-9_]+-(linux|darwin)" // {
     description = "system such as aarch64-linux";
   };
@@ -123,9 +130,15 @@ in
         trusted = true;
         keys = cfg.authorizedKeys;
       };
+      # NixOS forbids this user every other kind.
+      services.openssh.extraConfig = lib.mkAfter ''
+        Match User nix-ssh
+          AllowStreamLocalForwarding no
+        Match All
+      '';
       # What the host is for comes first.
-      nix.daemonCPUSchedPolicy = lib.mkDefault "batch";
-      nix.daemonIOSchedClass = lib.mkDefault "idle";
+      nix.daemonCPUSchedPolicy = preferred "batch";
+      nix.daemonIOSchedClass = preferred "idle";
     })
     (lib.mkIf (cfg.emulatedSystems != [ ]) {
       assertions = [
@@ -136,7 +149,8 @@ in
           '';
         }
       ];
-      boot.binfmt.emulatedSystems = cfg.emulatedSystems;
+      # NixOS does not get as far as our message where its own system is among them.
+      boot.binfmt.emulatedSystems = lib.remove own cfg.emulatedSystems;
     })
     (lib.mkIf (cfg.machines != { }) {
       assertions = lib.mapAttrsToList (name: machine: {
@@ -164,7 +178,7 @@ in
         publicKey = machine.hostKey;
       }) cfg.machines;
       # The builder fetches inputs from caches itself, instead of over this host's link.
-      nix.settings.builders-use-substitutes = lib.mkDefault true;
+      nix.settings.builders-use-substitutes = preferred true;
     })
   ];
 }

@@ -3,6 +3,8 @@
 let
   cfg = config.services.fleet.cache;
   inherit (lib) mkOption types;
+  # Before what a profile of NixOS has by mkDefault, and after what a host says.
+  preferred = lib.mkOverride 900;
 
   publicKey = types.strMatching "[A-Za-z0-9._-]+:[A-Za-z0-9+/]{43}=" // {
     description =
@@ -98,11 +100,11 @@ in
       # NixOS adds cache.nixos.org and its key.
       substituters = map substituter cfg.caches;
       trusted-public-keys = keys;
-      connect-timeout = lib.mkDefault cfg.connectTimeout;
+      connect-timeout = preferred cfg.connectTimeout;
       # Without it, a path that a cache announces and cannot deliver is an error, instead of being pushed or built.
-      fallback = lib.mkDefault true;
+      fallback = preferred true;
       # An answer "no such path" is believed for an hour otherwise, also after the path has been pushed there.
-      narinfo-cache-negative-ttl = lib.mkDefault 60;
+      narinfo-cache-negative-ttl = preferred 60;
     };
   };
 }

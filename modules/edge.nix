@@ -8,6 +8,8 @@
 let
   cfg = config.services.fleet.edge;
   inherit (lib) mkOption types;
+  # Before what a profile of NixOS has by mkDefault, and after what a host says.
+  preferred = lib.mkOverride 900;
 
   journal = {
     Storage = cfg.journal.storage;
@@ -15,6 +17,7 @@ let
     RuntimeMaxUse = cfg.journal.maxUse;
     SyncIntervalSec = "15m";
   };
+  limit = preferred cfg.keepGenerations;
   mebibytes = number: number * 1024 * 1024;
   span = types.strMatching "[0-9]+(s|min)" // {
     description = "time such as 30s or 10min";
@@ -129,31 +132,38 @@ in
           enable = lib.mkDefault true;
           keep = lib.mkDefault cfg.keepGenerations;
         };
-        boot.loader.generic-extlinux-compatible.configurationLimit = lib.mkDefault cfg.keepGenerations;
-        boot.loader.systemd-boot.configurationLimit = lib.mkDefault cfg.keepGenerations;
+        boot.loader = {
+          generic-extlinux-compatible.configurationLimit = limit;
+          grub.configurationLimit = limit;
+          systemd-boot.configurationLimit = limit;
+        }
+        // lib.optionalAttrs (options.boot.loader ? limine) { limine.maxGenerations = limit; };
         # A kernel that panics would wait for somebody to come.
         boot.kernelParams = [ "panic=10" ];
 
         nix.settings = {
-          min-free = lib.mkDefault (mebibytes cfg.store.minFree);
-          max-free = lib.mkDefault (mebibytes cfg.store.maxFree);
-          max-jobs = lib.mkIf (!cfg.allowBuilds) (lib.mkDefault 0);
+          min-free = preferred (mebibytes cfg.store.minFree);
+          max-free = preferred (mebibytes cfg.store.maxFree);
+          max-jobs = lib.mkIf (!cfg.allowBuilds) (preferred 0);
         };
       }
       (lib.mkIf cfg.watchdog.enable {
         systemd.settings.Manager = {
-          RuntimeWatchdogSec = lib.mkDefault cfg.watchdog.timeout;
-          RebootWatchdogSec = lib.mkDefault cfg.watchdog.rebootTimeout;
+          RuntimeWatchdogSec = preferred cfg.watchdog.timeout;
+          RebootWatchdogSec = preferred cfg.watchdog.rebootTimeout;
         };
       })
       # NixOS 26.11 has journald.conf as an attribute set, and refuses what 26.05 has.
       (
         if options.services.journald ? settings then
-          { services.journald.settings.Journal = lib.mapAttrs (_: lib.mkDefault) journal; }
+          { services.journald.settings.Journal = lib.mapAttrs (_: preferred) journal; }
         else
           {
-            services.journald.storage = lib.mkDefault journal.Storage;
-            services.journald.extraConfig = lib.generators.toKeyValue { } (removeAttrs journal [ "Storage" ]);
+            services.journald.storage = preferred journal.Storage;
+            # Of a key that is there twice the last one counts: what a host says.
+            services.journald.extraConfig = lib.mkBefore (
+              lib.generators.toKeyValue { } (removeAttrs journal [ "Storage" ])
+            );
           }
       )
     ]

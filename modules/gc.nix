@@ -66,6 +66,12 @@ in
       }
     ];
 
+    # Whoever can open this file can hold the lock, and then the boot menu cannot be written. Only root has to.
+    systemd.tmpfiles.rules = [
+      "d /run/nixos 0755 root root -"
+      "f /run/nixos/switch-to-configuration.lock 0600 root root -"
+    ];
+
     systemd.services.fleet-gc = {
       description = "Delete generations and collect garbage that no rollback needs";
       path = [ config.nix.package ];

@@ -71,9 +71,10 @@ if [ -n "$old" ]; then
     # shellcheck disable=SC2086  # a list
     nix-env --profile "$profile" --delete-generations $old
 fi
-# The menu still names what was deleted. It is written anew before anything is really gone, if need be by the next run.
+# The menu still names what was deleted. It is written anew before anything is really gone, if need be by the next run. Checks
+# before a switch have no say in that: nothing is switched.
 if [ -e "$due" ]; then
-    "$profile/bin/switch-to-configuration" boot
+    NIXOS_NO_CHECK=1 "$profile/bin/switch-to-configuration" boot
     rm "$due"
 fi
 leave_if_deploying

@@ -10,6 +10,8 @@ let
   inherit (lib) mkOption types;
   driver = config.hardware.nvidia.package.version;
   cuda = pkgs.cudaPackages.cudaMajorMinorVersion;
+  # Before what a profile of NixOS has by mkDefault, and after what a host says.
+  preferred = lib.mkOverride 900;
 
   version = types.strMatching "[0-9]+(\\.[0-9]+)*" // {
     description = "version such as 570.86";
@@ -37,6 +39,10 @@ in
         The driver and CUDA are unfree; accept that in the host's configuration, by nixpkgs.config.allowUnfreePackages
         or nixpkgs.config.allowUnfree. Versions come from nixpkgs, so what pins them is flake.lock. A new driver runs
         only after a reboot: declare a check `gpu = true` in fleet.toml, which tells.
+
+        With `hardware.nvidia.datacenter.enable` the driver is the one for data centers. A host whose packages come
+        from `nixpkgs.pkgs` cannot use this: NixOS refuses it with nixpkgs.config. Give these packages cudaSupport and
+        cudaCapabilities where they are made, and let NixOS's own options do the rest.
       '';
     };
 
@@ -61,7 +67,7 @@ in
     };
 
     cudaPackages = mkOption {
-      type = types.nullOr (types.strMatching "cudaPackages(_[0-9]+)*");
+      type = types.nullOr (types.strMatching "cudaPackages(_[0-9]+)+");
       default = null;
       example = "cudaPackages_12_9";
       description = ''
@@ -119,17 +125,18 @@ in
 
     hardware.graphics.enable = true;
     hardware.nvidia = {
-      open = lib.mkDefault cfg.open;
-      nvidiaPersistenced = lib.mkDefault true;
+      open = preferred cfg.open;
+      nvidiaPersistenced = preferred true;
       branch = lib.mkIf (cfg.branch != null) cfg.branch;
     };
-    # Loads the driver; no X server comes with it.
-    services.xserver.videoDrivers = [ "nvidia" ];
+    # Loads the driver; no X server comes with it. That for data centers NixOS loads by itself, and not both.
+    services.xserver.videoDrivers = lib.mkIf (!config.hardware.nvidia.datacenter.enable) [ "nvidia" ];
 
+    # The option is no set of options: a mkIf in it would stay as it is.
     nixpkgs.config = {
       cudaSupport = true;
-      cudaCapabilities = lib.mkIf (cfg.capabilities != [ ]) cfg.capabilities;
-    };
+    }
+    // lib.optionalAttrs (cfg.capabilities != [ ]) { cudaCapabilities = cfg.capabilities; };
     nixpkgs.overlays = lib.optional (cfg.cudaPackages != null) (
       final: prev: {
         cudaPackages =

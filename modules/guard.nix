@@ -35,7 +35,7 @@ let
   isActive = name: ask "is ${name} active?" "systemctl is-active --quiet ${lib.escapeShellArg name}";
   # Each in a shell of its own; the first that fails ends the script.
   ask = name: text: ''
-    echo ${lib.escapeShellArg name}
+    printf '%s\n' ${lib.escapeShellArg name}
     (
     set -e
     ${text}
@@ -143,8 +143,9 @@ in
     ];
 
     # It runs in the switch itself: after the profile was set, before the boot loader is written and before anything
-    # stops. Whatever goes wrong here must not keep anybody from repairing the host.
-    system.preSwitchChecks.fleet-guard = ''
+    # stops. Whatever goes wrong here must not keep anybody from repairing the host. Checks run in the order of their
+    # names until one fails: it is the last of them, or it would see switches that are then refused.
+    system.preSwitchChecks."~fleet-guard" = ''
       ${cfg.program} guard "''${1-}" "''${NIXOS_ACTION-}" <<'END' || echo "services.fleet.guard does not watch this switch"
       ${order}END
     '';

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import functools
 import selectors
+import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from fleet.errors import CommandFailedError, UnreachableError
+from fleet.errors import AnswerError, CommandFailedError, UnreachableError
 from fleet.host.program import FORMAT, HostProgram, bringing
 from fleet.machine import Bridge, Command, OnLine, Output, Stream, TcpStream
-from fleet.machine.lines import read_text
+from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.login import Logins
 from fleet.model import HostName, RunId
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -90,8 +93,10 @@ def said(**lines: object) -> Output:
 class FakeMachine:
     """A RemoteMachine that does nothing but answer from a table. A command that is not in it fails the test."""
 
-    def __init__(self, *table: tuple[Fits, Answers], name: str = "web-1") -> None:
+    def __init__(self, *table: tuple[Fits, Answers], name: str = "web-1", is_here: bool = False) -> None:
         self.name = HostName(name)
+        self.is_here = is_here
+        """Whether it stands for this machine, whose answers are taken as they are."""
         self.table = list(table)
         self.ran: list[Command] = []
         self.bridges: list[Bridge] = []
@@ -127,14 +132,21 @@ class FakeMachine:
                     self._answered[number] = turn + 1
                     return answers[min(turn, len(answers) - 1)]
                 return answers(command) if callable(answers) else answers
+        if command.argv == ("true",):
+            return Output(status=0)
         raise AssertionError(f"nobody said what happens here: {command}")
 
     async def _played(self, command: Command, answer: Says, on_line: OnLine | None) -> Output:
         name = command.argv[0]
         if not answer.is_there:
             raise CommandFailedError(self.name, f"cannot run {name}: No such file or directory", ran=str(command))
-        stdout = await read_text(_once(answer.stdout), None, command.keep)
-        stderr = await read_text(_once(answer.stderr), on_line, command.keep)
+        said = SimpleNamespace(stdout=_Once(answer.stdout), stderr=_Once(answer.stderr))
+        outputs = Outputs(said, clean=not self.is_here)
+        try:
+            stdout = await outputs.answer(command)
+            stderr = await outputs.errors(command.keep, on_line)
+        except TooMuchError as error:
+            raise AnswerError(self.name, f"{name} {error}", ran=str(command)) from error
         await asyncio.sleep(min(answer.seconds, command.timeout))
         if self.is_lost:
             raise UnreachableError(self.name, "connection lost while running a command")
@@ -142,7 +154,8 @@ class FakeMachine:
             message = f"{name} did not end within {command.timeout:g} s"
             raise CommandFailedError(self.name, message, ran=str(command))
         if answer.died_of:
-            raise CommandFailedError(self.name, f"{name} died of {answer.died_of}", ran=str(command))
+            ended = how_it_ended(-signal.Signals[answer.died_of])
+            raise CommandFailedError(self.name, f"{name} {ended}", ran=str(command))
         return Output(status=answer.status, stdout=stdout, stderr=stderr)
 
     @contextlib.asynccontextmanager
@@ -232,16 +245,16 @@ class FakeLogins(Logins):
             self.open -= 1
 
 
-def _once(data: bytes) -> Callable[[int], Coroutine[Any, Any, bytes]]:
-    """A `read` that gives the data, as a pipe does."""
-    left = bytearray(data)
+class _Once:
+    """Gives the data, as a pipe does."""
 
-    async def read(count: int) -> bytes:
-        block = bytes(left[:count])
-        del left[:count]
+    def __init__(self, data: bytes) -> None:
+        self._left = bytearray(data)
+
+    async def read(self, count: int) -> bytes:
+        block = bytes(self._left[:count])
+        del self._left[:count]
         return block
-
-    return read
 
 
 class AtOnce:

@@ -15,7 +15,6 @@ LIB = os.environ.get("FLEET_NIXPKGS_LIB", "")
 DATA = ROOT / "tests" / "data" / "nix"
 MODULES = tuple(sorted(path.stem for path in (ROOT / "modules").glob("*.nix")))
 needs_lib = pytest.mark.skipif(not LIB, reason="FLEET_NIXPKGS_LIB does not name nixpkgs' lib")
-_PACKAGES = '{ cudaPackages.cudaMajorMinorVersion = "12.9"; }'
 
 
 class RefusedError(AssertionError):
@@ -24,15 +23,26 @@ class RefusedError(AssertionError):
 
 def run(*argv: str) -> str:
     """What the command printed; it succeeded, or RefusedError has its stderr."""
+    return _ran(*argv).stdout
+
+
+def warned(*argv: str) -> str:
+    """What the command said on stderr; it succeeded."""
+    return _ran(*argv).stderr
+
+
+def _ran(*argv: str) -> subprocess.CompletedProcess[str]:
     # Without a network Nix asks each cache for minutes, and it must not need any.
     environment = {**os.environ, "NIX_CONFIG": "build-users-group =\nsubstituters ="}
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
     if done.returncode:
         raise RefusedError(done.stderr)
-    return done.stdout
+    return done
 
 
-def configured(modules: tuple[str, ...], settings: str, wanted: str, *, journald: str = "26.11") -> Any:
+def configured(
+    modules: tuple[str, ...], settings: str, wanted: str, *, journald: str = "26.11", system: str = "x86_64-linux"
+) -> Any:
     """What `wanted`, an expression of `config`, is on a host with these modules and settings."""
     files = " ".join(str(ROOT / "modules" / f"{module}.nix") for module in modules)
     text = f"""
@@ -40,7 +50,7 @@ def configured(modules: tuple[str, ...], settings: str, wanted: str, *, journald
         lib = import {LIB};
         modules = [
           {DATA}/options.nix {DATA}/journald-{journald}.nix {files}
-          {{ _module.args.pkgs = {_PACKAGES}; }}
+          {{ _module.args.pkgs = import {DATA}/packages.nix {{ inherit lib; system = "{system}"; }}; }}
           ({settings})
         ];
         inherit (lib.evalModules {{ inherit modules; }}) config options;
@@ -50,10 +60,10 @@ def configured(modules: tuple[str, ...], settings: str, wanted: str, *, journald
     return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
 
 
-def complaints(modules: tuple[str, ...], settings: str) -> list[str]:
+def complaints(modules: tuple[str, ...], settings: str, *, system: str = "x86_64-linux") -> list[str]:
     """The messages of the assertions that these settings break."""
     failed = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
-    found: list[str] = configured(modules, settings, failed)
+    found: list[str] = configured(modules, settings, failed, system=system)
     return [" ".join(message.split()) for message in found]
 
 

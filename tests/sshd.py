@@ -47,6 +47,10 @@ class Server:
     """sshd's MaxStartups: connections that are not logged in yet."""
     path: str = ""
     """A folder before the others on PATH."""
+    path_is: str = ""
+    """The whole of PATH, where it is not ours."""
+    shell: str = "sh"
+    """The login shell of everybody."""
     port: int = 0
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
@@ -96,9 +100,10 @@ class Server:
 
     async def _run(self, process: Process) -> None:
         environment = os.environ | ({"PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else {})
+        environment |= {"PATH": self.path_is} if self.path_is else {}
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
-            "sh", "-c", process.command or "", stdin=pipe, stdout=pipe, stderr=pipe,
+            self.shell, "-c", process.command or "", stdin=pipe, stdout=pipe, stderr=pipe,
             env=environment, start_new_session=True,
         )  # fmt: skip
         self._children.add(child)

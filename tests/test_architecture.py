@@ -43,6 +43,7 @@ HOMES = {
     "pydantic": "events inventory",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",
+    "re2": "inventory",
     "rich": "output",
     "click": "cli",
     "h11": "checks",
@@ -137,6 +138,56 @@ def shell_in_python(source: str) -> list[int]:
     ]
 
 
+READS = ("read", "readline", "readlines", "readexactly", "readuntil", "communicate", "check_output", "getoutput")
+STARTS = (
+    "create_process",
+    "create_session",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
+    "Popen",
+)
+STARTERS = {
+    "machine/local.py", "machine/sessions.py", "machine/patched/session.py",  # all of them give `bounds.Outputs`
+    "lab", "cli/access.py", "cli/init.py",
+}  # fmt: skip
+"""Where commands are started: the machines, disposable hosts, and a person's own terminal."""
+
+
+def starts(source: str) -> set[str]:
+    """The ways in which a file starts commands."""
+    names = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    return names & set(STARTS)
+
+
+def reads_outputs(source: str) -> list[int]:
+    """The lines in which the output of a process is read, or handed to somebody who may read it."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    outputs = [
+        node.lineno for node in nodes if node.attr in ("stdout", "stderr") and "process" in ast.unparse(node.value)
+    ]
+    reads = [node.lineno for node in nodes if node.attr in READS and "process" in ast.unparse(node.value)]
+    return sorted({*outputs, *reads})
+
+
+def without_encoding(source: str) -> list[int]:
+    """The lines in which text is read or written in whatever encoding the locale has."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        keys = {keyword.arg for keyword in call.keywords}
+        is_true = {
+            word.arg for word in call.keywords if isinstance(word.value, ast.Constant) and word.value.value is True
+        }
+        modes = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        is_text = name in ("read_text", "write_text") or bool(is_true & {"text", "universal_newlines"})
+        is_open = name == "open" and ast.unparse(call.func) != "tarfile.open"
+        is_text = is_text or (is_open and not {"r", "w", "a", "x", "r+", "w+"}.isdisjoint(modes))
+        if is_text and "encoding" not in keys:
+            found.append(call.lineno)
+    return found
+
+
 def subclasses(kind: type[FleetError]) -> Iterator[type[FleetError]]:
     for sub in kind.__subclasses__():
         yield sub
@@ -172,6 +223,32 @@ def test_source_keeps_the_rules(path: Path) -> None:
     assert too_long(source) == []
     assert part_of(path) in ("cli", "output") or not prints(source)
     assert shell_in_python(source) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_commands_say_is_read_behind_limits(path: Path) -> None:
+    """Nobody can forget the limits of `machine/bounds.py`: no other file reads the output of a process."""
+    source, place = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
+    assert not starts(source) or place in STARTERS or part_of(path) in STARTERS
+    assert part_of(path) == "lab" or place == "machine/bounds.py" or reads_outputs(source) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_has_an_encoding_whatever_the_locale(path: Path) -> None:
+    assert without_encoding(path.read_text(encoding="utf-8")) == []
+
+
+def test_text_without_an_encoding_is_seen() -> None:
+    assert without_encoding("path.read_text()\nopen('file', 'w')\nrun(argv, text=True)") == [1, 2, 3]
+    assert without_encoding("path.read_text(encoding='utf-8')\nopen('file', 'wb')\nrun(argv)") == []
+
+
+def test_output_that_is_read_without_limits_is_seen() -> None:
+    assert reads_outputs("async def f(process):\n    await process.stdout.read(1)") == [2]
+    assert reads_outputs("f(self._process.stderr)") == [1]
+    assert reads_outputs("await self._process.communicate()") == [1]
+    assert starts("await asyncio.create_subprocess_exec('x')") == {"create_subprocess_exec"}
+    assert starts("subprocess.Popen(['x'])") == {"Popen"}
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: str(path.relative_to(ROOT.parent)))

@@ -21,7 +21,7 @@ Attempt = tuple[bool, str]
 async def ask_unit(check: Check, host: Machine) -> Attempt:
     """Return whether the unit is active, and the state it is in."""
     argv = ("systemctl", "show", "--property=LoadState,ActiveState,SubState", "--", check.unit or "")
-    output = await host.run(Command(argv=argv, timeout=check.timeout))
+    output = await host.run(Command(argv=argv, timeout=check.timeout, keep=LONGEST_OUTPUT))
     state = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
     if output.status != 0 or "ActiveState" not in state:
         return False, last_line(output.stderr, output.stdout) or f"systemctl: exit status {output.status}"

@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from fleet.inventory import Check
     from fleet.machine import Machine
 
-_VERSION = r"[0-9]+(?:\.[0-9]+)+"
+_VERSION = r"[0-9]{1,9}(?:\.[0-9]{1,9}){1,9}"
+_LONGEST_LINE, _MOST_LINES = 1000, 1000
+"""Characters of a line, and lines, that are looked at."""
 
 
 async def ask_gpu(check: Check, host: Machine) -> Attempt:
     """Return whether the host has the GPUs and the driver that the check wants, and which ones it has."""
     output = await host.run(Command(argv=("sh", "-c", script("fleet.checks", "gpu")), timeout=check.timeout))
-    module = _found(rf"^module=.*?Kernel Module.*?\s({_VERSION})\s", output.stdout)
+    lines = [line[:_LONGEST_LINE] for line in output.stdout.splitlines()[:_MOST_LINES]]
+    errors = [line[:_LONGEST_LINE] for line in output.stderr.splitlines()[-_MOST_LINES:]]
+    module = _found(rf"^module=.*?Kernel Module.*?\s({_VERSION})\s", [f"{line}\n" for line in lines])
     # The version in the library's error message is the fallback: nvidia-smi prints it exactly when the two differ.
-    library = _found(rf"^library=.*\.so\.({_VERSION})$", output.stdout)
-    userspace = library or _found(rf"NVML library version:\s*({_VERSION})", output.stdout + output.stderr)
-    if (library and module and library != module) or "version mismatch" in (output.stdout + output.stderr):
+    library = _found(rf"^library=.*\.so\.({_VERSION})$", lines)
+    userspace = library or _found(rf"NVML library version:\s*({_VERSION})", [*lines, *errors])
+    if (library and module and library != module) or any("version mismatch" in line for line in (*lines, *errors)):
         return False, f"needs reboot: the kernel module is {module or 'another'}, userspace is {userspace or 'newer'}"
-    gpus = [line for line in output.stdout.splitlines() if line.strip() and "=" not in line.split(",")[0]]
+    gpus = [line for line in lines if line.strip() and "=" not in line.split(",")[0]]
     if output.status != 0:
         return False, last_line(output.stderr, "\n".join(gpus)) or f"nvidia-smi: exit status {output.status}"
     return _judge(check, gpus)
@@ -47,10 +51,9 @@ def _judge(check: Check, gpus: list[str]) -> Attempt:
     return True, got
 
 
-def _found(pattern: str, text: str) -> str:
-    """Return what the group of the pattern matches, or an empty string."""
-    match = re.search(pattern, text, re.MULTILINE)
-    return match[1] if match else ""
+def _found(pattern: str, lines: list[str]) -> str:
+    """Return what the group of the pattern matches in the first line that it fits, or an empty string."""
+    return next((match[1] for line in lines if (match := re.search(pattern, line))), "")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import h11
 
 from fleet.checks.tls import TlsStream, trusting
 from fleet.errors import HostError
+from fleet.inventory.patterns import matches
 
 if TYPE_CHECKING:
     from fleet.checks.command import Attempt
@@ -22,7 +23,12 @@ LONGEST_HEAD = 1 << 17
 """Bytes of an answer before its body, at most."""
 LONGEST_BODY = 1 << 20
 """Bytes of a body that are looked at."""
-_BLOCK = 1 << 16
+LONGEST_LINE = 1 << 13
+"""Bytes of the first line, at most."""
+MOST_BEFORE = 1 << 18
+"""Bytes before the final answer, at most: a server may send any number of preliminary ones (1xx)."""
+_BLOCK = 1 << 14
+"""Bytes that are read at once: few enough to be parsed in a moment, whatever they are."""
 _SOON = 0.5
 """Seconds for which a server may go on with an answer that nobody reads any more."""
 _PORTS = {"http": 80, "https": 443}
@@ -70,7 +76,7 @@ async def _judged(check: Check, exchange: _Exchange) -> Attempt:
     if check.body is None:
         return True, got
     body = (await exchange.body()).decode(errors="replace")
-    if re.search(check.body, body) is None:
+    if not matches(check.body, body):
         return False, f"{got}, but its body does not match {check.body!r}"
     return True, f"{got}, its body matches"
 
@@ -122,6 +128,8 @@ class _Exchange:
                     data = await self._stream.read(_BLOCK)
                     received += data
                     _require_http(received, is_all=not data)
+                    if len(received) > MOST_BEFORE:
+                        raise h11.RemoteProtocolError(f"{MOST_BEFORE >> 10} KiB, and no answer yet")
                     # Some servers leave out the empty line, and close the connection instead.
                     self._http.receive_data(data or b"\r\n")
                 case h11.Response() | h11.InformationalResponse(status_code=101) as head:  # 101: switching protocols
@@ -163,15 +171,15 @@ class _Exchange:
 
 def _require_http(received: bytearray, *, is_all: bool) -> None:
     """Raise as soon as the bytes cannot be HTTP: servers of other protocols greet first, and wait for an answer."""
-    line, newline, _ = received.partition(b"\n")
+    end = received.find(b"\n", 0, LONGEST_LINE)
     if is_all and not received:
         raise ConnectionResetError
-    if not line.startswith(b"HTTP/") and (newline or is_all):
-        raise h11.RemoteProtocolError(line.decode(errors="replace"))
+    if not received.startswith(b"HTTP/") and (end >= 0 or is_all or len(received) > LONGEST_LINE):
+        raise h11.RemoteProtocolError(received[: end if end >= 0 else LONGEST_LINE].decode(errors="replace"))
     if is_all and not received.endswith(b"\n"):
         raise h11.RemoteProtocolError("it ends in the middle of a line")
 
 
 def _plain(error: h11.RemoteProtocolError) -> str:
     """Return the message without the type in which h11 shows the bytes."""
-    return re.sub(r"bytearray\(b(.*)\)", r"\1", str(error))
+    return re.sub(r"bytearray\(b(.*)\)", r"\1", str(error)[:1000])

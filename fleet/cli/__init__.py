@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,10 @@ def run(arguments: Sequence[str]) -> int:
 
     Errors go to stderr, and to stdout as JSON if that was asked for.
     """
+    from fleet.cli import session
+
+    session.take_password()
+    _spell_out_what_cannot_be_printed()
     try:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -114,6 +119,13 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _spell_out_what_cannot_be_printed() -> None:
+    """Let stdout and stderr print `?` for characters that their encoding lacks: in the POSIX locale it is ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
 def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
     """Return the exit code. With --json, first write the last event that scripts wait for, though there was no run."""
     if "--json" in arguments and any(verb in arguments for verb in REPORTING):
@@ -127,8 +139,12 @@ def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
 
 
 def _print_error(error: FleetError) -> None:
+    from fleet.output import is_capable
     from fleet.output.format import failure_lines
+    from fleet.output.patch import coloured
 
     host = getattr(error, "host", None)
-    for line in failure_lines([host] if host else [], error.failure()):
-        print(line, file=sys.stderr)
+    first, *others = failure_lines([host] if host else [], error.failure())
+    if is_capable(sys.stderr):
+        first = coloured(first, "bold red")
+    print("\n".join([first, *others]), file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.cli import options, session
+from fleet.cli import options, questions, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,20 +34,29 @@ def trust(name: str, file: Path | None, *, yes: bool) -> int:
 
     inventory = session.open_inventory(file)
     host = _single_host(inventory, name)
-    key, fingerprint = asyncio.run(Logins(inventory.hosts).host_key(host))
+    with session.asking("host key", as_json=False) as wait_for:
+        wait_for((host.name,))
+        key, fingerprint = asyncio.run(Logins(inventory.hosts).host_key(host))
     click.echo(f"{host.name} ({', '.join(host.address)}) answers with\n  {key}\n  {fingerprint}", err=True)
-    if host.host_key == key:
+    given = session.given_to(inventory)
+    is_known = host.host_key == key
+    if is_known:
         click.echo("it is the key that fleet.toml has", err=True)
-        return 0
-    if host.host_key is not None:
+        if not given.knows_another(host.name, fingerprint):
+            return 0
+        click.echo("the sudo password went to a machine with another key before", err=True)
+    elif host.host_key is not None:
         click.echo(f"fleet.toml has another one:\n  {host.host_key}", err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError("there is no terminal to ask on", hint="compare the fingerprint, then say --yes")
-        if not click.confirm("Is this the fingerprint that the host itself shows?", err=True):
+        if not questions.confirmed("Is this the fingerprint that the host itself shows?"):
+            click.echo(questions.UNTOUCHED, err=True)
             return 1
-    set_host_key(inventory.path, host.name, key)
-    click.echo(f"wrote host_key to {inventory.path}", err=True)
+    given.allow(host.name, fingerprint)
+    if not is_known:
+        set_host_key(inventory.path, host.name, key)
+        click.echo(f"wrote host_key to {inventory.path}", err=True)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -18,18 +17,27 @@ if TYPE_CHECKING:
 @click.command()
 @options.reads
 @options.no_eval_cache
-def build(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, no_eval_cache: bool) -> int:
+@options.verbose
+def build(
+    selectors: tuple[str, ...],
+    file: Path | None,
+    *,
+    as_json: bool,
+    everything: bool,
+    no_eval_cache: bool,
+    verbose: bool,
+) -> int:
     """Evaluate and build, and print the closure of each host. No host is contacted.
 
     \b
     fleet build gpu-01
     """
-    from fleet.output import open_display
+    from fleet.output.format import counted
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    terminal = sys.stderr.isatty()
-    with open_display(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    with session.display(verbose=verbose) as output:
+        output.wait_for(f"evaluate {counted(len(hosts), 'host')}")
         closures = asyncio.run(
             session.fleet(inventory, ()).build(
                 *(host.name for host in hosts), eval_cache=not no_eval_cache, on_event=output.show

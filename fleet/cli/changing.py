@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fleet.cli import session
+from fleet.cli import questions, session
 from fleet.cli.interrupts import interrupts
 from fleet.errors import FleetError
 from fleet.events import FindingReported, HostPlanned
+from fleet.output import Display
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from fleet import Fleet, Run, Stop
+    from fleet import Fleet, Plan, Planning, Run, Stop
+    from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
     from fleet.events import Event
-    from fleet.inventory import Host
-    from fleet.library.work import Work
-    from fleet.output import Display
+    from fleet.inventory import Check, Host
+    from fleet.model import HostName
 
 
 class PlanView:
@@ -47,28 +47,41 @@ class PlanView:
 
 
 def change(
-    options: Options, selectors: Sequence[str], *, everything: bool, file: Path | None, as_json: bool, yes: bool
+    options: Options,
+    selectors: Sequence[str],
+    *,
+    everything: bool,
+    file: Path | None,
+    as_json: bool,
+    verbose: bool,
+    consent: Consent,
 ) -> int:
     """Plan and apply what was asked, and return the exit code. Raise what refuses the command as a whole."""
     inventory = session.open_inventory(file)
     hosts = session.choose(inventory, selectors, everything=everything)
-    if options.switches:
-        session.require_consent(len(hosts), yes=yes)
-    asks = options.switches and len(hosts) > 1 and not yes
+    changed = len(hosts) if options.switches or consent.ask else 0
+    consent.require_terminal(changed)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        return await _plan_and_apply(fleet, output, stop, hosts, options, asks=asks)
+        return await _plan_and_apply(fleet, output, stop, hosts, options, asks=consent.is_asked_for(changed))
 
-    return carry_out(session.fleet(inventory, hosts), act, as_json=as_json)
+    checks = {host.name: host.checks for host in hosts}
+    fleet = session.fleet(inventory, hosts)
+    return carry_out(fleet, act, as_json=as_json, verbose=verbose, checks=checks)
 
 
-def carry_out(fleet: Fleet, act: Callable[[Fleet, Display, Stop], Awaitable[int]], *, as_json: bool) -> int:
+def carry_out(
+    fleet: Fleet,
+    act: Callable[[Fleet, Display, Stop], Awaitable[int]],
+    *,
+    as_json: bool,
+    verbose: bool,
+    checks: Mapping[HostName, Iterable[Check]],
+) -> int:
     """Run something that changes hosts, with output for people or scripts and with Ctrl-C. Return its exit code."""
-    from fleet.output import open_display
 
     async def work() -> int:
-        terminal = sys.stderr.isatty()
-        with open_display(json=as_json, stdout=sys.stdout, stderr=sys.stderr, is_terminal=terminal) as output:
+        with session.display(as_json=as_json, verbose=verbose, checks=checks) as output:
             async with fleet:
                 with interrupts() as stop:
                     return await act(fleet, output, stop)
@@ -86,15 +99,50 @@ async def _plan_and_apply(
         plan = await planning
     except FleetError:  # the last event has reported it
         return planning.exit_code
-    if (
-        asks
-        and plan.parts
-        and not await agreed(output, view.lines(is_terminal=sys.stderr.isatty()), len(plan.parts), stop)
-    ):
-        run = fleet.decline(plan, "not begun: the answer was no")
-    else:
-        run = fleet.apply(plan, stop=stop)
-    return await follow_to_end(run, output)
+    if asks and plan.parts:
+        lines = view.lines(is_terminal=output.is_terminal)
+        return await ask_and_apply(fleet, output, stop, plan, lines)
+    return await follow_to_end(fleet.apply(plan, stop=stop), output)
+
+
+async def ask_and_apply(
+    fleet: Fleet, output: Display, stop: Stop, plan: Plan, lines: Sequence[str], *names: HostName
+) -> int:
+    """Show the plan and what it changes on these hosts or on all, ask, and apply it if the answer is yes.
+
+    Return the exit code. A request to stop counts as a yes: the run acts on it.
+    """
+    if await _is_agreed(fleet, output, stop, plan, lines, *names):
+        return await follow_to_end(fleet.apply(plan, *names, stop=stop), output)
+    import click
+
+    code = await follow_to_end(fleet.decline(plan, "not begun: the answer was no"), Display(lines=output.lines))
+    output.close()
+    click.echo(questions.UNTOUCHED, err=True)
+    return code
+
+
+async def _is_agreed(
+    fleet: Fleet, output: Display, stop: Stop, plan: Plan, lines: Sequence[str], *names: HostName
+) -> bool:
+    import click
+
+    from fleet.diff import brief
+    from fleet.errors import StoppedError
+    from fleet.output.format import counted
+
+    hosts = names or plan.hosts
+    output.wait_for("compare what runs with what is planned", hosts=hosts)
+    try:
+        found = await stop.unless(fleet.compare(plan, *hosts))
+        output.wait_for("")
+        with output.paused():
+            diff = brief(found, is_terminal=output.is_terminal)
+            click.echo("\n".join([*lines, *([""] if diff else []), *diff]), err=True)
+            output.plan_shown()
+            return await questions.agreed(f"Change {counted(len(hosts), 'host')}?", stop)
+    except StoppedError:
+        return True
 
 
 async def follow_to_end(run: Run, output: Display) -> int:
@@ -109,47 +157,10 @@ async def follow_to_end(run: Run, output: Display) -> int:
     return done.exit_code
 
 
-async def follow(work: Work[Any], output: Display, view: PlanView | None = None) -> None:
+async def follow(work: Planning | Run, output: Display, view: PlanView | None = None) -> None:
     """Show every event of the work, to its end."""
+    output.wait_for_hosts(lambda: work.contacted)
     async for envelope in work.envelopes():
         if view is not None:
             view.note(envelope.event)
         output(envelope)
-
-
-async def agreed(output: Display, lines: Sequence[str], count: int, stop: Stop) -> bool:
-    """Ask whether to carry out the plan.
-
-    Return True as well if the answer is a request to stop: the run acts on that.
-    """
-    import click
-
-    from fleet.errors import StoppedError
-    from fleet.output.format import counted
-
-    with output.paused():
-        click.echo("\n".join(lines), err=True)
-        while True:
-            click.echo(f"\nChange {counted(count, 'host')}? [y/N]: ", err=True, nl=False)
-            try:
-                answer = (await stop.unless(_line())).strip().lower()
-            except StoppedError:
-                return True
-            if answer in ("", "y", "yes", "n", "no"):
-                return answer.startswith("y")
-
-
-async def _line() -> str:
-    """Return a line that a person types; empty at the end of input. Not in a thread, which Ctrl-C could not end."""
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[str] = loop.create_future()
-
-    def read() -> None:
-        if not typed.done():
-            typed.set_result(sys.stdin.readline())
-
-    loop.add_reader(sys.stdin, read)
-    try:
-        return await typed
-    finally:
-        loop.remove_reader(sys.stdin)

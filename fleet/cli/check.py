@@ -11,7 +11,7 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from fleet.events import Event
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--build", is_flag=True, help="Build the flake's own checks for this machine's system, too.")
 @options.reads
-def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build: bool) -> int:
+def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everything: bool, build: bool) -> int:
     """Check fleet.toml, that each host evaluates, and what `nix flake check` leaves open.
 
     That is: hosts and configurations match one to one; those of nix-darwin and home-manager evaluate, too; flake.lock
@@ -40,16 +40,19 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build
     import asyncio
 
     from fleet.machine.local import LocalMachine
+    from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    evaluation, findings, checks = asyncio.run(_look(LocalMachine(), inventory, hosts, build=build))
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    with session.display(as_json=as_json) as output:
+        looking = _look(LocalMachine(), inventory, hosts, build=build, wait_for=output.wait_for)
+        evaluation, findings, checks = asyncio.run(looking)
     rows = [_row(host, evaluation) for host in hosts]
     if as_json:
         click.echo(json.dumps({"hosts": rows, **_as_json(findings, checks)}))
     else:
         for row in rows:
-            click.echo(f"{row['name']}: {row['closure'] or row['error']}")
+            click.echo(f"{row['name']}: {row['closure'] or unprefixed(row['error'], row['name'])}")
         for line in _lines(findings, checks):
             click.echo(line)
         session.tell_errors(evaluation.failed)
@@ -59,19 +62,26 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, build
 
 
 async def _look(
-    here: LocalMachine, inventory: Inventory, hosts: Sequence[Host], *, build: bool
+    here: LocalMachine,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    *,
+    build: bool,
+    wait_for: Callable[[str], None],
 ) -> tuple[Evaluation, list[Finding], list[FlakeCheck]]:
     from fleet import cli
     from fleet.cli.parse import complaint
     from fleet.events import OutputLine
+    from fleet.output.format import counted
     from fleet.source import commands, lock, outputs, tree
     from fleet.steps.evaluate import evaluate
 
     flake = inventory.flake
-    findings: list[Finding] = []
+    findings = outputs.unchecked(hosts)
+    wait_for(f"read {flake}")
     described = await outputs.metadata(here, flake)
     if described.status == 0:
-        findings += lock.findings(json.loads(described.stdout).get("locks", {}), now=time.time())
+        findings += lock.findings(outputs.locks(described), now=time.time())
     elif stale := lock.stale(described.stderr):
         findings.append(stale)
     files = await tree.look(here, flake)
@@ -83,8 +93,10 @@ async def _look(
         findings += tree.without_host(files, {*inventory.hosts, *(configurations or ())})
         findings += commands.findings(files, cli.COMMANDS, complaint)
     events: list[Event] = []
+    wait_for(f"evaluate {counted(len(hosts), 'host')}")
     evaluation = await evaluate(here, flake, hosts, emit=events.append)
     findings += outputs.warnings(event.text for event in events if isinstance(event, OutputLine))
+    wait_for(f"{'build' if build else 'evaluate'} the flake's own checks")
     return evaluation, findings, await outputs.checks(here, flake, build=build)
 
 

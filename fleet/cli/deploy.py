@@ -58,7 +58,7 @@ def push(closure: Closure | None, copy_with: str, *, keep_going: bool, no_eval_c
 @options.reboots
 @options.intent
 def rollback(back_to: str | None, intent: str, *, strict: bool, **common: Any) -> int:
-    """Go back to the system that ran before, as carefully as forward.
+    """Go back to the system that ran before, as carefully as forward. A second time goes forward again.
 
     \b
     fleet rollback pi-edge
@@ -78,6 +78,8 @@ def rollback(back_to: str | None, intent: str, *, strict: bool, **common: Any) -
 
 def _change(verb: Verb, common: dict[str, Any], **asked: Any) -> int:
     from fleet.cli.changing import change
+    from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
 
-    return change(Options(verb=verb, **asked), **common)
+    consent = Consent(yes=common.pop("yes"), ask=common.pop("ask"))
+    return change(Options(verb=verb, **asked), **common, consent=consent)

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 @options.reads
 @options.closure
 @options.no_eval_cache
+@options.verbose
 def diff(
-    selectors: tuple[str, ...], file: Path | None, closure: Closure | None, *, as_json: bool, no_eval_cache: bool
+    selectors: tuple[str, ...],
+    file: Path | None,
+    closure: Closure | None,
+    *,
+    as_json: bool,
+    everything: bool,
+    no_eval_cache: bool,
+    verbose: bool,
 ) -> int:
     """Compare what each host runs with what would be deployed. Nothing is pushed.
 
@@ -32,14 +40,23 @@ def diff(
     """
     from fleet.diff import diff_json, fold
     from fleet.errors import FleetError
-    from fleet.output import open_display
+    from fleet.output.format import counted
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
     fleet = session.fleet(inventory, hosts)
     names = (host.name for host in hosts)
-    with open_display(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=sys.stderr.isatty()) as output:
-        answers = asyncio.run(fleet.diff(*names, closure=closure, eval_cache=not no_eval_cache, on_event=output.show))
+    with session.display(verbose=verbose) as output:
+        output.wait_for(f"evaluate {counted(len(hosts), 'host')}")
+        answers = asyncio.run(
+            fleet.diff(
+                *names,
+                closure=closure,
+                eval_cache=not no_eval_cache,
+                on_event=output.show,
+                on_wait=lambda left: output.wait_for("compare", hosts=left),
+            )
+        )
     found = {name: answer for name, answer in answers.items() if not isinstance(answer, FleetError)}
     if as_json:
         click.echo(json.dumps(diff_json(found)))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from fleet.cli import session
+
 Discover = Callable[[Path], Mapping[str, str | None]]
 """Returns the names of a flake's hosts, each with its system if that is known."""
 
@@ -31,9 +33,12 @@ def init(folder: Path, name: str | None) -> None:
     \b
     cd my-flake && fleet init
     """
-    path, left_out = write_first(folder, name=name, discover=ask_nix)
+    with session.display() as output:
+        output.wait_for("Nix evaluates nixosConfigurations")
+        path, left_out = write_first(folder, name=name, discover=ask_nix)
     for host in left_out:
         click.echo(f"left out: {host!r} cannot be the name of a host", err=True)
+    click.echo("no check is declared yet: hosts count as healthy where no unit fails and people can log in", err=True)
     click.echo(f"wrote {path}; read it, then: git add {path.name} && fleet check", err=True)
 
 
@@ -64,24 +69,45 @@ def write_first(folder: Path, *, name: str | None, discover: Discover) -> tuple[
 
 def ask_nix(folder: Path) -> Mapping[str, str | None]:
     """Return what Nix says about the flake; only names if one of its hosts does not evaluate."""
-    import json
     import subprocess
 
     from fleet.errors import EvaluationError
+    from fleet.text import how_it_ended
 
     nix = ("nix", "--extra-experimental-features", "nix-command flakes", "eval", "--json", "--no-write-lock-file")
     error_output = ""
     for apply in (_SYSTEMS, _NAMES):
         argv = [*nix, f"{folder.resolve()}#nixosConfigurations", "--apply", apply]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(argv, capture_output=True, encoding="utf-8", errors="replace", check=False)
         except OSError as error:
             raise EvaluationError(f"cannot run nix: {error.strerror}", hint="is Nix installed?") from error
+        if done.returncode < 0:
+            raise EvaluationError(f"nix {how_it_ended(done.returncode)}", said=_tail(done.stderr))
         if done.returncode == 0:
-            found: dict[str, str | None] = json.loads(done.stdout)
-            return found
+            return _systems_in(done.stdout)
         error_output = error_output or done.stderr
-    raise EvaluationError("cannot evaluate nixosConfigurations of the flake", said=_tail(error_output))
+    import asyncio
+
+    from fleet.machine.local import LocalMachine
+    from fleet.source.remedies import explained
+
+    refused = EvaluationError("cannot evaluate nixosConfigurations of the flake", said=_tail(error_output))
+    raise asyncio.run(explained(LocalMachine(), str(folder.resolve()), refused))
+
+
+def _systems_in(stdout: str) -> dict[str, str | None]:
+    """Return the system of each configuration, None if it is not known, as Nix has printed it."""
+    from fleet.errors import EvaluationError
+    from fleet.text import parsed_json
+
+    try:
+        found = parsed_json(stdout)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(system, str | None) for system in found.values()):
+        raise EvaluationError("Nix printed something else than the systems of nixosConfigurations")
+    return found
 
 
 def _tail(text: str) -> list[str]:

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.cli import session
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fleet.lab import Lab
 
 
@@ -50,7 +54,14 @@ def up(folder: Path, hosts: str, vms: str) -> None:
     """Boot the hosts, and write a fleet.toml and a flake for them."""
     from fleet.lab import Lab
 
-    Lab.up(folder, _names(hosts), vms=_names(vms), say=_say)
+    with session.display() as output:
+
+        def say(text: str) -> None:
+            output.say(text)
+            output.wait_for(text)
+
+        output.wait_for("look for Docker")
+        Lab.up(folder, _names(hosts), vms=_names(vms), say=say)
     _say("the lab is up; " + ("" if folder == Path() else f"cd {folder} && ") + "fleet deploy --all")
 
 
@@ -79,7 +90,8 @@ def status(folder: Path, *, as_json: bool) -> None:
 def down(folder: Path) -> None:
     """Remove the hosts, and all that `up` wrote. Files that you edited stay."""
     lab = _lab(folder)
-    kept = lab.down()
+    with _working("remove the hosts"):
+        kept = lab.down()
     _say(f"the lab in {lab.folder.path} is gone")
     if kept:
         _say(f"kept, since you wrote or edited them: {', '.join(kept)}")
@@ -93,10 +105,13 @@ def power(folder: Path, host: str, state: str) -> None:
     """Cut the power of HOST, or switch it on and wait until it answers."""
     target = _lab(folder).any_host(host)
     if state == "off":
-        target.power_off()
+        with _working(f"cut the power of {host}"):
+            target.power_off()
         _say(f"{host}: off")
     else:
-        _say(f"{host}: {target.power_on()}, 127.0.0.1:{target.port}")
+        with _working(f"{host} boots"):
+            said = target.power_on()
+        _say(f"{host}: {said}, 127.0.0.1:{target.port}")
 
 
 @lab.command()
@@ -107,7 +122,8 @@ def cut(folder: Path, host: str, *, new_only: bool) -> None:
     """Cut HOST off the network, until it is restored or its power is cut."""
     from fleet.lab import faults
 
-    faults.cut(_lab(folder).any_host(host), new_only=new_only)
+    with _working(f"cut {host} off"):
+        faults.cut(_lab(folder).any_host(host), new_only=new_only)
     _say(f"{host}: " + ("lets no new connection in" if new_only else "cut off the network"))
 
 
@@ -125,10 +141,11 @@ def fill(folder: Path, host: str, what: str, *, prepare: bool) -> None:
     from fleet.lab import faults
 
     target = _lab(folder).any_host(host)
-    if prepare:
-        faults.give_disk(target, what)
-    else:
-        faults.fill(target, what)
+    with _working(f"{'prepare' if prepare else 'fill'} {what} of {host}"):
+        if prepare:
+            faults.give_disk(target, what)
+        else:
+            faults.fill(target, what)
     _say(f"{host}: {what} " + ("has a disk of its own" if prepare else "is full"))
 
 
@@ -139,7 +156,8 @@ def restore(folder: Path, host: str) -> None:
     """Undo every fault of HOST: it has power, network and space."""
     from fleet.lab import faults
 
-    faults.restore(_lab(folder).any_host(host))
+    with _working(f"restore {host}"):
+        faults.restore(_lab(folder).any_host(host))
     _say(f"{host}: restored")
 
 
@@ -164,6 +182,14 @@ def slow(folder: Path, host: str, rate: str, delay: str) -> None:
         _say(f"{host}: 127.0.0.1:{port}, {rate}, {delay}; Ctrl-C ends it")
         signal.pause()
     _say(f"{host}: its own link again")
+
+
+@contextlib.contextmanager
+def _working(words: str) -> Iterator[None]:
+    """Say what is done, where it takes long."""
+    with session.display() as output:
+        output.wait_for(words)
+        yield
 
 
 def _lab(folder: Path) -> Lab:

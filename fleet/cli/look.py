@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
 from fleet.errors import FleetError
+from fleet.text import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.reads
-def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
+def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everything: bool) -> int:
     """Tell what each host runs, keeps and boots, and whether a transaction is open there.
 
     What a reboot or a crash had left open on a host is settled by this very contact. The exit code is 1 when a host
@@ -37,8 +37,10 @@ def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
     from fleet.library import documents
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    answers = asyncio.run(session.fleet(inventory, hosts).status(*(host.name for host in hosts)))
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    fleet = session.fleet(inventory, hosts)
+    with session.asking("status", as_json=as_json) as wait_for:
+        answers = asyncio.run(fleet.status(*(host.name for host in hosts), on_wait=wait_for))
     document = documents.status(answers)
     if as_json:
         click.echo(json.dumps(document))
@@ -99,7 +101,7 @@ def _remarks(facts: HostFacts) -> list[str]:
 
 @click.command()
 @options.reads
-def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
+def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everything: bool) -> int:
     """Ask the declared checks of each host once, and list its failed units.
 
     \b
@@ -108,8 +110,10 @@ def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
     from fleet.library import documents
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    answers = asyncio.run(session.fleet(inventory, hosts).health(*(host.name for host in hosts)))
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    fleet = session.fleet(inventory, hosts)
+    with session.asking("health", as_json=as_json) as wait_for:
+        answers = asyncio.run(fleet.health(*(host.name for host in hosts), on_wait=wait_for))
     document = documents.health(answers)
     if as_json:
         click.echo(json.dumps(document))
@@ -121,7 +125,8 @@ def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> i
 
 
 def _print_health(row: dict[str, Any]) -> None:
-    click.echo(f"{row['name']}: {'healthy' if row['healthy'] else 'not healthy'}")
+    healthy = "healthy" if row["checks"] else "healthy, as far as systemd knows: it has no checks"
+    click.echo(f"{row['name']}: {healthy if row['healthy'] else 'not healthy'}")
     for answer in row["checks"]:
         click.echo(f"  {'pass' if answer['passed'] else 'FAIL'}  {answer['check']}: {answer['said']}")
     for unit in row["failed_units"]:
@@ -130,7 +135,7 @@ def _print_health(row: dict[str, Any]) -> None:
 
 @click.command()
 @options.reads
-def generations(selectors: tuple[str, ...], file: Path | None, *, as_json: bool) -> int:
+def generations(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everything: bool) -> int:
     """List the generations of each host, and where a rollback would go.
 
     \b
@@ -139,8 +144,10 @@ def generations(selectors: tuple[str, ...], file: Path | None, *, as_json: bool)
     from fleet.library import documents
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    answers = asyncio.run(session.fleet(inventory, hosts).generations(*(host.name for host in hosts)))
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    fleet = session.fleet(inventory, hosts)
+    with session.asking("generations", as_json=as_json) as wait_for:
+        answers = asyncio.run(fleet.generations(*(host.name for host in hosts), on_wait=wait_for))
     if as_json:
         click.echo(json.dumps(documents.generations(answers)))
     else:
@@ -155,6 +162,6 @@ def _print_generations(host: HostName, generations: tuple[Generation, ...]) -> N
     click.echo(f"{host}:")
     for generation in generations:
         marks = [word for word in ("current", "running", "previous") if getattr(generation, word)]
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(generation.created))
+        created = local_time(generation.created)
         line = f"  {generation.number:>4}  {created}  {generation.closure}"
         click.echo(line + (f"  ({', '.join(marks)})" if marks else ""))

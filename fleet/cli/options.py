@@ -24,6 +24,10 @@ selectors = click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
 everything = click.option("--all", "everything", is_flag=True, help="All hosts of the file.")
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask before several hosts are changed.")
+ask = click.option("--ask", is_flag=True, help="Ask before one host is changed, too.")
+verbose = click.option(
+    "--verbose", "-v", is_flag=True, help="Tell all: each phase of each host, and what Nix and the switches write."
+)
 keep_going = click.option(
     "--keep-going", is_flag=True, help="A host that does not evaluate or build is left out; the others go on."
 )
@@ -144,13 +148,13 @@ def seconds(flag: str, text: str) -> float:
 
 def changes(command: Command) -> Command:
     """Add the flags of commands that change hosts."""
-    for option in (everything, selectors, file, as_json, yes, all_or_nothing):
+    for option in (everything, selectors, file, verbose, as_json, ask, yes, all_or_nothing):
         command = option(command)
     return command
 
 
 def reads(command: Command) -> Command:
     """Add the flags of commands that only look. Without a selector they mean all hosts."""
-    for option in (selectors, file, as_json):
+    for option in (selectors, file, as_json, everything):
         command = option(command)
     return command

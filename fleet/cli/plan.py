@@ -29,9 +29,18 @@ if TYPE_CHECKING:
 @options.deployment
 @options.all_or_nothing
 @options.expires
+@options.verbose
 @click.option("--output", "-o", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan here.")
 def plan(
-    selectors: tuple[str, ...], file: Path | None, target: Path | None, expires: str, *, as_json: bool, **asked: Any
+    selectors: tuple[str, ...],
+    file: Path | None,
+    target: Path | None,
+    expires: str,
+    *,
+    as_json: bool,
+    everything: bool,
+    verbose: bool,
+    **asked: Any,
 ) -> int:
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
@@ -50,33 +59,37 @@ def plan(
         **options.asked_deployment(asked),
     )
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors)
-    return asyncio.run(_plan(session.fleet(inventory, hosts), hosts, wanted, target, as_json=as_json))
+    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    fleet = session.fleet(inventory, hosts)
+    return asyncio.run(_plan(fleet, hosts, wanted, target, as_json=as_json, verbose=verbose))
 
 
-async def _plan(fleet: Fleet, hosts: tuple[Host, ...], wanted: Options, target: Path | None, *, as_json: bool) -> int:
+async def _plan(
+    fleet: Fleet, hosts: tuple[Host, ...], wanted: Options, target: Path | None, *, as_json: bool, verbose: bool
+) -> int:
     from fleet.cli.changing import PlanView
     from fleet.cli.interrupts import interrupts
     from fleet.errors import FleetError
     from fleet.events import HostFinished, RunFinished
     from fleet.library.plans import write_plan
-    from fleet.output import open_display
 
     view, made, error = PlanView(), None, None
     async with fleet:
         with (
-            open_display(json=False, stdout=sys.stdout, stderr=sys.stderr, is_terminal=sys.stderr.isatty()) as output,
+            session.display(as_json=as_json, verbose=verbose) as output,
             interrupts() as stop,
         ):
             planning = fleet.plan_as(hosts, wanted, stop=stop)
+            output.wait_for_hosts(lambda: planning.contacted)
             async for event in planning:
                 view.note(event)
-                if not as_json and not isinstance(event, RunFinished | HostFinished):
+                if not isinstance(event, RunFinished | HostFinished):
                     output.show(event)
             try:
                 made = await planning
             except FleetError as caught:
                 error = caught
+            output.plan_shown()  # it is printed below
         if made is not None and target is not None:
             await fleet.keep(made)
             write_plan(made, target)
@@ -138,8 +151,12 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 @options.selectors
 @options.file
 @options.as_json
+@options.verbose
 @options.yes
-def apply(place: str, selectors: tuple[str, ...], file: Path | None, *, as_json: bool, yes: bool) -> int:
+@options.ask
+def apply(
+    place: str, selectors: tuple[str, ...], file: Path | None, *, as_json: bool, verbose: bool, yes: bool, ask: bool
+) -> int:
     """Do what a plan says, or its part for some hosts. A host that has changed since refuses it.
 
     FILE is what fleet plan -o has written. DIGEST is the plan's digest or its beginning, on the machine that made it.
@@ -148,7 +165,8 @@ def apply(place: str, selectors: tuple[str, ...], file: Path | None, *, as_json:
     fleet apply update.plan
     fleet apply update.plan @canary
     """
-    from fleet.cli.changing import agreed, carry_out, follow_to_end
+    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end
+    from fleet.cli.questions import Consent
     from fleet.library.describe import describe
     from fleet.library.plans import require_applicable
 
@@ -156,13 +174,16 @@ def apply(place: str, selectors: tuple[str, ...], file: Path | None, *, as_json:
     made = _find_plan(place, file)
     names = require_applicable(made, inventory, selectors, now=time.time())
     changed = [name for name in names if made.parts[name].goal.switches]
-    session.require_consent(len(changed), yes=yes)
+    consent = Consent(yes=yes, ask=ask)
+    count = len(names) if ask else len(changed)
+    consent.require_terminal(count)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        lines = describe(made, now=time.time(), hosts=names, is_terminal=sys.stderr.isatty())
-        if len(changed) > 1 and not yes and not await agreed(output, lines, len(names), stop):
-            return await follow_to_end(fleet.decline(made, "not begun: the answer was no"), output)
+        if consent.is_asked_for(count):
+            lines = describe(made, now=time.time(), hosts=names, is_terminal=output.is_terminal)
+            return await ask_and_apply(fleet, output, stop, made, lines, *names)
         return await follow_to_end(fleet.apply(made, *names, stop=stop), output)
 
     fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
-    return carry_out(fleet, act, as_json=as_json)
+    checks = {name: made.parts[name].checks for name in names}
+    return carry_out(fleet, act, as_json=as_json, verbose=verbose, checks=checks)

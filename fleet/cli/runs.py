@@ -60,7 +60,8 @@ def _hosts(run: RunRecord) -> str:
 @click.argument("run_id", metavar="[RUN]", required=False)
 @options.file
 @options.as_json
-def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
+@options.verbose
+def resume(run_id: str | None, file: Path | None, *, as_json: bool, verbose: bool) -> int:
     """Learn what became of a run whose controller was lost, and see it through. Default: the newest open one.
 
     Nothing is evaluated, built or begun: a host that still switches is followed, one that waits is proven and told to
@@ -80,4 +81,5 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool) -> int:
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
         return await follow_to_end(fleet.resume(past, stop=stop), output)
 
-    return carry_out(session.fleet(inventory, concerned), act, as_json=as_json)
+    checks = {host.name: host.checks for host in concerned}
+    return carry_out(session.fleet(inventory, concerned), act, as_json=as_json, verbose=verbose, checks=checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING
 from fleet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fleet import Fleet
-    from fleet.inventory import Host, Inventory
+    from fleet.inventory import Check, Host, Inventory
+    from fleet.machine.given import GivenTo
     from fleet.machine.ssh import Secret
     from fleet.model import HostName
+    from fleet.output import Display
 
 PASSWORD_VARIABLE = "FLEET_SUDO_PASSWORD"
+_taken: list[str] = []
+"""The password that was in the environment, if there was one."""
 
 
 def open_inventory(file: Path | None) -> Inventory:
@@ -45,9 +50,9 @@ def choose(inventory: Inventory, selectors: Sequence[str], *, everything: bool) 
     return tuple(inventory.hosts.values()) if everything else selector.select(inventory, selectors)
 
 
-def choose_or_all(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
-    """Return the hosts that a reading command is about."""
-    return choose(inventory, selectors, everything=not selectors)
+def choose_or_all(inventory: Inventory, selectors: Sequence[str], *, everything: bool = False) -> tuple[Host, ...]:
+    """Return the hosts that a reading command is about: those that are named, or all."""
+    return choose(inventory, selectors, everything=everything or not selectors)
 
 
 def fleet(inventory: Inventory, hosts: Sequence[Host]) -> Fleet:
@@ -59,7 +64,28 @@ def fleet(inventory: Inventory, hosts: Sequence[Host]) -> Fleet:
     asking = [host for host in hosts if host.sudo is Sudo.PASSWORD]
     secret = _sudo_password(asking) if asking else None
     passwords = {host.name: secret for host in asking if secret is not None}
-    return Fleet.of(inventory, Logins(inventory.hosts, passwords))
+    return Fleet.of(inventory, Logins(inventory.hosts, passwords, given_to(inventory), tell=_tell))
+
+
+def given_to(inventory: Inventory) -> GivenTo:
+    """Return what remembers the hosts of the inventory that have had the sudo password."""
+    from fleet.files import state_folder
+    from fleet.machine.given import GIVEN, GivenTo
+
+    return GivenTo(state_folder(inventory.name) / GIVEN)
+
+
+def _tell(host: HostName, text: str) -> None:
+    """Say on stderr at once what a host wants of people before it lets us in."""
+    import click
+
+    click.echo(f"{host}: {text}", err=True)
+
+
+def take_password() -> None:
+    """Take the sudo password out of the environment: Nix, git, ssh and its helpers must not inherit it."""
+    if PASSWORD_VARIABLE in os.environ:
+        _taken[:] = [os.environ.pop(PASSWORD_VARIABLE)]
 
 
 def _sudo_password(asking: Sequence[Host]) -> Secret:
@@ -67,9 +93,8 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
 
     from fleet.machine.ssh import Secret
 
-    given = os.environ.pop(PASSWORD_VARIABLE, None)  # Nix, git and helpers of ssh must not inherit it
-    if given is not None:
-        return Secret(given)
+    if _taken:
+        return Secret(_taken.pop())
     names = ", ".join(host.name for host in asking)
     if not sys.stdin.isatty():
         raise ConfigError(
@@ -78,13 +103,33 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
     return Secret(click.prompt(f"sudo password for {names}", hide_input=True, err=True))
 
 
-def require_consent(count: int, *, yes: bool) -> None:
-    """Raise `ConfigError` if several hosts would be changed and nobody can be asked."""
-    if count > 1 and not yes and not sys.stdin.isatty():
-        raise ConfigError(
-            f"{count} hosts would be changed, and there is no terminal to ask on",
-            hint="say --yes if that is meant",
-        )
+@contextlib.contextmanager
+def display(
+    *, as_json: bool = False, verbose: bool = False, checks: Mapping[HostName, Iterable[Check]] | None = None
+) -> Iterator[Display]:
+    """Open the display that every command shows its progress on, and says with what is waited for, while inside.
+
+    With `as_json` people are shown nothing. `checks` are those that decide about each host.
+    """
+    from fleet.output import is_capable, open_display
+
+    limits = {(host, check.name): check.within for host, those in (checks or {}).items() for check in those}
+    with open_display(
+        json=as_json,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        is_terminal=is_capable(sys.stderr),
+        is_verbose=verbose,
+        within=lambda host, check: limits.get((host, check)),
+    ) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def asking(words: str, *, as_json: bool) -> Iterator[Callable[[Sequence[HostName]], None]]:
+    """Show what hosts are asked, while inside. Takes the names of those that have not answered yet."""
+    with display(as_json=as_json) as shown:
+        yield lambda left: shown.wait_for(words, hosts=left)
 
 
 def tell_errors(answers: Mapping[HostName, object]) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fleet.model import CheckAnswer, RunId
     from fleet.steps.job import Job
 
+LONGEST = 1 << 20
+"""Bytes of each file from the host: the end of what is longer."""
 PATIENCE = 20.0
 """Seconds for the whole bundle. The outcome is known by then, and nobody should wait long for the details."""
 
@@ -63,7 +65,7 @@ async def _write_host_files(run: RunId, link: Link, folder: Path, since: int) ->
     for name in FROM_HOST:
         with contextlib.suppress(HostError):
             argv = ("sh", "-c", one_line("fleet.deploy", name), "sh", run, str(since))
-            output = await link.run(Command(argv=argv, timeout=PATIENCE))
+            output = await link.run(Command(argv=argv, timeout=PATIENCE, keep=LONGEST))
             _write(folder / f"{name}.txt", output.stdout)
 
 

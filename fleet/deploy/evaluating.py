@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.errors import HostError
+from fleet.errors import EvaluationError, HostError
+from fleet.events import FindingReported, OutputLine
+from fleet.model import Severity
 from fleet.source import snapshot
+from fleet.source.remedies import explained, ignored_settings
 from fleet.steps.evaluate import Evaluated, Evaluation, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleet.events import Emit
+    from fleet.events import Emit, Event
     from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.model import Closure, Derivation, HostName
@@ -38,17 +41,52 @@ async def evaluated(
     With a cache, a host is evaluated only if its source has changed since it was remembered, and new results are
     remembered. They are not if the source changed during the evaluation: nobody knows then which version Nix read.
     """
+    lines: list[str] = []
+
+    def show(event: Event) -> None:
+        if isinstance(event, OutputLine):
+            lines.append(event.text)
+        emit(event)
+
     before = await snapshot.take(here, flake) if cache is not None else None
     if cache is None or before is None:
-        fresh = await evaluate(here, flake, hosts, emit=emit)
+        fresh = await _evaluate(here, flake, hosts, emit=show)
+        _note_ignored(lines, emit)
         return Known(fresh.found, fresh.failed)
     recalled = await _recall(here, cache, before.digest, hosts)
     rest = [host for host in hosts if host.name not in recalled]
-    fresh = await evaluate(here, flake, rest, emit=emit) if rest else Evaluation({}, {})
+    fresh = await _evaluate(here, flake, rest, emit=show) if rest else Evaluation({}, {})
+    _note_ignored(lines, emit)
     if fresh.found and before == await snapshot.take(here, flake):
         pairs = {_key(host): _pair(fresh.found[host.name]) for host in rest if host.name in fresh.found}
         await asyncio.to_thread(cache.remember, before.digest, pairs)
     return Known({**recalled, **fresh.found}, fresh.failed, frozenset(recalled))
+
+
+async def _evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Emit) -> Evaluation:
+    """Evaluate the hosts. Errors say what to do where git keeps something from Nix."""
+    try:
+        fresh = await evaluate(here, flake, hosts, emit=emit)
+    except EvaluationError as error:
+        raise await explained(here, flake, error) from error
+    if not fresh.failed:
+        return fresh
+    failed = {name: await explained(here, flake, error) for name, error in fresh.failed.items()}
+    return Evaluation(fresh.found, failed)
+
+
+def _note_ignored(lines: Sequence[str], emit: Emit) -> None:
+    """Report the settings of the flake that Nix did not use: a cache among them would spare builds."""
+    if ignored := ignored_settings(lines):
+        emit(
+            FindingReported(
+                host=None,
+                severity=Severity.NOTE,
+                kind="nix_config",
+                message=f"Nix does not use what the flake's nixConfig says: {', '.join(ignored)}",
+                hint="write it to this machine's nix.conf, or accept-flake-config = true there if you trust the flake",
+            )
+        )
 
 
 async def _recall(

@@ -19,6 +19,7 @@ from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.plans import Action
 from fleet.steps import evidence, preflight, prove, push, system
 from fleet.steps.monitor import CheckMonitor, ask_once
+from fleet.steps.prove_back import BackProver
 from fleet.steps.switch import LOST, Follower, OverdueError, begin
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fleet.state import HostRecord
     from fleet.steps.job import Job
     from fleet.steps.prove import Proof, Verdict
+    from fleet.steps.prove_back import Unwell
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone. A deployment some days later tidies up too."""
@@ -238,9 +240,9 @@ class HostRun:
                 return result.kept(job, seen.end, await self._notes(seen.before), reboot=await self._reboot_pending())
             case State.REVERTED:
                 lines = await self._evidence(seen)
-                unwell = await self._why_old_is_unwell(seen.before)
-                why = result.why_back(seen.end, seen.verdict, seen.silence)
-                ended = result.gone_back(job, seen.end, why, lines, old_is_unwell=unwell)
+                end, unwell = await self._prove_old(seen)
+                why = result.why_back(end, seen.verdict, seen.silence)
+                ended = result.gone_back(job, end, why, lines, unwell=unwell)
             case State.SUPERSEDED:
                 ended = result.not_ours(job, seen.end, seen.said[-5:])
             case _:
@@ -255,6 +257,7 @@ class HostRun:
             notes = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
         else:
             notes = await self._notes_on_failing_checks()
+        notes += result.notes_on_rollback(self.plan)
         if part.action is Action.COMMIT:
             is_default = part.goal is Goal.SWITCH
             notes.append("ran already; is now the boot default too" if is_default else "ran already")
@@ -279,14 +282,11 @@ class HostRun:
         except HostError as error:
             return () if job.part.by_reboot else (f"not known: {error.message}",)  # not to know is no proof
 
-    async def _why_old_is_unwell(self, before: Mapping[str, CheckAnswer]) -> str | None:
-        """Wait until the checks that passed before pass again. Return None then, and otherwise what is wrong."""
-        passed = [name for name, answer in before.items() if answer.passed]
-        emit = self.context.journal.emit
-        try:
-            return await prove.prove_old(self.job.host, self.link, self.context.here, passed, emit=emit)
-        except HostError as error:
-            return f"its checks could not be asked: {error.message}"
+    async def _prove_old(self, seen: Seen) -> tuple[View, Unwell | None]:
+        """Prove the old system from outside. Return the end, with the blame where it belongs, and what is wrong."""
+        here, run, emit = self.context.here, self.context.run, self.context.journal.emit
+        prover = BackProver(link=self.link, here=here, program=self.program, run=run, emit=emit)
+        return await prover.prove(seen.end, seen.before)
 
     async def _evidence(self, seen: Seen) -> list[str]:
         """Return the lines that matter, if they can be had. Never raises: nothing here may change the known end."""

@@ -41,6 +41,8 @@ class Journal:
         self._early: list[Envelope] | None = []
         """Events from before `record_in`, for the recorder to write first; None afterwards."""
         self._recorder: Recorder | None = None
+        self.contacted: set[HostName] = set()
+        """The hosts that are being contacted and have not answered yet. Not an event: it changes all the time."""
         self._must_record = True
 
     @property

@@ -6,25 +6,26 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
-from fleet.errors import HostError
+from fleet.errors import BugError, FleetError, HostError
 from fleet.events import FindingReported, PhaseStarted
 from fleet.machine import CONTACTS
 from fleet.model import Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.caches import INSTEAD
 from fleet.steps.sign import ask_trust, untrusted
+from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from fleet.deploy.context import Context
-    from fleet.errors import FleetError
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.model import HostName
     from fleet.steps.job import Job
     from fleet.steps.sign import SigningKey
 
+PROVES = "--reboot if-needed proves them now, by a reboot that comes back by itself"
 KEPT_OPEN = 128
 """The largest number of hosts in a run whose connections stay open from one phase to the next. In a larger run a
 connection lasts for one phase: each takes a file descriptor here, of the 1,024 that most systems allow, and 60 KB, and
@@ -66,27 +67,38 @@ class HostContacts:
                 emit(preflight.report(note, host))
 
     async def for_each_host(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
-        """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out."""
-        limit = asyncio.Semaphore(CONTACTS)
+        """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out.
+
+        So is one that leads into a bug: what one host says must not end the run of all. Any other `FleetError` is
+        raised when all have ended; it is about this machine.
+        """
+        limit, contacted = asyncio.Semaphore(CONTACTS), self._context.journal.contacted
 
         async def act_or_leave_out(host: Host) -> None:
             async with limit:
+                contacted.add(host.name)
                 try:
-                    await act(host)
+                    try:
+                        await act(host)
+                    finally:
+                        contacted.discard(host.name)
+                        if self._is_crowded:
+                            await self._context.links[host.name].close()
                 except HostError as error:
                     self.leave_out(host, error)
-                finally:
-                    if self._is_crowded:
-                        await self._context.links[host.name].close()
+                except FleetError:
+                    raise
+                except Exception as error:
+                    self.leave_out(host, BugError.of(error))
 
-        async with asyncio.TaskGroup() as group:
-            for host in hosts:
-                group.create_task(act_or_leave_out(host))
+        await wait_all([asyncio.create_task(act_or_leave_out(host)) for host in hosts])
 
     def leave_out(self, host: Host, error: FleetError) -> None:
         """Report why the host failed, and finish it as one on which nothing was changed."""
-        self.report(host, Severity.ERROR, error.kind, error.message, error.hint)
-        self._context.journal.finish(result.left_out(host, error, self._facts.get(host.name)))
+        ended = result.left_out(host, error, self._facts.get(host.name))
+        severity = Severity.NOTE if ended.outcome.is_good else Severity.ERROR
+        self.report(host, severity, error.kind, error.message, error.hint)
+        self._context.journal.finish(ended)
 
     def report(self, host: Host, severity: Severity, kind: str, message: str, hint: str) -> None:
         """Report one finding about the host."""
@@ -101,4 +113,4 @@ class HostContacts:
         if job.part.reboot and not job.part.by_reboot:
             parts = ", ".join(job.part.reboot)
             message = f"needs a reboot to use all of it: {parts} are not what is booted, and a switch cannot prove them"
-            self.report(job.host, Severity.NOTE, "needs_reboot", message, "")
+            self.report(job.host, Severity.NOTE, "needs_reboot", message, PROVES)

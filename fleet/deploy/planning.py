@@ -18,7 +18,7 @@ from fleet.deploy.look import HostContacts
 from fleet.deploy.target import Wanted, choose_targets, require_rollback_target, rollback_target
 from fleet.events import BuildFinished
 from fleet.inventory import BuildOn, LinkSpeed
-from fleet.model import Goal, Outcome, Severity, Verb
+from fleet.model import Goal, Outcome, Reboot, Severity, Verb
 from fleet.plans import Plan, Source
 from fleet.plans.announce import planned
 from fleet.source.revision import source_of
@@ -26,10 +26,10 @@ from fleet.steps.build import build, build_failure
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
-from fleet.steps.reboot import require_idle, require_safe_reboot
+from fleet.steps.reboot import require_another_system, require_idle, require_safe_reboot
 from fleet.steps.sign import read_key
 from fleet.steps.survey import Systems, survey
-from fleet.steps.system import require_live, require_not_quarantined
+from fleet.steps.system import require_live, require_not_quarantined, specialisation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -127,6 +127,9 @@ class Planner:
 
     async def _finish_unchanged(self, host: Host, facts: HostFacts, closure: Closure) -> None:
         """Finish a host that runs the closure already and boots it next."""
+        if self._options.reboot is Reboot.ALWAYS:
+            message = "runs and boots this system already, and is not rebooted: there is none to come back to"
+            self._contacts.report(host, Severity.NOTE, "not_rebooted", message, "reboot it by hand, if that is meant")
         self._context.journal.emit(decide.unchanged_event(host, facts, closure))
         self._context.journal.finish(result.unchanged(host, facts, closure))
         await self._context.links[host.name].close()
@@ -198,6 +201,8 @@ class Planner:
             systems=self._systems,
             is_built_there=wanted.is_built_there,
         )
+        if options.switches and facts.running != facts.profile:
+            await self._tell_of_specialisation(host, facts)
         part = decide.part_of(
             host,
             facts,
@@ -207,6 +212,8 @@ class Planner:
             contents=found.contents.get(wanted.closure),
             expires=self._made + options.expires_in,
         )
+        if options.switches:
+            require_another_system(host, part.action, options.reboot)
         if part.by_reboot:
             await self._require_reboot(host, facts, seen)
         elif options.switches:
@@ -222,6 +229,12 @@ class Planner:
         host_key, forecast = self._context.links[host.name].host_key, load.forecast(room_free=facts.nix_free)
         part = dataclasses.replace(part, host_key=host_key, forecast=forecast)
         return Job(part=part, host=part.apply_policy(host), facts=facts, load=load, is_surveyed=True)
+
+    async def _tell_of_specialisation(self, host: Host, facts: HostFacts) -> None:
+        """Report that the host leaves the specialisation that it runs, if it runs one."""
+        if name := await specialisation(self._context.links[host.name], facts.profile, facts.running):
+            message = f"runs the specialisation {name}, and leaves it: the system itself is switched to"
+            self._contacts.report(host, Severity.NOTE, "specialisation", message, "")
 
     async def _require_reboot(self, host: Host, facts: HostFacts, seen: Survey) -> None:
         """Report how the host will reboot. Raise `UnfitError` if it must not, or could not come back."""

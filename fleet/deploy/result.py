@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 from fleet.errors import INTERRUPTED, EvaluationError, UnreachableError
 from fleet.host.answers import State
 from fleet.inventory import Offline
-from fleet.model import Failure, FailureKind, HostResult, Outcome
+from fleet.model import Failure, FailureKind, HostResult, Outcome, Verb
 from fleet.steps.prove import Condemned
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts, LastTransaction
     from fleet.inventory import Host
     from fleet.model import Closure, HostName, RunId
-    from fleet.plans import Part
+    from fleet.plans import Part, Plan
     from fleet.steps.job import Job
     from fleet.steps.prove import Verdict
+    from fleet.steps.prove_back import Unwell
 
+FIRST_CERTIFICATE = """\
+a first certificate is ordered while the host is proven: ignore_units = ["acme-*"] lets the switch be kept without it"""
 NIX_FAILED = (FailureKind.EVALUATION, FailureKind.BUILD)
 
 
@@ -77,7 +81,7 @@ def of_last(part: Part, facts: HostFacts, last: LastTransaction) -> HostResult:
         return dataclasses.replace(
             known,
             outcome=Outcome.KEPT,
-            boot_default=last.state is State.COMMITTED and facts.boot_default in (part.closure, None),
+            boot_default=last.state is State.COMMITTED and _is_default(part.closure, facts),
             boot_proven=not pending,
             reboot_pending=pending,
             notes=(when,),
@@ -101,6 +105,11 @@ def with_bundle(ended: HostResult, bundle: Path | None) -> HostResult:
     return dataclasses.replace(ended, failure=dataclasses.replace(ended.failure, hint=hint))
 
 
+def _is_default(closure: Closure, facts: HostFacts) -> bool | None:
+    """Return whether the host boots the closure next; None if that cannot be read."""
+    return None if facts.boot_default is None else facts.boot_default == closure
+
+
 def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
     """Return the result of a host that stands on the wanted closure."""
     return HostResult(
@@ -108,7 +117,7 @@ def unchanged(host: Host, facts: HostFacts, closure: Closure) -> HostResult:
         outcome=Outcome.UNCHANGED,
         closure=closure,
         previous=facts.running,
-        boot_default=True,
+        boot_default=_is_default(closure, facts),
         boot_proven=not facts.reboot_pending,
         reboot_pending=bool(facts.reboot_pending),
     )
@@ -121,9 +130,12 @@ def with_now(failure: Failure, now: str) -> Failure:
 
 def kept(job: Job, end: View, notes: Iterable[str], *, reboot: Sequence[str]) -> HostResult:
     """Return the result of a host that committed the new system, or keeps it until the next boot (goal `test`)."""
-    shown = list(notes)
+    shown = [*notes, *end.notes]
+    is_default: bool | None = end.state is State.COMMITTED
     if end.boot_entry == "unverified":
-        shown.append("what boots next could not be read from the boot loader's files")
+        is_default = None
+        why = f": {end.boot_doubt}" if end.boot_doubt else " from the boot loader's files"
+        shown.append(f"what boots next could not be read{why}")
     if end.state is State.TESTED:
         shown.append(
             f"until the next boot only: the boot default is still {job.facts.boot_default or job.facts.profile}"
@@ -133,11 +145,17 @@ def kept(job: Job, end: View, notes: Iterable[str], *, reboot: Sequence[str]) ->
         outcome=Outcome.KEPT,
         closure=job.closure,
         previous=job.part.expected,
-        boot_default=end.state is State.COMMITTED,
+        boot_default=is_default,
         boot_proven=not reboot,
         reboot_pending=bool(reboot),
         notes=tuple(shown),
     )
+
+
+def notes_on_rollback(plan: Plan | None) -> list[str]:
+    """Return what people should know who went back: what ran before is now what came after."""
+    is_rollback = plan is not None and plan.verb is Verb.ROLLBACK
+    return ["a second fleet rollback goes forward again"] if is_rollback else []
 
 
 def why_back(end: View, verdict: Verdict, silence: str) -> str:
@@ -152,21 +170,23 @@ def why_back(end: View, verdict: Verdict, silence: str) -> str:
     return end.reason or "the new system was not proven"
 
 
-def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, old_is_unwell: str | None) -> HostResult:
+def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, unwell: Unwell | None) -> HostResult:
     """Return the result of a host that went back to the old system and proved it.
 
-    `said` has the lines that explain why. `old_is_unwell` is what a check says that passed before and does not now;
-    None if there is none.
+    `said` has the lines that explain why. `unwell` is what speaks against the old system for whoever comes from
+    outside; None if nothing does.
     """
     quarantined = "this closure is refused here from now on, unless with --retry-quarantined"
+    if re.search(r"\bacme-\S+\.service", reason):  # the first certificate needs the server that needs it
+        quarantined += f"; {FIRST_CERTIFICATE}"
     failure = Failure(
         kind=FailureKind.UNHEALTHY if end.blame == "found" else FailureKind.SILENT,
         message=reason,
         said=tuple(said),
-        now=f"runs {job.part.expected} again" + (f", but {old_is_unwell}" if old_is_unwell else ", proven"),
+        now=f"runs {job.part.expected} again" + (f", but {unwell.says}" if unwell else ", proven"),
         hint=quarantined if end.blame == "found" else "",
     )
-    return _bad_result(job, Outcome.NEEDS_HUMAN if old_is_unwell else Outcome.ROLLED_BACK, failure)
+    return _bad_result(job, Outcome.NEEDS_HUMAN if unwell else Outcome.ROLLED_BACK, failure)
 
 
 def not_ours(job: Job, end: View, said: Sequence[str]) -> HostResult:
@@ -183,11 +203,10 @@ def not_ours(job: Job, end: View, said: Sequence[str]) -> HostResult:
 
 def stuck(job: Job, end: View, said: Sequence[str]) -> HostResult:
     """Return the result of a host that could not prove its old system."""
+    what = f"the way back could not be proven: {end.unproven}" if end.unproven else "the way back could not be proven"
     failure = Failure(
         kind=FailureKind.STUCK,
-        message=f"the way back could not be proven ({end.reason})"
-        if end.reason
-        else "the way back could not be proven",
+        message=f"{what} ({end.reason})" if end.reason else what,
         said=tuple(said),
         now=f"runs {end.running}, wanted back: {job.part.expected}",
         hint=f"fleet ssh {job.host.name}: systemctl --failed, journalctl -u 'fleet-*'",
@@ -206,7 +225,7 @@ def in_doubt(job: Job, why: str, *, has_switched: bool, is_overdue: bool = False
         kind=FailureKind.IN_DOUBT,
         message=why,
         now=f"unless it committed, it goes back to {job.part.expected} by itself within {seconds:g} s",
-        hint=f"fleet status {job.host.name} tells as soon as the host can be reached",
+        hint=f"fleet resume sees it through; fleet status {job.host.name} tells as soon as the host can be reached",
     )
     if is_overdue:
         now = f"not proven, and it does not go back to {job.part.expected} by itself"

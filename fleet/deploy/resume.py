@@ -87,8 +87,8 @@ class Resumer:
     async def _resume(self, name: HostName, past: HostRecord) -> None:
         try:
             self._context.journal.finish(await self._result_of(name, past))
-        except Exception:  # a bug; its result names the host and the state that it is in
-            self._context.journal.finish(bug(name, past.closure, begun=past.begun))
+        except Exception as error:  # a bug; its result names the host and the state that it is in
+            self._context.journal.finish(bug(name, past.closure, error, begun=past.begun))
 
     async def _result_of(self, name: HostName, past: HostRecord) -> HostResult:
         """Return the host's result: the recorded one if that is final, otherwise what the host says."""

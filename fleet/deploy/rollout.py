@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.host import HostRun
 from fleet.deploy.slots import HostSlot, Slots
-from fleet.errors import FleetError, StoppedError
+from fleet.errors import BugError, FleetError, StoppedError
 from fleet.events import PhaseStarted, WaveStarted
-from fleet.model import Failure, FailureKind, HostResult, Outcome, Phase
+from fleet.model import HostResult, Outcome, Phase
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ class Rollout:
                 host_run = HostRun(context=self.context, job=job, program=self.program, plan=self.plan)
                 ended = await self._run_host(host_run, turn)
                 self._finish(dataclasses.replace(ended, seconds=time.monotonic() - started))
-            except Exception:  # a bug; its result names the host and the state that it is in
-                self._finish(bug(name, job.closure, begun=self.context.journal.has_begun(name)))
+            except Exception as error:  # a bug; its result names the host and the state that it is in
+                self._finish(bug(name, job.closure, error, begun=self.context.journal.has_begun(name)))
             finally:
                 await self.context.links[name].close()
 
@@ -138,12 +137,10 @@ class Rollout:
                 self._finish(result.skipped(name, "interrupted before it began"))
 
 
-def bug(name: HostName, closure: Closure | None, *, begun: bool) -> HostResult:
-    """Return the result of a host at which fleet itself failed. Call it while the error is being handled."""
-    failure = Failure(
-        kind=FailureKind.BUG,
-        message="fleet itself failed; this is a bug in fleet",
-        said=tuple(traceback.format_exc().splitlines()),
+def bug(name: HostName, closure: Closure | None, error: Exception, *, begun: bool) -> HostResult:
+    """Return the result of a host at which fleet itself failed with this error."""
+    failure = dataclasses.replace(
+        BugError.of(error).failure(),
         now="in doubt; the host goes back by itself unless it committed" if begun else "nothing was changed",
         hint=f"fleet status {name}; please report this",
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
-from fleet.errors import FleetError, StoppedError
+from fleet.errors import BugError, FleetError, StoppedError
 from fleet.events import RunFinished, RunInterrupted
 
 if TYPE_CHECKING:
@@ -91,5 +90,4 @@ def unexpected(error: Exception) -> FleetError:
     if isinstance(error, OSError) and error.filename is not None:
         hint = "is there space, and may you write there?"
         return FleetError(f"this machine: {error.filename}: {error.strerror}", hint=hint)
-    trace = "".join(traceback.format_exception(error)).splitlines()
-    return FleetError("fleet itself failed; this is a bug in fleet", said=trace, hint="please report this")
+    return BugError.of(error)

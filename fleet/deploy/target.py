@@ -74,6 +74,7 @@ async def closures_of(
 
     Raise `EvaluationError` or `BuildError`.
     """
+    await _note_unseen(here, flake, emit)
     evaluation = await evaluated(here, flake, hosts, cache=cache, emit=emit)
     if evaluation.failed:
         raise combined(evaluation.failed)
@@ -137,8 +138,16 @@ def combined(failed: Mapping[HostName, EvaluationError]) -> EvaluationError:
     """Combine the errors of several hosts into one that names them all, each with what Nix wrote."""
     if len(failed) == 1:
         return next(iter(failed.values()))
-    said = [line for name, error in failed.items() for line in (f"{name}:", *(f"  {text}" for text in error.said))]
-    return EvaluationError(f"Nix could not evaluate {', '.join(failed)}", said=said)
+    errors = list(failed.values())
+    hint = next((error.hint for error in errors if error.hint), "")
+    if len({(error.message, *error.said) for error in errors}) == 1:  # Nix itself is at fault, and no host
+        return EvaluationError(errors[0].message, said=errors[0].said, hint=hint)
+    said = [
+        line
+        for name, error in failed.items()
+        for line in (f"{name}:", *(f"  {text}" for text in error.said or [error.message]))
+    ]
+    return EvaluationError(f"Nix could not evaluate {', '.join(failed)}", said=said, hint=hint)
 
 
 def is_store_path(text: str) -> bool:
@@ -146,10 +155,15 @@ def is_store_path(text: str) -> bool:
     return re.fullmatch(r"/nix/store/[0-9a-z]{32}-[^/\s]+", text) is not None
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is the number of a generation: digits that everybody reads, and no more than a few."""
+    return re.fullmatch(r"[0-9]{1,18}", text) is not None
+
+
 def require_rollback_target(back_to: str | None) -> None:
     """Raise `ConfigError` for text that is neither the number of a generation nor a store path."""
-    if back_to is not None and not back_to.isdigit() and not is_store_path(back_to):
-        raise ConfigError(f"--to {back_to}: is neither the number of a generation nor a store path")
+    if back_to is not None and not is_number(back_to) and not is_store_path(back_to):
+        raise ConfigError(f"--to {back_to[:80]}: is neither the number of a generation nor a store path")
 
 
 async def rollback_target(host: Host, facts: HostFacts, machine: Machine, back_to: str | None) -> Closure:
@@ -162,7 +176,7 @@ async def rollback_target(host: Host, facts: HostFacts, machine: Machine, back_t
             hint = f"fleet generations {host.name} lists what is there; go to one with --to"
             raise UnfitError(host.name, "nothing is recorded to go back to", hint=hint)
         return facts.previous
-    if not back_to.isdigit():
+    if not is_number(back_to):
         absent = await machine.run(nix.missing([back_to]))
         if absent.status != 0 or absent.stdout.strip():
             hint = f"fleet generations {host.name} lists what is there; fleet deploy --closure brings what is not"

@@ -6,7 +6,7 @@ from fleet.diff.compare import EtcChange, SystemDiff, compare, needed_texts
 from fleet.diff.packages import PackageChange
 from fleet.diff.read import read_diff, read_system, read_texts
 from fleet.diff.system import SystemFacts
-from fleet.diff.text import diff_json, diff_lines, fold
+from fleet.diff.text import brief, diff_json, diff_lines, fold
 from fleet.diff.units import UnitsDiff
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SystemDiff",
     "SystemFacts",
     "UnitsDiff",
+    "brief",
     "compare",
     "diff_json",
     "diff_lines",

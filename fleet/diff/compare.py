@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.diff.packages import PackageChange, changed_packages
+from fleet.diff.patch import Patches
 from fleet.diff.units import UnitsDiff, changed_unit_files, compare_units
 from fleet.host import obstacles
 
@@ -84,20 +84,14 @@ def _without_itself(system: SystemFacts) -> dict[str, int]:
 
 def _changed_files(old: SystemFacts, new: SystemFacts) -> tuple[EtcChange, ...]:
     before, after = old.etc, new.etc
-    changes = []
+    changes, patches = [], Patches()
     for path in sorted(before.keys() | after.keys()):
         if path not in after:
             changes.append(EtcChange(path, "removed"))
         elif path not in before:
             changes.append(EtcChange(path, "added"))
         elif before[path] != after[path]:
-            patch = _patch(path, old.texts.get(path), new.texts.get(path))
+            one, other = old.texts.get(path), new.texts.get(path)
+            patch = patches.of(path, one, other) if one is not None and other is not None else None
             changes.append(EtcChange(path, "changed", patch))
     return tuple(changes)
-
-
-def _patch(path: str, old: str | None, new: str | None) -> tuple[str, ...] | None:
-    if old is None or new is None:
-        return None
-    names = f"a/etc/{path}", f"b/etc/{path}"
-    return tuple(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm=""))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 _NOTICEABLE = 8 * 1024
 """By how many bytes a package of the same version must grow or shrink to be listed, as in Nix."""
 _OUTPUTS = "bin|data|debug|dev|devdoc|dist|doc|getent|include|info|lib|libgcc|locale|man|out|static|terminfo"
-_STORE_NAME = re.compile(rf"^[0-9a-z]{{32}}-(.*?)(?:-([0-9].*?))?(?:-(?:{_OUTPUTS}))?$")
+_STORE_NAME = re.compile(r"[0-9a-z]{32}-")
+_OUTPUT = re.compile(rf"-(?:{_OUTPUTS})$")
+_VERSION = re.compile(r"-(?=[0-9])")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ def package_name(path: str) -> tuple[str, str]:
     ('nginx', '1.28.0')
     """
     base = path.rsplit("/", 1)[-1]
-    found = _STORE_NAME.match(base)
-    return (found[1], found[2] or "") if found else (base, "")
+    if not _STORE_NAME.match(base):
+        return base, ""
+    name, *version = _VERSION.split(_OUTPUT.sub("", base[33:]), maxsplit=1)
+    return name, "".join(version)
 
 
 def changed_packages(old: Mapping[str, int], new: Mapping[str, int]) -> tuple[PackageChange, ...]:

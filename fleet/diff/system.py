@@ -39,10 +39,10 @@ class SystemFacts:
     @property
     def units(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """For each unit the files that define it, its own and its drop-ins, each with its content."""
-        units: dict[str, tuple[tuple[str, str], ...]] = {}
+        units: dict[str, list[tuple[str, str]]] = {}
         for path, content in sorted(self.files.items()):
             folder, _, name = path.removeprefix(UNITS).rpartition("/")
             if path.startswith(UNITS) and (not folder or folder.endswith(".d")):
                 unit = folder.removesuffix(".d") or name
-                units[unit] = (*units.get(unit, ()), (path, content))
-        return units
+                units.setdefault(unit, []).append((path, content))
+        return {unit: tuple(files) for unit, files in units.items()}

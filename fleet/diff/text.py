@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleet.errors import FleetError
 from fleet.output.format import change, counted, human_bytes, one_line
-from fleet.output.patch import patch_lines
+from fleet.output.patch import coloured, patch_lines
 from fleet.output.table import table
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from fleet.model import HostName
 
 _FATES = ("start", "stop", "restart", "reload", "left_alone")
+MOST_PACKAGES = 30
+"""The most packages that are listed before a question."""
+MOST_UNITS = 12
+"""The most units of one kind that are listed before a question."""
 
 
 def diff_json(diffs: Mapping[HostName, SystemDiff]) -> dict[str, Any]:
@@ -39,12 +45,7 @@ def diff_lines(host: HostName, diff: SystemDiff, *, is_terminal: bool = False) -
 
 def fold(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool = False) -> list[str]:
     """Return lines with each package change once and its hosts, then what else differs on each host."""
-    hosts: dict[tuple[str, str], list[HostName]] = {}
-    for host, diff in diffs.items():
-        for package in diff.packages:
-            hosts.setdefault((package.name, _versions(package)), []).append(host)
-    rows = [(*package, _where(names)) for package, names in sorted(hosts.items())]
-    lines = table(("package", "version", "hosts"), rows).splitlines() if rows else []
+    lines = _folded_packages(diffs, is_terminal=is_terminal)
     for host, diff in diffs.items():
         title = f"{host}: {change(diff.old, diff.new, host)}"
         parts = _parts(diff, is_terminal=is_terminal)
@@ -52,19 +53,67 @@ def fold(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool = False) -> 
     return lines
 
 
+def brief(found: Mapping[HostName, SystemDiff | FleetError], *, is_terminal: bool = False) -> list[str]:
+    """Return lines that show packages and units, for a person who is asked to agree.
+
+    Hosts for which the same is to be said are named together. Long lists and the texts of files are left to
+    `fleet diff`.
+    """
+    diffs = {host: diff for host, diff in found.items() if not isinstance(diff, FleetError)}
+    lines = _folded_packages(diffs, is_terminal=is_terminal, most=MOST_PACKAGES)
+    groups: dict[tuple[str, ...], list[HostName]] = {}
+    for host, diff in diffs.items():
+        title = one_line(change(diff.old, diff.new, host))
+        parts = _parts(diff, is_terminal=is_terminal, is_brief=True)
+        groups.setdefault((title if parts else f"{title} (no difference)", *parts), []).append(host)
+    for host, error in found.items():
+        if isinstance(error, FleetError):
+            message = one_line(error.message.removeprefix(f"{host}: "))
+            groups.setdefault((f"not compared: {message}",), []).append(host)
+    for (title, *parts), hosts in groups.items():
+        lines += [*([""] if lines else []), f"{listed(hosts)}: {title}", *parts]
+    return lines
+
+
+def _folded_packages(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool, most: int | None = None) -> list[str]:
+    """Return a table with each package change once and its hosts, of `most` rows at most."""
+    hosts: dict[tuple[str, str], list[HostName]] = {}
+    for host, diff in diffs.items():
+        for package in diff.packages:
+            hosts.setdefault((package.name, _versions(package)), []).append(host)
+    rows = [(*package, _where(names)) for package, names in sorted(hosts.items())]
+    if not rows:
+        return []
+    shown = rows if most is None or len(rows) <= most else rows[: most - 1]
+    lines = table(("package", "version", "hosts"), shown).splitlines()
+    if is_terminal:
+        styles = ["bold", *map(_package_style, shown)]
+        lines = [coloured(line, style) for line, style in zip(lines, styles, strict=True)]
+    if len(shown) < len(rows):
+        lines.append(f"… and {len(rows) - len(shown)} more packages: fleet diff lists them")
+    return lines
+
+
+def _package_style(row: tuple[str, ...]) -> str:
+    return {"added": "green", "removed": "red"}.get(row[1].partition(" ")[0], "")
+
+
 def _where(hosts: list[HostName]) -> str:
     return ", ".join(hosts) if len(hosts) <= 3 else counted(len(hosts), "host")
 
 
-def _parts(diff: SystemDiff, *, is_terminal: bool) -> list[str]:
+def _parts(diff: SystemDiff, *, is_terminal: bool, is_brief: bool = False) -> list[str]:
     """Return the lines for what differs besides packages."""
     lines = [f"  size {_signed(diff.size)}"] if diff.size else []
-    lines += _unit_lines(diff.units)
-    if diff.etc:
+    lines += _unit_lines(diff.units, is_terminal=is_terminal, most=MOST_UNITS if is_brief else None)
+    if diff.etc and is_brief:
+        lines.append(f"  etc: {counted(len(diff.etc), 'file')}, which fleet diff shows")
+    elif diff.etc:
         lines.append("  etc")
         lines += [line for entry in diff.etc for line in _etc_lines(entry, is_terminal=is_terminal)]
     if diff.reboot:
-        lines.append(f"  needs reboot: {', '.join(diff.reboot)}")
+        line = f"  needs reboot: {', '.join(diff.reboot)}"
+        lines.append(coloured(line, "yellow") if is_terminal else line)
     return lines
 
 
@@ -82,14 +131,23 @@ def _versions(package: PackageChange) -> str:
     return f"{old} → {new}" if old != new else old
 
 
-def _unit_lines(units: UnitsDiff) -> list[str]:
-    lists = [(fate.replace("_", " "), getattr(units, fate)) for fate in _FATES]
-    lines = [f"    {fate:<11}{one_line(', '.join(names))}" for fate, names in lists if names]
+_FATE_STYLES = {"start": "green", "stop": "red", "restart": "yellow", "reload": "yellow"}
+
+
+def _unit_lines(units: UnitsDiff, *, is_terminal: bool, most: int | None) -> list[str]:
+    lines = []
+    for fate in _FATES:
+        if names := getattr(units, fate):
+            shown = ", ".join(names) if most is None else listed(names, most=most)
+            line = f"    {fate.replace('_', ' '):<11}{one_line(shown)}"
+            lines.append(coloured(line, _FATE_STYLES.get(fate, "")) if is_terminal else line)
     return ["  units", *lines] if lines else []
 
 
 def _etc_lines(entry: EtcChange, *, is_terminal: bool) -> list[str]:
     line = f"    {entry.kind:<8} {one_line(entry.path)}"
+    if is_terminal:
+        line = coloured(line, {"added": "green", "removed": "red"}.get(entry.kind, ""))
     if entry.kind != "changed":
         return [line]
     if entry.patch is None:

@@ -104,7 +104,10 @@ def parse_unit(text: str) -> Sections:
         elif "=" in line and not line.startswith(("#", ";")):
             key, _, value = line.partition("=")
             values = sections.setdefault((section, key.strip()), [])
-            values[:] = [*values, value.strip()] if value.strip() else []
+            if value.strip():
+                values.append(value.strip())
+            else:
+                values.clear()
     return sections
 
 
@@ -160,5 +163,11 @@ def _wanted(system: SystemFacts) -> set[str]:
         for wanter, units in wants.items()
         if not _NOT_NORMAL.match(wanter)
         for unit in units
-        if unit in known or re.sub(r"@.*(?=\.)", "@", unit) in known
+        if unit in known or _template(unit) in known
     }
+
+
+def _template(unit: str) -> str:
+    """Return the template that the unit is an instance of, or the unit itself."""
+    name, at, rest = unit.partition("@")
+    return f"{name}@.{rest.rpartition('.')[2]}" if at and "." in rest else unit

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from fleet.events import kinds
 from fleet.events.kinds import Event, HostEvent
 from fleet.model import Failure, HostResult
-from fleet.text import valid_unicode
+from fleet.text import valid_unicode, without_control
 
 if TYPE_CHECKING:
     from fleet.events.envelope import Envelope
 
+LONGEST = 16 << 10
+"""Characters of each text of an event, at most."""
 RESULT_NAMES = {"host": "name", "failure": "error"}
 """Fields of a `HostResult` that have another name in JSON."""
 
@@ -47,7 +49,10 @@ def envelope_json(envelope: Envelope) -> dict[str, Any]:
 
 
 def encode(envelope: Envelope) -> str:
-    """Return the envelope as one line of ASCII JSON, without the line feed. `decode` returns the same envelope."""
+    """Return the envelope as one line of ASCII JSON, without the line feed. `decode` returns the same envelope.
+
+    Texts have no control characters but tabs and line feeds: a host may have written them.
+    """
     return json.dumps(envelope_json(envelope))
 
 
@@ -61,7 +66,7 @@ def _plain(value: Any) -> Any:
         case enum.Enum():
             return value.value
         case str():
-            return valid_unicode(value)
+            return valid_unicode(without_control(value[:LONGEST]))
         case dict():
             return {_plain(str(key)): _plain(item) for key, item in value.items()}
         case tuple() | list():

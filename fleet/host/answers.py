@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from fleet.model import Closure
 from fleet.plans.text import NONE, TextError, unescaped
-from fleet.text import plain_text
+from fleet.text import plain_text, shortened, whole_number
 
 Lines = dict[str, list[str]]
+LONGEST, MOST_VALUES = 4096, 10_000
+"""Characters of one value, and values of one key, that are read."""
+MOST_NAMED = 20
+"""Units that are named in one reason."""
 
 
 class State(enum.StrEnum):
@@ -43,12 +47,15 @@ class State(enum.StrEnum):
 
 
 def parse(text: str) -> Lines:
-    """Return the values of each key, in order. Lines without `=` are left out: a login banner may print some."""
+    """Return the values of each key, in order. Lines without `=` are left out: a login banner may print some.
+
+    Of a very long value, and of a key with very many, the rest is left out: no host has so much to say.
+    """
     lines: Lines = {}
     for line in text.split("\n"):  # and at nothing else: what a switch wrote may hold any other separator
         key, separator, value = line.partition("=")
-        if separator:
-            lines.setdefault(key, []).append(value)
+        if separator and len(values := lines.setdefault(key[:LONGEST], [])) < MOST_VALUES:
+            values.append(value[:LONGEST])
     return lines
 
 
@@ -70,11 +77,6 @@ def as_written(value: str) -> str:
         return plain_text(value)
 
 
-def whole_number(text: str) -> int:
-    """Return the number that the text is, of up to 18 digits; 0 for any other text."""
-    return int(text) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text) else 0
-
-
 @dataclass(frozen=True, kw_only=True)
 class View:
     """A transaction as the host showed it just now."""
@@ -86,8 +88,14 @@ class View:
     blame: str = ""
     """`found` if the new system was found bad, `silent` if it was not proven. Empty if neither was said."""
     reason: str = ""
+    unproven: str = ""
+    """What was wrong with the old system when the host gave its proof up. Empty if it was proven, or not yet asked."""
+    notes: tuple[str, ...] = ()
+    """What people should know of the switch though it went well."""
     boot_entry: str = ""
     """The closure that the boot default names; `unverified` if that cannot be read."""
+    boot_doubt: str = ""
+    """Why it cannot be read. Empty if it can."""
     rebooted: bool = False
     since: int = 0
     """When the transaction began: seconds since 1970, by the host's clock."""
@@ -117,17 +125,26 @@ def view(lines: Lines) -> View:
         running=Closure(one(lines, "running")),
         status=int(status) if re.fullmatch(r"[0-9]{1,3}", status) else None,
         blame=one(lines, "blame"),
-        reason=one(lines, "reason"),
+        reason=shortened(one(lines, "reason"), 2000),
+        unproven=shortened(one(lines, "unproven"), 2000),
+        notes=tuple(shortened(plain_text(note), 2000) for note in lines.get("note", ())[:100]),
         boot_entry=one(lines, "boot_entry"),
+        boot_doubt=one(lines, "boot_doubt"),
         rebooted="rebooted" in lines,
         since=whole_number(one(lines, "since")),
         closes_in=whole_number(one(lines, "closes_in")),
         lines=tuple(lines.get("line", ())),
         cursor=one(lines, "cursor"),
-        bad=tuple(lines.get("bad", ())),
-        unsettled=tuple(lines.get("unsettled", ())),
+        bad=_some(lines.get("bad", [])),
+        unsettled=_some(lines.get("unsettled", [])),
         accepted=one(lines, "accepted") == "yes",
     )
+
+
+def _some(units: list[str]) -> tuple[str, ...]:
+    """Return the units, and of very many the first ones and how many more there are."""
+    named = [shortened(unit, 300) for unit in units[:MOST_NAMED]]
+    return (*named, f"and {len(units) - MOST_NAMED} more units") if len(units) > MOST_NAMED else tuple(named)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.host.answers import State, as_written, one, whole_number
+from fleet.host.answers import State, as_written, one
 from fleet.host.obstacles import PARTS, inhibitors, nvidia_version
 from fleet.model import Closure, RunId, Serial
 from fleet.plans.part import NO_SERIAL
 from fleet.plans.text import NONE
+from fleet.text import whole_number
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines
@@ -50,6 +51,7 @@ class LastTransaction:
     blame: str = ""
     """`found` if the new system was found bad, `silent` if it was not proven. Empty if neither was said."""
     boot_entry: str = ""
+    """The closure that the boot default names; `unverified` if that could not be read."""
     part: str = ""
     """The digest of the part of a plan that asked for it."""
     serial: Serial = NO_SERIAL
@@ -68,7 +70,11 @@ class HostFacts:
     generation: str
     booted: str
     boot_default: Closure | None
-    """The closure that the boot default names; None if no boot loader's files could be read."""
+    """The closure that the boot default names; None if that cannot be read."""
+    boot_doubt: str = ""
+    """Why it cannot be read. Empty if it can."""
+    boot_unmounted: tuple[str, ...] = ()
+    """Folders for a boot partition that is not mounted, where that is why it cannot be read."""
     running_parts: dict[str, str] = field(default_factory=dict)
     booted_parts: dict[str, str] = field(default_factory=dict)
     inhibitors: dict[str, str] = field(default_factory=dict)
@@ -139,6 +145,8 @@ def host_facts(lines: Lines) -> HostFacts:
         generation=one(lines, "generation").removeprefix("system-").removesuffix("-link"),
         booted=one(lines, "booted"),
         boot_default=_closure_or_none(lines, "boot_default"),
+        boot_doubt=one(lines, "boot_doubt"),
+        boot_unmounted=tuple(lines.get("boot_unmounted", ())),
         running_parts={part: one(lines, f"running_{part}") for part in PARTS},
         booted_parts={part: one(lines, f"booted_{part}") for part in PARTS},
         inhibitors=inhibitors(one(lines, "inhibitors")),

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.host.answers import State, as_written, whole_number
+from fleet.host.answers import State, as_written
 from fleet.plans.text import NONE
-from fleet.text import plain_text
+from fleet.text import plain_text, whole_number
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
+
+from fleet.text import parsed_json, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +42,9 @@ def nvidia_version(modules: Iterable[str]) -> str:
 def inhibitors(text: str) -> dict[str, str]:
     """Return the values of a `switch-inhibitors` file by key. Empty if there is none or it is not what we know."""
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = parsed_json(text)
+        if not isinstance(found, dict):
+            return {}
+        return {plain_text(key): plain_text(str(value)) for key, value in found.items()}
+    except (ValueError, RecursionError):
         return {}
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

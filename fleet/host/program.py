@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from fleet.host.facts import OpenTransaction, open_transaction
 from fleet.machine import Command
 from fleet.plans.text import NONE, words, written
 from fleet.scripts import one_line
-from fleet.text import plain_text
+from fleet.text import local_time, plain_text
 
 if TYPE_CHECKING:
     from fleet.inventory import Host
@@ -52,7 +51,10 @@ def source() -> str:
     `program/default.nix` makes the same bytes.
     """
     folder = resources.files("fleet.host") / "program"
-    return "".join((folder / name).read_text() for name in (folder / "parts.txt").read_text().split())
+    return "".join(
+        (folder / name).read_text(encoding="utf-8")
+        for name in (folder / "parts.txt").read_text(encoding="utf-8").split()
+    )
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,15 @@ class EndedError(Exception):
     """The host has been asked for this very part of a plan before, and its transaction has ended."""
 
 
-async def ask(machine: Machine, host: Host, command: Command) -> answers.Lines:
+async def ask(machine: Machine, host: Host, command: Command, *, begins: bool = False) -> answers.Lines:
     """Run a command of the host program on the host, and return its answer.
 
-    Raise the error that its refusal means, or `CommandFailedError` if it fails. `begin` may raise `EndedError` too.
+    Raise the error that its refusal means, or `CommandFailedError` if it fails; and `EndedError`, if the command
+    `begins` a transaction.
     """
     output = await machine.run(command)
     lines = answers.parse(output.stdout)
-    if answers.one(lines, "refused") == "ended":
+    if begins and answers.one(lines, "refused") == "ended":
         raise EndedError
     if "refused" in lines:
         raise refusal(host, lines)
@@ -150,7 +153,7 @@ def locked(host: Host, held: OpenTransaction) -> LockedError:
 
     Its controller may renew its deadline for as long as it proves.
     """
-    since = time.strftime("%H:%M:%S", time.localtime(held.since))
+    since = local_time(held.since, "%H:%M:%S")
     closes = f"it closes by itself {held.closes_in} s after its controller is gone"
     if held.closes_in < 0:
         closes = f"its deadline passed {-held.closes_in} s ago: it is closing, unless its keeper is stopped"
@@ -169,7 +172,7 @@ def stale(host: Host, lines: answers.Lines) -> StaleError:
 
 def _describe(entry: history.PastTransaction) -> str:
     """Return the entry as text: `2025-03-01 10:32 run … of bob from desk: …-a -> …-b, committed (update nginx)`."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.ended))
+    when = local_time(entry.ended)
     by = f"{entry.by} from {entry.origin}" if entry.origin else entry.by
     words = f"{when} run {entry.run} of {by}: {entry.old} -> {entry.new}, {entry.state}"
     why = "; ".join(text for text in (entry.intent, entry.source, entry.reason) if text)

@@ -53,6 +53,8 @@ __all__ = [
     "parse",
 ]
 
+LARGEST = 64 << 20
+"""The most bytes of a fleet.toml that are read."""
 _TABLES = ("fleet", "defaults", "hosts", "rollout")
 Raw = dict[str, Any]
 
@@ -65,13 +67,16 @@ def load(path: Path) -> Inventory:
 def read(path: Path) -> str:
     """Return the text of the file. Raise `ConfigError` if it cannot be read."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", hint="fleet init writes one") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder", hint=f"did you mean {path / 'fleet.toml'}?") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(data) > LARGEST:
+        raise ConfigError(f"{path}: is larger than any fleet.toml: more than {LARGEST >> 20} MiB")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

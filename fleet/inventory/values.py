@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fleet.inventory.patterns import PatternError, compiled
 from fleet.inventory.words import expected, nearest, shown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
@@ -28,7 +29,7 @@ _ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)')
 
 def text(value: object, what: str) -> str:
     """Read a string."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise expected(value, what)
     return value
 
@@ -224,12 +225,12 @@ def script(value: object) -> str:
 
 
 def regex(value: object) -> str:
-    """Read a regular expression that Python can compile."""
+    """Read a regular expression that RE2 can compile."""
     word = text(value, "a regular expression")
     try:
-        re.compile(word)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"found {shown(word)}, which is no regular expression: {error}") from None
+        compiled(word)
+    except PatternError as error:
+        raise ValueError(f"found {shown(word)}, which is no regular expression of RE2: {error}") from None
     return word
 
 
@@ -273,7 +274,10 @@ def flake(value: object, folder: Path) -> str:
         return word
     place, question, query = word.removeprefix("path:").partition("?")
     scheme = "path:" if word.startswith("path:") else ""
-    whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
+    try:
+        whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
+    except RuntimeError:
+        raise expected(value, "a folder whose ~ can be resolved") from None
     if "#" in whole or "?" in whole:
         raise ValueError(f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name")
     return f"{scheme}{whole}{question}{query}"

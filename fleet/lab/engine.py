@@ -7,12 +7,10 @@ import random
 import socket
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 from fleet.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _FOLDER, _HOST = "fleet.lab.folder", "fleet.lab.host"
 _TMPFS = {"/run": "rw,exec,nosuid,nodev,mode=755", "/tmp": "rw,exec,nosuid,nodev,mode=1777"}
@@ -93,6 +91,29 @@ def _reach(url: str) -> None:
     if url.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(url.removeprefix("unix://"))
+
+
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_PER_HOST = 5
+"""How many inotify instances the systemd of one host takes, with its journald, udevd and dbus."""
+
+
+def inotify_shortage(hosts: int, *, limit: Path = INOTIFY) -> str:
+    """Return what to do if the kernel allows too few inotify instances for so many containers; nothing if it does not.
+
+    All containers are of one user to the kernel. Without instances a systemd does not come up, and does not say why.
+    """
+    try:
+        allowed = int(limit.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return ""
+    if hosts * INOTIFY_PER_HOST <= allowed:
+        return ""
+    wanted = max(1024, 2 * hosts * INOTIFY_PER_HOST)
+    return (
+        f"{hosts} hosts need about {hosts * INOTIFY_PER_HOST} inotify instances, and this machine allows {allowed}; "
+        f"if hosts do not come up: sysctl fs.inotify.max_user_instances={wanted}"
+    )
 
 
 def has_keys(container: Any, boot: Boot) -> bool:

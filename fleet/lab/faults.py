@@ -88,7 +88,7 @@ def slow(lab: Lab, name: str, *, rate: str, delay: str) -> Iterator[int]:
     """Put a link with this rate and delay, each way, between fleet.toml and the host, while inside. Yields its port."""
     host = lab.any_host(name)
     argv = [sys.executable, "-m", "fleet.lab.relay", "0", str(host.port), "--rate", rate, "--delay", delay]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as relay:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as relay:
         assert relay.stdout is not None
         assert relay.stderr is not None
         try:

@@ -92,7 +92,7 @@ class Folder:
     def hosts(self) -> dict[str, dict[str, Any]]:
         """Return the host tables of fleet.toml; none if the file does not exist."""
         try:
-            document = tomllib.loads(self.inventory.read_text())
+            document = tomllib.loads(self.inventory.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -110,13 +110,13 @@ class Folder:
             secret, known = _new_key()
             self._write(f"keys/{name}", secret, mode=0o600)
             self._write(f"keys/{name}.pub", f"{known} {self.name}\n")
-        return private.read_text(), " ".join(public.read_text().split()[:2])
+        return private.read_text(encoding="utf-8"), " ".join(public.read_text(encoding="utf-8").split()[:2])
 
     def write_flake(self) -> None:
         """Write the flake next to fleet.toml. Existing files stay as they are."""
         with as_file(files("fleet.lab") / "template") as template:
             for source in sorted(path for path in template.rglob("*") if path.is_file()):
-                self._write_new(str(source.relative_to(template)), source.read_text())
+                self._write_new(str(source.relative_to(template)), source.read_text(encoding="utf-8"))
         self._write_new(".gitignore", "*\n")  # a lab inside of a repository does not belong to it
 
     def write_busybox(self, program: bytes) -> None:
@@ -130,7 +130,7 @@ class Folder:
         Change nothing else in them.
         """
         known = self.hosts()
-        before = self.inventory.read_text() if self.inventory.exists() else ""
+        before = self.inventory.read_text(encoding="utf-8") if self.inventory.exists() else ""
         text = before or _HEAD.format(name=self.name, system=system)
         for host, port in ports.items():
             if host not in known:
@@ -204,12 +204,12 @@ class Folder:
         replace_file(file, data, mode=mode)
         if ours:
             record = self._record() | {path: hashlib.sha256(data).hexdigest()}
-            (self.path / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+            (self.path / _RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def _record(self) -> dict[str, str]:
         """Return the files that `up` wrote, each with the hash of its contents then."""
         try:
-            record = json.loads((self.path / _RECORD).read_text())
+            record = json.loads((self.path / _RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}

@@ -68,7 +68,7 @@ def recipe_folder(*, vm: bool = False) -> Iterator[Path]:
 @contextmanager
 def alone(what: str = "containers") -> Iterator[None]:
     """Keep other processes of this user from building the same images, while inside."""
-    with (Path(tempfile.gettempdir()) / f"fleet-lab-{what}-{os.getuid()}.lock").open("w") as lock:
+    with (Path(tempfile.gettempdir()) / f"fleet-lab-{what}-{os.getuid()}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -106,7 +106,7 @@ def debootstrap(recipe: Path, root: Path) -> None:
     """
     vm = recipe / "vm-image"
     lists = [recipe / "packages", *([vm / "packages"] if vm.exists() else [])]
-    packages = ",".join(word for file in lists for word in file.read_text().split())
+    packages = ",".join(word for file in lists for word in file.read_text(encoding="utf-8").split())
     setups = [*(["/lab/vm-image/setup"] if vm.exists() else []), "/lab/setup"]
     argv = [
         "mmdebstrap",
@@ -118,13 +118,13 @@ def debootstrap(recipe: Path, root: Path) -> None:
         argv += [f'--essential-hook=sh {shlex.quote(str(vm / "no-initramfs"))} "$1"', "--dpkgopt=force-confold"]
     argv += [f"--customize-hook=sync-in {recipe.parent} /"]
     argv += [f'--customize-hook=chroot "$1" {setup}' for setup in setups]
-    done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, text=True, errors="replace")
+    done = subprocess.run([*argv, _SUITE, str(root)], capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise ConfigError(
             "mmdebstrap could not make the lab's image",
             said=(done.stdout + done.stderr).splitlines()[-10:],
             hint="it needs root or user namespaces, Debian's archive key (debian-archive-keyring), "
-            "and to reach deb.debian.org",
+            "and to reach a Debian mirror",
         )
 
 

@@ -136,6 +136,8 @@ class Lab:
     ) -> None:
         """Start every host, and describe them all in the folder even if a later step fails."""
         ports: dict[str, int] = {}
+        if short := docker.inotify_shortage(len(names)):
+            say(short)
         if vms:
             ports |= self._start_vms(vms, known, say)
         if names:

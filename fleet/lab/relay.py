@@ -22,6 +22,12 @@ BLOCK = 1 << 14
 QUEUE = 1 << 17
 """Bytes that wait for the link besides those that are on their way, as in a router's buffer."""
 SOCKET_BUFFER = 1 << 17
+READ_AHEAD = 1 << 16
+"""Bytes that asyncio reads before anybody asks; it stops at twice as many."""
+SLOWEST_BUFFER = 1 << 12
+BUFFERED = 0.1
+"""Seconds of a slow link that may wait for it, in our queue and in the kernel's: what waits there has not crossed,
+though the sender is told that it has arrived."""
 UNITS = {"": 1, "bit": 1 / 8, "kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8}
 SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3}
 
@@ -63,10 +69,14 @@ class Direction:
         self.passed += count
         return self._free_at + self.delay
 
+    def buffer(self, most: int) -> int:
+        """Return how many bytes may wait for the link in one place: `most`, or fewer if it is slow."""
+        return min(most, max(SLOWEST_BUFFER, int(BUFFERED * self.rate))) if self.rate else most
+
     @property
     def room(self) -> int:
         """Bytes that are held before the sender must wait."""
-        return QUEUE + int(2 * self.delay * self.rate) if self.rate else 1 << 26
+        return self.buffer(QUEUE) + int(2 * self.delay * self.rate) if self.rate else 1 << 26
 
 
 @dataclass
@@ -87,9 +97,9 @@ class Relay:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit it. It is small because bytes that wait in the kernel are neither slow nor late.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.up.buffer(SOCKET_BUFFER))
         listener.bind(("127.0.0.1", port))
-        return await asyncio.start_server(self._accept, sock=listener)
+        return await asyncio.start_server(self._accept, sock=listener, limit=self.up.buffer(READ_AHEAD))
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._join(reader, writer))
@@ -99,7 +109,9 @@ class Relay:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         left = self.cuts.popleft() if self.cuts else None
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            far_reader, far_writer = await asyncio.open_connection(
+                "127.0.0.1", self.target, limit=self.down.buffer(READ_AHEAD)
+            )
         except OSError:
             writer.transport.abort()
             return
@@ -141,7 +153,8 @@ async def _carry(way: Direction, reader: asyncio.StreamReader, writer: asyncio.S
     async with asyncio.TaskGroup() as group:
         group.create_task(let_go())
         while True:
-            block = await reader.read(BLOCK if left is None else min(BLOCK, left))
+            most = way.buffer(BLOCK)
+            block = await reader.read(most if left is None else min(most, left))
             async with changed:
                 while size >= way.room:
                     await changed.wait()

@@ -49,13 +49,13 @@ class VmHost:
     @property
     def port(self) -> int:
         """The port of its sshd on 127.0.0.1, whether it runs or not."""
-        return int(json.loads((self.place / "vm.json").read_text())["port"])
+        return int(json.loads((self.place / "vm.json").read_text(encoding="utf-8"))["port"])
 
     @property
     def process(self) -> int | None:
         """The id of its QEMU process while it has power."""
         try:
-            pid = int((self.place / "pid").read_text())
+            pid = int((self.place / "pid").read_text(encoding="utf-8"))
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             return None
@@ -79,7 +79,9 @@ class VmHost:
                 member = tarfile.TarInfo(file)
                 member.size = len(text.encode())
                 seed.addfile(member, io.BytesIO(text.encode()))
-        (self.place / "vm.json").write_text(json.dumps({"port": chosen, "kernel": str(image.linux / "bzImage")}))
+        (self.place / "vm.json").write_text(
+            json.dumps({"port": chosen, "kernel": str(image.linux / "bzImage")}), encoding="utf-8"
+        )
 
     def remove(self) -> None:
         """Remove it with everything that belongs to it."""
@@ -112,7 +114,7 @@ class VmHost:
         """Switch its power on."""
         if self.is_on:
             return
-        done = subprocess.run(self._argv(), cwd=self.place, capture_output=True, text=True, errors="replace")
+        done = subprocess.run(self._argv(), cwd=self.place, capture_output=True, encoding="utf-8", errors="replace")
         if done.returncode:
             raise ConfigError(f"{self.name}: QEMU does not start", said=done.stderr.splitlines()[-5:])
 
@@ -125,7 +127,7 @@ class VmHost:
 
     def console(self) -> str:
         """Return what it has written to its console since it was made."""
-        return (self.place / "console.log").read_text(errors="replace")
+        return (self.place / "console.log").read_text(encoding="utf-8", errors="replace")
 
     def state(self) -> str:
         """Return systemd's name for its state; an empty string if it does not answer."""
@@ -144,7 +146,7 @@ class VmHost:
 
         QEMU returns when the machine runs, and leaves it running.
         """
-        kvm = kvm_works(Path(json.loads((self.place / "vm.json").read_text())["kernel"]))
+        kvm = kvm_works(Path(json.loads((self.place / "vm.json").read_text(encoding="utf-8"))["kernel"]))
         return [
             *("qemu-system-x86_64", "-name", self.name),
             *_machine(kvm=kvm),
@@ -165,7 +167,7 @@ class VmHost:
 def _has_ended(pid: int) -> bool:
     """Whether the process has ended, except perhaps for its entry in the table of processes."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
     except OSError:
         return True
 
@@ -181,12 +183,12 @@ def kvm_works(kernel: Path) -> bool:
     """Whether this machine runs the kernel under KVM; on some it hangs. Tried once after each boot of this machine."""
     if not os.access(KVM, os.R_OK | os.W_OK):
         return False
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     answer = vm_image.cache() / f"kvm-{boot}"
     if not answer.exists():
         answer.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_text("yes" if _boots_under_kvm(kernel) else "no")
-    return answer.read_text() == "yes"
+        answer.write_text("yes" if _boots_under_kvm(kernel) else "no", encoding="utf-8")
+    return answer.read_text(encoding="utf-8") == "yes"
 
 
 def _boots_under_kvm(kernel: Path) -> bool:
@@ -218,7 +220,7 @@ def add_kernel(image: VmImage, root: Path) -> None:
 
 def _nix(argv: Sequence[str]) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+        done = subprocess.run(argv, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         stderr = error.stderr.splitlines()[-5:] if isinstance(error, subprocess.CalledProcessError) else []
         raise ConfigError(f"{argv[0]} does not take the kernel of the lab's VMs", said=stderr) from error

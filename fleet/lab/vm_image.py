@@ -57,7 +57,7 @@ class VmImage:
     @property
     def linux_nix(self) -> str:
         """The value of `linux` in system.nix."""
-        return (self.path / "linux.nix").read_text().strip()
+        return (self.path / "linux.nix").read_text(encoding="utf-8").strip()
 
     @property
     def busybox(self) -> bytes:
@@ -133,6 +133,6 @@ def _make_disk(root: Path, disk: Path) -> None:
 
 
 def _tool(argv: Sequence[str], text: str = "") -> None:
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(argv, input=text, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise ConfigError(f"{argv[0]} could not make the disk of the VMs", said=done.stderr.splitlines()[-5:])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from fleet.events import FindingReported, HostPlanned
-from fleet.output.format import counted, human_seconds, listed
+from fleet.output.format import counted, human_seconds, unprefixed
 from fleet.output.summary import plan_lines
 from fleet.plans.announce import announced
-from fleet.text import plain_text
+from fleet.text import listed, local_time, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -47,7 +46,9 @@ def describe(
         lines += [
             "",
             *(
-                plain_text(f"{host.host}: {host.outcome}{': ' * bool(host.message)}{host.message}")
+                plain_text(
+                    f"{host.host}: {host.outcome}{': ' * bool(host.message)}{unprefixed(host.message, host.host)}"
+                )
                 for host in plan.left_out
             ),
         ]
@@ -63,6 +64,9 @@ def _terms(plan: Plan, parts: Sequence[Part]) -> list[str]:
         for check in part.checks:
             checks.setdefault(check.name, []).append(part.host)
     on_hosts = [name if len(on) == len(parts) else f"{name} on {listed(on)}" for name, on in checks.items()]
+    unchecked = [part.host for part in parts if not part.checks]
+    if checks and unchecked:
+        on_hosts.append(f"none but systemd and a new login on {listed(unchecked)}")
     nothing = "; nothing is pushed if one host cannot take part" if plan.all_or_nothing else ""
     return [
         f"goal:    {plan.goal}{watched}",
@@ -72,4 +76,4 @@ def _terms(plan: Plan, parts: Sequence[Part]) -> list[str]:
 
 
 def _at(moment: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    return local_time(moment)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.errors import FleetError
 from fleet.events import FindingReported, HostPlanned, event_json
 from fleet.plans.announce import announced
+from fleet.text import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,7 +41,7 @@ def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
         "profile": answer.profile,
         "boot_default": answer.boot_default,
         "booted": answer.booted,
-        "generation": int(answer.generation) if answer.generation.isdigit() else None,
+        "generation": whole_number(answer.generation) or None,
         "reboot_pending": bool(answer.reboot_pending),
         "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
         "quarantined": list(answer.quarantined),

@@ -46,6 +46,11 @@ class Drafts:
         drafts = self._drafts.get(plan.digest)
         return drafts.pop() if drafts else None
 
+    def find(self, plan: Plan) -> Draft | None:
+        """Return the draft that `take` would return, and keep it."""
+        drafts = self._drafts.get(plan.digest)
+        return drafts[-1] if drafts else None
+
     async def close(self) -> None:
         """Close everything that is open for the remaining drafts."""
         drafts, self._drafts = [draft for equals in self._drafts.values() for draft in equals], {}

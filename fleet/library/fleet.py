@@ -12,11 +12,13 @@ from fleet.deploy.options import Options, PlanOptions
 from fleet.deploy.stop import Stop
 from fleet.files import state_folder
 from fleet.inventory import Sudo
+from fleet.library.comparing import differences
 from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reader import FleetReader
 from fleet.library.tools import Tools
+from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
 from fleet.machine.ssh import Secret
 from fleet.model import Verb
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from fleet.diff import SystemDiff
+    from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector
+    from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord
 
@@ -57,7 +62,8 @@ class Fleet(FleetReader):
         passwords = {
             host.name: secret for host in inventory.hosts.values() if host.sudo is Sudo.PASSWORD and secret is not None
         }
-        return cls.of(inventory, Logins(inventory.hosts, passwords))
+        given = GivenTo(state_folder(inventory.name) / GIVEN)
+        return cls.of(inventory, Logins(inventory.hosts, passwords, given))
 
     @classmethod
     def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
@@ -132,6 +138,18 @@ class Fleet(FleetReader):
         """
         hosts = require_applicable(plan, self.inventory, selectors, now=time.time())
         return self._register(self._factory.apply(plan, hosts, stop or Stop()))
+
+    async def compare(self, plan: Plan, *hosts: HostName) -> dict[HostName, SystemDiff | FleetError]:
+        """Return what differs between what these hosts of the plan run and what it brings them.
+
+        Without `hosts` it is about all. Hosts that keep their system are not in it. Where it cannot be told within a
+        minute, the reason is there instead.
+        """
+        parts = [plan.parts[name] for name in hosts or plan.hosts]
+        if draft := self._drafts.find(plan):
+            return await differences(parts, draft.context.links, self._tools.here)
+        async with self._tools.links([self.inventory.hosts[part.host] for part in parts]) as links:
+            return await differences(parts, links, self._tools.here)
 
     def decline(self, plan: Plan, why: str) -> Run:
         """End a plan of this fleet without applying it. Its hosts are skipped, and nothing is changed."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from fleet.errors import ConfigError, StateError
 from fleet.files import replace_file
 from fleet.inventory import BuildOn
 from fleet.plans import Plan, TextError
+from fleet.text import local_time, parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *
     if plan.fleet != fleet.name:
         raise ConfigError(f"the plan is for the fleet {plan.fleet}, and {fleet.path} is of {fleet.name}")
     if plan.expires <= now:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(plan.expires))
+        when = local_time(plan.expires)
         raise ConfigError(f"the plan expired at {when}", hint=AGAIN)
     unknown = [host for host in plan.hosts if host not in fleet.hosts]
     if unknown:
@@ -94,7 +94,7 @@ async def keep_plan(plan: Plan, state: State, here: Machine) -> None:
     derivations = dict.fromkeys(derivation for derivation in built_there if derivation is not None)
     if derivations:
         referring = await _rooting(here, nix.refer_to(derivations))
-        paths.append(json.loads(referring.stdout))
+        paths.append(_path_in(referring.stdout))
     if not paths:
         return
     folder = state.plan_folder(plan.digest)
@@ -110,3 +110,12 @@ async def _rooting(here: Machine, command: Command) -> Output:
     if ran.status != 0:
         raise StateError("the closures of the plan cannot be rooted", said=ran.stderr.splitlines()[-5:])
     return ran
+
+
+def _path_in(stdout: str) -> str:
+    """Return the store path that Nix has printed as a Nix string. Raise `StateError` for anything else."""
+    with contextlib.suppress(ValueError):
+        path = parsed_json(stdout)
+        if isinstance(path, str) and path.startswith("/nix/store/"):
+            return path
+    raise StateError("cannot keep the plan's derivations: Nix printed something else than a store path")

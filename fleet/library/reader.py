@@ -25,10 +25,11 @@ from fleet.steps.preflight import preflight
 if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
-    from fleet.events import Emit, Envelope, Event
+    from fleet.events import Emit, Envelope
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, Inventory
+    from fleet.library.reading import OnWait
     from fleet.library.tools import Tools
     from fleet.machine import Link
     from fleet.model import Closure, HostName
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fleet.state import RunRecord, State
 
 
-def _ignore(_: Event) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
@@ -58,18 +59,19 @@ class FleetReader:
         """
         return selector.select(self.inventory, selectors) if selectors else tuple(self.inventory.hosts.values())
 
-    async def status(self, *selectors: str) -> dict[HostName, HostFacts | FleetError]:
+    async def status(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
 
-        A transaction that a reboot interrupted is settled.
+        A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that have not answered
+        yet, whenever they become fewer.
         """
 
         async def look(host: Host, link: Link) -> HostFacts:
             return await preflight(link, host)
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look)
+        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
-    async def health(self, *selectors: str) -> dict[HostName, Health | FleetError]:
+    async def health(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, Health | FleetError]:
         """Ask the declared checks of each host once, and find its failed units."""
         here = self._tools.here
 
@@ -78,15 +80,17 @@ class FleetReader:
             found = await asyncio.gather(*(checks.ask(check, host=link, controller=here) for check in host.checks))
             return Health(facts=facts, checks=tuple(found))
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look)
+        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
-    async def generations(self, *selectors: str) -> dict[HostName, tuple[Generation, ...] | FleetError]:
+    async def generations(
+        self, *selectors: str, on_wait: OnWait = _ignore
+    ) -> dict[HostName, tuple[Generation, ...] | FleetError]:
         """Return the generations of each host, oldest first. They say which one runs, and where a rollback would go."""
 
         async def look(host: Host, link: Link) -> tuple[Generation, ...]:
             return answers.generations(await ask(link, host, HostProgram().call("generations")))
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look)
+        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
     async def build(
         self, *selectors: str, eval_cache: bool = True, on_event: Emit = _ignore
@@ -107,7 +111,12 @@ class FleetReader:
         return found
 
     async def diff(
-        self, *selectors: str, closure: Closure | None = None, eval_cache: bool = True, on_event: Emit = _ignore
+        self,
+        *selectors: str,
+        closure: Closure | None = None,
+        eval_cache: bool = True,
+        on_event: Emit = _ignore,
+        on_wait: OnWait = _ignore,
     ) -> dict[HostName, SystemDiff | FleetError]:
         """Compare what each host runs with what it would get: its own closure, or `closure` for all of them.
 
@@ -127,7 +136,7 @@ class FleetReader:
                 facts = await preflight(link, host)
                 return await read_diff(link, facts.running, here, wanted[host.name])
 
-            return await ask_all(self._tools.logins, hosts, look)
+            return await ask_all(self._tools.logins, hosts, look, on_wait=on_wait)
 
     async def kept_plan(self, digest: str) -> Plan:
         """Return the plan kept on this machine whose digest begins with `digest`.

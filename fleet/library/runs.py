@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fleet.deploy.journal import Journal
     from fleet.deploy.stop import Stop
     from fleet.events import Envelope
-    from fleet.model import HostResult, RunId
+    from fleet.model import HostName, HostResult, RunId
 
     OnEnvelope = Callable[[Envelope], None]
 
@@ -30,6 +30,11 @@ class _JournalWork(Work[T]):
         self.stop = stop
         """Ends the work early when it is asked to."""
         super().__init__(start)
+
+    @property
+    def contacted(self) -> tuple[HostName, ...]:
+        """The hosts that are being contacted now and have not answered yet."""
+        return tuple(self._journal.contacted)
 
     @property
     def results(self) -> tuple[HostResult, ...]:

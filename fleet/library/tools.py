@@ -64,7 +64,7 @@ class Tools:
         self, journal: Journal, stop: Stop, hosts: Sequence[Host], folder: Path
     ) -> AsyncIterator[Context]:
         """Open everything that a run with these hosts uses, while inside."""
-        async with self._links(hosts) as links, self.new_supply() as supply, SlowLinks(supply) as slow_links:
+        async with self.links(hosts) as links, self.new_supply() as supply, SlowLinks(supply) as slow_links:
             yield Context(
                 run=journal.run,
                 journal=journal,
@@ -79,7 +79,7 @@ class Tools:
             )
 
     @contextlib.asynccontextmanager
-    async def _links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:
+    async def links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:
         """Make a link to each host, which connects when it is first used, and close it afterwards."""
         cap = self.inventory.rollout.bandwidth
         shared = Pace(cap) if cap else None

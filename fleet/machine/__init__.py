@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fleet.machine.pace import Pace
 
 OnLine = Callable[[str], None]
-"""Takes each line of a command's stderr as it comes, without the newline and without control characters."""
+"""Takes each line of a command's stderr as it comes, without the newline and without control characters. Of very long
+lines it gets the beginning, and of a flood of lines a part, with a line that says how many are left out."""
 
 CONTACTS = 64
 """How many machines are logged in to, or asked, at once."""
@@ -37,7 +38,10 @@ class Command:
     root: bool = True
     """Whether it needs root. A machine whose user is not root uses sudo for that."""
     keep: int | None = None
-    """How many of the last bytes of each output are kept. None keeps all of stdout, and of stderr what `run` says."""
+    """How many of the last bytes of each output are kept, however long it is. None keeps all of stdout, up to `most`,
+    and of stderr the last MiB."""
+    most: int | None = None
+    """How many bytes an answer on stdout may have. None leaves that to the machine."""
 
     def __str__(self) -> str:
         import shlex
@@ -60,8 +64,8 @@ class Machine(Protocol):
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """Run the command to its end and return its output. Its exit status may be non-zero.
 
-        If stderr is passed on line by line, the output has only its last MiBs. Raise `CommandFailedError` if the
-        command did not end in time, died of a signal, or does not exist (here; a remote shell answers 127),
+        Of stderr it has only the last MiB. Raise `CommandFailedError` if the command did not end in time, died of a
+        signal, or does not exist (here; a remote shell answers 127), `AnswerError` if its answer is too long,
         `UnreachableError` if the connection was lost, and `AuthenticationError` if it could not become root.
         """
         ...
@@ -152,6 +156,11 @@ class Stream(Protocol):
 
         Raise `BrokenPipeError` if it reads no more; `ended` says why.
         """
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes were written and have not reached the other end yet, as far as this machine can tell."""
         ...
 
     async def ended(self) -> Output:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Read = TypeVar("Read")
+MAGIC = b"openssh-key-v1\0"
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A key file, as far as it can be read without a passphrase."""
+
+    path: Path
+    public_data: bytes
+    """The public half as SSH sends it. Empty if it is not known."""
+    private: asyncssh.SSHKey | None = None
+    is_locked: bool = False
+    """Whether it is encrypted."""
+    certificates: tuple[asyncssh.SSHCertificate, ...] = ()
+    """Those in the file beside it, `-cert.pub`."""
 
 
 class LoginFiles:
@@ -27,12 +44,16 @@ class LoginFiles:
         """Return the keys in these files. Lines that cannot be read are skipped, as OpenSSH does."""
         return self._once(tuple(Path(name).expanduser() for name in names), _known_hosts)
 
-    def identity(self, file: Path) -> str | asyncssh.SSHKey:
-        """Return the key in the file, or the file's name if asyncssh has to look at it: it has more than one plain key.
+    def key(self, file: Path) -> KeyFile:
+        """Return what the key file holds.
 
         Raise `OSError` if it cannot be read, and `asyncssh.KeyImportError` if it is not a key.
         """
-        return self._once((file, Path(f"{file}-cert.pub")), _identity)
+        return self._once((file, Path(f"{file}.pub"), Path(f"{file}-cert.pub")), _key)
+
+    def certificates(self, file: Path) -> tuple[asyncssh.SSHCertificate, ...]:
+        """Return the certificates in the file; none if it cannot be read."""
+        return self._once((file,), _certificates)
 
     def _once(self, files: tuple[Path, ...], read: Callable[[Sequence[Path]], Read]) -> Read:
         state = [_state(file) for file in files]
@@ -56,20 +77,42 @@ def _known_hosts(files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
     known = asyncssh.SSHKnownHosts()
     for file in files:
         if file.is_file():
-            for line in file.read_text(errors="replace").splitlines():
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     known.load(line)
     return known
 
 
-def _identity(files: Sequence[Path]) -> str | asyncssh.SSHKey:
-    file, certificate = files
+def _key(files: Sequence[Path]) -> KeyFile:
+    file, public, certificate = files
     text = file.read_bytes()
-    if certificate.exists() or text.count(b"-----BEGIN ") != 1:
-        return str(file)
+    certificates = _certificates([certificate])
     try:
-        return asyncssh.import_private_key(text)
+        private = asyncssh.import_private_key(text)
     except asyncssh.KeyImportError as error:
-        if str(error).startswith("Passphrase"):  # leave an encrypted key to the agent
-            return str(file)
-        raise
+        if b"PRIVATE KEY" not in text:  # the public half of a key that the agent holds
+            return KeyFile(file, asyncssh.import_public_key(text).public_data, certificates=certificates)
+        if not str(error).startswith("Passphrase"):
+            raise
+        return KeyFile(file, _public_half(text, public), is_locked=True, certificates=certificates)
+    return KeyFile(file, private.public_data, private=private, certificates=certificates)
+
+
+def _public_half(text: bytes, file: Path) -> bytes:
+    """Return the public half of an encrypted key: from the key itself, else from the file beside it; else nothing."""
+    with contextlib.suppress(ValueError, IndexError):
+        data = base64.b64decode(b"".join(line for line in text.splitlines() if b"-" not in line))
+        if data.startswith(MAGIC):
+            rest = data[len(MAGIC) :]
+            for _ in range(3):  # cipher, key derivation, its options
+                rest = rest[4 + int.from_bytes(rest[:4], "big") :]
+            return rest[8 : 8 + int.from_bytes(rest[4:8], "big")]
+    with contextlib.suppress(OSError, asyncssh.KeyImportError):
+        return asyncssh.read_public_key(file).public_data
+    return b""
+
+
+def _certificates(files: Sequence[Path]) -> tuple[asyncssh.SSHCertificate, ...]:
+    with contextlib.suppress(OSError, asyncssh.KeyImportError):
+        return tuple(asyncssh.load_certificates(str(files[0])))
+    return ()

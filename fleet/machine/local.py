@@ -8,11 +8,13 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError
+from fleet.errors import AnswerError, CommandFailedError
 from fleet.machine import Output
-from fleet.machine.lines import read_text
+from fleet.machine.bounds import MOST_HERE, Outputs, TooMuchError
 from fleet.machine.tcp import dial_here
 from fleet.model import HostName
+from fleet.tasks import first
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,12 +42,14 @@ class LocalMachine:
                 status = await process.wait()
         except BaseException as error:
             await _end(process)
+            if isinstance(cause := first(error), TooMuchError):
+                raise AnswerError(HERE, f"{command.argv[0]} {cause}", ran=str(command)) from error
             if not isinstance(error, TimeoutError):
                 raise
             message = f"{command.argv[0]} did not end within {command.timeout:g} s"
             raise CommandFailedError(HERE, message, ran=str(command)) from error
         if status < 0:
-            died = f"{command.argv[0]} died of {signal.Signals(-status).name}"
+            died = f"{command.argv[0]} {how_it_ended(status)}"
             raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
         return Output(status=status, stdout=stdout, stderr=stderr)
 
@@ -75,18 +79,17 @@ async def _start(command: Command, environment: Mapping[str, str] | None) -> asy
         return await asyncio.create_subprocess_exec(
             *command.argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
-    except OSError as error:
-        message = f"cannot run {command.argv[0]}: {error.strerror}"
+    except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError
+        message = f"cannot run {command.argv[0]}: {getattr(error, 'strerror', error)}"
         raise CommandFailedError(HERE, message, ran=str(command)) from error
 
 
 async def _talk(process: asyncio.subprocess.Process, command: Command, on_line: OnLine | None) -> tuple[str, str]:
     assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
+    outputs = Outputs(process, most=MOST_HERE, clean=False)
     async with asyncio.TaskGroup() as group:
-        stdout = group.create_task(read_text(process.stdout.read, None, command.keep))
-        stderr = group.create_task(read_text(process.stderr.read, on_line, command.keep))
+        stdout = group.create_task(outputs.answer(command))
+        stderr = group.create_task(outputs.errors(command.keep, on_line))
         group.create_task(_feed(process.stdin, command.stdin))
     return stdout.result(), stderr.result()
 
@@ -110,25 +113,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     finally:
         await _kill_group(process, signal.SIGKILL, ending)
         ending.cancel()
-        await emptied(process.stdout, process.stderr)
-
-
-async def emptied(*outputs: asyncio.StreamReader | None) -> None:
-    """Read the outputs to their end, since asyncio keeps a pipe open until then. Nobody else may read them.
-
-    This takes no longer than `STOP_PATIENCE` seconds, if a process that has left its group still holds a pipe.
-    """
-    reading = [asyncio.create_task(_read_to_end(output)) for output in outputs if output is not None]
-    try:
-        await asyncio.wait(reading, timeout=STOP_PATIENCE)
-    finally:
-        for task in reading:
-            task.cancel()
-
-
-async def _read_to_end(output: asyncio.StreamReader) -> None:
-    while await output.read(1 << 16):
-        pass
+        await Outputs(process).emptied(STOP_PATIENCE)
 
 
 async def _kill_group(process: asyncio.subprocess.Process, number: signal.Signals, ending: asyncio.Future[int]) -> None:

@@ -5,52 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import asyncssh
 
-from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
-from fleet.inventory import Host, LinkSpeed
+from fleet.errors import AuthenticationError, HostError, UnreachableError
 from fleet.inventory.values import host_and_port
+from fleet.machine.entry import SYSTEM_KNOWN_HOSTS, Entries, Entry, JumpHost
 from fleet.machine.files import LoginFiles
+from fleet.machine.keys import Offers, agent_keys
+from fleet.machine.openssh import OpenSsh
+from fleet.machine.refusals import explained
 from fleet.machine.ssh import Secret, SshMachine
 from fleet.machine.translate import translated
+from fleet.machine.witness import Patience, Witness
 from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from fleet.inventory import Host
+    from fleet.machine.given import GivenTo
 
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a host may be silent before it is given up, in seconds."""
-
-    connect: float = 10.0
-    """Until its address answers."""
-    login: float = 20.0
-    """Until it has let us in."""
-    keepalive: float = 5.0
-    """Between two keepalive questions. Four without an answer end the connection."""
-
-
 PATIENCE = Patience()
-FAST_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-"""Preferred to asyncssh's own first choice, ChaCha20, which takes twice the CPU time here (1 GiB: 2.2 s against 1.2 s).
-Not used for hosts whose processor has no instructions for AES: ChaCha20 is faster there."""
-COMPRESSION = ("zlib@openssh.com", "none")
-KEEPALIVE_COUNT = 4
+NO_OPENSSH = "there is no ssh on PATH, so not all of ~/.ssh/config counts, and nothing of /etc/ssh/ssh_config"
 JUMPS_AT_ONCE = 6
 """Logins at a time through one jump host. sshd drops some as soon as ten are under way (MaxStartups 10:30:100)."""
-USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
-SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
-
-
-class JumpHost(Host):
-    """A jump host that fleet.toml does not describe. Everything about it comes from ~/.ssh/config."""
 
 
 class _Doors:
@@ -78,10 +63,20 @@ class Logins:
 
     hosts: Mapping[HostName, Host]
     sudo_passwords: Mapping[HostName, Secret] = field(default_factory=dict)
+    given: GivenTo | None = None
+    """Remembers who gets these passwords. None gives them to whoever asks."""
     patience: Patience = PATIENCE
     system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
     files: LoginFiles = field(default_factory=LoginFiles)
+    openssh: OpenSsh = field(default_factory=OpenSsh)
+    tell: Callable[[HostName, str], None] = lambda _host, _text: None
+    """Tells people at once what a host wants of them before it lets us in: a link, a touch."""
     _doors: _Doors = field(default_factory=lambda: _Doors(), repr=False, compare=False)
+
+    @property
+    def entries(self) -> Entries:
+        """Return what finds out how to log in."""
+        return Entries(files=self.files, openssh=self.openssh, system_known_hosts=self.system_known_hosts)
 
     @contextlib.asynccontextmanager
     async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
@@ -98,8 +93,8 @@ class Logins:
         Both are text: `(ssh-ed25519 AAAA…, SHA256:…)`.
         """
 
-        async def ask(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> tuple[str, str]:
-            key = await asyncssh.get_server_host_key(address, tunnel=tunnel, options=options, config=None)
+        async def ask(entry: Entry, tunnel: Any) -> tuple[str, str]:
+            key = await self._shown_key(entry, tunnel)
             if key is None:
                 raise UnreachableError(host.name, "the host shows no key")
             return " ".join(key.export_public_key().decode().split()[:2]), key.get_fingerprint()
@@ -110,29 +105,67 @@ class Logins:
     async def user(self, host: Host) -> str:
         """Return the user who logs in to the host.
 
-        Raise `AuthenticationError` if ~/.ssh/config or a key that it names cannot be read.
+        Raise `AuthenticationError` if the SSH configuration cannot be read.
         """
-        with translated(host.name):
-            name: str = (await self._options(host, host.address[0])).username
-        return name
+        return (await self.entries.settings(host, host.address[0])).user
 
     @contextlib.asynccontextmanager
     async def _connect(self, host: Host, via: tuple[HostName, ...]) -> AsyncIterator[SshMachine]:
-        async def log_in(address: str, tunnel: Any, options: asyncssh.SSHClientConnectionOptions) -> SshMachine:
-            connection = await asyncssh.connect(address, tunnel=tunnel, options=options, config=None)
-            return SshMachine(host, connection, address, self.sudo_passwords.get(host.name))
+        async def log_in(entry: Entry, tunnel: Any) -> SshMachine:
+            connection = await self._log_in(entry, tunnel)
+            return SshMachine(host, connection, entry.address, self.sudo_passwords.get(host.name), self.given)
 
         async with contextlib.AsyncExitStack() as way:
             machine = await self._at_first_address(way, host, via, log_in)
             way.push_async_callback(machine.close)
             yield machine
 
+    async def _log_in(self, entry: Entry, tunnel: Any) -> asyncssh.SSHClientConnection:
+        """Log in, and raise a `HostError` that says in words why it failed."""
+        host = entry.host
+        if self.openssh.is_missed():
+            self.tell(host.name, NO_OPENSSH)
+        async with agent_keys(entry.settings.agent) as held:
+            try:
+                offers = entry.offers(held)
+            except OSError as error:
+                what = f"cannot read {error.filename}: {error.strerror}"
+                raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
+            limit = asyncio.timeout(entry.settings.connect_timeout or self.patience.connect)
+            witness = Witness(self.patience, limit, offers, lambda text: self.tell(host.name, text))
+            witness.by_proxy = bool(entry.settings.proxy_command) and tunnel is None
+            options = entry.options(self.patience, client_factory=lambda: witness)
+            try:
+                async with limit:
+                    return await asyncssh.connect(*entry.place, tunnel=tunnel, options=options, config=None)
+            except (asyncssh.Error, OSError) as error:
+                trusted = entry.trusted(witness.peer)
+                if trusted and witness.is_lost_in_handshake:
+                    # As when the host has no key of the kind that is known: it goes, and does not say why.
+                    with contextlib.suppress(HostError):
+                        shown = await self._shown_key(entry, tunnel)
+                        witness.stranger = shown if shown not in trusted else None
+                raise explained(host.name, error, witness, trusted) from error
+            finally:
+                witness.end()
+
+    async def _shown_key(self, entry: Entry, tunnel: Any) -> asyncssh.SSHKey | None:
+        """Return the key that answers there, whether or not it is to be trusted. Raise a `HostError`."""
+        limit = asyncio.timeout(entry.settings.connect_timeout or self.patience.connect)
+        witness = Witness(self.patience, limit, Offers())
+        options = entry.options(self.patience, client_factory=lambda: witness)
+        try:
+            async with limit:
+                return await asyncssh.get_server_host_key(*entry.place, tunnel=tunnel, options=options, config=None)
+        except (asyncssh.Error, OSError) as error:
+            raise explained(entry.host.name, error, witness, ()) from error
+
     async def _at_first_address(
         self,
         way: contextlib.AsyncExitStack,
         host: Host,
         via: tuple[HostName, ...],
-        act: Callable[[str, Any, asyncssh.SSHClientConnectionOptions], Awaitable[Found]],
+        act: Callable[[Entry, Any], Awaitable[Found]],
     ) -> Found:
         """Try `act` at each address, and return what it returns at the first where it works.
 
@@ -143,9 +176,9 @@ class Logins:
             try:
                 async with contextlib.AsyncExitStack() as tunnels:
                     with translated(host.name):
-                        options = await self._options(host, address)
-                        tunnel = await self._tunnel(tunnels, host, options.tunnel, via)
-                        found = await act(address, tunnel, options)
+                        entry = await self.entries.entry(host, address)
+                        tunnel = await self._tunnel(tunnels, host, entry.settings.proxy_jump, via)
+                        found = await act(entry, tunnel)
                     await way.enter_async_context(tunnels.pop_all())
                     return found
             except HostError as error:
@@ -153,9 +186,9 @@ class Logins:
         raise _most_telling(errors)
 
     async def _tunnel(
-        self, way: contextlib.AsyncExitStack, host: Host, configured: object, via: tuple[HostName, ...]
+        self, way: contextlib.AsyncExitStack, host: Host, configured: str, via: tuple[HostName, ...]
     ) -> asyncssh.SSHClientConnection | None:
-        """Connect to the jump host, if there is one: that of fleet.toml, otherwise the ProxyJump of ~/.ssh/config."""
+        """Connect to the jump host, if there is one: by fleet.toml, else by the SSH configuration."""
         jump = self._jump(host, configured)
         passed = (*via, host.name)
         # As in OpenSSH, a ProxyJump that matches every host does not apply to the jump host itself.
@@ -169,8 +202,8 @@ class Logins:
             raise type(error)(host.name, message, said=error.said, hint=error.hint) from error
         return machine.connection
 
-    def _jump(self, host: Host, configured: object) -> Host | None:
-        words = host.jump or (configured if isinstance(configured, str) else "")
+    def _jump(self, host: Host, configured: str) -> Host | None:
+        words = host.jump or configured
         before, _, last = words.rpartition(",")
         known = self.hosts.get(HostName(last))
         if known is not None or not last:
@@ -183,62 +216,6 @@ class Logins:
         return JumpHost.model_construct(
             name=HostName(last), address=(address,), port=port, user=user or None, jump=before or None
         )
-
-    async def _options(self, host: Host, address: str) -> asyncssh.SSHClientConnectionOptions:
-        """Return the options of a login: from fleet.toml, else from ~/.ssh/config, else the built-in ones."""
-        chosen: dict[str, Any] = {}
-        if host.port is not None:
-            chosen["port"] = host.port
-        if host.user is not None:
-            chosen["username"] = host.user
-        try:
-            # This runs in a thread, since `Match exec` runs a program. Keys are added in the second construction.
-            options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-                config=(),  # without this argument, ~/.ssh/config is not read here
-                client_keys=None,
-                host=address,
-                connect_timeout=self.patience.connect,
-                login_timeout=self.patience.login,
-                keepalive_interval=self.patience.keepalive,
-                keepalive_count_max=KEEPALIVE_COUNT,
-                **chosen,
-            )
-            if host.user is None and options.config.get("User") is None and not isinstance(host, JumpHost):
-                chosen["username"] = "root"
-            if host.has_fast_aes and options.config.get("Ciphers") is None:
-                chosen["encryption_algs"] = FAST_CIPHERS
-            if host.link is LinkSpeed.SLOW and options.config.get("Compression") is None:
-                chosen["compression_algs"] = COMPRESSION  # questions and answers are mostly lists of names
-            chosen |= {"known_hosts": self._known_hosts(host, options), **self._identity(host, options)}
-            options = asyncssh.SSHClientConnectionOptions(options, **chosen)
-        except OSError as error:
-            what = f"cannot read {error.filename}: {error.strerror}"
-            raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
-        return options
-
-    def _identity(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> dict[str, Any]:
-        """Return the options for the key that fleet.toml names. Without one, ~/.ssh/config and the usual keys apply."""
-        if host.identity_file is None:
-            return {"client_keys": ()}
-        key = self.files.identity(host.identity_file)
-        if options.config.get("IdentitiesOnly"):  # the agent is asked for the key by its file
-            key = str(host.identity_file)
-        # Leave an encrypted key to the agent.
-        return {"client_keys": [key], "ignore_encrypted": True}
-
-    def _known_hosts(self, host: Host, options: asyncssh.SSHClientConnectionOptions) -> Any:
-        """Return the keys to trust. Never None, which would trust every key, and never asyncssh's own defaults."""
-        if host.host_key is not None:
-            try:
-                return [asyncssh.import_public_key(host.host_key)], [], []
-            except asyncssh.KeyImportError as error:
-                raise HostKeyError(host.name, f"host_key in fleet.toml is not a key: {error}") from error
-        user: Any = options.config.get("UserKnownHostsFile")
-        system: Any = options.config.get("GlobalKnownHostsFile")
-        return self.files.known_hosts([
-            *([USER_KNOWN_HOSTS] if user is None else user),
-            *([self.system_known_hosts] if system is None else system),
-        ])  # fmt: skip
 
 
 def _most_telling(errors: list[HostError]) -> HostError:

@@ -71,6 +71,11 @@ class PacedStream:
         async for piece in self._pace.portions(data):
             await self._stream.write(piece)
 
+    @property
+    def waiting(self) -> int:
+        """See `Stream.waiting`."""
+        return self._stream.waiting
+
     async def ended(self) -> Output:
         """See `Stream.ended`."""
         return await self._stream.ended()

@@ -8,10 +8,9 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from fleet.events import plain_text
 from fleet.machine import Output
-from fleet.machine.lines import read_text
-from fleet.machine.local import emptied, started
+from fleet.machine.bounds import MOST_HERE, Outputs
+from fleet.machine.local import STOP_PATIENCE, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +34,7 @@ class LocalStreams:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await emptied(process.stdout)
+            await stream.emptied()
             await stream.ended()
 
 
@@ -44,12 +43,12 @@ class LocalStream:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._listening = asyncio.create_task(self._listen())
+        self._outputs = Outputs(process, most=MOST_HERE)
+        self._listening = asyncio.create_task(self._outputs.errors(LAST_BYTES))
 
     async def read(self, count: int) -> bytes:
         """See `Stream.read`."""
-        assert self._process.stdout is not None
-        return await self._process.stdout.read(count)
+        return await self._outputs.block(count)
 
     async def write(self, data: bytes | memoryview) -> None:
         """See `Stream.write`."""
@@ -60,6 +59,13 @@ class LocalStream:
         except OSError as error:
             raise BrokenPipeError("the command reads no more") from error
 
+    async def emptied(self) -> None:
+        """Read the rest of its stdout, and drop it."""
+        await self._outputs.emptied(STOP_PATIENCE, stderr=False)
+
+    waiting = 0
+    """See `Stream.waiting`. There is no way to go."""
+
     async def ended(self) -> Output:
         """See `Stream.ended`. The status of a command that a signal ended is the negative number of the signal."""
         assert self._process.stdin is not None
@@ -67,8 +73,4 @@ class LocalStream:
         with contextlib.suppress(OSError):
             await self._process.stdin.wait_closed()
         lines = (await asyncio.shield(self._listening)).splitlines()
-        return Output(status=await self._process.wait(), stderr="\n".join(map(plain_text, lines[-LAST_LINES:])))
-
-    async def _listen(self) -> str:
-        assert self._process.stderr is not None
-        return await read_text(self._process.stderr.read, None, LAST_BYTES)
+        return Output(status=await self._process.wait(), stderr="\n".join(lines[-LAST_LINES:]))

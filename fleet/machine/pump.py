@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from fleet.machine import Bridge
+    from fleet.machine.bounds import Outputs
 
 BLOCK = 1 << 18
 
@@ -53,10 +54,10 @@ async def _whole(block: bytes) -> AsyncIterator[bytes]:
     yield block
 
 
-async def pump_down(bridge: Bridge, stdout: asyncssh.SSHReader[bytes], writer: asyncio.StreamWriter) -> None:
+async def pump_down(bridge: Bridge, outputs: Outputs, writer: asyncio.StreamWriter) -> None:
     """Pass on everything from the far end, and then close the near end. Stop early if the near end reads no more."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        while block := await stdout.read(BLOCK):
+        while block := await outputs.block(BLOCK):
             writer.write(block)
             await writer.drain()
             bridge.received += len(block)

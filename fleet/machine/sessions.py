@@ -11,24 +11,25 @@ environment, the agent), asyncssh starts the command in its own way.
 from __future__ import annotations
 
 import asyncio
-import shlex
 from typing import TYPE_CHECKING
 
 import asyncssh
 
-from fleet.machine import CHANNELS
+from fleet.machine import CHANNELS, words
+from fleet.machine.bounds import Outputs
 from fleet.machine.patched import session
 from fleet.machine.patched.session import Process, Session
-from fleet.scripts import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SPARE = 2
 """Sessions that are open before they are needed, from the second command on: a single command needs none."""
 _MARK = b"fleet: ready\n"
 LONGEST = 4096
-"""Bytes of a line, at most. The shell reads it byte by byte so that it takes nothing of what follows."""
+"""Bytes of a line for a shell that waits. It reads byte by byte, so that it takes nothing of what follows."""
+GREETING = 64 << 10
+"""Bytes that whatever the login shell prints may have, before ours says that it waits."""
 SOON = 1.0
 """Seconds to wait for a shell that is just being started."""
 
@@ -46,26 +47,31 @@ class Sessions:
         self._takes_lines = True
         """Whether the host had room and a shell for every session that was asked for in advance."""
 
-    async def start(self, line: str) -> Process:
-        """Ask the host to run the line. Whatever is written from now on is its input.
+    async def start(self, argv: Sequence[str]) -> Process:
+        """Ask the host to run the command. Whatever is written from now on is its input.
 
         Raise `asyncssh.ChannelOpenError` if the host has no place for another session.
         """
         if session.can_open(self._connection):
-            return await self._quickly(line)
+            return await self._quickly(argv)
         # Ask for no terminal, though ~/.ssh/config may: it would mix stderr into stdout.
         plain = {"encoding": None, "request_pty": False, "x11_forwarding": False}
-        process: Process = await self._connection.create_process(line, **plain)
+        asked, first = words.asked(argv)
+        process: Process = await self._connection.create_process(asked, **plain)
         self._started += 1
+        if first:
+            process.stdin.write(first)
         return process
 
-    async def _quickly(self, line: str) -> Process:
-        waiting = await self._take_shell() if "\n" not in line and len(line.encode()) < LONGEST else None
-        process = waiting or await self._open_and_start(line)
+    async def _quickly(self, argv: Sequence[str]) -> Process:
+        line = words.line(argv)
+        waiting = await self._take_shell() if len(line) < LONGEST else None
+        asked, first = ("", line) if waiting else words.asked(argv)
+        process = waiting or await self._open_and_start(asked)
         self._started += 1
         self._keep_spare()
-        if waiting:
-            waiting.stdin.write(line.encode() + b"\n")
+        if first:
+            process.stdin.write(first)
         return process
 
     @property
@@ -113,15 +119,14 @@ class Sessions:
 
     async def _start_shell(self) -> Process:
         """Start a shell and wait until it waits for its line. Raise `_NoShellError` if something else was started."""
-        process = await self._open_and_start(shlex.join(("sh", "-c", one_line("fleet.machine", "wait-for-command"))))
-        stderr = b""
+        process = await self._open_and_start(words.reader("wait-for-command"))
+        said = b""
         try:
-            while not stderr.endswith(_MARK) and (byte := await process.stderr.read(1)):
-                stderr += byte
+            said = await Outputs(process).until(_MARK, most=GREETING)
         finally:
-            if not stderr.endswith(_MARK):
+            if not said.endswith(_MARK):
                 process.channel.abort()
-        if not stderr.endswith(_MARK):
+        if not said.endswith(_MARK):
             raise _NoShellError
         return process
 

@@ -1,4 +1,4 @@
-"""A host over SSH: commands, bridges and TCP connections. Nothing else quotes for a shell."""
+"""A host over SSH: commands, bridges and TCP connections. `words.py` quotes for their shells, and nothing else does."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
-from fleet.errors import AuthenticationError, CommandFailedError, HostError, UnreachableError
+from fleet.errors import AnswerError, AuthenticationError, CommandFailedError, ConfigError, HostError, UnreachableError
 from fleet.events import plain_text
 from fleet.inventory import Sudo
 from fleet.machine import CHANNELS, Bridge, Command, Output
-from fleet.machine.lines import read_text
+from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.patched.session import is_refused
 from fleet.machine.pump import BLOCK, cancel_all, pump_down, pump_up, start_task
 from fleet.machine.sessions import Sessions
 from fleet.machine.stream import SshStream
+from fleet.machine.sudo import sudo_refusal
 from fleet.machine.tcp import dial_through
 from fleet.machine.translate import translated
 from fleet.scripts import one_line
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,9 +32,16 @@ if TYPE_CHECKING:
 
     from fleet.inventory import Host
     from fleet.machine import OnLine, TcpStream
+    from fleet.machine.given import GivenTo
 
 PROMPT = "fleet: sudo password:"
 ELEVATED = "fleet: elevated"
+LECTURE = 64 << 10
+"""Bytes that sudo may say, at most, until it has made us root."""
+NOTED = 64 << 10
+"""Bytes that are kept of the stderr of each command behind a bridge."""
+LONGEST_PASSWORD = 255
+"""Bytes. sudo reads no more of it everywhere."""
 ENDING = 5.0
 """Seconds that the host gets to end a session that we have closed. It counts as a session until then."""
 ASK_AGAIN = 0.1
@@ -43,10 +52,19 @@ class Secret:
     """A password. It is never part of an argv, an event or a repr, and is sent on stdin only."""
 
     def __init__(self, text: str) -> None:
+        """Raise `ConfigError` for what sudo would not take as a whole: the rest would go to a command that is root."""
         self._text = text
+        data = text.encode(errors="surrogateescape")
+        if len(data) > LONGEST_PASSWORD or any(end in data for end in b"\n\r\0"):
+            message = f"the sudo password has a line break or a NUL in it, or more than {LONGEST_PASSWORD} bytes"
+            raise ConfigError(message, hint="sudo would read a part of it; does it come from a file with more lines?")
 
     def reveal(self) -> str:
         return self._text
+
+    def line(self) -> bytes:
+        """Return the line that is sent to sudo."""
+        return self._text.encode(errors="surrogateescape") + b"\n"
 
     def __repr__(self) -> str:
         return "***"
@@ -56,13 +74,19 @@ class SshMachine:
     """A host at the other end of one SSH connection."""
 
     def __init__(
-        self, host: Host, connection: asyncssh.SSHClientConnection, address: str, password: Secret | None
+        self,
+        host: Host,
+        connection: asyncssh.SSHClientConnection,
+        address: str,
+        password: Secret | None,
+        given: GivenTo | None = None,
     ) -> None:
         self.name = host.name
         self.address = address
         self._host = host
         self.connection = connection
         self._password = password
+        self._given = given
         self._channels = asyncio.Semaphore(CHANNELS)
         self._starter = Sessions(connection, lambda: self._sessions)
         self._sessions = 0
@@ -81,15 +105,18 @@ class SshMachine:
             async with self._channels, asyncio.timeout(command.timeout):
                 with translated(self.name):
                     return await self._run(command, on_line)
+        except TooMuchError as error:
+            raise AnswerError(self.name, f"{command.argv[0]} {error}", ran=str(command)) from error
         except TimeoutError as error:
             message = f"{command.argv[0]} did not end within {command.timeout:g} s"
             raise CommandFailedError(self.name, message, ran=str(command)) from error
 
     async def _run(self, command: Command, on_line: OnLine | None) -> Output:
         async with self._started(command) as process:
+            outputs = Outputs(process)
             async with asyncio.TaskGroup() as group:
-                stdout = group.create_task(read_text(process.stdout.read, None, command.keep))
-                stderr = group.create_task(read_text(process.stderr.read, on_line, command.keep))
+                stdout = group.create_task(outputs.answer(command))
+                stderr = group.create_task(outputs.errors(command.keep, on_line))
                 group.create_task(_feed(process.stdin, command.stdin))
             await process.wait_closed()
             status = self._status(process, command, stderr.result())
@@ -101,7 +128,8 @@ class SshMachine:
         if process.returncode is None:
             raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
         if process.exit_signal is not None:
-            died = f"{command.argv[0]} died of SIG{process.exit_signal[0]}"
+            name = plain_text(process.exit_signal[0])[:20]
+            died = f"{command.argv[0]} {how_it_ended(-9) if name == 'KILL' else f'died of SIG{name}'}"
             raise CommandFailedError(self.name, died, ran=str(command), said=stderr.splitlines()[-5:])
         return process.returncode
 
@@ -109,24 +137,24 @@ class SshMachine:
     async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         elevate = command.root and self._host.sudo is not Sudo.NONE
         argv = self._elevated(command.argv) if elevate else command.argv
-        process = await self._session(shlex.join(argv))
+        process = await self._session(argv)
         try:
             if elevate:
                 await self._pass_sudo(process)
             yield process
         except UnreachableError as error:
             if is_refused(process):
-                raise self._runs_nothing(shlex.join(argv)) from error
+                raise self._runs_nothing(argv) from error
             raise
         finally:
             self._sessions -= 1
             # Not `async with process`, which waits for the far end: sshd keeps a channel until its command ends.
             process.channel.abort()
 
-    async def _session(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
-        """Start the line. If the host allows no further session now, wait until another one has ended."""
+    async def _session(self, argv: tuple[str, ...]) -> asyncssh.SSHClientProcess[bytes]:
+        """Start the command. If the host allows no further session now, wait until another one has ended."""
         with contextlib.suppress(asyncssh.ChannelOpenError):
-            return await self._ask(line)
+            return await self._ask(argv)
         clock = asyncio.get_running_loop().time
         async with self._queue:
             alone = clock()
@@ -134,7 +162,7 @@ class SshMachine:
                 if self._sessions:
                     alone = clock()
                 try:
-                    return await self._ask(line)
+                    return await self._ask(argv)
                 except asyncssh.ChannelOpenError:
                     await self._starter.give_way()
                     ending = self._starter.has_started and clock() < alone + ENDING
@@ -142,43 +170,55 @@ class SshMachine:
                         raise
                 await asyncio.sleep(ASK_AGAIN)
 
-    async def _ask(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+    async def _ask(self, argv: tuple[str, ...]) -> asyncssh.SSHClientProcess[bytes]:
         """Ask for a session once, and count it."""
         self._sessions += 1
         try:
-            return await self._starter.start(line)
+            return await self._starter.start(argv)
         except BaseException as error:
             self._sessions -= 1
             if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
-                raise self._runs_nothing(line) from error
+                raise self._runs_nothing(argv) from error
             raise
 
-    def _runs_nothing(self, line: str) -> CommandFailedError:
-        return CommandFailedError(self.name, "the host runs no commands for us", ran=line)
+    def _runs_nothing(self, argv: tuple[str, ...]) -> CommandFailedError:
+        return CommandFailedError(self.name, "the host runs no commands for us", ran=shlex.join(argv))
 
     def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ("-n",)
+        # Not -n: it forbids PAM to let somebody in who needs no password, as by a forwarded agent. Without a terminal
+        # and without -S sudo asks nobody either.
+        ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ()
         return ("sudo", *ask, "--", "sh", "-c", one_line("fleet.machine", "be-root"), "sh", *argv)
 
     async def _pass_sudo(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Become root with sudo. Nothing but the password has gone to stdin when this returns."""
-        stderr = b""
-        prompts = 0
-        while not stderr.endswith(ELEVATED.encode() + b"\n"):
-            byte = await process.stderr.read(1)
-            if not byte:
-                await process.wait_closed()
-                if process.returncode is None:
-                    raise UnreachableError(self.name, "connection lost while becoming root")
-                lines = plain_text(stderr.decode(errors="replace")).strip().splitlines()
-                hint = 'set sudo = "password" for this host, or allow the user passwordless sudo'
-                raise AuthenticationError(self.name, "sudo refused", said=lines[-3:], hint=hint)
-            stderr += byte
-            if stderr.endswith(PROMPT.encode()):
+        prompt, elevated = PROMPT.encode(), ELEVATED.encode() + b"\n"
+        outputs, said, prompts = Outputs(process), b"", 0
+        while not said.endswith(elevated):
+            said += await outputs.until(prompt, elevated, most=LECTURE)
+            if said.endswith(prompt):
                 prompts += 1
                 if prompts > 1 or self._password is None:
                     raise AuthenticationError(self.name, "sudo password refused", hint="type it again")
-                process.stdin.write(self._password.reveal().encode() + b"\n")
+                if self._given is not None:
+                    self._given.require(self.name, self.host_key)
+                process.stdin.write(self._password.line())
+            elif not said.endswith(elevated):
+                raise await self._refusal_of_sudo(process, said)
+
+    async def _refusal_of_sudo(self, process: asyncssh.SSHClientProcess[bytes], said: bytes) -> HostError:
+        """Return the error that says why sudo did not make us root. `said` is all that it wrote."""
+        if len(said) >= LECTURE:
+            return AnswerError(self.name, f"sudo says more than {LECTURE >> 10} KiB and does not make us root")
+        await process.wait_closed()
+        if process.returncode is None:
+            return UnreachableError(self.name, "connection lost while becoming root")
+        return sudo_refusal(self.name, self.user, self._host.sudo, process.returncode, said)
+
+    @property
+    def user(self) -> str:
+        """The user who has logged in."""
+        return str(self.connection.get_extra_info("username") or "the user")
 
     @contextlib.asynccontextmanager
     async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
@@ -215,10 +255,11 @@ class SshMachine:
         try:
             with translated(self.name):
                 async with self._channels, self._started(command) as process:
+                    outputs = Outputs(process)
                     async with asyncio.TaskGroup() as group:
                         group.create_task(pump_up(bridge, reader, process.stdin))
-                        group.create_task(pump_down(bridge, process.stdout, writer))
-                        stderr = group.create_task(read_text(process.stderr.read, None))
+                        group.create_task(pump_down(bridge, outputs, writer))
+                        stderr = group.create_task(outputs.errors(NOTED))
                     bridge.note(stderr.result())
                     await process.wait_closed()
                     status = self._status(process, command, stderr.result())

@@ -9,6 +9,7 @@ import asyncssh
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.events import plain_text
+from fleet.tasks import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,9 @@ FOREIGN: tuple[tuple[type[Exception], type[HostError], str], ...] = (
     (asyncssh.KeyExportError, AuthenticationError, "the key file cannot be used"),
     (asyncssh.KeyGenerationError, AuthenticationError, "the key file cannot be used"),
     (asyncssh.ConfigParseError, AuthenticationError, "the SSH configuration file cannot be read"),
+    # A host that answers, and with which no login is possible, is not away.
+    (asyncssh.KeyExchangeFailed, AuthenticationError, "no login is possible"),
+    (asyncssh.ProtocolNotSupported, AuthenticationError, "no login is possible"),
     (asyncssh.ChannelOpenError, UnreachableError, "the host opens no further session"),
     (asyncssh.ChannelListenError, UnreachableError, "the host cannot forward"),
     (asyncssh.ConnectionLost, UnreachableError, "connection lost"),
@@ -54,13 +58,6 @@ def translated(host: HostName) -> Iterator[None]:
         raise (error if isinstance(error, HostError) else in_our_words(host, error)) from group
     except tuple(foreign for foreign, _, _ in FOREIGN) as error:
         raise in_our_words(host, error) from error
-
-
-def first(error: BaseException) -> BaseException:
-    """Return the first exception in nested groups that is not a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def in_our_words(host: HostName, error: BaseException) -> HostError:

@@ -20,7 +20,8 @@ from fleet.events import (
     WaveStarted,
 )
 from fleet.model import HostResult, Outcome, Phase
-from fleet.output.format import change, counted, human_bytes, human_seconds, listed
+from fleet.output.format import change, counted, human_bytes, human_seconds, unprefixed
+from fleet.text import listed
 
 SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
 """The phases that all selected hosts are in together. They are shown once, and not for each host."""
@@ -41,9 +42,10 @@ def _run_lines(event: Event) -> list[str]:
         case BuildFinished(derivations=count, seconds=seconds):
             return [f"fleet: built {counted(count, 'system')} in {human_seconds(seconds)}"]
         case WaveStarted(wave=wave, waves=waves, hosts=hosts):
-            return [f"fleet: wave {wave} of {waves}: {listed(hosts)}"]
+            return [f"fleet: wave {wave} of {waves}: {listed(hosts, most=6)}"]
         case RunInterrupted():
-            return ["fleet: interrupted: no further host begins; hosts that switched are proven or reverted"]
+            going_on = "no further host begins; hosts that switched are proven or reverted"
+            return [f"fleet: interrupted: {going_on} (again: leave at once)"]
     return []
 
 
@@ -51,7 +53,10 @@ def _host_lines(event: Event) -> list[str]:
     match event:
         case FindingReported(host=host, severity=severity, message=message, hint=hint):
             about = host or "fleet"
-            return [f"{about}: {severity.value}: {message}", *([f"{about}: hint: {hint}"] if hint else [])]
+            return [
+                f"{about}: {severity.value}: {unprefixed(message, host)}",
+                *([f"{about}: hint: {hint}"] if hint else []),
+            ]
         case HostPlanned():
             return [_planned(event)]
         case HostFetched(host=host, paths=paths, nar_bytes=size, seconds=seconds):
@@ -90,6 +95,18 @@ def pushed(event: HostPlanned) -> str:
     return f"{counted(paths, 'path')}, {human_bytes(size)}{sent}"
 
 
+def pushed_as_planned(event: PushFinished, planned: HostPlanned) -> str:
+    """Return what was pushed, with the host program apart if it went along: the plan does not know of that."""
+    paths, size = planned.missing_paths - planned.substitute_paths, planned.missing_bytes - planned.substitute_bytes
+    if event.paths != paths + 1 or event.nar_bytes <= size:
+        (line,) = _host_lines(event)
+        return line
+    closure = f"{counted(paths, 'path')}, {human_bytes(size)}, and " if paths else ""
+    program = f"fleet's host program, {human_bytes(event.nar_bytes - size)}"
+    times = f"({human_bytes(event.wire_bytes)} sent) in {human_seconds(event.seconds)}"
+    return f"{event.host}: pushed {closure}{program} {times}"
+
+
 def fetched(event: HostPlanned) -> str:
     """Return what the host would fetch from its own caches: `12 paths, 34.0 MiB`."""
     if not event.substitute_paths:
@@ -109,7 +126,9 @@ def _planned(event: HostPlanned) -> str:
 
 
 def _ended(result: HostResult) -> str:
-    words = f"{outcome_words(result.outcome)} in {human_seconds(result.seconds)}"
+    words = outcome_words(result.outcome)
+    if result.seconds:  # a host that never began took no time
+        words += f" in {human_seconds(result.seconds)}"
     if result.failure is not None:
-        return f"{words}: {result.failure.message.removeprefix(f'{result.host}: ')}"
+        return f"{words}: {unprefixed(result.failure.message, result.host)}"
     return words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from fleet.events import plain_text
+from fleet.text import listed, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,13 +50,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def listed(names: Sequence[str], *, most: int = 12) -> str:
-    """Return the names as `a, b, c`, and beyond `most` of them as `a, b and 10 more`."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-
-
 def short_name(closure: str, host: str = "") -> str:
     """Return what a person calls the closure: `25.05.1234` for `/nix/store/…-nixos-system-HOST-25.05.1234`."""
     found = _STORE_PATH.match(closure)
@@ -79,11 +72,15 @@ def _short_hash(closure: str) -> str:
     return found["hash"][:7] if found else ""
 
 
-def failure_lines(hosts: Sequence[str], failure: Failure) -> list[str]:
+def unprefixed(message: str, host: str | None) -> str:
+    """Return the message without the host's name before it, for a line that begins with the name."""
+    return message.removeprefix(f"{host}: ") if host else message
+
+
+def failure_lines(hosts: Sequence[str], failure: Failure, *, label: str = "error") -> list[str]:
     """Return the five parts that people see of every failure. Empty parts are left out."""
     subject = f"{listed(hosts)}: " if hosts else ""
-    message = failure.message.removeprefix(f"{hosts[0]}: ") if hosts else failure.message
-    lines = [f"error: {subject}{message}"]
+    lines = [f"{label}: {subject}{unprefixed(failure.message, hosts[0] if hosts else None)}"]
     parts = (("ran", [failure.ran]), ("said", failure.said), ("now", [failure.now]), ("hint", [failure.hint]))
     for label, texts in parts:
         rows = [row for text in texts for row in text.splitlines() if row.strip()]

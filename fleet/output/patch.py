@@ -1,7 +1,9 @@
-"""Show unified diffs on a screen."""
+"""Colour lines for a screen: those of unified diffs, and others."""
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import TYPE_CHECKING
 
 from fleet.output.format import one_line
@@ -9,26 +11,35 @@ from fleet.output.format import one_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
 
 def patch_lines(patch: Sequence[str], *, is_terminal: bool = False) -> list[str]:
     """Return the patch without control characters. On a terminal, added and removed lines are coloured."""
     clean = list(map(one_line, patch))
-    return _coloured(clean) if is_terminal else clean
+    return [coloured(line, _STYLES.get(line[:1], "")) for line in clean] if is_terminal else clean
 
 
-def _coloured(lines: list[str]) -> list[str]:
+def coloured(line: str, style: str) -> str:
+    """Return the line in a style of rich, as far as the terminal and NO_COLOR allow. An empty style leaves it alone."""
+    if not style:
+        return line
+    from rich.text import Text
+
+    console = _console(os.environ.get("NO_COLOR"), os.environ.get("TERM"))
+    with console.capture() as captured:
+        console.print(Text(line, style=style), end="")
+    return captured.get()
+
+
+@functools.cache
+def _console(*_: str | None) -> Console:
+    """Return a console that knows what the terminal can show, by these variables, and prints nothing."""
     import io
 
     from rich.console import Console
-    from rich.text import Text
 
-    console = Console(file=io.StringIO(), force_terminal=True, soft_wrap=True)
-    coloured = []
-    for line in lines:
-        with console.capture() as captured:
-            console.print(Text(line, style=_STYLES.get(line[:1], "")), end="")
-        coloured.append(captured.get())
-    return coloured
+    return Console(file=io.StringIO(), force_terminal=True, soft_wrap=True)
 
 
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}

@@ -1,62 +1,114 @@
-"""Show progress in logs and pipes: one line for each fact that matters, and nothing that moves."""
+"""Show progress in logs, in pipes and on terminals that cannot move: lines, and nothing that changes afterwards."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from fleet.events import Event, OutputLine, PhaseStarted, PushProgressed
-from fleet.model import Phase
-from fleet.output.facts import SHARED_PHASES, fact_lines
+from fleet.events import Event, RunFinished
+from fleet.output.board import Board
 from fleet.output.format import one_line
-from fleet.output.progress import Pushes
+from fleet.output.notices import Notices, Ticker
 from fleet.output.stream import SafeStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+
+    from fleet.model import HostName
 
 
-INTERVAL = 10.0
-"""Seconds between two lines about pushes."""
-FEW = 4
-"""The most pushes that are shown one by one. More are shown only together."""
+class Teller(Protocol):
+    """Decides what is written of the events of a run."""
+
+    def lines(self, event: Event) -> list[str]:
+        """Return what is written when this has happened."""
+        ...
+
+    def plan_shown(self) -> None:
+        """Take note that a person was shown the plan."""
+        ...
+
+    def rest(self) -> list[str]:
+        """Return what waits to be written at the end."""
+        ...
 
 
 class Plain:
-    """Writes `host: text` lines without colours or cursor movement. `clock` returns seconds."""
+    """Writes lines without colours or cursor movement, and what is waited for whenever nothing else is written.
 
-    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+    A context manager: what is waited for is written only inside. `clock` returns seconds.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        teller: Teller,
+        *,
+        board: Board | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = SafeStream(stream)
-        self._shared: Phase | None = None
+        self._teller = teller
         self._clock = clock
-        self._pushes = Pushes(clock)
-        self._last_progress = clock()
+        self._board = board or Board(clock)
+        self._notices = Notices(clock())
+        self._lock = threading.Lock()
+        self._is_paused = False
+        self._ticker = Ticker(self.tick)
+
+    def __enter__(self) -> Plain:
+        self._ticker.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ticker.__exit__()
+        self._write(self._teller.rest())
 
     def __call__(self, event: Event) -> None:
-        self._pushes.see(event)
-        match event:
-            case PushProgressed():
-                lines = self._progress()
-            case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
-                lines = [] if phase is self._shared else [f"fleet: {phase.value}"]
-                self._shared = phase
-            case PhaseStarted(phase=Phase.WAITING):
-                lines = []
-            case PhaseStarted(host=host, phase=phase):
-                lines = [f"{host}: {phase.value}"]
-            case OutputLine(host=speaker, phase=phase, text=text):
-                lines = [f"{speaker or phase.value}: {text}"]
-            case _:
-                lines = fact_lines(event)
-        self._stream.write("".join(one_line(line) + "\n" for line in lines))
+        with self._lock:
+            self._board.see(event)
+            self._write(self._teller.lines(event))
+            self._is_paused = self._is_paused or isinstance(event, RunFinished)
 
-    def _progress(self) -> list[str]:
-        if self._clock() < self._last_progress + INTERVAL:
-            return []
-        self._last_progress = self._clock()
-        hosts = self._pushes.active()
-        lines = (
-            [f"{host}: {words}" for host in hosts if (words := self._pushes.words(host))] if len(hosts) <= FEW else []
-        )
-        together = self._pushes.together()
-        return [*lines, *([f"fleet: {together}"] if together else [])]
+    def close(self) -> None:
+        """Say nothing any more of what is waited for."""
+        self._is_paused = True
+
+    def say(self, line: str) -> None:
+        """Write a line that stays."""
+        with self._lock:
+            self._write([line])
+
+    def wait_for(self, words: str, *, hosts: Sequence[HostName] = ()) -> None:
+        """Note what is waited for, where no event tells it."""
+        with self._lock:
+            self._board.wait_for(words, hosts=hosts)
+
+    def plan_shown(self) -> None:
+        """Note that a person was shown the plan."""
+        self._teller.plan_shown()
+
+    def tick(self) -> None:
+        """Write what is waited for if it is time for that."""
+        with self._lock:
+            subject, words = self._board.waited_for()
+            if words and not self._is_paused and self._notices.is_due(subject, self._clock()):
+                self._stream.write(f"fleet: {one_line(words)}\n")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Say nothing of what is waited for, while inside: for prompts."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._notices.written(self._clock())
+                self._is_paused = False
+
+    def _write(self, lines: list[str]) -> None:
+        if lines:
+            self._notices.written(self._clock())
+            self._stream.write("".join(one_line(line) + "\n" for line in lines))

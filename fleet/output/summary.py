@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from fleet.model import Failure, HostName, HostResult, Outcome
 from fleet.output.facts import fetched, outcome_words, pushed
-from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, listed, one_line
+from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, one_line, unprefixed
+from fleet.output.patch import coloured
 from fleet.output.table import table
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,31 +22,63 @@ if TYPE_CHECKING:
 ALWAYS = ("host", "action", "running → wanted", "push", "reboot")
 """Columns of a plan that are shown even if they are empty."""
 
-MANY_UNCHANGED = 30
-"""The most unchanged hosts that are shown one by one. If there are more, only the totals count them."""
+MANY_ALIKE = 30
+"""The most hosts that are well in the same way and are shown one by one. If there are more, only the totals count them,
+or one row if there is something to say about them."""
 
 
 def summary_lines(finished: RunFinished, *, is_terminal: bool = False) -> list[str]:
     """Return what became of each host, why hosts failed, and the totals."""
     lines: list[str] = []
-    if rows := _worth_a_row([_result_row(result) for result in finished.hosts]):
+    if rows := _result_rows(finished.hosts):
         headers: tuple[str, ...] = ("host", "outcome", "system", "time", "notes")
         if not any(row[-1] for row in rows):
             headers, rows = headers[:-1], [row[:-1] for row in rows]
         lines += table(headers, rows, is_terminal=is_terminal).splitlines()
+    well = {result.host for result in finished.hosts if result.outcome.is_good}
     for hosts, failure in grouped_failures(finished.hosts):
-        lines += ["", *failure_lines(hosts, failure)]
+        label = "note" if well.issuperset(hosts) else "error"
+        lines += ["", *_coloured(failure_lines(hosts, failure, label=label), is_terminal=is_terminal)]
     if finished.error is not None:
-        lines += ["", *failure_lines((), finished.error)]
+        lines += ["", *_coloured(failure_lines((), finished.error), is_terminal=is_terminal)]
     if finished.hosts:
         lines += ["", totals(finished.hosts)]
     return lines[1:] if lines and not lines[0] else lines
 
 
+def _coloured(lines: list[str], *, is_terminal: bool) -> list[str]:
+    """Return the lines of a failure; on a terminal the first of them is coloured."""
+    if not is_terminal:
+        return lines
+    return [coloured(lines[0], "bold red" if lines[0].startswith("error") else "yellow"), *lines[1:]]
+
+
 def _worth_a_row(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return all rows, or if unchanged hosts are many, without those about which there is nothing to say."""
+    """Return all rows of a plan, or if unchanged hosts are many, without those about which there is nothing to say."""
     notable = [row for row in rows if row[1] != Outcome.UNCHANGED.value or row[-1] not in ("", "-")]
-    return notable if len(rows) - len(notable) > MANY_UNCHANGED else rows
+    return notable if len(rows) - len(notable) > MANY_ALIKE else rows
+
+
+def _result_rows(results: Sequence[HostResult]) -> list[tuple[str, ...]]:
+    """Return a row for each host. Many hosts that are well in the same way share one, or have none without notes."""
+    alike: dict[tuple[str, ...], list[HostResult]] = {}
+    for result in results:
+        alike.setdefault(_likeness(result), []).append(result)
+    rows = []
+    for result in results:
+        group = alike[_likeness(result)]
+        if not result.outcome.is_good or len(group) <= MANY_ALIKE:
+            rows.append(_result_row(result))
+        elif result is group[0] and (notes := _notes(result)):
+            slowest = max(group, key=lambda one: one.seconds)
+            rows.append((listed([one.host for one in group], most=3), *_result_row(slowest)[1:-1], "; ".join(notes)))
+    return rows
+
+
+def _likeness(result: HostResult) -> tuple[str, ...]:
+    """Return a key that is the same for hosts that ended in the same way."""
+    change = "" if result.outcome is Outcome.UNCHANGED or not _notes(result) else _result_row(result)[2]
+    return (result.outcome.value, change, *_notes(result))
 
 
 def totals(results: Sequence[HostResult]) -> str:
@@ -58,7 +92,7 @@ def grouped_failures(results: Sequence[HostResult]) -> list[tuple[tuple[HostName
     groups: dict[Failure, list[HostResult]] = {}
     for result in results:
         if result.failure is not None:
-            groups.setdefault(_anonymous(result.failure, result.host), []).append(result)
+            groups.setdefault(_anonymous_failure(result.failure, result.host), []).append(result)
     return [
         (tuple(result.host for result in group), group[0].failure)
         for group in groups.values()
@@ -110,7 +144,7 @@ def _result_row(result: HostResult) -> tuple[str, ...]:
         result.host,
         outcome_words(result.outcome),
         change(result.previous, result.closure, result.host),
-        human_seconds(result.seconds),
+        human_seconds(result.seconds) if result.seconds else "-",
         "; ".join(_notes(result)),
     )
 
@@ -120,7 +154,7 @@ def _notes(result: HostResult) -> list[str]:
     if result.reboot_pending and not any(note.startswith("reboot pending") for note in notes):
         unproven = result.outcome is Outcome.KEPT and not result.boot_proven
         notes.append("reboot pending: the new kernel is not proven" if unproven else "reboot pending")
-    if result.outcome is Outcome.KEPT and not result.boot_default:
+    if result.outcome is Outcome.KEPT and result.boot_default is False:
         notes.append("not the boot default")
     return notes
 
@@ -133,26 +167,29 @@ def _plan_row(host: HostPlanned) -> tuple[str, ...]:
         pushed(host) or "-",
         "-" if host.push_seconds is None else f"about {human_seconds(host.push_seconds)}",
         fetched(host) or "-",
-        f"{human_bytes(host.room_needed)} of {human_bytes(host.room_free)}" if host.room_needed else "-",
+        f"{human_bytes(host.room_free)} free, needs {human_bytes(host.room_needed)}" if host.room_needed else "-",
         ", ".join(host.reboot) or "-",
     )
 
 
 def _finding_lines(finding: FindingReported) -> list[str]:
     about = f"{finding.host}: " if finding.host else ""
-    lines = [f"{finding.severity.value}: {about}{finding.message}"]
+    lines = [f"{finding.severity.value}: {about}{unprefixed(finding.message, finding.host)}"]
     if finding.hint:
         lines.append(f"  hint:  {finding.hint}")
     return list(map(one_line, lines))
 
 
-def _anonymous(failure: Failure, host: HostName) -> Failure:
-    """Return the failure without the host's name, so that it is equal on two hosts."""
-    name = re.compile(rf"(?<![\w-]){re.escape(host)}(?![\w-])")
+def anonymous(text: str, host: HostName) -> str:
+    """Return the text with `HOST` for the host's name, so that it is equal on two hosts."""
+    return re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "HOST", text)
+
+
+def _anonymous_failure(failure: Failure, host: HostName) -> Failure:
     return Failure(
         kind=failure.kind,
-        message=name.sub("HOST", failure.message),
-        said=tuple(name.sub("HOST", line) for line in failure.said),
-        now=name.sub("HOST", failure.now),
-        hint=name.sub("HOST", failure.hint),
+        message=anonymous(failure.message, host),
+        said=tuple(anonymous(line, host) for line in failure.said),
+        now=anonymous(failure.now, host),
+        hint=anonymous(failure.hint, host),
     )

@@ -20,7 +20,8 @@ def table(
     """Return the rows under their headers, without a final newline.
 
     Without a terminal, columns are aligned with spaces, each row is one line, and nothing is cut off. On a terminal,
-    cells wrap so that a line has `width` columns, by default the terminal's own.
+    cells wrap so that a line has `width` columns, by default the terminal's own. Words of the first column, which are
+    names, are not broken.
     """
     clean = [[one_line(cell) for cell in row] for row in rows]
     return _drawn(headers, clean, width) if is_terminal else _aligned([list(headers), *clean])
@@ -45,7 +46,11 @@ def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None) -> 
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*headers, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    name, *others = headers
+    drawn.add_column(name, min_width=max((len(word) for row in rows for word in row[0].split()), default=0))
+    for header in others:
+        drawn.add_column(header)
     for row in rows:
         drawn.add_row(*(Text(cell, overflow="fold", style=_STYLES.get(cell, "")) for cell in row))
     text = io.StringIO()

@@ -15,7 +15,7 @@ _GOES_ON = ("do", "then", "else", "in", "{", "(", "|", "||", "&&", ";;")
 @functools.cache
 def script(package: str, name: str) -> str:
     """Return the text of a script, for `sh -c`. Raise `FileNotFoundError` if the package does not have it."""
-    return resources.files(package).joinpath("scripts", f"{name}.sh").read_text()
+    return resources.files(package).joinpath("scripts", f"{name}.sh").read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING
 
+from fleet.files import read_file
 from fleet.model import Finding
 
 if TYPE_CHECKING:
@@ -13,12 +15,14 @@ if TYPE_CHECKING:
 
     from fleet.source.tree import Tree
 
+LARGEST = 1 << 20
+"""The most bytes of a file that is searched."""
 _SHELLS = ("sh", "bash", "shell", "zsh", "fish")
 """Labels of blocks in which every line is a command. In other blocks a command follows a prompt."""
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*([\w-]*)")
 _COMMENT = re.compile(r"(?:^|\s)#\s.*$")
 _LINK = re.compile(r"&&|\|\||[|;]|\s&(?:\s|$)")
-_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_TICKS = re.compile(r"`+")
 
 
 def is_documentation(path: PurePath) -> bool:
@@ -44,7 +48,7 @@ def shown(text: str, names: Collection[str]) -> Iterator[tuple[int, str]]:
             elif edge[1].startswith(fence) and not edge[2]:
                 fence = ""
         elif not fence:
-            spans = (span.strip() for _, span in _SPAN.findall(line))
+            spans = (span.strip() for span in _spans(line))
             yield from ((number, span) for span in spans if _is_command(span) and span.split(" ", 1)[1] not in names)
         elif begun or line.lstrip().startswith("$ ") or label in _SHELLS:
             begun += _COMMENT.sub("", line).strip().removeprefix("$ ")
@@ -56,6 +60,24 @@ def shown(text: str, names: Collection[str]) -> Iterator[tuple[int, str]]:
             begun = ""
 
 
+def _spans(line: str) -> Iterator[str]:
+    """Yield what is in code spans: between two runs of as many backticks. Each run is looked at once."""
+    runs = [match.span() for match in _TICKS.finditer(line)]
+    places: dict[int, deque[int]] = {}
+    for place, (start, end) in enumerate(runs):
+        places.setdefault(end - start, deque()).append(place)
+    place = 0
+    while place < len(runs):
+        start, end = runs[place]
+        equal = places[end - start]
+        while equal and equal[0] <= place:
+            equal.popleft()
+        if equal:
+            place = equal.popleft()
+            yield line[end : runs[place][0]]
+        place += 1
+
+
 def _is_command(text: str) -> bool:
     return text.startswith("fleet ")
 
@@ -64,8 +86,8 @@ def findings(tree: Tree, names: Collection[str], complaint: Callable[[str], str 
     """Yield the commands that would be refused. `complaint` returns the reason, or nothing."""
     for path in filter(is_documentation, tree.files):
         try:
-            text = (tree.root / path).read_text(errors="replace")
-        except OSError:  # the file is gone, or a dangling link
+            text = read_file(tree.root / path, most=LARGEST).decode(errors="replace")
+        except OSError:  # the file is gone, is no file or too large, or a dangling link
             continue
         for number, command in shown(text, names):
             if reason := complaint(command):

@@ -11,14 +11,17 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from fleet.files import alone_in, cache_folder, replace_file
+from fleet.files import alone_in, cache_folder, read_file, replace_file
 from fleet.model import Closure, Derivation
+from fleet.text import parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 Pair = tuple[Derivation, Closure]
+LARGEST = 64 << 20
+"""The most bytes of a file that is read."""
 KEEP = 32
 """The number of snapshots that are kept: those that were used last."""
 _STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[^/\s]+")
@@ -63,7 +66,7 @@ class Evaluations:
 
 def _read(file: Path) -> dict[str, Pair]:
     try:
-        known = json.loads(file.read_bytes())["evaluated"]
+        known = parsed_json(read_file(file, most=LARGEST))["evaluated"]
         pairs = {attribute: (Derivation(derivation), Closure(path)) for attribute, (derivation, path) in known.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}

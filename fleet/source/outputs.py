@@ -5,15 +5,17 @@ They are configurations without a host or not of NixOS, and the flake's own chec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet import nix
 from fleet.errors import EvaluationError, HostError
+from fleet.inventory.problems import dotted
 from fleet.model import Finding, Severity
+from fleet.text import listed, parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -59,6 +61,26 @@ async def _ask(here: Machine, command: Command) -> Output:
         raise EvaluationError(error.message, said=error.said, hint="is nix on your PATH?") from error
 
 
+def _names_in(output: Output) -> list[str]:
+    """Return the list of names that Nix has printed. Raise `EvaluationError` for anything else."""
+    try:
+        names = parsed_json(output.stdout)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise EvaluationError("Nix printed something else than a list of names")
+    return names
+
+
+def locks(described: Output) -> dict[str, Any]:
+    """Return the lock file in what `metadata` printed; an empty one if it is something else."""
+    with contextlib.suppress(ValueError):
+        document = parsed_json(described.stdout)
+        found = document.get("locks") if isinstance(document, dict) else None
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
 async def metadata(here: Machine, flake: str) -> Output:
     """Return what Nix knows about the flake itself: `locks` on stdout, or the reason of a failure on stderr."""
     return await _ask(here, nix.metadata(flake))
@@ -67,7 +89,22 @@ async def metadata(here: Machine, flake: str) -> Output:
 async def configurations(here: Machine, flake: str) -> tuple[str, ...] | None:
     """Return the names of the flake's NixOS configurations; None if Nix cannot list them."""
     output = await _ask(here, nix.names(flake, _CONFIGURATIONS))
-    return tuple(json.loads(output.stdout)) if output.status == 0 else None
+    return tuple(_names_in(output)) if output.status == 0 else None
+
+
+def unchecked(hosts: Iterable[Host]) -> list[Finding]:
+    """Return a note on the hosts without any check: of these a deployment proves less than people may think."""
+    names = [host.name for host in hosts if not host.checks]
+    if not names:
+        return []
+    return [
+        Finding(
+            kind="no_checks",
+            severity=Severity.NOTE,
+            message=f"no check is declared for {listed(names)}: healthy is where no unit fails and people can log in",
+            hint="declare what these hosts are for: checks in fleet.toml, see docs/checks.md",
+        )
+    ]
 
 
 def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collection[str]) -> list[Finding]:
@@ -88,7 +125,7 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
             Finding(
                 kind="no_host",
                 message=f"{_CONFIGURATIONS}.{name} is a configuration that no host of fleet.toml has",
-                hint=f"add [hosts.{name}] to fleet.toml, or move the configuration to another output",
+                hint=f"add [{dotted('hosts', name)}] to fleet.toml, or move the configuration to another output",
             )
             for name in there
             if name not in wanted
@@ -145,7 +182,7 @@ async def _names(here: Machine, flake: str, whole: FlakeCheck) -> tuple[list[str
     """Return the names in an output, or in one system of it. If it does not evaluate, return it as a failed check."""
     output = await _ask(here, nix.names(flake, _attribute(whole.output, whole.system)))
     if output.status == 0:
-        return json.loads(output.stdout), []
+        return _names_in(output), []
     if nix.NO_OUTPUT in output.stderr:
         return [], []
     return [], [dataclasses.replace(whole, said=_error(output.stderr.splitlines()))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import stat
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from fleet import nix
+from fleet.files import read_file
 from fleet.source import lock
-from fleet.source.tree import folder_of, said, work_tree
+from fleet.source.tree import folder_of, on_disk, said, work_tree
+from fleet.text import parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from fleet.machine import Machine
 
+LARGEST_LOCK = 16 << 20
+"""The most bytes of a lock file that are read."""
 _SUBMODULE = "160000"
 """git's mode of an entry that is a repository of its own."""
 
@@ -71,7 +74,7 @@ async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> S
     entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
     if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
         return None
-    names = sorted({name for _, _, name in entries})
+    names = sorted({on_disk(name) for _, _, name in entries})
     # The index and its flags count too: they decide whether Nix calls the tree dirty.
     return await asyncio.to_thread(_digest, (*facts, commit, listed), root, names, lock_file)
 
@@ -138,6 +141,6 @@ def _file(path: Path) -> tuple[str, str, str]:
 
 def _is_settled(file: Path) -> bool:
     try:
-        return lock.is_settled(json.loads(file.read_bytes()))
+        return lock.is_settled(parsed_json(read_file(file, most=LARGEST_LOCK)))
     except (OSError, ValueError):
         return False

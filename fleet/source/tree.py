@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import CommandFailedError
+from fleet.files import read_file
+from fleet.inventory.problems import dotted
 from fleet.model import Finding, Severity
 from fleet.source.secrets import PERMISSION, secrets
 
@@ -73,7 +75,12 @@ async def said(here: Machine, command: Command) -> str | None:
 
 
 def _paths(listed: str) -> tuple[Path, ...]:
-    return tuple(Path(name) for name in listed.split("\0") if name)
+    return tuple(Path(on_disk(name)) for name in listed.split("\0") if name)
+
+
+def on_disk(name: str) -> str:
+    """Return the name of a file, which git has printed in UTF-8, as Python names it in this locale."""
+    return os.fsdecode(name.encode())
 
 
 def _all_files(folder: Path) -> Iterator[Path]:
@@ -132,7 +139,7 @@ def without_host(tree: Tree, names: Collection[str]) -> list[Finding]:
             kind="no_host",
             severity=Severity.NOTE,
             message=f"hosts/{folder}/default.nix is of no host of fleet.toml",
-            hint=f"add [hosts.{folder}] to fleet.toml, or remove the folder if it is not shared by others",
+            hint=f"add [{dotted('hosts', folder)}] to fleet.toml, or remove the folder if it is not shared by others",
         )
         for folder in folders
         if folder not in names
@@ -142,9 +149,9 @@ def without_host(tree: Tree, names: Collection[str]) -> list[Finding]:
 def _text(path: Path) -> str:
     """Return the text of a file; nothing for a link, and for a file that is too large or not text."""
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
+        if path.is_symlink():
             return ""
-        data = path.read_bytes()
+        data = read_file(path, most=LARGEST)
     except OSError:
         return ""
     return "" if b"\0" in data else data.decode(errors="replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -108,7 +109,7 @@ def _version(connection: sa.Connection) -> int:
             raise ForeignError("it has tables, and none of them is fleet's")
         return 0
     found = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "version"))
-    if found is None or not found.isdecimal():
+    if found is None or re.fullmatch("[0-9]{1,9}", found) is None:
         raise ForeignError("it does not say of which version it is")
     if int(found) > len(MIGRATIONS):
         raise NewerError(f"a newer fleet has made it (version {found}; this one knows {len(MIGRATIONS)})")

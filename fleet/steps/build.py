@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.errors import BuildError, HostError
 from fleet.events import OutputLine
 from fleet.model import Phase
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,13 +44,14 @@ async def build(
         return {}
     culprits = nix.failed_derivations(result.stderr)
     log = tuple(line for line in result.stderr.splitlines() if line.strip())[-20:]
+    hint = foreign(result.stderr) or _log_hint(culprits)
     failed = {
-        name: BuildError(f"{name}: Nix could not build {one.derivation}", said=log, hint=_log_hint(culprits))
+        name: BuildError(f"{name}: Nix could not build {one.derivation}", said=log, hint=hint)
         for name, one in wanted.items()
         if not await _is_valid(here, one.closure)
     }
     if not failed:  # all closures exist, so something else went wrong: roots that cannot be written, for example
-        raise BuildError(f"nix-store failed with exit status {result.status}", said=log)
+        raise BuildError(f"nix-store {how_it_ended(result.status)}", said=log)
     good = list(dict.fromkeys(each.derivation for name, each in wanted.items() if name not in failed))
     if good:  # these are built, but a failed command leaves no roots
         await here.run(nix.realise(good, root=root))
@@ -65,6 +68,21 @@ async def _is_valid(here: Machine, path: str) -> bool:
     """Whether the path is complete in the local store."""
     missing = await here.run(nix.missing([path]))
     return missing.status == 0 and not missing.stdout.strip()
+
+
+_FOREIGN = re.compile(r"error: a '([\w-]+)' with features .* is required to build|Required system: '([\w-]+)'")
+"""How Nix says that no machine it knows can build for a system: up to 2.29 and since."""
+
+
+def foreign(stderr: str) -> str:
+    """Return what to do if nothing here can build for a host's system; nothing if that is not what Nix complains of."""
+    if (found := _FOREIGN.search(stderr)) is None:
+        return ""
+    system = found[1] or found[2]
+    return (
+        f'to build for {system} here: boot.binfmt.emulatedSystems = [ "{system}" ], or a remote builder; '
+        'or let the host build it, with build_on = "target"'
+    )
 
 
 def _log_hint(culprits: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from fleet.errors import CommandFailedError, UnreachableError
 from fleet.events import FindingReported, HostFetched, OutputLine
 from fleet.host.program import bringing
 from fleet.model import Phase, Severity
+from fleet.text import how_it_ended, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,7 @@ async def ask_caches(machine: Machine, missing: Sequence[str]) -> Caches:
     except CommandFailedError as error:
         return Caches(trouble=error.message)
     if answer.status != 0:
-        return Caches(trouble=_last_error(answer.stderr) or f"nix-store ended with exit status {answer.status}")
+        return Caches(trouble=_last_error(answer.stderr) or f"nix-store {how_it_ended(answer.status)}")
     found, download = nix.read_substitutable(answer.stderr)
     return Caches(tuple(path for path in queried if path in found), download)
 
@@ -68,7 +69,7 @@ async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], run: Run
     try:
         fetched = await machine.run(bringing(nix.fetch(sizes), run), on_line=show)
         if fetched.status != 0:
-            trouble = _last_error(fetched.stderr) or f"nix-store ended with exit status {fetched.status}"
+            trouble = _last_error(fetched.stderr) or f"nix-store {how_it_ended(fetched.status)}"
         missing = await machine.run(nix.missing(sizes))
     except (CommandFailedError, UnreachableError) as error:  # the push asks again which paths are missing
         trouble, lost = error.message, frozenset(sizes)
@@ -87,4 +88,4 @@ async def fetch(machine: Machine, host: Host, sizes: Mapping[str, int], run: Run
 def _last_error(stderr: str) -> str:
     """Return the message of Nix's last error line, or an empty string."""
     errors = [line.strip() for line in stderr.splitlines() if line.lstrip().startswith("error:")]
-    return errors[-1].removeprefix("error:").strip() if errors else ""
+    return shortened(errors[-1].removeprefix("error:").strip(), 500) if errors else ""

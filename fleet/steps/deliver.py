@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fleet.errors import CommandFailedError, PushError, UnreachableError
 from fleet.host.program import WENT_DOWN, bringing
 from fleet.machine import Command
-from fleet.machine.translate import first
 from fleet.scripts import one_line
 from fleet.store.nar import ChangedError
 from fleet.store.send import OutdatedError, Progress, Sender
 from fleet.store.supply import length
 from fleet.store.wire import EndOfStreamError, NoiseError, ProtocolError
+from fleet.tasks import first
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 TRIES = 5
 """Give up a push after this many lost connections in a row without one path arriving in between."""
+MOST_ATTEMPTS = 50
+"""Begin a push no more often than that, whatever arrives: a host may always go down, or lose something else."""
 PAUSE = 0.5
 """Seconds to wait before a lost connection is opened again, times the number of losses in a row."""
 STALLED = 600.0
@@ -129,7 +132,7 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
     """
     losses, left = 0, -1
     planned = delivery.planned
-    while True:
+    for _ in range(MOST_ATTEMPTS):
         attempt = _Attempt(machine, supply, delivery, progress, planned)
         planned = ()  # in a further attempt only the host knows which of them have arrived
         try:
@@ -147,6 +150,8 @@ async def deliver(machine: RemoteMachine, supply: Supply, delivery: Delivery, pr
             await end_others(machine, delivery)
         else:
             return
+    message = f"begun {MOST_ATTEMPTS} times, and the host had a reason against each"
+    raise PushError(delivery.host.name, message, hint=AGAIN)
 
 
 def unreadable(host: HostName, error: ChangedError | OSError) -> PushError:
@@ -269,7 +274,9 @@ class _Attempt:
         message = (
             f"the host's store refused: {reason.removeprefix('error:').strip()}"
             if reason
-            else (f"nix-store --serve on the host ended with exit status {ended.status}")
+            else (f"nix-store --serve on the host {how_it_ended(ended.status)}")
         )
         hint = SIGN if "signature" in reason else AGAIN
+        if self._progress.arrived == 0 and (not reason or "serve" in reason):  # perhaps it is not allowed there
+            hint = f"{AGAIN}; {INSTEAD}"
         return PushError(name, message, said=stderr[-5:], hint=hint)

@@ -119,15 +119,30 @@ async def _together(
     if result.status != 0:
         names = ", ".join(host.name for host in hosts)
         raise EvaluationError(f"{names}: Nix could not evaluate {flake}#{output}", said=_error_of(result.stderr))
-    pairs = nix.read_evaluation(result.stdout)
-    return {name: Evaluated(derivation, closure) for name, (derivation, closure) in pairs.items()}
+    try:
+        pairs = nix.read_evaluation(result.stdout)
+    except ValueError as error:
+        names = ", ".join(host.name for host in hosts)
+        raise EvaluationError(f"{names}: what Nix printed cannot be read: {error}") from error
+    return {host.name: _evaluated(host, pairs.get(host.name)) for host in hosts}
+
+
+def _evaluated(host: Host, found: tuple[Derivation, Closure] | None) -> Evaluated:
+    """Return what a host evaluates to, as Nix printed it. Raise `EvaluationError` if that is nothing to deploy."""
+    if found is None:
+        raise EvaluationError(f"{host.name}: Nix printed nothing of this host")
+    if nix.is_placeholder(found[1]):
+        message = f"{host.name}: its system is content-addressed: its path is not known before it is built"
+        raise EvaluationError(message, hint="set nixpkgs.config.contentAddressedByDefault = false for the system")
+    return Evaluated(*found)
 
 
 def _error_of(stderr: str) -> tuple[str, ...]:
     """Return Nix's own message: the last 20 lines from the first one that says error."""
     lines = stderr.splitlines()
     lines = [line for line in lines if not line.startswith(IGNORED)]
-    start = next((index for index, line in enumerate(lines) if _is_error(line.lstrip())), 0)
+    begins = (index for index, line in enumerate(lines) if _is_error(line.lstrip()) or line.startswith("fatal: "))
+    start = next(begins, 0)  # git, which Nix runs, calls it fatal
     return tuple(lines[start:][-20:])
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import HostError
-from fleet.events import plain_text
 from fleet.machine import Command
+from fleet.text import parsed_json, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,9 +17,19 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import RunId
 
+LONGEST = 1000
+"""Characters of a line, at most."""
 MOST = 8
 """The largest number of lines. Whoever needs more reads the journal."""
-_UNIT = re.compile(r"[\w@.\\:-]+\.(?:service|socket|mount|timer|path)\b")
+MOST_ENTRIES = 400
+"""Entries of the journal that are read, at most."""
+MOST_UNITS, LONGEST_UNIT = 20, 255
+"""Units whose journal is read, at most, and characters of a unit's name (systemd's own limit)."""
+_UNIT = re.compile(rf"(?<![\w@.\\:-])[\w@.\\:-]{{1,{LONGEST_UNIT}}}+")
+"""A word that may be the name of a unit. Each is looked at once, so that a long text takes no more than its length."""
+_SUFFIX = re.compile(r"\.(?:service|socket|mount|timer|path)\b")
+_BY_SYSTEMD = "_PID=1"
+"""Who alone is believed when it says what unit an entry is about: anybody may write `UNIT=`, and nobody `_PID=`."""
 _PROGRESS = re.compile(r"(finished )?switching to system configuration /nix/store/")
 """What switch-to-configuration writes in every switch, good or bad."""
 _GOING_BACK = re.compile(r"switching profile |removing profile |stopping the following |activating the config")
@@ -50,8 +59,14 @@ async def lines(machine: Machine, run: RunId, end: View, reason: str, said: Sequ
 
 
 def units_in(text: str) -> list[str]:
-    """Return the systemd units that the text names, each once."""
-    return list(dict.fromkeys(_UNIT.findall(text)))
+    """Return the systemd units that the text names, each once, and no more than `MOST_UNITS`."""
+    found: dict[str, None] = {}
+    for word in _UNIT.findall(text):
+        if ends := [match.end() for match in _SUFFIX.finditer(word, 1)]:
+            found[word[: ends[-1]]] = None
+        if len(found) == MOST_UNITS:
+            break
+    return list(found)
 
 
 def journal(units: Sequence[str], keeper: str, *, since: int) -> Command:
@@ -61,22 +76,24 @@ def journal(units: Sequence[str], keeper: str, *, since: int) -> Command:
     """
     from_units = [f"_SYSTEMD_UNIT={unit}" for unit in units]
     notices = [f"PRIORITY={number}" for number in range(6)]
-    about_units = ["+", *(f"UNIT={unit}" for unit in units), *notices, "+"] if units else []
-    flags = ("--quiet", "--no-pager", "--output=json", f"--since=@{since}", "--lines=400")
+    about_units = ["+", *(f"UNIT={unit}" for unit in units), *notices, _BY_SYSTEMD, "+"] if units else []
+    flags = ("--quiet", "--no-pager", "--output=json", f"--since=@{since}", f"--lines={MOST_ENTRIES}")
     return Command(argv=("journalctl", *flags, *from_units, *about_units, f"_SYSTEMD_UNIT={keeper}"), timeout=10.0)
 
 
 def read(stdout: str) -> list[tuple[str, str]]:
     """Return each entry of `journalctl --output=json` as (unit, text). Lines that are no entry are left out."""
     found = []
-    for row in stdout.splitlines():
+    for row in stdout.splitlines()[-MOST_ENTRIES:]:
         try:
-            entry = json.loads(row)
+            entry = parsed_json(row)
         except ValueError:
             continue
         if isinstance(entry, dict):
-            unit = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT") or ""
-            found += [(str(unit), text) for text in plain_text(_message(entry)).splitlines() if text.strip()]
+            by_systemd = f"_PID={entry.get('_PID')}" == _BY_SYSTEMD
+            unit = (by_systemd and entry.get("UNIT")) or entry.get("_SYSTEMD_UNIT") or ""
+            name = plain_text(unit)[:LONGEST_UNIT] if isinstance(unit, str) else ""
+            found += [(name, text[:LONGEST]) for text in plain_text(_message(entry)).splitlines() if text.strip()]
     return found
 
 
@@ -84,7 +101,8 @@ def _message(entry: dict[str, Any]) -> str:
     """Return the message of an entry. The journal gives bytes that are no valid text as a list of numbers."""
     message = entry.get("MESSAGE")
     if isinstance(message, list):
-        return bytes(message).decode(errors="replace")
+        numbers = [number for number in message if isinstance(number, int) and 0 <= number < 256]
+        return bytes(numbers).decode(errors="replace")
     return message if isinstance(message, str) else ""
 
 

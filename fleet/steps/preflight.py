@@ -9,6 +9,7 @@ from fleet.events import FindingReported
 from fleet.host.facts import host_facts
 from fleet.host.program import HostProgram, ask, locked
 from fleet.model import Finding, Severity
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from fleet.events import Emit
@@ -56,7 +57,7 @@ async def verify(machine: Machine, host: Host, *, emit: Emit) -> None:
     damaged, kept = found.get("damaged", []), found.get("kept", [])
     sentences = [f"{len(damaged)} store paths were damaged, and are sent again"] if damaged else []
     if kept:
-        sentences.append(f"damaged and in use, so left alone: {', '.join(kept)}")
+        sentences.append(f"damaged and in use, so left alone: {listed(kept)}")
     hint = "nix-store --repair-path there mends them; nix-store --query --roots tells what keeps them" if kept else ""
     emit(report(_went_down("; ".join(sentences) or "nothing was damaged", hint), host))
 
@@ -107,7 +108,7 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
         parts = ", ".join(facts.reboot_pending)
         found.append(("reboot_pending", f"a reboot is pending: {parts} differ from what was booted", ""))
     if facts.failed_units:
-        units = ", ".join(facts.failed_units)
+        units = listed(facts.failed_units)
         found.append(("failing_units", f"failing already, will not be counted: {units}", ""))
     if facts.upgrade_unit:
         hint = "system.autoUpgrade would undo or overtake a deployment"
@@ -115,6 +116,11 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
     if facts.lock_holder:
         hint = "someone switches this host by hand; the deployment is refused if that still goes on by then"
         found.append(("switch_lock", f"switch-to-configuration's lock is held by process {facts.lock_holder}", hint))
+    if facts.boot_unmounted:
+        folders = ", ".join(facts.boot_unmounted)
+        hint = f"mount it before you deploy: mount {facts.boot_unmounted[0]}"
+        message = f"{folders} is in fstab and not mounted: what a deployment writes there does not boot"
+        found.append(("boot_unmounted", message, hint))
     found += _space(facts)
     return tuple(Finding(severity=Severity.NOTE, kind=kind, message=text, hint=hint) for kind, text, hint in found)
 

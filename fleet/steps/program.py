@@ -21,7 +21,7 @@ async def store_program(here: Machine) -> str:
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="fleet-")
     try:
         file = Path(folder) / "fleet-host"
-        file.write_text(source())
+        file.write_text(source(), encoding="utf-8")
         file.chmod(0o755)  # an installer may have dropped the bit
         added = await here.run(nix.add_file(file))
     finally:

@@ -10,20 +10,17 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.errors import AuthenticationError, HostError, HostKeyError
+from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.host import answers
 from fleet.host.program import ask
-from fleet.steps.monitor import CheckMonitor, now
+from fleet.steps.monitor import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from fleet.events import Emit
     from fleet.host.answers import View
     from fleet.host.program import HostProgram
-    from fleet.inventory import Host
     from fleet.machine import Link, Machine
     from fleet.model import CheckAnswer, Closure, RunId
+    from fleet.steps.monitor import CheckMonitor
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the units."""
@@ -99,6 +96,8 @@ class Prover:
     """Why the host could not be looked at since then. A refused login says more than a silence, which does not replace
     it."""
     _refused: bool = False
+    _away_since: float | None = None
+    """Since when sshd has turned away every new login with words that it will not do so for ever."""
 
     async def prove(self) -> Proof:
         """Prove the host until there is a verdict. The host has it then, or will act by itself at its deadline."""
@@ -112,20 +111,56 @@ class Prover:
         while True:
             try:
                 async with self.link.fresh() as machine:
+                    self._away_since = None
                     async with self.monitor.asking(machine):
                         verdict = await self._look_until_certain(machine)
                     if final := await self._act_on(verdict, machine):
                         return final
             except HostError as error:
-                is_refused = isinstance(error, AuthenticationError | HostKeyError)
-                if is_refused or not self._refused:
-                    self._refused = is_refused
-                    self._lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
+                failed = now()
+                is_refused, turns_away = self._note(error)
+                if turns_away and (final := await self._look_while_turned_away()):
+                    return final
                 if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
                     # Not `found`: a refused login is no proof of a bad system. Keys in the agent expire, and an
                     # address may belong to another machine by now.
                     return await self._condemn(Condemned(self._lost, found=False))
-                await asyncio.sleep(REFUSED_INTERVAL if is_refused else RECONNECT_INTERVAL)
+                waited = now() - failed
+                await asyncio.sleep((REFUSED_INTERVAL if is_refused or turns_away else RECONNECT_INTERVAL) - waited)
+
+    def _note(self, error: HostError) -> tuple[bool, bool]:
+        """Remember why the host could not be looked at. Return whether it refuses us, and whether only for now."""
+        is_refused = isinstance(error, AuthenticationError | HostKeyError)
+        turns_away = isinstance(error, UnreachableError) and error.turns_away
+        if is_refused or turns_away or not self._refused:
+            self._refused = is_refused or turns_away
+            self._lost = f"no new {'login' if is_refused else 'connection'}: {error.message}"
+        if not turns_away:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now()
+        return is_refused, turns_away
+
+    async def _look_while_turned_away(self) -> Verdict | None:
+        """Look over the old connection for a while: a busy or cautious sshd must not make a healthy host go back.
+
+        That renews the host's deadline, for `FLAPPING` times `confirm_timeout`. It proves nothing: only a new login
+        does. Return the verdict if the host has decided, or is seen to be bad, or if it is time.
+        """
+        lost, since = self._lost, self._away_since or now()
+        if now() - since > FLAPPING * self.link.host.confirm_timeout:
+            return await self._condemn(Condemned(lost, found=False))
+        again = now() + REFUSED_INTERVAL
+        with contextlib.suppress(HostError):
+            while now() < again:
+                view = await self._look(self.link)
+                self._lost, self._refused = lost, True
+                if view.state != "switched":
+                    return Decided(view)
+                if view.bad:
+                    return await self._condemn(Condemned("; ".join(view.bad), found=True))
+                await asyncio.sleep(LOOK_INTERVAL)
+        return None
 
     @property
     def _longest(self) -> float:
@@ -236,19 +271,3 @@ class Prover:
         """Leave a word for the keeper and return the host's answer."""
         call = self.program.call("word", self.run, " ".join(word.split()))
         return answers.view(await ask(machine, self.link.host, call))
-
-
-async def prove_old(host: Host, machine: Machine, here: Machine, passed: Iterable[str], *, emit: Emit) -> str | None:
-    """Wait until every check that passed before the switch passes again, and return None.
-
-    If one does not in its time, return what it says.
-    """
-    wanted = [check for check in host.checks if check.name in set(passed)]
-    monitor = CheckMonitor(host=host, checks=wanted, here=here, emit=emit, stage="reverted")
-    started = now()
-    async with monitor.asking(machine):
-        while monitor.all_pass_since() is None:
-            for state in monitor.overdue(now() - started):
-                return str(state)
-            await asyncio.sleep(0.05)
-    return None

@@ -20,6 +20,7 @@ from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, WholePaths, deli
 from fleet.steps.slow_link import SlowLinks
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
+from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -102,7 +103,7 @@ async def _serve(
 
     def progressed() -> PushProgressed:
         total = progress.total or job.load.wire_bytes  # the plan's number, until the host has said what it lacks
-        return PushProgressed(host=job.host.name, sent=progress.sent, total=total)
+        return PushProgressed(host=job.host.name, sent=progress.crossed, total=total)
 
     async with _reporting_progress(progressed, emit):
         await deliver(machine, supply, delivery, progress)
@@ -134,7 +135,7 @@ async def _copy(
     if output.status != 0:
         await machine.run(STILL_THERE)
         stderr = (*output.stderr.splitlines()[-5:], *bridge.stderr.splitlines()[-5:])
-        message = f"nix copy failed with exit status {output.status}"
+        message = f"nix copy {how_it_ended(output.status)}"
         hint = SIGN if "signature" in output.stderr else AGAIN
         raise PushError(job.host.name, message, ran=str(command), said=stderr, hint=hint)
 
@@ -183,7 +184,9 @@ async def _build_there(machine: Machine, job: Job, run: RunId, emit: Emit) -> No
     built = await machine.run(command, on_line=show)
     if built.status != 0:
         log = built.stderr.splitlines()[-10:]
-        raise PushError(job.host.name, "the build on the host failed", ran=str(command), said=log)
+        raise PushError(
+            job.host.name, f"the build on the host {how_it_ended(built.status)}", ran=str(command), said=log
+        )
 
 
 async def unroot(machine: Machine, job: Job, run: RunId) -> None:
@@ -200,5 +203,5 @@ async def dry_activate(machine: Machine, job: Job, emit: Emit) -> None:
 
     output = await machine.run(Command(argv=argv, timeout=job.host.activation_timeout), on_line=show)
     if output.status != 0:
-        message = f"dry-activate failed with exit status {output.status}"
+        message = f"dry-activate {how_it_ended(output.status)}"
         raise CommandFailedError(job.host.name, message, said=output.stderr.splitlines()[-5:])

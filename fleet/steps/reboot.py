@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import UnfitError
 from fleet.host.program import HostProgram, ask
 from fleet.model import Reboot
+from fleet.plans import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.machine import Machine
+
+
+MOST_ACTIVITIES = 20
+"""What a reboot would interrupt, of which so much is named."""
 
 
 def goes_by_reboot(wanted: Reboot, reasons: Sequence[str]) -> bool:
@@ -24,6 +29,17 @@ def goes_by_reboot(wanted: Reboot, reasons: Sequence[str]) -> bool:
     return wanted is Reboot.ALWAYS or (wanted is Reboot.IF_NEEDED and bool(reasons))
 
 
+def require_another_system(host: Host, action: Action, wanted: Reboot) -> None:
+    """Raise `UnfitError` if a reboot is asked for into a system that runs already without being the boot default.
+
+    Nothing would be left to come back to, and without the reboot it would be kept unproven.
+    """
+    if action is Action.COMMIT and wanted is Reboot.ALWAYS:
+        message = "runs this system already, though it boots another: there is none to come back to from a reboot"
+        hint = f"fleet deploy {host.name} without a reboot makes it the boot default; or roll back first"
+        raise UnfitError(host.name, message, hint=hint)
+
+
 def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -> str:
     """Return what people should know about the boot.
 
@@ -31,9 +47,8 @@ def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool)
     """
     if facts.boot_default != facts.running:
         hint = f"make it so, with fleet deploy {host.name} or a rollback, and then reboot"
-        raise UnfitError(
-            host.name, f"the boot default is {facts.boot_default or 'unknown'}, not what runs: no way back", hint=hint
-        )
+        known = facts.boot_default or f"not known ({facts.boot_doubt})"
+        raise UnfitError(host.name, f"the boot default is {known}, not what runs: no way back", hint=hint)
     if facts.boots_once:
         return "boots it once: after a panic the old one boots; a kernel that hangs needs a watchdog or a person"
     if not accept_boot_risk:
@@ -51,7 +66,7 @@ def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool)
 
 async def require_idle(machine: Machine, host: Host, *, force: bool) -> tuple[str, ...]:
     """Return what a reboot would interrupt. Raise `UnfitError` if there is anything, unless `force` is set."""
-    activities = tuple((await ask(machine, host, HostProgram().call("busy"))).get("busy", ()))
+    activities = tuple((await ask(machine, host, HostProgram().call("busy"))).get("busy", ())[:MOST_ACTIVITIES])
     if activities and not force:
         raise UnfitError(
             host.name, f"a reboot would interrupt {'; '.join(activities)}", hint="wait, or --force, which is recorded"

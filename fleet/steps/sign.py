@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SECRET_BYTES, PUBLIC_BYTES = 64, 32
 """Sizes of an Ed25519 key in Nix's format: the secret key ends with the public one."""
+MOST_KEYS = 16 << 10
+"""Characters of a host's trusted-public-keys that are read."""
 MAKE = "nix-store --generate-binary-cache-key NAME SECRET PUBLIC makes a pair of files; this one must be SECRET"
 
 
@@ -94,7 +96,7 @@ async def ask_trust(machine: Machine, host: Host) -> Trust:
     store = (re.findall(r"^NIX_REMOTE=(.*)$", answer.stdout, re.MULTILINE) or [""])[0] or settings.get("store", "")
     users = settings.get("trusted-users", "root").split()
     return Trust(
-        keys=tuple(settings.get("trusted-public-keys", "").split()),
+        keys=tuple(settings.get("trusted-public-keys", "")[:MOST_KEYS].split()),
         checks_ours=(
             store.startswith(("daemon", "unix:"))
             and settings.get("require-sigs", "true") == "true"

@@ -156,7 +156,7 @@ class DeltaTransport:
         if self._is_whole or self._sender is None:
             return False
         lines = (line.strip() for line in ended.stderr.splitlines())
-        reason = next((line for line in lines if line.startswith(("fleet-thin:", "error:"))), "")
+        reason = next((line[:500] for line in lines if line.startswith(("fleet-thin:", "error:"))), "")
         doubtful = self._sender.doubtful()
         if doubtful and reason and not any(words in reason for words in FULL):
             self._doubt(doubtful)

@@ -7,7 +7,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError, HostError, UnfitError, UnreachableError
+from fleet.errors import (
+    AuthenticationError,
+    CommandFailedError,
+    HostError,
+    HostKeyError,
+    UnfitError,
+    UnreachableError,
+)
 from fleet.events import HostSwitched, OutputLine, PhaseStarted, plain_text
 from fleet.host import answers
 from fleet.host.answers import State
@@ -63,10 +70,10 @@ async def begin(machine: Machine, host: Host, program: HostProgram, order: Order
     """
     command = program.begin(order)
     try:
-        answer = await ask(machine, host, command)
+        answer = await ask(machine, host, command, begins=True)
     except LOST:
         await asyncio.sleep(RETRY)
-        answer = await ask(machine, host, command)
+        answer = await ask(machine, host, command, begins=True)
     if "begun" not in answer:
         hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
         raise UnfitError(host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)
@@ -107,6 +114,8 @@ class Follower:
     _cursor: str = ""
     _said: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     _lost: str = ""
+    _refusal: HostError | None = None
+    """The last refused login. A host that boots the new system has other keys, say, and after that only goes down."""
     _told: State = State.SWITCHING
     _begun: float = field(default_factory=now)
     _activation: float | None = None
@@ -155,9 +164,9 @@ class Follower:
             try:
                 view = await self._watch(state)
             except HostError as error:
-                self._lost = error.message
+                self._note(error)
                 if now() > self._due + (self._activation or 0.0) + GOING_BACK:
-                    raise
+                    raise (self._refusal or error) from error
                 await asyncio.sleep(RETRY)
                 punctual = now()  # it may have slept, and its deadline with it
                 continue
@@ -170,6 +179,12 @@ class Follower:
             if now() > punctual + GOING_BACK:
                 late = f"still {state} {-view.closes_in} s after its own deadline"
                 raise OverdueError(f"{late}: nothing there acts on it")
+
+    def _note(self, error: HostError) -> None:
+        """Remember what kept the host from answering. A refusal says more than a silence, which does not replace it."""
+        if isinstance(error, AuthenticationError | HostKeyError):
+            self._refusal = error
+        self._lost = (self._refusal or error).message
 
     @property
     def _time_limit(self) -> float:

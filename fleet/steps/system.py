@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import QuarantinedError, UnfitError
+from fleet.errors import CommandFailedError, QuarantinedError, UnfitError
+from fleet.files import read_file
 from fleet.host import answers, obstacles
 from fleet.host.obstacles import PARTS
+from fleet.inventory.problems import dotted
 from fleet.machine import Command
 from fleet.model import Goal, Reboot
 from fleet.scripts import script
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import Closure
 
+LONGEST = 1 << 20
+"""The most bytes of a file of a system that are read."""
 NEEDED = ("nixos-version", "bin/switch-to-configuration")
 """Files without which a closure is not a system that can be switched to. look-at-system.sh looks for them too."""
 
@@ -78,12 +82,19 @@ def look_here(closure: Closure) -> System:
 
 
 async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
-    """Return what a closure on the host says about itself. Raise `UnfitError` if it is not there."""
+    """Return what a closure on the host says about itself.
+
+    Raise `UnfitError` if the host says that it is not there, and `CommandFailedError` if it does not answer.
+    """
     output = await machine.run(Command(argv=("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure)))
-    if output.status != 0:
-        hint = f"fleet generations {host.name} lists what is there"
-        raise UnfitError(host.name, f"{closure} is not on this host", said=output.stderr.splitlines()[-3:], hint=hint)
     lines = answers.parse(output.stdout)
+    if "absent" in lines:
+        hint = f"fleet generations {host.name} lists what is there"
+        raise UnfitError(host.name, f"{closure} is not on this host", hint=hint)
+    if output.status != 0 or "platform" not in lines:  # to fail to ask is no answer
+        said = [*output.stdout.splitlines()[:1], *output.stderr.splitlines()[-3:]]
+        message = f"the host did not say what {closure} is: exit status {output.status}"
+        raise CommandFailedError(host.name, message, said=said, hint=f"try: fleet ssh {host.name} true")
     return System(
         closure=closure,
         is_switchable="lacks" not in lines,
@@ -93,6 +104,13 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         nvidia=obstacles.nvidia_version(lines.get("nvidia", [])),
         parts={part: _comparable(part, answers.one(lines, f"part_{part}")) for part in PARTS},
     )
+
+
+async def specialisation(machine: Machine, system: Closure, running: Closure) -> str:
+    """Return the name of the specialisation of a system on the machine that runs; nothing if it is none."""
+    argv = ("sh", "-c", script("fleet.steps", "specialisation"), "sh", system, running)
+    output = await machine.run(Command(argv=argv, root=False))
+    return output.stdout.strip() if output.status == 0 else ""
 
 
 def require_not_quarantined(host: Host, facts: HostFacts, closure: Closure, *, retry_quarantined: bool) -> None:
@@ -108,7 +126,7 @@ def require_switchable(host: Host, system: System) -> None:
         hint = f"a closure has {' and '.join(NEEDED)}; is system.switch.enable off?"
         raise UnfitError(host.name, f"{system.closure} is not a NixOS system that can be switched to", hint=hint)
     if system.platform and system.platform != host.system:
-        hint = f"see nixpkgs.hostPlatform in its configuration, or system in [hosts.{host.name}]"
+        hint = f"see nixpkgs.hostPlatform in its configuration, or system in [{dotted('hosts', host.name)}]"
         raise UnfitError(host.name, f"the closure is for {system.platform}, the host is {host.system}", hint=hint)
 
 
@@ -138,6 +156,6 @@ def _read_part(path: Path) -> str:
 def _read_text(path: Path) -> str:
     """Return the text of the file; an empty string if it cannot be read."""
     try:
-        return path.read_text().strip()
-    except OSError:
+        return read_file(path, most=LONGEST).decode().strip()
+    except (OSError, UnicodeDecodeError):
         return ""

@@ -44,12 +44,25 @@ class Progress:
     arrived_bytes: int = 0
     """The NAR size of those, in bytes."""
     last_moved: float = field(default_factory=time.monotonic)
+    _stream: Stream | None = None
+    _crossed: int = 0
 
     def expect(self, infos: Collection[PathInfo]) -> None:
         """Set what is to be sent: first all that is known to be missing, later the rest."""
         self.paths = max(self.paths, self.arrived + len(infos))
         self.nar_bytes = max(self.nar_bytes, self.arrived_bytes + sum(info.nar_size for info in infos))
         self.total = self.sent + sum(map(length, infos))
+
+    def over(self, stream: Stream) -> None:
+        """Note which stream the bytes go over from now on."""
+        self._stream = stream
+
+    @property
+    def crossed(self) -> int:
+        """How many of the sent bytes have reached the host. Never becomes less."""
+        waiting = self._stream.waiting if self._stream is not None else 0
+        self._crossed = max(self._crossed, self.sent - waiting)
+        return self._crossed
 
     def took(self, info: PathInfo) -> None:
         """Count a path that the host has confirmed."""
@@ -73,6 +86,7 @@ class Sender:
         self._stream = stream
         self._supply = supply
         self._progress = progress
+        progress.over(stream)
         self._decoder = wire.Decoder(stream.read)
         self._asked: set[str] = set()
         self._greeted = False
@@ -101,7 +115,7 @@ class Sender:
         """Send the paths, and wait until the host confirms them and says that those in `then` are valid."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(infos, self._check(then)))
-            valid = await self._await_confirmations(infos)
+            valid = await self._await_confirmations(infos, then)
         _require(then, valid)
 
     async def send_planned(self, infos: Sequence[PathInfo], *, wanted: Sequence[str], then: Sequence[str]) -> None:
@@ -118,11 +132,11 @@ class Sender:
         infos = wire.in_order(infos)
         async with asyncio.TaskGroup() as group:  # the server answers while it reads: neither may wait for the other
             group.create_task(self._ask_and_feed(question, infos, self._check(then)))
-            absent = set(question) - await self._answer() - planned
+            absent = set(question) - await self._answer(question) - planned
             self._asked.update(question)
             if lost := absent & references:
                 raise OutdatedError(f"the host has lost {min(lost)}")
-            valid = await self._await_confirmations(infos)
+            valid = await self._await_confirmations(infos, then)
         if absent:
             await self.send(await self.lacking(sorted(absent)), then=then)
         else:
@@ -133,29 +147,29 @@ class Sender:
         self._progress.total += len(question)
         return question
 
-    async def _await_confirmations(self, infos: Iterable[PathInfo]) -> set[str]:
-        """Wait until the host confirms these paths. Return which paths of the question behind them are valid."""
+    async def _await_confirmations(self, infos: Iterable[PathInfo], then: Collection[str]) -> set[str]:
+        """Wait until the host confirms these paths. Return which paths of the question `then` behind them are valid."""
         for info in infos:
             answer = await self._decoder.number()
             if answer != 1:
                 raise ProtocolError(f"the answer to adding {info.path} was {answer}")
             self._progress.took(info)
-        return set(await self._decoder.texts())
+        return await self._decoder.subset(then)
 
     async def _valid(self, paths: Sequence[str]) -> set[str]:
         await self._say(self._question(paths))
-        return await self._answer()
+        return await self._answer(paths)
 
     def _question(self, paths: Sequence[str]) -> bytes:
         question = wire.query_valid_paths(paths, lock=True, substitute=False)
         # The server reads on after its greeting, so there is no need to wait for that.
         return question if self._greeted else wire.hello() + question
 
-    async def _answer(self) -> set[str]:
+    async def _answer(self, question: Collection[str]) -> set[str]:
         if not self._greeted:
             await self._decoder.version()
             self._greeted = True
-        valid = set(await self._decoder.texts())
+        valid = await self._decoder.subset(question)
         self._progress.moved()
         return valid
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 HELLO, ANSWER = 0x390C9DEB, 0x5452EECB
 VERSION = 0x207
 OLDEST = 0x205
 """2.5 is the first version that can add a path with its NAR (Nix 2.1, 2018)."""
-LONGEST_TEXT = 1 << 20
-MOST_ITEMS = 1 << 20
-"""A server that announces more than `LONGEST_TEXT` or this is broken, and must not exhaust our memory."""
+LONGEST_TEXT, MOST_ITEMS, MOST_ANSWER = 1 << 20, 1 << 20, 64 << 20
+"""A server that announces a longer text, list or answer is broken, and must not exhaust our memory."""
+OVERHEAD = 100
+"""Bytes that each text takes in memory besides its own."""
 _NUMBER = struct.Struct("<Q")
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 _SHA256_BASE32, _SHA256_BASE16 = 52, 64
@@ -130,16 +131,21 @@ class Decoder:
     def __init__(self, read: Callable[[int], Awaitable[bytes]]) -> None:
         self._read = read
         self._ahead = bytearray()
+        self._left = MOST_ANSWER
+        """Bytes that the rest of the answer may have."""
 
     async def number(self) -> int:
         """Read the next number."""
         return int(_NUMBER.unpack(await self._exactly(8))[0])
 
-    async def text(self) -> str:
-        """Read the next text."""
+    async def text(self, most: int = LONGEST_TEXT) -> str:
+        """Read the next text, of at most so many bytes."""
         size = await self.number()
-        if size > LONGEST_TEXT:
+        if size > min(LONGEST_TEXT, most):
             raise ProtocolError(f"a text of {size} bytes is announced")
+        self._left -= size + OVERHEAD
+        if self._left < 0:
+            raise ProtocolError(f"an answer of more than {MOST_ANSWER >> 20} MiB is coming")
         padded = await self._exactly(size + -size % 8)
         if any(padded[size:]):
             raise ProtocolError("a text is not padded with zeros")
@@ -152,6 +158,18 @@ class Decoder:
             raise ProtocolError(f"a list of {count} items is announced")
         return tuple([await self.text() for _ in range(count)])
 
+    async def subset(self, asked: Collection[str]) -> set[str]:
+        """Read the answer to `query_valid_paths`: those of the paths that are valid, and nothing else."""
+        self._left = MOST_ANSWER
+        known, longest = frozenset(asked), max((len(path.encode()) for path in asked), default=0)
+        count = await self.number()
+        if count > len(known):
+            raise ProtocolError(f"{count} paths are announced, of {len(known)} that were asked about")
+        found = {await self.text(longest) for _ in range(count)}
+        if not found <= known:
+            raise ProtocolError("it tells of paths that nobody asked about")
+        return found
+
     async def version(self) -> int:
         """Read the server's answer to `hello`. Raise `ProtocolError` if it is not a version that fleet speaks."""
         if await self.number() != ANSWER:
@@ -163,6 +181,7 @@ class Decoder:
 
     async def path_infos(self) -> dict[str, PathInfo]:
         """Read the answer to `query_path_infos`: the paths that the store has."""
+        self._left = MOST_ANSWER
         found: dict[str, PathInfo] = {}
         while path := await self.text():
             if len(found) >= MOST_ITEMS:

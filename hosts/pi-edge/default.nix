@@ -7,7 +7,7 @@
 {
   imports = [
     ./disks.nix
-    nixos-hardware.nixosModules.raspberry-pi-4
+    "${nixos-hardware}/raspberry-pi/4"
   ];
 
   # NixOS's own kernel comes from the binary cache; the vendor's would have to be built.

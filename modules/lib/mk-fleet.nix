@@ -36,9 +36,10 @@ let
           (
             { lib, ... }:
             {
+              # After what a profile or hardware-configuration.nix has by mkDefault: some take the name from a cloud.
               # A host's name in fleet.toml may be a domain name.
-              networking.hostName = lib.mkDefault (builtins.head (lib.splitString "." name));
-              nixpkgs.hostPlatform = lib.mkDefault (host.system or "x86_64-linux");
+              networking.hostName = lib.mkOverride 1200 (builtins.head (lib.splitString "." name));
+              nixpkgs.hostPlatform = lib.mkOverride 1200 (host.system or "x86_64-linux");
             }
           )
         ]

@@ -30,6 +30,7 @@ python3Packages.buildPythonApplication {
     [
       asyncssh
       click
+      google-re2
       h11
       pydantic
       rich

@@ -240,8 +240,8 @@ class Subject:
 
     def _left(self) -> str:
         return self.sh(
-            f"ls -d {OPEN} /run/fleet/.draft /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* 2>/dev/null;"
-            f"ls -A {RECORD}/unsynced 2>/dev/null; ls -A {ROOTS} | grep -vxE 'live|previous';"
+            f"ls -d {OPEN} /run/fleet/.next /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* 2>/dev/null;"
+            f"ls -A {RECORD}/unsynced 2>/dev/null; ls -A {ROOTS} | grep -vxE 'live|previous|boots';"
             "systemctl list-units --all --plain --no-legend 'fleet-*'",
             check=False,
         )
@@ -258,6 +258,7 @@ class Subject:
             "systemctl reset-failed; systemctl is-active -q multi-user.target || systemctl start multi-user.target;"
             f"[ $(readlink -f /run/current-system) = {self.old} ] ||"
             f"  NIXOS_NO_CHECK=1 {self.old}/bin/switch-to-configuration test;"
+            "rm -f /boot/loader/loader.tmp;"
             f"NIXOS_NO_CHECK=1 {self.old}/bin/switch-to-configuration boot; systemctl start web steady"
         )
         assert self.stands_on == (self.old, self.old, self.old)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import socket
+import time
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, web
+from tests.sshd_real import agent, keygen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fleet.lab import Lab
@@ -135,3 +141,88 @@ def test_ssh_runs_a_command_as_a_deployment_would_log_in(stage: Stage) -> None:
     said = stage.fleet("ssh", "door", "--", "echo", "hello; id -un")
     assert (said.code, said.stdout) == (0, "hello\nroot\n"), said
     assert stage.fleet("ssh", "door", "--", "exit", "7").code == 7
+
+
+@pytest.fixture
+def many_keys(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment with an agent that has seven keys, and the right one is not among them."""
+    keys = [tmp_path / f"other-{number}" for number in range(7)]
+    for key in keys:
+        keygen(key)
+    with agent(tmp_path, *keys) as path:
+        yield {"SSH_AUTH_SOCK": path}
+
+
+def test_keys_in_the_agent_do_not_stand_in_the_way_of_the_named_one(stage: Stage, many_keys: dict[str, str]) -> None:
+    stage.toml({"door": {}})
+    assert stage.fleet("status", "door", env=many_keys).code == 0
+
+
+def test_too_many_keys_are_a_failure_and_never_a_deferral(stage: Stage, many_keys: dict[str, str]) -> None:
+    path = stage.toml({"door": {"offline": "defer"}})
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("identity_file")))
+    run = stage.deploy("door", env=many_keys)
+    assert (run.code, run.outcomes, run.failure("door")["kind"]) == (1, {"door": "failed"}, "authentication")
+    assert "Too many authentication failures" in run.failure("door")["message"]
+    assert any(line.startswith("offered: ssh-ed25519 ") for line in run.failure("door")["said"])
+
+
+def test_changed_host_key_is_called_that(stage: Stage) -> None:
+    stage.toml({"door": {"host_key": OTHER_KEY}})
+    message = stage.deploy("door").failure("door")["message"]
+    assert "ANOTHER key" in message
+    assert message.count("SHA256:") == 2
+
+
+@pytest.fixture
+def busy_sshd(stage: Stage) -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """sshd on the host takes one login at a time; inside of what is given, none that is new."""
+    host, config = stage.host("door"), "/etc/ssh/sshd_config.d/zz-busy.conf"  # of MaxStartups the last one counts
+    host.exec("sh", "-c", f"echo MaxStartups 1 >{config}; systemctl reload ssh")
+    port = int(tomllib.loads(stage.lab.folder.inventory.read_text())["hosts"]["door"]["port"])
+
+    @contextlib.contextmanager
+    def busy() -> Iterator[None]:
+        with socket.create_connection(("127.0.0.1", port)) as taken:
+            assert taken.recv(100).startswith(b"SSH-")
+            yield
+
+    yield busy
+    host.exec("sh", "-c", f"rm {config}; systemctl reload ssh")
+
+
+def test_busy_sshd_does_not_make_a_healthy_host_go_back(
+    stage: Stage, busy_sshd: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    version = new_version()
+    stage.write("door", web(version))
+    stage.toml({"door": {"checks": [WEB]}}, confirm_timeout="4s")
+    run = stage.start("deploy", "--json", "--yes", "door")
+    run.wait_for("phase_started", phase="switch")
+    with busy_sshd():
+        run.wait_for("host_switched")
+        time.sleep(7)  # longer than the host waits for a look
+        assert run.process.poll() is None
+    run.end()
+    assert (run.code, run.outcomes) == (0, {"door": "kept"})
+    assert stands_on(stage.host("door"), run.hosts["door"]["closure"])
+
+
+def test_sshd_that_stays_busy_makes_the_host_go_back_without_blame(
+    stage: Stage, busy_sshd: Callable[[], contextlib.AbstractContextManager[None]]
+) -> None:
+    old = running(stage.host("door"))
+    stage.write("door", web(new_version()))
+    stage.toml({"door": {"checks": [WEB]}}, confirm_timeout="3s")
+    run = stage.start("deploy", "--json", "--yes", "door")
+    run.wait_for("phase_started", phase="switch")
+    with busy_sshd():
+        run.wait_for("host_condemned")
+    run.end()  # by a new login, which the way back is proven with too
+    assert (run.outcomes, run.failure("door")["kind"]) == ({"door": "rolled_back"}, "silent")
+    words = "(Not allowed at this time|Exceeded MaxStartups)"  # of OpenSSH 10, and of earlier ones
+    assert re.search(f'takes no login now: "{words}"', run.failure("door")["message"])
+    assert stands_on(stage.host("door"), old)
+    again = stage.deploy("door")
+    assert again.outcomes == {"door": "kept"}  # it is not quarantined

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.lab import faults
 from tests.containers.driver import FLEET, PATIENCE, WEB, Stage, new_version, running, stands_on, web
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def test_table_moves_question_is_asked_once_and_the_cursor_comes_back(stage: Sta
     before = terminal.read_until("Change 2 hosts? [y/N]: ")
     assert before.rindex(SHOW) > before.rindex(HIDE)
     assert "switch" in plain(before)
+    assert re.search(r"^alpha, beta: .* → ", plain(before), re.MULTILINE)  # what differs stands before the question
     terminal.type("what\n")
     terminal.read_until("what\r\n\r\nChange 2 hosts? [y/N]: ")
     terminal.type("y\n")
@@ -105,8 +107,35 @@ def test_no_changes_nothing(stage: Stage, answer: str) -> None:
     terminal.read_until("Change 2 hosts?")
     terminal.type(answer)
     assert terminal.end() == 1
-    assert "the answer was no" in plain(terminal.text)
+    assert plain(terminal.text).splitlines()[-1] == "Nothing was changed."
     assert all(stands_on(stage.host(name), closure) for name, closure in zip(HOSTS, old, strict=True))
+
+
+def test_what_is_typed_while_the_plan_is_made_is_no_answer_and_is_not_shown(stage: Stage) -> None:
+    plan(stage)
+    old = [running(stage.host(name)) for name in HOSTS]
+    terminal = Terminal(stage, "deploy", "--all")
+    terminal.read_until(HIDE)
+    terminal.type("y\ny\n")
+    terminal.read_until("Change 2 hosts? [y/N]: ")
+    terminal.type("n\n")
+    assert terminal.end() == 1
+    lines = plain(terminal.text).splitlines()
+    assert (lines.count("y"), lines[-1]) == (0, "Nothing was changed.")
+    assert all(stands_on(stage.host(name), closure) for name, closure in zip(HOSTS, old, strict=True))
+
+
+def test_simple_terminal_gets_lines_and_a_word_on_what_is_waited_for(stage: Stage) -> None:
+    plan(stage)
+    faults.cut(stage.host("beta"))
+    try:
+        terminal = Terminal(stage, "status", TERM="dumb")
+        terminal.read_until("status, 2.")
+        assert "waiting for beta" in terminal.read_until("waiting for beta")
+        assert terminal.end() == 1
+    finally:
+        faults.restore(stage.host("beta"))
+    assert "\x1b" not in terminal.text
 
 
 def test_interrupted_at_the_question_changes_nothing_and_ends_at_once(stage: Stage) -> None:

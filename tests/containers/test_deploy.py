@@ -175,6 +175,26 @@ def test_kernel_that_a_switch_cannot_prove_is_kept_and_said_to_need_a_reboot(
     assert (again.hosts["three"]["reboot_pending"], again.hosts["three"]["boot_proven"]) == (True, False)
 
 
+def test_a_boot_partition_that_is_not_mounted_is_said_before_and_after(stage: Stage) -> None:
+    host = stage.host("one")
+    stage.toml({"one": {"checks": [WEB]}})
+    host.exec(
+        "sh", "-ec", "touch /etc/fstab; cp /etc/fstab /root/fstab; echo '/dev/gone /boot vfat nofail 0 2' >>/etc/fstab"
+    )
+    try:
+        stage.write("one", web(new_version()))
+        run = stage.deploy("one")
+    finally:
+        host.exec("cp", "/root/fstab", "/etc/fstab")
+    (found,) = run.told("finding_reported", kind="boot_unmounted")
+    assert "/boot is in fstab and not mounted" in found["message"]
+    result = run.hosts["one"]
+    assert (run.code, result["outcome"], result["boot_default"]) == (0, "kept", None), run
+    assert "what boots next could not be read: /boot is in /etc/fstab and not mounted" in result["notes"]
+    again = stage.deploy("one").hosts["one"]
+    assert (again["outcome"], again["boot_default"]) == ("unchanged", True)
+
+
 def test_a_commit_that_fails_goes_back_and_shows_what_the_boot_loader_said(stage: Stage, said: dict[str, str]) -> None:
     host, old = stage.host("one"), running(stage.host("one"))
     stage.write("one", web(new_version(), more='bootLoaderScript = "echo no room on the esp; exit 1";'))

@@ -71,7 +71,7 @@ def test_interrupted_twice_the_host_is_in_doubt_and_settles_itself(stage: Stage,
     run.end()
     assert (run.code, run.outcomes) == (4, {"cut": "needs_human"})
     assert old in run.failure("cut")["now"]
-    assert run.failure("cut")["hint"].startswith("fleet status cut ")
+    assert run.failure("cut")["hint"].startswith("fleet resume sees it through; fleet status cut ")
 
     open_now = stage.document("status", "cut")["hosts"][0]["transaction"]
     assert (open_now["run"], open_now["state"]) == (run.events[-1]["run"], "switched")
@@ -226,14 +226,14 @@ def test_host_that_is_slow_to_begin_and_lost_twice_does_not_begin_when_nobody_wa
     def wait_for(*argv: str) -> None:
         wait_until(lambda: cut.exec(*argv, check=False).status == 0, " ".join(argv))
 
-    slow = f"while [ -e /run/fleet/.draft/since ] && [ -e {BUSY} ]; do sleep 0.05; done"
+    slow = f"while [ -e /run/fleet/.next/since ] && [ -e {BUSY} ]; do sleep 0.05; done"
     put(cut, "/usr/local/bin/systemctl", f'#!/bin/sh\n{slow}\nexec /usr/bin/systemctl "$@"\n', mode="755")
     cut.exec("touch", BUSY)
     try:
         stage.toml({"cut": {"checks": [WEB]}})
         stage.write("cut", web(new_version()))
         run = stage.start("deploy", "--json", "--yes", "cut")
-        wait_for("test", "-e", "/run/fleet/.draft/since")
+        wait_for("test", "-e", "/run/fleet/.next/since")
         cut.exec("pkill", "-KILL", "-f", "sshd-session")
         wait_for("pgrep", "-x", "flock")  # asked again, it waits for itself
         cut.exec("pkill", "-KILL", "-f", "sshd-session")

@@ -23,6 +23,7 @@ LOOPS = NEW + (
     'services.loops = { exec = "${busybox} false"; unit.StartLimitIntervalSec = 0;'
     ' service = { Restart = "always"; RestartSec = "300ms"; }; };'
 )
+ILL = 'services.ill.exec = "${busybox} false";'
 LAST = "/run/fleet/last"
 
 
@@ -35,9 +36,10 @@ class Guarded:
     def system(self, config: str, settings: str = "") -> str:
         """The closure of this configuration with `services.fleet.guard`, on the host."""
         settings = f'{{ services.fleet.guard = {{ enable = true; program = "{self.subject.program}"; {settings} }}; }}'
-        wanted = "{ inherit (config.systemd) services; check = config.system.preSwitchChecks.fleet-guard; }"
+        wanted = "{ inherit (config.systemd) services; checks = config.system.preSwitchChecks; }"
         found = configured(("guard",), settings, wanted)
-        text = config + f"preSwitchChecks.fleet-guard = {quoted(found['check'])};"
+        ((name, check),) = found["checks"].items()
+        text = config + f"preSwitchChecks.{quoted(name)} = {quoted(check)};"
         for name, unit in found["services"].items():
             if unit["script"]:
                 put(self.subject.host, f"/opt/{name}", script_text(unit), mode="755")
@@ -167,11 +169,65 @@ def test_what_only_is_to_be_reported_stays(guarded: Guarded, subject: Subject) -
     assert not subject.quarantined(bad)
 
 
-def test_switch_that_was_refused_leaves_nothing_to_watch(guarded: Guarded, subject: Subject) -> None:
-    refused = guarded.system(GOOD + 'preSwitchChecks.never = "false";')
-    assert guarded.switch(refused) == 1
-    assert guarded.end() == "superseded"
-    assert (subject.running, subject.boots) == (subject.old, subject.old)
+REFUSED = {
+    "by a check": ('preSwitchChecks.zzz = "false";', "switch", 1),
+    "by NixOS's own check": ('switchInhibitors.dbus = "other";', "switch", 1),
+    "since its init differs": ('initInterfaceVersion = "systemd 3";', "test", 100),
+    "since its boot loader fails": ('bootLoaderScript = "exit 3";', "switch", 1),
+}
+"""Why a switch comes to nothing. The last two are after all checks, so after the guard."""
+HAS_DBUS = GOOD + 'switchInhibitors.dbus = "this";'
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_switch_that_comes_to_nothing_moves_nothing(guarded: Guarded, subject: Subject, why: str) -> None:
+    config, action, status = REFUSED[why]
+    with_dbus = subject.closure(HAS_DBUS)
+    subject.confirm(subject.switched(with_dbus))
+    before = subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous")
+    assert guarded.switch(guarded.system(GOOD.replace('"new"', '"other"') + config), action) == status
+    until(lambda: not guarded.is_watched, what="nothing is watched")
+    assert subject.sh(f"readlink {ROOTS}/live {ROOTS}/previous") == before
+    assert subject.running == with_dbus
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_switch_that_comes_to_nothing_ends_no_watch(guarded: Guarded, subject: Subject, why: str) -> None:
+    """The one before it still runs, and has to prove itself."""
+    config, action, status = REFUSED[why]
+    first = guarded.system(HAS_DBUS, 'window = "8s"; checks.mark = "test -e /run/mark";')
+    subject.sh("rm -f /run/mark")
+    assert guarded.switch(first) == 0
+    assert guarded.switch(guarded.system(GOOD.replace('"new"', '"other"') + config), action) == status
+    assert guarded.end() == "reverted: fleet-guard.service has failed"
+    assert subject.running == subject.old
+    assert subject.sh(f"readlink {ROOTS}/live") == subject.old
+    assert subject.quarantined(first)
+
+
+@pytest.mark.parametrize("unit", ["", ILL], ids=["alone", "hidden by a unit"])
+def test_activation_that_failed_goes_back_whatever_else_has(guarded: Guarded, subject: Subject, unit: str) -> None:
+    """A unit that fails too makes exit status 4 of the 2, and that unit is of no account."""
+    bad = guarded.system(GOOD + unit + 'activationScript = "exit 3";', 'ignoreUnits = [ "ill.*" ];')
+    assert guarded.switch(bad, "test") == (4 if unit else 2)
+    assert guarded.end() == "reverted: activation failed with exit status 2"
+    assert subject.stands_on == (subject.old, subject.old, subject.old)
+    good = guarded.system(GOOD + ILL, 'window = "5s"; ignoreUnits = [ "ill.*" ];')
+    assert guarded.switch(good, "test") == 4
+    assert guarded.end() == "tested"
+
+
+def test_what_users_say_of_a_switch_is_not_believed(guarded: Guarded, subject: Subject) -> None:
+    good = guarded.system(GOOD, 'window = "5s";')
+    forged = f"switching to system configuration {good} failed (status 1)"
+    loop = f"while :; do /usr/bin/logger -t nixos '{forged}'; /usr/bin/sleep 0.02; done"
+    subject.host.exec("systemd-run", "-q", "--unit=liar", "--uid=operator", "/bin/sh", "-c", loop)
+    try:
+        assert guarded.switch(good) == 0
+        assert guarded.end() == "tested"
+    finally:
+        subject.sh("systemctl stop liar")
+    assert forged in subject.sh("journalctl -q -o cat -t nixos")
 
 
 def test_fleet_and_what_switches_nothing_are_not_watched(guarded: Guarded, subject: Subject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tomllib
@@ -228,6 +229,19 @@ def test_switch_does_not_wait_for_another_that_holds_the_lock(lab: Lab, host: La
     host.exec(*holder, "/bin/sh", "-c", "/usr/bin/systemd-notify --ready; exec /usr/bin/sleep inf")
     done = switch(host, closure, "test")
     assert (done.status, done.stderr) == (11, "Could not acquire lock\n")
+
+
+def test_checks_before_a_switch_are_in_the_order_of_their_names_until_one_fails(lab: Lab, host: LabHost) -> None:
+    """As NixOS's: its own is among them, and only the last command of each counts."""
+    names = ("~last", "a", "Z", "switchA", "switchZ")
+    checks = " ".join(f'"{name}" = "false; echo ran {name}";' for name in names)
+    closure = put(lab, host, f"{{ preSwitchChecks = {{ {checks} }}; }}")
+    said = switch(host, closure, "check").stderr
+    assert re.findall(r"ran (\S+)", said) == ["Z", "a", "switchA", "switchZ", "~last"]
+    refused = put(lab, host, f'{{ preSwitchChecks = {{ {checks} t = "false"; }}; }}')
+    done = switch(host, refused, "check")
+    assert done.status == 1
+    assert re.findall(r"ran (\S+)", done.stderr) == ["Z", "a", "switchA", "switchZ"]
 
 
 @pytest.mark.parametrize(

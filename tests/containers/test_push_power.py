@@ -178,7 +178,7 @@ def test_a_look_that_fails_has_found_nothing_out(subject: Subject, word: str, sh
 def test_only_one_looks_at_a_time(subject: Subject) -> None:
     """The one before may be of a controller that is gone."""
     subject.sh(f"mkdir -p {MARKS} /run/fleet && echo 'another boot' >{MARK}")
-    assert subject.sh(f"flock /run/fleet/.verify {subject.asks} verify").startswith("refused=broken")
+    assert subject.sh(f"flock /run/fleet/.verifying {subject.asks} verify").startswith("refused=broken")
     assert subject.succeeds(f"test -e {MARK}")
     assert "refused" not in subject.call("verify")
     assert subject.leftovers() == ""

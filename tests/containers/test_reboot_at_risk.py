@@ -65,8 +65,8 @@ exec /usr/bin/systemctl "$@"
 """
 """Kills the keeper once, in the moment in which it would reboot to go back; tells when units were read anew."""
 LOOKS = """
-    preSwitchChecks.looks = ''
-      [ "$2" != boot ] || [ -e /var/seen ] ||
+    beforeBootLoader = ''
+      [ -e /var/seen ] ||
         (cd /nix/var/fleet/open && echo rebooting* /etc/systemd/system.attached/*.service >/var/seen; sync /var/seen)
     '';
 """
@@ -200,7 +200,7 @@ def test_a_word_that_comes_last_of_all_is_heard(stage: Stage) -> None:
     """It says so itself, from the script that makes it what boots."""
     old, host = base(stage), stage.host("risky")
     says = '$(cat program) $(cat format) word $(cat run) "abandon found told to" >/var/answer'
-    abandons = f"preSwitchChecks.abandons = ''[ \"$2\" != boot ] || (cd /run/fleet/open && {says})'';"
+    abandons = f"beforeBootLoader = ''(cd /run/fleet/open && {says})'';"
     stage.write("risky", web(new_version(), more=abandons))
     with powered(host) as boots:
         run = stage.deploy("risky", *RISK)

@@ -89,6 +89,32 @@ def test_without_files_that_show_it_the_reboot_is_refused_with_the_reason(stage:
     assert stands_on(host, old)
 
 
+LEFT = """
+mkdir -p /boot/loader/entries
+printf 'default left.conf\n' >/boot/loader/loader.conf
+printf 'options init=/nix/store/0-left/init\n' >/boot/loader/entries/left.conf
+touch -d yesterday /boot/loader/loader.conf /boot/loader/entries/left.conf
+"""
+"""Where systemd-boot was before GRUB."""
+
+
+def test_the_files_of_the_boot_loader_before_it_change_nothing(stage: Stage) -> None:
+    base(stage)
+    host = stage.host("grub")
+    host.exec("sh", "-ec", LEFT)
+    try:
+        stage.write("grub", web(new_version()))
+        run = stage.deploy("grub")
+        assert (run.code, run.hosts["grub"]["outcome"], run.hosts["grub"]["boot_default"]) == (0, "kept", True), run
+        stage.write("grub", web(new_version(), more='kernel = "6.13.5";'))
+        with powered(host):
+            run = stage.deploy("grub", *ALWAYS)
+        assert (run.code, run.hosts["grub"]["outcome"], run.hosts["grub"]["boot_proven"]) == (0, "kept", True), run
+    finally:
+        host.exec("rm", "-r", "/boot/loader")
+    assert stands_on(host, run.hosts["grub"]["closure"])
+
+
 def test_a_system_that_boots_is_kept(stage: Stage) -> None:
     base(stage)
     host = stage.host("grub")

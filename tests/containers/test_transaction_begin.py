@@ -67,7 +67,7 @@ def test_full_run_opens_nothing(subject: Subject) -> None:
     )
     done = subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, subject.asks, check=False)
     assert "refused=full" in done.stdout
-    assert done.stdout.splitlines()[-1] == ".alone"
+    assert done.stdout.splitlines()[-1] == ".opening"
 
 
 def test_second_run_is_refused_and_told_who_where_which_and_since(subject: Subject) -> None:
@@ -279,7 +279,7 @@ def test_run_that_is_given_up_while_it_is_described_does_not_begin(subject: Subj
     begin = 'printf %s "$1" | PATH=/run/slow:$PATH $2 begin'
     with ThreadPoolExecutor(2) as pool:
         beginning = pool.submit(subject.sh, begin, order, subject.asks)
-        until(lambda: subject.succeeds("test -e /run/fleet/.draft/since"), what="it is being described")
+        until(lambda: subject.succeeds("test -e /run/fleet/.next/since"), what="it is being described")
         leaving = pool.submit(subject.call, "unroot", run)
         until(lambda: subject.succeeds(f"grep -q {run} /run/fleet/.given-up"), what="it is given up")
         subject.sh("touch /run/slow/go")

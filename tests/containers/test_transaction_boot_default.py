@@ -25,6 +25,7 @@ def efi(variable: str, value: str) -> dict[str, str]:
     return {path: "".join(f"\\0{byte:03o}" for byte in data)}
 
 
+BOOTED = efi("LoaderInfo", "systemd-boot 257.9")
 CONF, ENTRIES = "loader/loader.conf", "loader/entries/"
 TWO = {ENTRIES + "nixos-1.conf": entry(A), ENTRIES + "nixos-2.conf": entry(B)}
 EXTLINUX = (
@@ -40,6 +41,7 @@ TRIAL = (
     'menuentry fleet-trial --unrestricted {{\nload_env\nif [ -z "${{next_entry}}" ]; then\n'
     f"  linux ($d)//kernels/k init={B}/init panic=5\nelse\n  linux ($d)//kernels/k init={A}/init quiet\nfi\n}}}}\n"
 )
+U_BOOT = {"/sys/firmware/devicetree/base/chosen/u-boot,version": "2026.01"}
 PI = {
     "firmware/config.txt": "[all]\nkernel=kernel.img\nos_prefix=nixos/default/\n",
     "firmware/nixos/default/cmdline.txt": f"console=tty1 init={A}/init\n",
@@ -55,23 +57,34 @@ CASES = {
     "pattern with one match, counted": ({CONF: "default nixos-*\n", ENTRIES + "nixos-3+2.conf": entry(B)}, B),
     "entry that is not there": (TWO | {CONF: "default nixos-3.conf\n"}, ""),
     "no default": (TWO | {CONF: "timeout 5\n"}, ""),
-    "EFI variable": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-1.conf"), A),
+    "EFI variable": (TWO | BOOTED | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-1.conf"), A),
     "EFI variable, in capitals": (
-        TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "NIXOS-1.CONF"),
+        TWO | BOOTED | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "NIXOS-1.CONF"),
         A,
     ),
-    "EFI variable of no entry": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "gone.conf"), B),
-    "EFI variable of several": (TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-*"), ""),
+    "EFI variable of no entry": (
+        TWO | BOOTED | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "gone.conf"),
+        B,
+    ),
+    "EFI variable of several": (
+        TWO | BOOTED | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryDefault", "nixos-*"),
+        "",
+    ),
     "EFI variable, last booted": (
         TWO
+        | BOOTED
         | {CONF: "default nixos-2.conf\n"}
         | efi("LoaderEntryDefault", "@saved")
         | efi("LoaderEntryLastBooted", "nixos-1.conf"),
         A,
     ),
     "EFI variable of another time": (
-        TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryOneShot", "nixos-1.conf"),
+        TWO | BOOTED | {CONF: "default nixos-2.conf\n"} | efi("LoaderEntryOneShot", "nixos-1.conf"),
         B,
+    ),
+    "EFI variables of another boot loader": (
+        TWO | {CONF: "default nixos-2.conf\n"} | efi("LoaderInfo", "Limine 9"),
+        "",
     ),
     "preferred": (TWO | {CONF: "default nixos-*\npreferred nixos-2.conf\n"}, B),
     "boot counter": ({CONF: "default nixos-3.conf\n", ENTRIES + "nixos-3+3-1.conf": entry(A)}, A),
@@ -101,7 +114,7 @@ CASES = {
         {"firmware/config.txt": "kernel=kernel.img\n", "firmware/cmdline.txt": f"init={B}/init quiet\n"},
         B,
     ),
-    "Raspberry Pi, U-Boot": (PI | {"extlinux/extlinux.conf": EXTLINUX.format("nixos-1")}, B),
+    "Raspberry Pi, U-Boot": (PI | {"extlinux/extlinux.conf": EXTLINUX.format("nixos-1")} | U_BOOT, B),
     "nothing": ({}, ""),
 }
 

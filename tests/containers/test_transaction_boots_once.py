@@ -90,7 +90,11 @@ CASES = {
     "grubenv is not read": (without("load_env"), PLAIN, "no line: load_env"),
     "next_entry does not count": (without('set default="${next_entry}"'), PLAIN, "no line: set default="),
     "next_entry is not cleared": (without("save_env next_entry"), PLAIN, "no line: save_env next_entry"),
-    "the default is saved": ({**GRUB, "grub/grub.cfg": MENU.replace("=0", '="${saved_entry}"')}, PLAIN, "only systemd"),
+    "the default is saved": (
+        {**GRUB, "grub/grub.cfg": MENU.replace("=0", '="${saved_entry}"')},
+        PLAIN,
+        "and not its first",
+    ),
     "extlinux": ({"extlinux/extlinux.conf": EXTLINUX.format("nixos-1")}, "", "only systemd-boot, GRUB"),
     "Raspberry Pi": (PI | TRYBOOT, "", ""),
     "Raspberry Pi with a trial": (PI | TRYBOOT | {"firmware/tryboot.txt": "cmdline=fleet-trial.txt\n"}, "", ""),

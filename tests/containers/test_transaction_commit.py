@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, until
 from tests.containers.nixos_switch import PROGRAM
 
 LOADER = "/boot/loader/loader.conf"
@@ -47,6 +47,53 @@ def test_boot_loader_that_is_killed_says_nothing_of_the_system(subject: Subject)
     assert (subject.stands_on, subject.quarantined(new)) == ((subject.old,) * 3, False)
 
 
+def test_pre_switch_check_that_has_passed_is_not_asked_again_by_the_commit(subject: Subject) -> None:
+    """Programs of NixOS ask them for `boot` too, and one of them may not be certain."""
+    new = subject.closure(NEW + 'preSwitchChecks.flaky = "test $2 != boot";')
+    subject.confirm(subject.switched(new))
+    assert subject.stands_on == (new,) * 3
+
+
+@pytest.mark.skipif(bool(PROGRAM), reason="NixOS's program says only that the boot loader failed: exit status 1")
+def test_what_a_killed_boot_loader_builder_has_left_stops_no_way_back_and_no_later_commit(subject: Subject) -> None:
+    """systemd-boot's builder makes loader.tmp anew, and fails where there is one."""
+    killed = subject.closure(NEW + "beforeBootLoader = '': >/boot/loader/loader.tmp; kill -9 $PPID'';")
+    view = subject.confirm(subject.switched(killed), end="reverted")
+    assert (view.blame, subject.stands_on) == ("silent", (subject.old,) * 3)
+    subject.sh(": >/boot/loader/loader.tmp")
+    new = subject.closure(NEW)
+    subject.confirm(subject.switched(new))
+    assert subject.stands_on == (new,) * 3
+
+
+def test_boot_loader_that_was_left_is_not_asked(subject: Subject) -> None:
+    """What is older than the files that the commit has written was written by nobody who counts."""
+    left = f"DEFAULT x\\nLABEL x\\n APPEND init={subject.old}/init\\n"
+    subject.sh(f"mkdir -p /boot/extlinux; printf '{left}' >/boot/extlinux/extlinux.conf")
+    subject.sh(f"mkdir -p /boot/firmware; printf 'init={subject.old}/init\n' >/boot/firmware/cmdline.txt")
+    subject.sh("touch -d yesterday /boot/extlinux/extlinux.conf /boot/firmware/cmdline.txt")
+    new = subject.closure(NEW)
+    try:
+        assert subject.confirm(subject.switched(new)).boot_entry == new
+    finally:
+        subject.sh("rm -r /boot/extlinux /boot/firmware")
+
+
+UNREADABLE = (
+    "rm /boot/loader/entries/*; mkdir -p /boot/EFI/Linux; echo MZ >/boot/EFI/Linux/nixos-2.efi;"
+    " echo 'default nixos-*' >/boot/loader/loader.conf"
+)
+
+
+def test_boot_default_that_cannot_be_read_is_told_and_is_no_reason_to_go_back(subject: Subject) -> None:
+    new = subject.closure(NEW + f'bootLoaderScript = "{UNREADABLE}";')
+    view = subject.confirm(subject.switched(new))
+    subject.sh("rm -r /boot/EFI/Linux")
+    assert (view.blame, view.boot_entry) == ("", "unverified")
+    assert view.boot_doubt == "/boot/EFI/Linux/nixos-2.efi names no system on a command line"
+    assert (subject.running, subject.profile) == (new, new)
+
+
 def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> None:
     before = subject.generations
     run = subject.switched(subject.closure(NEW))
@@ -73,7 +120,7 @@ def test_commit_without_room_on_the_boot_partition_does_not_try(subject: Subject
 
 
 def test_boot_default_that_cannot_be_put_back_is_stuck(subject: Subject) -> None:
-    ruin = f"sed -i 's/^default .*/default nothing.conf/' {LOADER}; mount -o remount,ro,bind /boot; exit 1"
+    ruin = f"sed -i 's/^default .*/default nixos-generation-1.conf/' {LOADER}; mount -o remount,ro,bind /boot; exit 1"
     subject.sh("mount --bind /boot /boot")
     try:
         run = subject.switched(subject.closure(NEW + f'bootLoaderScript = "{ruin}";'))
@@ -81,6 +128,30 @@ def test_boot_default_that_cannot_be_put_back_is_stuck(subject: Subject) -> None
     finally:
         subject.sh("umount /boot")
     assert (subject.running, subject.profile) == (subject.old, subject.old)
+
+
+def test_what_boots_next_is_kept_where_it_cannot_be_put_back(subject: Subject) -> None:
+    """Its generation too: if that went, the next garbage collection would take what the boot loader names."""
+    subject.confirm(subject.switched(subject.closure(NEW)))
+    subject.confirm(subject.switched(subject.old))
+    previous = subject.sh(f"readlink {ROOTS}/previous")
+    entry, default = "/boot/loader/entries/nixos-generation-5.conf", "default nixos-generation-5.conf"
+    ruin = (
+        f"printf 'linux /none\\\\ninitrd /none\\\\noptions init=%s/init\\\\n' $1 >{entry};"
+        f" sed -i 's/^default .*/{default}/' {LOADER}; mount -o remount,ro,bind /boot; exit 1"
+    )
+    bad = subject.closure(NEW.replace('"new"', '"other"') + f'bootLoaderScript = "{ruin}";')
+    subject.sh("mount --bind /boot /boot")
+    try:
+        subject.confirm(subject.switched(bad), end="stuck")
+        assert (subject.running, subject.profile, subject.boots) == (subject.old, subject.old, bad)
+        assert subject.sh(f"readlink {PROFILE}-5-link") == bad
+        assert subject.sh(f"readlink {ROOTS}/boots {ROOTS}/previous").splitlines() == [bad, previous]
+    finally:
+        subject.sh("umount /boot")
+    new = subject.closure(NEW)
+    subject.confirm(subject.switched(new))
+    assert not subject.succeeds(f"ls {ROOTS}/boots")
 
 
 def test_record_that_cannot_be_written_stops_the_commit_before_it_acts(subject: Subject) -> None:

@@ -158,7 +158,7 @@ def test_transaction_that_somebody_removed_leads_back_with_no_contact(
 
 def test_commit_whose_transaction_somebody_removed_is_finished_with_no_contact(subject: Subject) -> None:
     go = "/run/commit-may-go-on"
-    new = subject.closure(NEW + f"preSwitchChecks.held = ''[ $2 != boot ] || until [ -e {go} ]; do sleep 0.05; done'';")
+    new = subject.closure(NEW + f"beforeBootLoader = ''until [ -e {go} ]; do sleep 0.05; done'';")
     run = subject.switched(new)
     assert subject.word(run, "confirm").accepted
     until(lambda: subject.profile == new, what="the commit has begun")

@@ -134,7 +134,7 @@ def test_what_a_shutdown_ends_is_settled_by_the_next_boot(subject: Subject) -> N
 
 
 def test_boot_default_that_a_lock_kept_from_being_restored_is_restored_in_the_end(subject: Subject) -> None:
-    ruin = "sed -i 's/^default .*/default nothing.conf/' /boot/loader/loader.conf; exit 1"
+    ruin = "sed -i 's/^default .*/default nixos-generation-1.conf/' /boot/loader/loader.conf; exit 1"
     new = subject.closure(NEW + f'bootLoaderScript = "{ruin}";')
     before(subject, "nix-env", "--switch-generation", HOLD_LOCK)
     run = subject.switched(new)
@@ -204,7 +204,7 @@ exec /usr/bin/mv "$@\""""
         contact.result()
     roots = [f"{ROOTS}/{run}-{part}" for part in ("new", "old", "program")]
     assert subject.sh(f"ls -d {ROOTS}/{run}-*").split() == roots
-    assert not subject.succeeds("test -e /run/fleet/.draft")
+    assert not subject.succeeds("test -e /run/fleet/.next")
     subject.follow(run, "switched")
     subject.abandon(run)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).parents[1] / "model" / "words.pml"
 WORDS = {"confirm": "confirm", "abandon": "abandon silent somebody said so"}
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
-SLOW_COMMIT = NEW + "preSwitchChecks.slow = ''[ \"$2\" != boot ] || /usr/bin/sleep 3'';"
+SLOW_COMMIT = NEW + "beforeBootLoader = ''/usr/bin/sleep 3'';"
 ENDS = {"committing": "committed", "reverting": "reverted"}
 
 

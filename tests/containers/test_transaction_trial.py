@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.containers.hostprogram import Subject
 
 ASKED = 'if can_go_back_by_reboot; then echo yes; else printf "%s\\n" "$why"; fi'
-SYSTEMS = 'old=/mnt/old new=/mnt/new; boot_default() { echo "$old"; }; boots_once() { :; }'
+SYSTEMS = "old=/mnt/old new=/mnt/new; read_boot() { default=$old doubt=; }; boots_once() { :; }"
 OVERLAY, WRITES = "only one of both has its /etc in an overlay", "/etc cannot be written"
 
 

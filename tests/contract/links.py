@@ -68,5 +68,7 @@ class Cut:
             await self.below.ended()
             raise BrokenPipeError
 
+    waiting = 0
+
     async def ended(self) -> Output:
         raise UnreachableError(HostName("linked"), "connection lost")

@@ -39,7 +39,8 @@ FLAKE = """
     };
 }
 """
-TOML = "[hosts.web-1]\n[hosts.web-2]\n"
+CHECKED = '[hosts.{}]\nchecks = [{{ name = "web", unit = "web.service" }}]\n'
+TOML = CHECKED.format("web-1") + CHECKED.format("web-2")
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +180,7 @@ def test_configurations_that_nix_flake_check_does_not_know_are_evaluated(folder:
 def test_what_a_configuration_warns_of_is_told_once(folder: Path) -> None:
     warning = 'builtins.trace "warning: the key of the example\\nis still there"'
     write(folder, more=f'web-3 = {warning} (host "web-3");', own=f'{warning} (made "own")')
-    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    (folder / "fleet.toml").write_text(TOML + CHECKED.format("web-3"))
     found = document(folder, 0)["findings"]
     assert [(one["kind"], one["message"]) for one in found] == [("warning", "the key of the example is still there")]
 
@@ -208,7 +209,7 @@ def test_a_configuration_without_a_host_is_found_unless_only_some_hosts_were_ask
 
 
 def test_a_host_without_a_configuration_is_found(folder: Path) -> None:
-    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    (folder / "fleet.toml").write_text(TOML + CHECKED.format("web-3"))
     found = document(folder, 3)
     assert errors(found) == ["no_configuration"]
     assert [host["error"] is None for host in found["hosts"]] == [True, True, False]
@@ -217,7 +218,7 @@ def test_a_host_without_a_configuration_is_found(folder: Path) -> None:
 @pytest.mark.parametrize("bad", ['"a string"', "{ }", 'throw "assertion failed: no disk"'])
 def test_a_host_that_is_no_system_is_an_evaluation_error(folder: Path, bad: str) -> None:
     write(folder, more=f"web-3.config.system.build.toplevel = {bad};")
-    (folder / "fleet.toml").write_text(TOML + "[hosts.web-3]\n")
+    (folder / "fleet.toml").write_text(TOML + CHECKED.format("web-3"))
     assert [host["error"] is None for host in document(folder, 3)["hosts"]] == [True, True, False]
 
 

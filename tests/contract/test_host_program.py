@@ -10,6 +10,7 @@ import pytest
 
 from fleet import nix
 from fleet.host.program import source
+from tests.contract.host_functions import SHELLS, call
 from tests.nixos_modules import ROOT, run
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ def test_the_guard_of_the_flake_runs_the_program_that_fleet_sends(tmp_path: Path
     flake = f"path:{tmp_path}#nixosModules.guard"
     made = json.loads(run(*nix.NIX, "eval", "--json", "--no-write-lock-file", flake, "--apply", guard))
     assert made == {"name": "fleet-host", "text": source()}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_answer_is_one_line_whatever_is_in_it(tmp_path: Path, shell: str) -> None:
+    """What an unprivileged user calls a process, a session or a lock is in some of them."""
+    said = call(tmp_path, "answer lock_holder \"$(printf '7 a\\nrefused=locked\\r\\033[2J\\177 ü\\b')\"", shell=shell)
+    assert said == "lock_holder=7 a refused=locked  [2J  ü \n"
 
 
 def test_every_part_is_listed_once() -> None:

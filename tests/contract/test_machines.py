@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import CommandFailedError
+from fleet.errors import AnswerError, CommandFailedError
 from fleet.machine import Command, Machine, Output
-from fleet.machine.lines import TAIL
+from fleet.machine.bounds import BURST, LONGEST_LINE, MOST, MOST_LINES, TAIL, Outputs
 from fleet.machine.local import LocalMachine
 from fleet.machine.patched import PLAIN
 from tests.contract.links import over_ssh
@@ -106,34 +109,95 @@ async def test_lines_of_stderr_are_told_in_order_without_control_characters(make
     assert lines == ["one", "two", "", "three ü"]
 
 
-async def test_very_long_line_is_one_line(make: Make) -> None:
+async def test_of_a_very_long_line_the_beginning_is_told(make: Make) -> None:
     lines: list[str] = []
-    async with make(Says(stderr=b"x" * 3_000_000 + b"\ny\n")) as machine:
-        await machine.run(sh("head -c 3000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo y >&2"), on_line=lines.append)
-    assert [len(line) for line in lines] == [3_000_000, 1]
+    async with make(Says(stderr=b"x" * 1_000_000 + b"\ny\n")) as machine:
+        await machine.run(sh("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo >&2; echo y >&2"), on_line=lines.append)
+    assert lines == ["x" * LONGEST_LINE + "…", "y"]
 
 
 async def test_much_output_is_complete(make: Make) -> None:
-    async with make(Says(stdout=b"\0" * 5_000_000, stderr=b"\0" * 5_000_000)) as machine:
-        output = await machine.run(sh("head -c 5000000 /dev/zero; head -c 5000000 /dev/zero >&2"))
-    assert (len(output.stdout), len(output.stderr)) == (5_000_000, 5_000_000)
+    async with make(Says(stdout=b"x" * 4_000_000, stderr=b"y" * 3_000_000)) as machine:
+        output = await machine.run(
+            sh("yes | tr -d '\n' | head -c 4000000 | tr y x; yes | tr -d '\n' | head -c 3000000 >&2")
+        )
+    assert (output.stdout, output.stderr) == ("x" * 4_000_000, "y" * TAIL)
 
 
-async def test_of_much_that_was_told_the_end_is_kept(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("exec cat /dev/zero", b"\0" * (MOST + 1)),
+        ("exec yes ''", b"\n" * (MOST_LINES + 1)),
+        ("exec yes 'refused=locked'", b"refused=locked\n" * (MOST // 10)),
+    ],
+)
+async def test_answer_without_an_end_is_no_answer(make: Make, script: str, says: bytes) -> None:
+    async with make(Says(stdout=says)) as machine:
+        with nothing_left(), pytest.raises(AnswerError, match=r"sh answers with more than \d+ (KiB|lines)"):
+            await machine.run(sh(script, timeout=60.0))
+
+
+async def test_answer_may_have_as_much_as_its_command_says(make: Make) -> None:
+    async with make(Says(stdout=b"x" * 1000)) as machine:
+        command = Command(argv=("sh", "-c", "yes | tr -d '\n' | head -c 1000"), most=1000)
+        assert len((await machine.run(command)).stdout) == 1000
+        with pytest.raises(AnswerError):
+            await machine.run(dataclasses.replace(command, most=999))
+
+
+async def test_stderr_without_an_end_ends_in_time(make: Make) -> None:
+    async with make(Says(stderr=b"x\n" * 5_000_000, seconds=60)) as machine:
+        with nothing_left(), pytest.raises(CommandFailedError, match="did not end within"):
+            await machine.run(sh("exec yes >&2", timeout=0.3))
+
+
+async def test_stderr_without_an_end_takes_no_memory() -> None:
+    """Of what reads it: the SSH server of these tests, in the same process, remembers all that it has sent."""
+    left = 2_000
+
+    async def read(count: int) -> bytes:
+        nonlocal left
+        left -= 1
+        return b"x" * count if left >= 0 else b""
+
+    outputs = Outputs(SimpleNamespace(stdout=SimpleNamespace(read=read), stderr=SimpleNamespace(read=read)))
+    tracemalloc.start()
+    try:
+        assert await outputs.errors() == "x" * TAIL
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+async def test_of_a_flood_of_lines_a_part_is_told_and_the_end_is_kept(make: Make) -> None:
     lines: list[str] = []
     line = "y" * 99
     async with make(Says(stderr=b"x\n" + f"{line}\n".encode() * 90_000 + b"end\n")) as machine:
         script = f"echo x >&2; yes {line} | head -n 90000 >&2; echo end >&2"
         output = await machine.run(sh(script), on_line=lines.append)
-    assert (len(lines), lines[0], lines[-1], set(lines[1:-1])) == (90_002, "x", "end", {line})
+    assert lines[:2] == ["x", line]
+    told = [one for one in lines if one in ("x", line, "end")]
+    left_out = sum(
+        int(one[1:].split()[0]) for one in lines if one.endswith("lines are left out here: they came too fast)")
+    )
+    assert len(told) + left_out == 90_002
+    assert len(told) < BURST // 200
     assert (len(output.stderr), output.stderr[-6:]) == (TAIL, "y\nend\n")
 
 
 async def test_as_much_as_is_wanted_is_kept(make: Make) -> None:
-    async with make(Says(stdout=b"\0" * 5_000_000 + b"end", stderr=b"x" * 9)) as machine:
-        command = Command(argv=("sh", "-c", "head -c 5000000 /dev/zero; printf end; printf xxxxxxxxx >&2"), keep=4)
-        output = await machine.run(command)
-    assert output == Output(status=0, stdout="\0end", stderr="xxxx")
+    async with make(Says(stdout=b"x" * 5_000_000 + b"end", stderr=b"x" * 9)) as machine:
+        script = "yes | tr -d '\n' | head -c 5000000 | tr y x; printf end; printf xxxxxxxxx >&2"
+        output = await machine.run(Command(argv=("sh", "-c", script), keep=4))
+    assert output == Output(status=0, stdout="xend", stderr="xxxx")
+
+
+async def test_stderr_has_no_control_characters_and_no_text_that_turns_around(make: Make) -> None:
+    raw = b"\x1b]0;title\x07a\x1b[2Jb\xe2\x80\xaec\n"
+    async with make(Says(stderr=raw)) as machine:
+        script = r"printf '\033]0;title\007a\033[2Jb\342\200\256c\n' >&2"
+        assert (await machine.run(sh(script))).stderr == "abc\n"
 
 
 async def test_command_that_takes_too_long_is_given_up(make: Make) -> None:
@@ -168,7 +232,7 @@ async def test_death_of_a_signal_is_told(make: Make) -> None:
             told: object = (await machine.run(sh("kill -9 $$"))).status
         except CommandFailedError as error:
             told = error.message
-    assert told in ("sh died of SIGKILL", 128 + 9)
+    assert told in ("sh was killed (SIGKILL); out of memory?", 128 + 9)
 
 
 async def test_command_that_is_not_there_is_never_a_success(make: Make) -> None:

@@ -48,7 +48,10 @@ def both(one: str, other: str) -> str:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_each_module_is_usable_alone_and_does_nothing_unless_asked(module: str) -> None:
-    everything = "builtins.removeAttrs config [ ]"
+    # What has no default or is a function is no JSON, and no module sets it.
+    everything = """builtins.removeAttrs config [ "nixpkgs" ] // {
+      nixpkgs = { inherit (config.nixpkgs) config; overlays = builtins.length config.nixpkgs.overlays; };
+      set = [ options.nixpkgs.hostPlatform.isDefined options.nixpkgs.pkgs.isDefined ]; }"""
     plain = configured((), "{ }", everything)
     found = configured((module,), "{ }", everything)
     found["services"].pop("fleet")
@@ -116,6 +119,7 @@ def test_no_module_needs_the_command_line(module: str) -> None:
         ("gpu", 'capabilities = [ "sm_90" ];', "compute capability such as 8.9 or 9.0a"),
         ("gpu", 'minDriver = "new";', "version such as 570.86"),
         ("gpu", 'cudaPackages = "12.9";', "cudaPackages"),
+        ("gpu", 'cudaPackages = "cudaPackages";', "cudaPackages"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings: str, words: str) -> None:
@@ -188,13 +192,107 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
         ("guard", of("guard", "enable = true;"), "take the folder fleet/host/program"),
         ("guard", of("guard", GUARD + 'window = "4s";'), "make it 5s or longer"),
         ("gpu", of("gpu", 'enable = true; minDriver = "590";'), "the NVIDIA driver would be 580.95.05"),
-        ("gpu", both(of("gpu", "enable = true;"), '{ hardware.nvidia.package.version = "520.1"; }'), "CUDA 12.9 needs"),
+        ("gpu", of("gpu", 'enable = true; branch = "legacy_470";'), "CUDA 12.9 needs"),
+        ("gpu", both(of("gpu", "enable = true;"), "{ nixpkgs.pkgs = { }; }"), "NixOS: nixpkgs.config is ignored"),
+        (
+            "base",
+            both(of("base", BASE), "{ users.mutableUsers = false; }"),
+            "NixOS: neither root nor a user of wheel can log in",
+        ),
         ("gpu", of("gpu", 'enable = true; capabilities = [ "9.0" "9.0" ];'), "names a capability twice"),
     ],
 )
 def test_a_collision_says_what_to_change(module: str, settings: str, words: str) -> None:
-    (message,) = complaints((module,), settings)
+    messages = complaints((module,), settings)
+    (message,) = [one for one in messages if not one.startswith("NixOS: ")] or messages
     assert words in message
+
+
+OF_A_CLOUD = """{ lib, ... }: {
+  networking.hostName = lib.mkDefault "";
+  services.openssh = {
+    enable = lib.mkDefault true;
+    settings.PermitRootLogin = lib.mkDefault "prohibit-password";
+    settings.PasswordAuthentication = lib.mkDefault true;
+    settings.X11Forwarding = lib.mkDefault true;
+  };
+  nix = {
+    daemonCPUSchedPolicy = lib.mkDefault "idle";
+    settings = lib.mapAttrs (_: lib.mkDefault) {
+      connect-timeout = 7; fallback = false; max-free = 1; min-free = 1; builders-use-substitutes = false;
+      narinfo-cache-negative-ttl = 7; max-jobs = 7;
+    };
+  };
+  hardware.nvidia.open = lib.mkDefault false;
+  boot.loader.systemd-boot.configurationLimit = lib.mkDefault 7;
+  systemd.settings.Manager.RuntimeWatchdogSec = lib.mkDefault "7s";
+}"""
+"""What profiles of NixOS, or of others, set as defaults."""
+ALL_ENABLED = f"""{{ services.fleet = {{
+  base = {{ {BASE} }};
+  gc.enable = true;
+  edge.enable = true;
+  cache = {{ enable = true; caches = [ {CACHE} ]; }};
+  builder = {{ enable = true; authorizedKeys = [ "{KEY}" ]; {MACHINE} }};
+  guard = {{ {GUARD} }};
+  gpu.enable = true;
+}}; }}"""
+SEEN = """{ inherit (config.services.openssh) settings; nix = config.nix.settings;
+  inherit (config.hardware.nvidia) open;
+  limit = config.boot.loader.systemd-boot.configurationLimit; manager = config.systemd.settings.Manager;
+  policy = config.nix.daemonCPUSchedPolicy; }"""
+
+
+def test_modules_go_before_the_defaults_of_profiles_and_after_the_host() -> None:
+    plain = configured(MODULES, ALL_ENABLED, SEEN)
+    with_profile = configured(MODULES, both(ALL_ENABLED, OF_A_CLOUD), SEEN)
+    assert with_profile == plain
+    assert (plain["settings"]["PermitRootLogin"], plain["open"], plain["limit"]) == ("no", True, 3)
+    as_host = OF_A_CLOUD.replace("lib.mkDefault", "lib.id")
+    of_host = configured(MODULES, both(ALL_ENABLED, as_host), SEEN)
+    assert (of_host["settings"]["PermitRootLogin"], of_host["open"], of_host["limit"]) == (
+        "prohibit-password",
+        False,
+        7,
+    )
+    assert (of_host["nix"]["max-free"], of_host["policy"], of_host["manager"]["RuntimeWatchdogSec"]) == (
+        1,
+        "idle",
+        "7s",
+    )
+
+
+@pytest.mark.parametrize("system", ["x86_64-linux", "aarch64-linux"])
+def test_no_module_needs_to_be_told_the_platform(system: str) -> None:
+    """A host may have its packages made elsewhere, and set no nixpkgs.hostPlatform."""
+    settings = of("builder", f'emulatedSystems = [ "{system}" "riscv64-linux" ];')
+    assert len(complaints(("builder",), settings, system=system)) == 1
+    found = configured(MODULES, settings, "config.boot.binfmt.emulatedSystems", system=system)
+    assert found == ["riscv64-linux"]
+
+
+def test_base_fits_users_that_nobody_can_change() -> None:
+    fixed = "{ users.mutableUsers = false; users.allowNoPasswordLogin = true; }"
+    assert complaints(("base",), both(of("base", BASE), fixed)) == []
+
+
+@pytest.mark.parametrize("module", ["base", "gc"])
+def test_lock_of_a_switch_is_a_file_that_only_root_can_open(module: str) -> None:
+    """From the boot on, whether or not anything of fleet has ever run there."""
+    rules = configured(
+        (module,), of(module, BASE if module == "base" else "enable = true;"), "config.systemd.tmpfiles.rules"
+    )
+    assert rules == [
+        "d /run/nixos 0755 root root -", "f /run/nixos/switch-to-configuration.lock 0600 root root -",
+    ]  # fmt: skip
+
+
+def test_edge_lets_the_host_have_the_last_word_of_its_journal() -> None:
+    mine = '{ services.journald.extraConfig = "SystemMaxUse=1G"; }'
+    for settings in (both(of("edge", "enable = true;"), mine), both(mine, of("edge", "enable = true;"))):
+        found = configured(("edge",), settings, "config.services.journald.extraConfig", journald="26.05")
+        values = [line.partition("=")[2] for line in found.splitlines() if line.startswith("SystemMaxUse=")]
+        assert values == ["64M", "1G"]
 
 
 def test_all_of_them_fit_together() -> None:
@@ -218,9 +316,9 @@ def test_base_lets_its_user_in_and_up() -> None:
     config = configured(("base",), settings, "{ inherit (config) users security services warnings; }")
     assert config["users"]["users"]["ops"]["openssh"]["authorizedKeys"]["keys"] == [f"{KEY} me"]
     for sudo in ("sudo", "sudo-rs"):
-        assert config["security"][sudo]["extraRules"] == [
-            {"users": ["ops"], "commands": [{"command": "ALL", "options": ["NOPASSWD"]}]}
-        ]
+        (rule,) = config["security"][sudo]["extraRules"]
+        assert (rule["users"], rule["groups"], rule["host"], rule["runAs"]) == (["ops"], [], "ALL", "ALL:ALL")
+        assert rule["commands"] == [{"command": "ALL", "options": ["NOPASSWD"]}]
     sshd = config["services"]["openssh"]["extraConfig"].splitlines()
     assert sshd.index("MaxAuthTries 3") < sshd.index("Match User ops") < sshd.index("Match All")
     assert config["warnings"] == []
@@ -268,7 +366,7 @@ def test_base_takes_hardening_by_others_and_keys_with_options() -> None:
 def test_base_trusts_signatures_and_not_users() -> None:
     settings = of("base", BASE + f'trustedSigningKeys = [ "{SIGNER}" ];')
     found = configured(("base",), settings, "config.nix.settings")
-    assert (found["trusted-public-keys"], found["trusted-users"]) == ([SIGNER], [])
+    assert (found["trusted-public-keys"], found["trusted-users"]) == ([SIGNER], ["root"])
 
 
 @pytest.mark.parametrize("journald", ["26.05", "26.11"])
@@ -287,17 +385,20 @@ def test_edge_limits_the_journal_in_the_words_of_both_releases(journald: str) ->
 
 def test_edge_fits_a_small_card_and_every_number_can_be_overridden() -> None:
     wanted = """{ inherit (config.services.fleet) gc; inherit (config.nix) settings; inherit (config.systemd) settings;
-      limit = config.boot.loader.generic-extlinux-compatible.configurationLimit; nix = config.nix.settings; }"""
+      limits = with config.boot.loader; [ generic-extlinux-compatible.configurationLimit grub.configurationLimit
+        systemd-boot.configurationLimit limine.maxGenerations ]; nix = config.nix.settings; }"""
     wanted = wanted.replace("inherit (config.nix) settings; ", "")
     found = configured(("edge",), of("edge", "enable = true;"), wanted)
-    assert (found["gc"]["enable"], found["gc"]["keep"], found["limit"]) == (True, 3, 3)
+    assert (found["gc"]["enable"], found["gc"]["keep"], found["limits"]) == (True, 3, [3, 3, 3, 3])
     assert (found["nix"]["min-free"], found["nix"]["max-free"], found["nix"]["max-jobs"]) == (2**29, 2**30, 0)
     assert found["settings"]["Manager"] == {"RuntimeWatchdogSec": "30s", "RebootWatchdogSec": "10min"}
     mine = """{ systemd.settings.Manager.RuntimeWatchdogSec = "15s"; nix.settings.max-jobs = 2;
-      boot.loader.generic-extlinux-compatible.configurationLimit = 5; }"""
+      boot.loader.generic-extlinux-compatible.configurationLimit = 5; boot.loader.grub.configurationLimit = 6; }"""
     found = configured(("edge",), both(of("edge", "enable = true;"), mine), wanted)
     assert (found["settings"]["Manager"]["RuntimeWatchdogSec"], found["nix"]["max-jobs"]) == ("15s", 2)
-    assert found["limit"] == 5
+    assert found["limits"] == [5, 6, 3, 3]
+    theirs = "{ lib, ... }: { boot.loader.grub.configurationLimit = lib.mkDefault 50; }"
+    assert configured(("edge",), both(of("edge", "enable = true;"), theirs), wanted)["limits"] == [3, 3, 3, 3]
 
 
 def test_cache_adds_to_what_there_is() -> None:
@@ -323,6 +424,14 @@ def test_what_cache_and_edge_set_is_understood_by_nix(tmp_path: Any) -> None:
     assert {key: shown[key] for key in found} == {key: setting_text(value) for key, value in found.items()}
 
 
+def test_builder_lets_its_user_forward_nothing() -> None:
+    """NixOS forbids it all else: sockets are a kind of their own."""
+    settings = of("builder", f'enable = true; authorizedKeys = [ "{KEY}" ];')
+    sshd = configured(("builder",), settings, "config.services.openssh.extraConfig").split("\n")
+    block = sshd[sshd.index("Match User nix-ssh") : sshd.index("Match All") + 1]
+    assert [line.strip() for line in block[1:-1]] == ["AllowStreamLocalForwarding no"]
+
+
 def test_builder_is_nixos_s_own_restricted_user() -> None:
     settings = of("builder", f'enable = true; authorizedKeys = [ "{KEY}" ]; emulatedSystems = [ "aarch64-linux" ];')
     found = configured(("builder",), settings, "{ serve = config.nix.sshServe; inherit (config.boot) binfmt; }")
@@ -338,11 +447,12 @@ def test_a_host_that_only_uses_a_builder_serves_nobody() -> None:
     assert (found["sshServe"]["enable"], found["distributedBuilds"]) == (False, True)
     (machine,) = found["buildMachines"]
     assert (machine["hostName"], machine["sshUser"], machine["protocol"]) == ("big", "nix-ssh", "ssh-ng")
-    assert found["known"]["big"] == {"hostNames": ["big"], "publicKey": KEY}
+    known = found["known"]["big"]
+    assert (known["hostNames"], known["publicKey"], known["certAuthority"]) == (["big"], KEY, False)
 
 
 def guarded(settings: str = "") -> dict[str, Any]:
-    wanted = "{ inherit (config.systemd) services; inherit (config.system.preSwitchChecks) fleet-guard; }"
+    wanted = '{ inherit (config.systemd) services; check = config.system.preSwitchChecks."~fleet-guard"; }'
     found: dict[str, Any] = configured(("guard",), of("guard", GUARD + settings), wanted)
     return found
 
@@ -352,7 +462,7 @@ def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
     program.write_text('#!/bin/sh\necho "$@"; cat; exit 1\n')
     program.chmod(0o755)
     settings = """window = "2min"; restartThreshold = 5; action = "report"; ignoreUnits = [ "backup-*" "b" ];"""
-    check = guarded(settings)["fleet-guard"].replace("/nix/store/x-fleet-host", str(program))
+    check = guarded(settings)["check"].replace("/nix/store/x-fleet-host", str(program))
     argv = ["bash", "-euo", "pipefail", "-c", f"if ! (\n{check}\n) ; then exit 7; fi", "check", "/nix/store/x-system"]
     environment = {"NIXOS_ACTION": "test", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
@@ -364,11 +474,30 @@ def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
     assert said[-1] == "services.fleet.guard does not watch this switch"
 
 
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
+def test_scripts_of_the_guard_satisfy_a_host_that_checks_scripts() -> None:
+    """`writeShellApplication` makes the checks of a switch, and units where `enableStrictShellChecks` is set."""
+    found = guarded('units = [ "dev-disk-by\\\\x2dlabel-x.mount" ]; checks = { "a\\\\nb" = "true"; };')
+    checks = f"if ! (\n  {found['check']}\n) >&2 ; then\n  exit 1\nfi\n"
+    for text in (checks, found["services"]["fleet-guard"]["script"]):
+        head = "#!/usr/bin/env bash\nset -o errexit\nset -o nounset\nset -o pipefail\n"
+        argv = ["shellcheck", "-"]
+        done = subprocess.run(argv, input=head + text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_check_of_the_guard_is_the_last_one() -> None:
+    """They run in the order of their names, by bytes, until one fails. Others' begin with a letter."""
+    names = configured(("guard",), of("guard", GUARD), "builtins.attrNames config.system.preSwitchChecks")
+    others = ["switchInhibitors", "zfs", "zzzLast", "Z", "_", "z"]
+    assert sorted([*others, *names])[-1:] == names
+
+
 def test_guard_asks_for_units_and_checks_only_where_there_are_some() -> None:
     assert "fleet-guard" not in guarded()["services"]
-    assert "ask " not in guarded()["fleet-guard"]
+    assert "ask " not in guarded()["check"]
     found = guarded('units = [ "sshd.service" ]; checks = { "it\'s up" = "true\nexit 3"; never = "exit 0"; };')
-    assert "ask fleet-guard.service\n" in found["fleet-guard"]
+    assert "ask fleet-guard.service\n" in found["check"]
     script = found["services"]["fleet-guard"]["script"]
     argv = ["sh", "-e", "-c", f"systemctl() {{ echo systemctl $*; }}\n{script}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -386,9 +515,16 @@ def test_gpu_pins_what_is_built_for_it() -> None:
     settings = of("gpu", 'enable = true; capabilities = [ "9.0" ]; branch = "production"; open = false;')
     found = configured(("gpu",), settings, wanted)
     assert found["config"] == {"cudaSupport": True, "cudaCapabilities": ["9.0"]}
+    assert configured(("gpu",), of("gpu", "enable = true;"), "config.nixpkgs.config") == {"cudaSupport": True}
     assert (found["nvidia"]["branch"], found["nvidia"]["open"]) == ("production", False)
     assert found["xserver"]["videoDrivers"] == ["nvidia"]
     assert found["pin"] == {"driver": "580.95.05", "cuda": "12.9", "capabilities": ["9.0"], "open": False}
+
+
+def test_gpu_leaves_the_driver_of_data_centers_to_nixos() -> None:
+    settings = both(of("gpu", "enable = true;"), "{ hardware.nvidia.datacenter.enable = true; }")
+    assert complaints(("gpu",), settings) == []
+    assert "nvidia" not in configured(("gpu",), settings, "config.services.xserver.videoDrivers")
 
 
 def test_a_cuda_set_that_nixpkgs_removed_is_an_error_that_names_the_others() -> None:

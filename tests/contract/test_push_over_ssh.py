@@ -71,6 +71,8 @@ class Dropping:
 
 
 class _Counting:
+    waiting = 0
+
     def __init__(self, stream: Stream, server: Server, left: int) -> None:
         self._stream = stream
         self._server = server

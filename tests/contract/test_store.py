@@ -332,6 +332,8 @@ class HeldStream:
     def __init__(self, stream: Any, held: Held) -> None:
         self.stream, self.held, self.writes = stream, held, 0
 
+    waiting = 0
+
     async def write(self, data: bytes) -> None:
         self.writes += 1
         await self.stream.write(data)

@@ -62,6 +62,8 @@ class Silent:
         if self._awaited <= 0:
             self._enough.set()
 
+    waiting = 0
+
     async def ended(self) -> Any:
         return await self._stream.ended()
 
@@ -84,6 +86,8 @@ class Insistent:
         if self._writes > 1:
             await self._was_heard.wait()
         await self._stream.write(data)
+
+    waiting = 0
 
     async def ended(self) -> Any:
         return await self._stream.ended()
@@ -205,5 +209,18 @@ async def test_a_server_that_refuses_what_was_planned_says_why(closure: str) -> 
     _, small = paths_of(closure)
     bare = Instead("sh", "-c", "echo error: no room >&2; exit 1")
     async with Supply(LocalStreams()) as source:
-        with pytest.raises(PushError, match="the host's store refused: no room"):
+        with pytest.raises(PushError, match="the host's store refused: no room") as caught:
             await deliver(bare, source, delivery(closure, planned=small), Progress())
+    assert "--copy-with" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said", ["Sorry, user deploy is not allowed to execute nix-store --serve --write", "error: --serve is disabled"]
+)
+async def test_host_that_does_not_serve_has_another_way(closure: str, said: str) -> None:
+    _, small = paths_of(closure)
+    bare = Instead("sh", "-c", f"echo '{said}' >&2; exit 1")
+    async with Supply(LocalStreams()) as source:
+        with pytest.raises(PushError) as caught:
+            await deliver(bare, source, delivery(closure, planned=small), Progress())
+    assert "--copy-with nix" in caught.value.hint

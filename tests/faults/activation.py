@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.faults.scene import system
 from tests.faults.table import KEPT, NEW, OLD, Fault, Row
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def bad(says: str, *, kind: str = "unhealthy") -> Row:
-    return Row(outcome="rolled_back", code=1, on=OLD, kind=kind, says=says)
+    blamed = {"unhealthy": True, "silent": False}.get(kind)
+    return Row(outcome="rolled_back", code=1, on=OLD, kind=kind, says=says, blamed=blamed)
 
 
 def all_the_while(command: str) -> Callable[[Scene], None]:
@@ -31,7 +33,17 @@ def restart_logind(scene: Scene) -> None:
     scene.host.exec("systemctl", "try-restart", "systemd-logind")
 
 
-REFUSED = Row(outcome="kept", code=0, on=NEW, or_else=Row(outcome="rolled_back", code=1, on=OLD))
+REFUSED = Row(outcome="kept", code=0, on=NEW, blamed=False, or_else=Row(outcome="rolled_back", code=1, on=OLD))
+FAILS_IN_BOTH = 'activationScript = "[ ! -e /run/lab-both ]";'
+
+
+def break_both(scene: Scene) -> None:
+    """The host runs a system with the same snippet, which fails from now on."""
+    scene.old = scene.bring(scene.build(system(scene.version(), more=FAILS_IN_BOTH)))
+    scene.by_hand(scene.old)
+    scene.host.exec("touch", "/run/lab-both")
+
+
 EMERGENCY = """
     services.breaker = { exec = "/usr/bin/systemctl --no-block isolate emergency.target"; service.Type = "oneshot"; };
 """
@@ -54,6 +66,12 @@ FAULTS = (
         name="activation exits 2",
         nix='activationScript = "exit 1";',
         rows={"switching": bad("failed with exit status 2")},
+    ),
+    Fault(
+        name="activation fails in both systems",
+        nix=FAILS_IN_BOTH,
+        prepare=break_both,
+        rows={"switching": bad("the old system's activation fails too", kind="silent")},
     ),
     Fault(name="activation exits 4 and all is well", nix="switchExit = 4;", rows={"switching": KEPT}),
     Fault(name="activation exits 11", nix="switchExit = 11;", rows={"switching": bad("holds the lock", kind="silent")}),

@@ -26,8 +26,10 @@ from fleet.lab import Lab, faults
 from tests.containers import nixos_switch
 from tests.containers.driver import Stage
 from tests.faults.controller import ROOTS_OF_THE_DEAD, interrupt_once, kill_keeper_again_and_again
-from tests.faults.disks import full, own_disk
+from tests.faults.disks import full, own_disk, read_only
+from tests.faults.logins import HIDE_KEYS, restore_keys
 from tests.faults.network import reboot
+from tests.faults.people import squat
 from tests.faults.scene import Scene, build, reset, standing, system
 from tests.faults.table import strike_nothing
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 HOSTS = ("alpha", "beta", "gamma")
 SLOW_SWITCH = "activationScript = ''[ \"$NIXOS_ACTION\" != test ] || sleep 2'';"
-SLOW_COMMIT = "preSwitchChecks.slow = ''[ \"$2\" != boot ] || sleep 2'';"
+SLOW_COMMIT = 'beforeBootLoader = "sleep 2";'
 GOOD = {"plain": "", "slow": SLOW_SWITCH, "slow commit": SLOW_COMMIT, "exit 4": "switchExit = 4;"}
 BAD = {
     "unit fails": 'services.bad.exec = "${busybox} false";',
@@ -46,6 +48,7 @@ BAD = {
     "boot loader fails": 'bootLoaderScript = "exit 1";',
     "boot loader lies": 'bootLoaderScript = "exit 0";',
     "check fails": "",
+    "keys vanish": HIDE_KEYS,
 }
 
 
@@ -96,10 +99,12 @@ STRIKES: dict[str, Callable[[Scene], None]] = {
     "power cut": cut_power,
     "host rebooted": reboot,
     "host frozen": freeze,
+    "lock squatted": squat(8),
     "/nix full": full("/nix"),
     "/boot full": full("/boot"),
+    "/boot read-only": read_only("/boot"),
 }
-TIDY = ("nothing", "Ctrl-C", "Ctrl-C twice", "keeper killed")
+TIDY = ("nothing", "Ctrl-C", "Ctrl-C twice", "keeper killed", "lock squatted")
 """Strikes after which the run itself takes its roots away again: it lives, and reaches the host."""
 
 
@@ -137,6 +142,7 @@ def play(drawn: Round, scene: Scene) -> str:
     finally:
         faults.restore(scene.host)
     run.process.wait(240)
+    restore_keys(scene)
     told = [event for event in run.events if event["event"] == "run_finished"]
     outcome = run.outcomes.get(scene.name, "none") if told else "silent"
     failure = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.lab import faults
@@ -39,6 +40,8 @@ def mend(scene: Scene) -> None:
 
 NO_ROOM = Row(outcome="failed", code=1, on=OLD, kind="push", says="(?i)no space|full")
 
+FULL_FOR_BOTH = bad("commit: .*the old system's boot loader fails too", kind="silent")
+"""A full disk speaks against no closure."""
 UNTIDY = Row(outcome="rolled_back", code=1, on=OLD, leaves="/nix/var/fleet/open|.*-(new|program|old|unsynced)")
 """Nothing can be removed from a disk that cannot be written; the next transaction does it."""
 
@@ -48,10 +51,10 @@ FAULTS = (
         prepare=own_disk("/nix"),
         strike=full("/nix"),
         rows={
-            "reverting": GONE_BACK,
+            "reverting": dataclasses.replace(GONE_BACK, blamed=None),  # there is no room to write it down
             "push": NO_ROOM,
-            "switched": bad("commit", kind="unhealthy"),
-            "switching": bad("commit"),
+            "switched": bad("commit", kind="silent"),
+            "switching": bad("commit", kind="silent"),
         },
     ),
     Fault(
@@ -65,7 +68,13 @@ FAULTS = (
         name="boot full",
         prepare=own_disk("/boot"),
         strike=full("/boot"),
-        rows={"committing": bad("commit: "), "switched": bad("commit: "), "reverting": GONE_BACK},
+        rows={"committing": FULL_FOR_BOTH, "switched": FULL_FOR_BOTH, "reverting": GONE_BACK},
+    ),
+    Fault(
+        name="boot read-only",
+        prepare=own_disk("/boot"),
+        strike=read_only("/boot"),
+        rows={"switched": bad("commit: .*read-only", kind="silent"), "reverting": GONE_BACK},
     ),
     Fault(
         name="boot loader fails",

@@ -26,7 +26,9 @@ FIREWALL = f"""
         service = {{ Type = "oneshot"; RemainAfterExit = true; ExecStop = "/usr/sbin/nft destroy table inet closed"; }};
     }};
 """
-NOT_SEEN = Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="no new connection|nobody confirmed")
+NOT_SEEN = Row(
+    outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent", says="no new connection|nobody confirmed"
+)
 
 
 def cut(scene: Scene) -> None:
@@ -96,9 +98,9 @@ def lose_the_first_address(scene: Scene) -> None:
     scene.host.exec("sh", "-c", script + "esac; done; ss -K sport = 22 2>/dev/null; :")
 
 
-REBOOTED = Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="rebooted during the switch")
+REBOOTED = Row(outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent", says="rebooted during the switch")
 
-WOKEN = Row(outcome="rolled_back", code=1, on=OLD, kind="silent")
+WOKEN = Row(outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent")
 
 GIVEN_UP = dataclasses.replace(FAILED, leaves=".*-unsynced")
 """The mark of a push that a reboot has interrupted is there until somebody looks for damage."""
@@ -157,9 +159,11 @@ FAULTS = (
         strike=reboot,
         rows={
             "switched": REBOOTED,
-            "switching": GONE_BACK,  # its unit is ended first, and then the host: it may find either reason
+            "switching": dataclasses.replace(
+                GONE_BACK, blamed=False
+            ),  # its unit is ended first, and then the host: it may find either reason
             "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
-            "reverting": GONE_BACK,
+            "reverting": dataclasses.replace(GONE_BACK, blamed=None),
             "push": Row(outcome="kept", code=0, on=NEW, or_else=GIVEN_UP),
         },
     ),

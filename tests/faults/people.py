@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.faults.activation import bad
 from tests.faults.controller import IN_DOUBT, ROOTS_OF_THE_DEAD
 from tests.faults.scene import system
-from tests.faults.table import GONE_BACK, NEW, OLD, Fault, Row
+from tests.faults.table import GONE_BACK, KEPT, NEW, OLD, Fault, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.faults.scene import Scene
 
 LOCK = "/run/nixos/switch-to-configuration.lock"
+HOLDER = ("systemd-run", "-q", "--unit=intruder", "--collect", "-p", "Type=notify", "-p", "NotifyAccess=all")
+READY = "/usr/bin/systemd-notify --ready"
 OPERATOR = {"user": "operator", "sudo": "password"}
 OTHER = ("other", "other", "other")
 
@@ -23,18 +25,29 @@ def hold_lock(seconds: float) -> Callable[[Scene], None]:
     """A person's own switch is under way for so long."""
 
     def strike(scene: Scene) -> None:
-        holder = ["systemd-run", "-q", "--unit=intruder", "-p", "Type=notify", "-p", "NotifyAccess=all"]
-        script = f"/usr/bin/systemd-notify --ready; exec /usr/bin/sleep {seconds}"
-        scene.host.exec(*holder, "flock", LOCK, "/bin/sh", "-c", script)
+        scene.host.exec(*HOLDER, "flock", LOCK, "/bin/sh", "-c", f"{READY}; exec /usr/bin/sleep {seconds}")
+
+    return strike
+
+
+def squat(seconds: float) -> Callable[[Scene], None]:
+    """An unprivileged user holds the lock for so long. NixOS makes it anew for everybody to open, as after a boot."""
+
+    def strike(scene: Scene) -> None:
+        script = (
+            f"systemctl -q stop intruder 2>/dev/null; mkdir -p {LOCK.rpartition('/')[0]} && rm -f {LOCK} && : >{LOCK}"
+        )
+        scene.host.exec("sh", "-c", f"umask 022; {script}")
+        scene.host.exec(
+            *HOLDER, "--uid=operator", "flock", LOCK, "/bin/sh", "-c", f"{READY}; exec /usr/bin/sleep {seconds}"
+        )
 
     return strike
 
 
 def switch_under_way(scene: Scene) -> None:
     """A person's own switch has the lock already, and ends while the way back waits for it."""
-    holder = ["systemd-run", "-q", "--unit=intruder", "-p", "Type=notify", "-p", "NotifyAccess=all"]
-    script = f"/usr/bin/systemd-notify --ready; /usr/bin/sleep 6; exec {scene.other}/activate"
-    scene.host.exec(*holder, "flock", LOCK, "/bin/sh", "-c", script)
+    scene.host.exec(*HOLDER, "flock", LOCK, "/bin/sh", "-c", f"{READY}; /usr/bin/sleep 6; exec {scene.other}/activate")
 
 
 def prepare_other(scene: Scene) -> None:
@@ -68,7 +81,7 @@ def refuse_to_come_back(scene: Scene) -> None:
     scene.host.exec("touch", "/run/lab-refuses")
 
 
-SUPERSEDED = Row(outcome="failed", code=1, on=OTHER, kind="superseded", says="hands off")
+SUPERSEDED = Row(outcome="failed", code=1, on=OTHER, blamed=False, kind="superseded", says="hands off")
 
 FAULTS = (
     Fault(
@@ -82,6 +95,11 @@ FAULTS = (
         status=503,
         strike=hold_lock(3),
         rows={"switched": GONE_BACK},
+    ),
+    Fault(
+        name="an unprivileged user holds the lock",
+        strike=squat(600),
+        rows={"switched": KEPT, "preflight": KEPT, "switching": KEPT, "committing": KEPT, "reverting": GONE_BACK},
     ),
     Fault(
         name="somebody repairs the host",
@@ -126,7 +144,12 @@ FAULTS = (
         undo=restore_host_key,
         rows={
             "switched": Row(
-                outcome="rolled_back", code=1, on=OLD, kind="silent", says="no new login: host key not accepted"
+                outcome="needs_human",
+                code=4,
+                on=OLD,
+                kind="stuck",
+                says="is not the host key that it was",
+                blamed=False,
             )
         },
     ),

@@ -83,6 +83,8 @@ def holds(scene: Scene, run: Run, row: Row) -> None:
     assert scene.stands_on() == row.on, run
     assert (status["running"], status["profile"], status["boot_default"]) == standing(scene.host)
     assert status["transaction"] is None
+    if row.blamed is not None:
+        assert (scene.new in status["quarantined"]) == row.blamed, run
     left = [what for what in scene.left_behind() if not row.leaves or not re.fullmatch(row.leaves, what)]
     assert left == []
 

@@ -29,13 +29,17 @@ class Row:
     """What the person is told, as a regular expression over the failure's parts."""
     or_else: Row | None = None
     """Where the fault leaves it open which of two ways it ends."""
+    blamed: bool | None = None
+    """Whether the closure is in quarantine afterwards: found bad for what it did itself, and the old system does not do
+    too. None where the fault leaves that open."""
     leaves: str = ""
     """Roots that may stay on the host beyond the two, as a regular expression."""
 
 
-KEPT = Row(outcome="kept", code=0, on=NEW)
-GONE_BACK = Row(outcome="rolled_back", code=1, on=OLD)
-FAILED = Row(outcome="failed", code=1, on=OLD)
+KEPT = Row(outcome="kept", code=0, on=NEW, blamed=False)
+GONE_BACK = Row(outcome="rolled_back", code=1, on=OLD, blamed=True)
+"""Of a system whose check fails, whatever befalls the way back."""
+FAILED = Row(outcome="failed", code=1, on=OLD, blamed=False)
 
 
 def strike_nothing(scene: Scene) -> None:
@@ -99,7 +103,7 @@ class Cell:
         elif self.phase == "switching":
             slow = "activationScript = ''[ \"$NIXOS_ACTION\" != test ] || sleep 2.5'';"
         elif self.phase == "committing":
-            slow = "preSwitchChecks.slow = ''[ \"$2\" != boot ] || sleep 2.5'';"
+            slow = 'beforeBootLoader = "sleep 2.5";'
         elif self.phase == "reverting":
             status = 503
         text = system(scene.version(), status=status, web=self.fault.web, more=f"{slow} {self.fault.nix}")

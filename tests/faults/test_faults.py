@@ -15,6 +15,7 @@ from tests.faults.checks import FAULTS as CHECKS
 from tests.faults.controller import FAULTS as CONTROLLER
 from tests.faults.disks import FAULTS as DISKS
 from tests.faults.history import FAULTS as HISTORY
+from tests.faults.logins import FAULTS as LOGINS
 from tests.faults.network import FAULTS as NETWORK
 from tests.faults.people import FAULTS as PEOPLE
 from tests.faults.table import Cell
@@ -23,7 +24,7 @@ from tests.faults.units import FAULTS as UNITS
 if TYPE_CHECKING:
     from tests.faults.conftest import Players
 
-FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, *HISTORY)
+FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, *HISTORY, *LOGINS)
 
 
 def cells() -> list[Cell]:

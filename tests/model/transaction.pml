@@ -24,6 +24,8 @@
  *   NO_OWN_LINK        a run begins again whatever a person has done to the profile, if its own commit had set it
  *   NO_SERIAL_ON_DISK  the serial is written when the transaction ends, not before anything acts
  *   NO_OPENING_LOCK    two controllers look at once whether their runs can begin
+ *   NO_WAYS_IN         the way back is proven by what runs alone, and not by what a login needs
+ *   NO_NEW_LOGIN       a controller tells of a way back over the connection that stands
  */
 #ifndef KILLS
 #define KILLS 1         /* of the keeper */
@@ -56,6 +58,7 @@ bool link;                              /* the profile's link: another whenever 
 byte newest = NONE, newest_disk = NONE, record_serial = NONE;    /* the newest serial, as the host tells and as the disk has it.
 					 * Half of it is drawn by chance: none comes twice */
 bool opening;                           /* somebody has the lock for opening one */
+bool shut, deaf;                        /* nobody can log in: for what the host can see, such as its keys, or cannot */
 
 /* --- /run/fleet/open, and the services of the host --- */
 byte open = NONE;                       /* the run */
@@ -91,6 +94,11 @@ byte kills = KILLS, cuts = CUTS, failures = FAILURES, people = 1;
 #define REREAD false
 #endif
 #define fails                   failures > 0 -> failures--
+#ifdef NO_WAYS_IN
+#define ways_in                 true
+#else
+#define ways_in                 !shut
+#endif
 #ifdef NO_RUN_ID
 #define of_this_run(run)        true
 #else
@@ -139,6 +147,7 @@ end:	do
 	:: atomic { activation == pending && running == open -> activation = well }
 	:: atomic { activation == pending -> activation = ill }
 	:: atomic { activation == pending && fails; activation = idle }
+	:: atomic { activation == pending && fails; activation = ill; if :: shut = yes :: deaf = yes fi }
 	od
 }
 
@@ -272,8 +281,8 @@ end:	do
 			fi;
 			if
 			:: atomic { !ours -> next = superseded }
-			:: atomic { ours && boots_as_before && (running == old[it] || REREAD) -> next = reverted }
-			:: atomic { ours && !(boots_as_before && running == old[it]) }
+			:: atomic { ours && boots_as_before && (running == old[it] || REREAD) && ways_in -> next = reverted }
+			:: atomic { ours && !(boots_as_before && running == old[it] && ways_in) }
 			fi;
 leave:			atomic {
 				blame_silent = no;
@@ -281,7 +290,7 @@ leave:			atomic {
 				if
 				:: next == committed -> assert(somebody_else_came ||
 					(running == it && profile_disk == it && boot_disk == it))
-				:: next == reverted -> if :: AGAIN > 0 -> blame_silent = yes :: true fi; assert(brought != it); assert(somebody_else_came ||
+				:: next == reverted -> assert(!shut); if :: AGAIN > 0 -> blame_silent = yes :: true fi; assert(brought != it); assert(somebody_else_came ||
 					(running == old[it] && profile_disk == old_profile[it] && boot_disk == old_boot[it]))
 				:: next == superseded -> assert(somebody_else_came || !started)
 				:: next == stuck -> assert(failures < FAILURES); needs_human = true
@@ -354,7 +363,7 @@ begin:	if :: true -> goto silent :: true fi;
 #ifndef NO_SETTLING
 		contact();
 #endif
-		if :: open != NONE || locked || (me == 2 && !opened) -> goto silent :: else fi; /* who opens first is run 1 */
+		if :: open != NONE || locked || shut || deaf || (me == 2 && !opened) -> goto silent :: else fi; /* who opens first is run 1 */
 		if :: is_current || may_begin_again :: else -> goto silent fi;
 		assert(!outdated[me]);
 		power = cuts; opening = true; proven[me] = false;
@@ -371,7 +380,7 @@ begin:	if :: true -> goto silent :: true fi;
 	if
 	:: true -> goto silent
 	:: atomic { open == me && (state == switching || state == switched) -> verdict = abandon }     /* or Ctrl-C */
-	:: atomic { open == me && state == switched && running == me -> verdict = confirm; proven[me] = true }
+	:: atomic { open == me && state == switched && running == me && !shut && !deaf -> verdict = confirm; proven[me] = true }
 	:: atomic { open != me -> goto silent }
 	fi;
 	atomic {                                /* on the host, whenever the word arrives: a look … */
@@ -393,6 +402,11 @@ begin:	if :: true -> goto silent :: true fi;
 		fi
 	};
 silent:	if
+	:: atomic { verdict == abandon && open == NONE && newest == me + 2 * again && (deaf || shut) && !needs_human ->
+#ifndef NO_NEW_LOGIN
+		needs_human = yes;
+#endif
+		assert(needs_human); goto silent }      /* nobody is told that all is well */
 	:: atomic { again < AGAIN && open == NONE && newest == me && blame_silent -> again++; verdict = silence; goto begin }
 	:: atomic { true -> power = 0; verdict = silence; taken = no; again = 0; planned_running = 0; planned_newest = NONE;
 		planned_link = no; planned[me] = no; outdated[me] = no }

@@ -1,5 +1,5 @@
 # On real NixOS: a deployment that is kept, one that fails its check and is rolled back, one whose check passes only
-# where nobody can log in any more, and a bad switch by hand that goes back by itself. `nix build .#checks.x86_64-linux.deploy`
+# where nobody can log in any more, and a bad switch by hand that goes back by itself. `make nixos`
 {
   fleet,
   lib,
@@ -147,6 +147,13 @@ in
           assert running() == closure("good")
           assert code in (1, 4), host
           target.succeed("systemctl is-active sshd.service")
+
+      with subtest("no unprivileged user can read what is fleet's, or keep the host from switching"):
+          lock = "/run/nixos/switch-to-configuration.lock"
+          target.fail(f"runuser -u nobody -- flock -n {lock} true")
+          for folder in ("/run/fleet", "/nix/var/fleet", "/nix/var/nix/gcroots/fleet"):
+              target.succeed(f"ls {folder}")
+              target.fail(f"runuser -u nobody -- ls {folder}")
 
       with subtest("a bad switch by hand goes back by itself"):
           target.execute(f"{closure('crash')}/bin/switch-to-configuration test")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.inventory import Host
-from fleet.machine.login import Logins, Patience
+from fleet.machine.login import Logins
 from fleet.machine.patched import PLAIN
+from fleet.machine.witness import Patience
 from tests.sshd import Server, listening
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.errors import UnreachableError
 from fleet.machine import Bridge, Command
-from fleet.machine.login import Patience
+from fleet.machine.witness import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import BOTH_WAYS
 from tests.sshd import Server, network, refused_port, until

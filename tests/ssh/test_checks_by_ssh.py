@@ -48,7 +48,7 @@ async def test_a_service_answers(machine: SshMachine, context: ssl.SSLContext | 
     scheme = "https" if context else "http"
     async with serving(saying(http("200 OK", "ready " * 100_000)), context) as port:
         url = f"{scheme}://localhost:{port}/"
-        found = await asked(machine, http=url, body="^(ready ){100000}$", verify_tls=False)
+        found = await asked(machine, http=url, body="^(?:ready )+$", verify_tls=False)
         assert (found.passed, found.said) == (True, "200 OK, its body matches")
         found = await asked(machine, http=url, status=204, verify_tls=False)
         assert (found.passed, found.said) == (False, "200 OK, wanted 204")

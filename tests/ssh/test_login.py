@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import pwd
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,8 @@ import pytest
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.machine import Command
-from fleet.machine.login import Patience
+from fleet.machine.openssh import OpenSsh
+from fleet.machine.witness import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import named
 from tests.sshd import KEY, Server, listening, public, refused_port, silent_port
@@ -206,6 +209,18 @@ async def test_port_and_name_come_from_the_ssh_configuration(
     await log_in(logins, make_host(address=("web",), port=None))
 
 
+async def test_configuration_that_openssh_does_not_read_is_told_of_once(
+    logins: Logins, host: Host, home: Path, reading: str
+) -> None:
+    told: list[str] = []
+    logins = dataclasses.replace(logins, tell=lambda _, text: told.append(text))
+    (home / ".ssh/config").write_text("User configured\n")
+    for _ in range(2):
+        await log_in(logins, host)
+    assert len(told) == (reading == "asyncssh")
+    assert all("no ssh on PATH" in text for text in told)
+
+
 async def test_port_of_fleet_toml_comes_first(logins: Logins, make_host: MakeHost, home: Path) -> None:
     (home / ".ssh/config").write_text(f"Port {refused_port()}\n")
     await log_in(logins, make_host())
@@ -218,6 +233,14 @@ async def test_terminal_that_the_ssh_configuration_wants_is_not_asked_for(
     (home / ".ssh/config").write_text("RequestTTY force\nRemoteCommand echo no\nForwardX11 yes\n")
     await log_in(logins, make_host())
     assert (server.lines, server.terminals) == (["echo in"], [])
+
+
+@pytest.fixture(autouse=True, params=["ssh", "asyncssh"])
+def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who reads the SSH configuration: OpenSSH, and asyncssh where there is no OpenSSH."""
+    if request.param == "asyncssh":
+        monkeypatch.setattr(OpenSsh, "is_there", staticmethod(lambda: False))
+    return str(request.param)
 
 
 @pytest.fixture
@@ -341,9 +364,10 @@ async def test_jump_host_for_every_host_is_none_for_itself(
 
 
 async def test_jump_host_of_the_ssh_configuration_has_openssh_s_default_user(
-    logins: Logins, make_host: MakeHost, server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+    logins: Logins, make_host: MakeHost, server: Server, home: Path, reading: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGNAME", "somebody")
+    me = pwd.getpwuid(os.getuid()).pw_name if reading == "ssh" else "somebody"
     async with listening(Server()) as bastion:
         (home / ".ssh/known_hosts").write_text(known(bastion))
         (home / ".ssh/config").write_text(
@@ -351,7 +375,7 @@ async def test_jump_host_of_the_ssh_configuration_has_openssh_s_default_user(
         )
         (home / ".ssh/known_hosts").write_text(known(bastion, name="localhost"))
         await log_in(logins, make_host(user="root"))
-        assert (bastion.users, server.users) == (["somebody"], ["root"])
+        assert (bastion.users, server.users) == ([me], ["root"])
 
 
 RELAY = """
@@ -398,7 +422,7 @@ async def test_host_behind_a_good_jump_host_that_cannot_be_reached_is_unreachabl
 
 async def test_jump_that_nobody_understands_says_so(logins: Logins, host: Host, home: Path) -> None:
     (home / ".ssh/config").write_text("ProxyJump a:b:c\n")
-    with pytest.raises(HostError, match="jump host a:b:c"):
+    with pytest.raises(HostError, match=r'(jump host |Invalid ProxyJump ")a:b:c'):
         await log_in(logins, host)
 
 

@@ -154,11 +154,12 @@ async def test_a_host_that_runs_no_commands_says_so(logins: Logins, make_host: M
             await machine.run(TRUE)
 
 
-@pytest.mark.parametrize("words", ["SetEnv A=b", "SendEnv LANG", "ForwardAgent yes"])
+@pytest.mark.parametrize("words", ["SetEnv A=b", "SendEnv OF_OURS", "ForwardAgent yes"])
 async def test_a_config_that_wants_more_than_a_plain_session_is_asyncsshs(
     logins: Logins, host: Host, server: Server, home: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+    monkeypatch.setenv("OF_OURS", "x")
     (home / ".ssh").mkdir(exist_ok=True)
     (home / ".ssh/config").write_text(f"{words}\n")
     async with logins.connect(host) as machine:

@@ -11,6 +11,7 @@ import pytest
 
 from fleet.errors import CommandFailedError, UnreachableError
 from fleet.inventory import Host
+from fleet.lab.relay import Direction, Relay
 from fleet.machine import Command
 from fleet.machine.ssh import SshMachine
 from fleet.model import HostName
@@ -50,6 +51,32 @@ async def machine(behaviour: Behaviour) -> AsyncIterator[SshMachine]:
         await connection.wait_closed()
         server.close()
         await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def over_slow_link(behaviour: Behaviour, *, rate: float) -> AsyncIterator[SshMachine]:
+    """The same, with so many bytes per second on the way."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+
+    async def serve(process: Process) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            await behaviour(process)
+
+    server = await asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=[key], server_factory=_Open, process_factory=serve, encoding=None
+    )
+    relay = await Relay(server.get_port(), Direction(rate, 0.01), Direction(rate, 0.01)).serve(0)
+    port = relay.sockets[0].getsockname()[1]
+    connection = await asyncssh.connect(
+        "127.0.0.1", port, username="root", known_hosts=None, client_keys=None, config=[]
+    )
+    try:
+        yield SshMachine(Host(name=HostName("web-1")), connection, "127.0.0.1", None)
+    finally:
+        connection.abort()
+        await connection.wait_closed()
+        for each in (server, relay):
+            each.close()
 
 
 async def echo(process: Process) -> None:
@@ -111,3 +138,27 @@ async def test_a_command_that_hangs_is_given_up_in_time() -> None:
     async with machine(hang) as there, asyncio.timeout(10):
         with pytest.raises(CommandFailedError, match="did not end within"):
             await there.run(Command(argv=("sleep",), timeout=0.2))
+
+
+async def test_what_waits_for_a_slow_link_has_not_crossed_it() -> None:
+    size, rate = 200_000, 100_000
+    got = 0
+
+    async def take(process: Process) -> None:
+        nonlocal got
+        while block := await process.stdin.read(1 << 16):
+            got += len(block)
+        process.exit(0)
+
+    async with over_slow_link(take, rate=rate) as slow, slow.stream(COMMAND) as stream:
+        before = asyncio.get_running_loop().time()
+        await stream.write(bytes(size))
+        seen = []
+        while got < size:
+            seen.append(size - stream.waiting)
+            await asyncio.sleep(0.02)
+        assert asyncio.get_running_loop().time() - before > size / rate * 0.8
+        assert stream.waiting < size // 10
+    assert seen == sorted(seen)
+    assert seen[len(seen) // 4] < 0.7 * size  # the kernels of both ends and the relay hold some of it
+    assert seen[len(seen) // 2] < 0.9 * size

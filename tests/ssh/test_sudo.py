@@ -6,14 +6,16 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING
 
+import asyncssh
 import pytest
 
-from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
+from fleet.errors import AnswerError, AuthenticationError, CommandFailedError, ConfigError, UnreachableError
 from fleet.machine import Command
+from fleet.machine.given import GivenTo
 from fleet.machine.ssh import Secret
 from fleet.model import HostName
 from tests.ssh.conftest import BOTH_WAYS
-from tests.sshd import Server, network, scripts
+from tests.sshd import Server, listening, network, public, scripts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 pytestmark = BOTH_WAYS
 
 PASSWORDLESS = """
-[ "$1" = -n ] || { echo "sudo: $1: not passwordless" >&2; exit 9; }
-shift; [ "$1" = -- ] && shift; BECAME=root exec "$@" """
+[ "$1" = -- ] || { echo "sudo: $1: not passwordless" >&2; exit 9; }
+shift; BECAME=root exec "$@" """
 STRICT = """
-case $1 in -n) echo 'sudo: a password is required' >&2; exit 1 ;; esac
+case " $*" in *" -S "*" -- "*) ;; *) echo 'sudo: a terminal is required to read the password' >&2
+    echo 'sudo: a password is required' >&2; exit 1 ;; esac
 while [ "$1" != -- ]; do if [ "$1" = -p ]; then prompt=$2; shift; fi; shift; done; shift
 echo 'We trust you have received the usual lecture.' >&2
 for try in 1 2 3; do
@@ -149,3 +152,112 @@ def test_secret_shows_itself_to_nobody() -> None:
     secret = Secret("hunter2")
     assert "hunter2" not in f"{secret} {secret!r} {[secret]} {dataclasses.astuple(Command(argv=(str(secret),)))}"
     assert secret.reveal() == "hunter2"
+
+
+# --- what sudo may be ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sudo_is", [True, "password"])
+async def test_sudo_that_is_not_there_is_named_with_the_remedy(
+    logins: Logins, make_host: MakeHost, sudo: Server, tmp_path: Path, sudo_is: object
+) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in ("sh", "env"):
+        (only / name).symlink_to(f"/bin/{name}")
+    sudo.path_is = str(only)
+    async with with_password(logins, "p").connect(make_host(sudo=sudo_is)) as machine:
+        with pytest.raises(AuthenticationError, match="sudo is not there") as caught:
+            await machine.run(WHO)
+    assert 'user = "root"' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "doas: invalid option -- 'k'",  # and its usage
+        "sudo: unrecognized option: p",
+        "error: unexpected argument '-p' found",
+        "sudo: invalid option '-p'",
+    ],
+)
+async def test_sudo_that_does_not_know_our_options_is_named_with_the_remedy(
+    logins: Logins, make_host: MakeHost, sudo: Server, words: str
+) -> None:
+    install(sudo, f'echo "{words}" >&2; echo "usage: sudo [-u user] command" >&2; exit 1')
+    async with with_password(logins, "p").connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match="does not know the options") as caught:
+            await machine.run(WHO)
+    assert "sudo = true" in caught.value.hint
+    assert words in caught.value.said
+
+
+async def test_prompt_of_sudo_rs_is_understood(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    """From 0.2.5 on it takes -p, and puts the text into a prompt of its own."""
+    install(sudo, STRICT.replace('printf %s "$prompt"', 'printf "[sudo: %s] Password: " "$prompt"'))
+    for password, is_right in (('p w"$', True), ("wrong", False)):
+        async with with_password(logins, password).connect(make_host(sudo="password")) as machine:
+            if is_right:
+                assert (await machine.run(WHO)).stdout == "root\ndata\n"
+            else:
+                with pytest.raises(AuthenticationError, match="sudo password refused"):
+                    await machine.run(WHO)
+
+
+async def test_hint_does_not_name_what_is_set_already(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, NOT_ALLOWED)
+    async with with_password(logins, "p").connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match="sudo refused") as caught:
+            await machine.run(WHO)
+    assert "sudo -l" in caught.value.hint
+
+
+async def test_sudo_that_talks_for_ever_is_cut_off(logins: Logins, make_host: MakeHost, sudo: Server) -> None:
+    install(sudo, "yes blah >&2")
+    async with logins.connect(make_host(sudo=True)) as machine:
+        with pytest.raises(AnswerError, match="sudo says more than 64 KiB"):
+            await machine.run(WHO)
+
+
+# --- who gets the password -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\rb", "a\0b", "x" * 256])
+def test_password_that_sudo_would_not_take_as_a_whole_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="line break"):
+        Secret(text)
+
+
+async def test_other_machine_does_not_get_the_password(
+    logins: Logins, make_host: MakeHost, sudo: Server, tmp_path: Path
+) -> None:
+    """Somebody has changed the address and the key in fleet.toml."""
+    logins = dataclasses.replace(with_password(logins, 'p w"$'), given=GivenTo(tmp_path / "state/given.json"))
+    for _ in range(2):
+        async with logins.connect(make_host(sudo="password")) as machine:
+            assert (await machine.run(WHO)).stdout == "root\ndata\n"
+    other = asyncssh.generate_private_key("ssh-ed25519")
+    async with listening(Server(key=other, path=sudo.path)) as liar:
+        changed = make_host(sudo="password", port=liar.port, host_key=public(other))
+        async with logins.connect(changed) as machine:
+            with pytest.raises(AuthenticationError, match="password was not sent") as caught:
+                await machine.run(WHO)
+        assert "fleet trust web-1" in caught.value.hint
+        assert logins.given is not None
+        assert logins.given.knows_another(HostName("web-1"), other.get_fingerprint())
+        logins.given.allow(HostName("web-1"), other.get_fingerprint())
+        async with logins.connect(changed) as machine:
+            assert (await machine.run(WHO)).stdout == "root\ndata\n"
+    async with logins.connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match="password was not sent"):
+            await machine.run(WHO)
+
+
+async def test_nobody_gets_the_password_if_it_is_not_known_who_had_it(
+    logins: Logins, make_host: MakeHost, sudo: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "given.json").write_text("[")
+    logins = dataclasses.replace(with_password(logins, 'p w"$'), given=GivenTo(tmp_path / "given.json"))
+    async with logins.connect(make_host(sudo="password")) as machine:
+        with pytest.raises(AuthenticationError, match=r"not sent: cannot read .*given\.json"):
+            await machine.run(WHO)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fleet.machine import Command
 from fleet.machine.link import SshLink
 from fleet.machine.local import LocalMachine
-from fleet.machine.login import JUMPS_AT_ONCE, Patience
+from fleet.machine.login import JUMPS_AT_ONCE
 from fleet.machine.pipe import LocalStreams
+from fleet.machine.witness import Patience
 from tests.ssh.conftest import BOTH_WAYS, named
 from tests.ssh.pushing import some_blocks, sum_of
 from tests.sshd import KEY, Server, listening

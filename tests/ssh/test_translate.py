@@ -39,6 +39,7 @@ def test_no_row_hides_a_later_one() -> None:
     [
         (asyncssh.HostKeyNotVerifiable("not trusted"), HostKeyError, "host key not accepted: not trusted"),
         (asyncssh.PermissionDenied("no more methods"), AuthenticationError, "login refused: no more methods"),
+        (asyncssh.KeyExchangeFailed("none"), AuthenticationError, "no login is possible: none"),
         (asyncssh.ConnectionLost("gone"), UnreachableError, "connection lost: gone"),
         (asyncssh.KeyImportError("bad"), AuthenticationError, "the key file cannot be used: bad"),
         (ConnectionRefusedError(111, "Connection refused"), UnreachableError, "no connection: Connection refused"),

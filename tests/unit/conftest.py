@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import Fleet
-from fleet.cli import run
+from fleet.cli import questions, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,16 +63,28 @@ class Terminal:
 
     def __init__(self) -> None:
         self.person, self.theirs = os.openpty()
+        self.answers: list[str] = []
 
     def type(self, text: str) -> None:
-        """The person has typed this."""
+        """The person types this now."""
         os.write(self.person, text.encode())
+
+    def answer(self, *lines: str) -> None:
+        """The person will type one of these at each question."""
+        self.answers += lines
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """Commands have a terminal."""
-    terminal = Terminal()
+    terminal, show = Terminal(), questions._show
+
+    def shown(question: str) -> None:
+        show(question)
+        if terminal.answers:
+            terminal.type(terminal.answers.pop(0))
+
+    monkeypatch.setattr(questions, "_show", shown)
     with os.fdopen(terminal.theirs) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         yield terminal

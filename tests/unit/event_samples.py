@@ -25,6 +25,7 @@ from fleet.model import (
     RunId,
     Severity,
 )
+from fleet.text import without_control
 
 HOST = HostName("web-1")
 CLOSURE = Closure("/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system-web-1-25.05")
@@ -98,10 +99,13 @@ FLOATS = st.floats(0, 1e9).map(lambda number: round(number, 3))
 INTEGERS = st.integers(-(2**63), 2**63)
 
 
+TEXTS = st.text().map(without_control)
+
+
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Any value that a field of this type may have."""
     plain: dict[Any, st.SearchStrategy[Any]] = {
-        str: st.text(), int: INTEGERS, float: FLOATS, bool: st.booleans(), types.NoneType: st.none()
+        str: TEXTS, int: INTEGERS, float: FLOATS, bool: st.booleans(), types.NoneType: st.none()
     }  # fmt: skip
     arguments = typing.get_args(kind)
     if isinstance(kind, typing.NewType):
@@ -121,6 +125,6 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 
 ANY_EVENT: st.SearchStrategy[Event] = st.one_of([values(kind) for kind in KINDS.values()])
-ANY_ENVELOPE = st.builds(
-    Envelope, run=st.text(), seq=st.integers(0, 2**53), at=FLOATS, by=st.text(), event=ANY_EVENT
-).map(lambda envelope: dataclasses.replace(envelope, run=getattr(envelope.event, "run", envelope.run)))
+ANY_ENVELOPE = st.builds(Envelope, run=TEXTS, seq=st.integers(0, 2**53), at=FLOATS, by=TEXTS, event=ANY_EVENT).map(
+    lambda envelope: dataclasses.replace(envelope, run=getattr(envelope.event, "run", envelope.run))
+)

@@ -158,3 +158,9 @@ def test_words_of_an_order_are_read_as_they_were_written(written: str, read: str
 def test_transaction_tells_whose_it_is() -> None:
     assert str(OPEN) == "run r1 of ann from desk, switched"
     assert "from" not in str(open_transaction({"open_run": ["r1"], "open_who": ["ann"]}))
+
+
+def test_what_was_wrong_on_the_way_back_and_notes_are_read() -> None:
+    told = "state=stuck\nunproven=nothing listens on sshd's port 22\nnote=one\x1b[2J\nnote=two\n"
+    found = view(parse(told))
+    assert (found.unproven, found.notes) == ("nothing listens on sshd's port 22", ("one", "two"))

@@ -53,6 +53,26 @@ async def test_hosts_without_a_closure_are_named_and_the_log_is_pointed_to() -> 
     assert failed[A].hint == f"the whole log: nix-store --read-log {DRV}"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"error: a 'aarch64-linux' with features {{}} is required to build '{DRV}', but I am a 'x86_64-linux' with …",
+        f"error: Cannot build '{DRV}'.\n       Reason: required system or feature not available\n"
+        "       Required system: 'aarch64-linux' with features {}\n       Current system: 'x86_64-linux'",
+    ],
+    ids=["up to 2.29", "since"],
+)
+async def test_system_that_nothing_here_can_build_for_has_three_ways_out(said: str) -> None:
+    failed = await build(store(Output(status=1, stderr=said), "/nix/store/x"), WANTED, root=ROOT, emit=Events())
+    for words in ('emulatedSystems = [ "aarch64-linux" ]', "remote builder", 'build_on = "target"'):
+        assert words in failed[A].hint
+
+
+async def test_build_that_was_killed_is_not_told_by_a_number() -> None:
+    with pytest.raises(BuildError, match=r"was killed .*out of memory"):
+        await build(store(Output(status=137)), WANTED, root=ROOT, emit=Events())
+
+
 async def test_failure_that_leaves_no_host_without_closure_is_raised() -> None:
     with pytest.raises(BuildError, match="exit status 1"):
         await build(store(FAILED), WANTED, root=ROOT, emit=Events())

@@ -16,6 +16,7 @@ import pytest
 
 from fleet.checks import ask
 from fleet.checks.command import LONGEST_OUTPUT
+from fleet.checks.http import ask_http
 from fleet.checks.tls import trusting
 from fleet.errors import AuthenticationError, CommandFailedError, UnreachableError
 from fleet.inventory import Check
@@ -467,3 +468,35 @@ async def test_the_proprietary_kernel_module_is_read_too() -> None:
     stdout = line + "library=/run/opengl-driver/lib/libnvidia-ml.so.570.86.15\n" + H200
     passed, said = await answer(Here(Output(status=0, stdout=stdout)), gpu=True)
     assert (passed, said) == (False, "needs reboot: the kernel module is 565.57.01, userspace is 570.86.15")
+
+
+class Endless:
+    """A server that says the same for ever."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+
+    async def read(self, count: int) -> bytes:
+        return (self.said * count)[:count]
+
+    async def write(self, data: bytes | memoryview) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\r\nX: y\r\n\r\n", b"HTTP/1.1 ", b"x"]
+)
+async def test_server_that_never_comes_to_its_answer_has_none(said: bytes) -> None:
+    """Nothing could interrupt it: each block is there at once, so that no other task gets a turn."""
+
+    class Server(Here):
+        @contextlib.asynccontextmanager
+        async def _stream(self) -> AsyncIterator[TcpStream]:
+            yield Endless(said)
+
+        def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:  # noqa: ARG002
+            return self._stream()
+
+    found = await ask_http(Check.model_validate({"name": "web", "http": "http://127.0.0.1/"}), Server())
+    assert found[0] is False
+    assert found[1].startswith("no proper HTTP answer")

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
+import pytest
+
+from fleet.cli import run, session
 from fleet.cli.access import ssh_argv
-from fleet.inventory import Inventory, parse
+from fleet.errors import AuthenticationError
+from fleet.inventory import Inventory, load, parse
+from fleet.machine.login import Logins
+from fleet.machine.openssh import OpenSsh
+from fleet.model import HostName
+
+if TYPE_CHECKING:
+    from fleet.inventory import Host
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMzO7IZ+F5x+jLVvQUgo1qXMmnIMRnrABJmgSHClxH0E"
 TOML = f"""
@@ -51,3 +64,52 @@ def test_everything_that_is_said_is_passed_on_and_a_comment_never_meets_a_shell(
 def test_jump_hosts_are_passed() -> None:
     assert "-l user-of-full -p 2222" in argv("behind")[-2]
     assert argv("far")[-3:] == ["-J", "me@bastion:23", "far"]
+
+
+# --- who gets the sudo password --------------------------------------------------------------------
+
+
+@pytest.fixture
+def trusting(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fleet.toml with the key that the host answers with."""
+
+    async def shown(_: Logins, __: Host) -> tuple[str, str]:
+        return KEY, "SHA256:new"
+
+    monkeypatch.setattr(Logins, "host_key", shown)
+    file = tmp_path / "fleet.toml"
+    file.write_text(f'[fleet]\nname = "home"\n[hosts.web]\nhost_key = "{KEY}"\n')
+    monkeypatch.setenv("FLEET_FILE", str(file))
+    return file
+
+
+def test_trust_lets_another_machine_have_the_sudo_password_if_people_say_so(
+    trusting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = session.given_to(load(trusting))
+    web = HostName("web")
+    assert run(["trust", "web"]) == 0
+    assert not given.knows_another(web, "SHA256:new")
+    given.require(web, "SHA256:old")
+    assert run(["trust", "web"]) == 2  # there is nobody to ask
+    assert "went to a machine with another key" in capsys.readouterr().err
+    assert given.knows_another(web, "SHA256:new")
+    assert run(["trust", "web", "--yes"]) == 0
+    given.require(web, "SHA256:new")
+    with pytest.raises(AuthenticationError, match="was not sent"):
+        given.require(web, "SHA256:old")
+
+
+def test_children_of_no_command_inherit_the_sudo_password(trusting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_taken", [])
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", "hunter2")
+    seen: list[str | None] = []
+
+    def run_child(*_: object, **__: object) -> SimpleNamespace:
+        seen.append(os.environ.get("FLEET_SUDO_PASSWORD"))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(OpenSsh, "is_there", staticmethod(lambda: False))
+    monkeypatch.setattr("subprocess.run", run_child)
+    assert run(["ssh", "web", "true"]) == 0
+    assert seen == [None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ import pytest
 
 from fleet.errors import INTERRUPTED
 from fleet.events import Envelopes, HostPlanned, PhaseStarted, RunStarted
+from fleet.machine import Output
 from fleet.model import Closure, Goal, HostName, Phase, RunId
 from tests.fakes import Answers, Says, asked, asks, said
 from tests.unit.builders import NEW, OLD
-from tests.unit.world import FACTS, FullState, World
+from tests.unit.world import COMPARING, FACTS, Applying, FullState, World
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tests.unit.conftest import CommandLine, Terminal
 
 A = HostName("a")
-LOOK = (lambda command: "readlink" in str(command), said())
+LOOK = (lambda command: "readlink" in str(command), said(platform="x86_64-linux"))
 FLAGS = ("--no-eval-cache", "--copy-with", "nix")
 
 
@@ -152,23 +154,103 @@ def test_intent_is_kept_with_the_plan(tmp_path: Path, command_line: CommandLine)
 
 @pytest.mark.parametrize(
     ("typed", "code", "began"),
-    [("y\n", 0, ["a", "b"]), ("what\nYES\n", 0, ["a", "b"]), ("n\n", 1, []), ("\n", 1, []), ("\x04", 1, [])],
+    [
+        (("y\n",), 0, ["a", "b"]),
+        (("what\n", "YES\n"), 0, ["a", "b"]),
+        (("n\n",), 1, []),
+        (("\n",), 1, []),
+        (("\x04",), 1, []),
+    ],
 )
 def test_several_hosts_are_changed_when_somebody_says_so(
-    tmp_path: Path, command_line: CommandLine, terminal: Terminal, typed: str, code: int, began: list[str]
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal, typed: tuple[str], code: int, began: list[str]
 ) -> None:
     world = World(tmp_path, "a", "b")
-    terminal.type(typed)
+    terminal.answer(*typed)
     told = command_line(world, "deploy", "--all", *FLAGS)
     assert (told.code, world.began()) == (code, began)
-    assert told.err.count("Change 2 hosts? [y/N]: ") == typed.count("what") + 1
-    assert ("the answer was no" in told.out) is (code == 1)
+    assert told.err.count("Change 2 hosts? [y/N]: ") == len(typed)
+    if code == 1:
+        assert (told.out, told.err.endswith("Nothing was changed.\n")) == ("", True)
+    else:
+        assert "2 kept" in told.out
+
+
+@pytest.mark.parametrize("command", ["deploy", "rollback"])
+def test_what_was_typed_before_the_question_is_no_answer(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal, command: str
+) -> None:
+    world = going_back(tmp_path)
+    terminal.type("y\ny\n")
+    terminal.answer("n\n")
+    told = command_line(world, command, "a", "--ask", *(FLAGS if command == "deploy" else ()))
+    assert (told.code, world.began(), told.err.count("[y/N]")) == (1, [], 1)
+
+
+def test_what_was_typed_ahead_of_a_repeated_question_is_no_answer(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal
+) -> None:
+    world = World(tmp_path, "a", "b")
+    terminal.answer("what\ny\n", "n\n")
+    told = command_line(world, "deploy", "--all", *FLAGS)
+    assert (told.code, world.began(), told.err.count("[y/N]")) == (1, [], 2)
 
 
 def test_one_host_is_not_asked_for(tmp_path: Path, command_line: CommandLine, terminal: Terminal) -> None:
     world = World(tmp_path, "a", "b")
     told = command_line(world, "deploy", "a", *FLAGS)
     assert (told.code, "Change" in told.err) == (0, False)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 0), ("n\n", 1)])
+@pytest.mark.parametrize("command", ["deploy", "push"])
+def test_one_host_is_asked_for_if_somebody_wants_that(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal, command: str, typed: str, code: int
+) -> None:
+    world = World(tmp_path, "a")
+    terminal.answer(typed)
+    told = command_line(world, command, "a", "--ask", *FLAGS)
+    assert (told.code, told.err.count("Change 1 host? [y/N]")) == (code, 1)
+
+
+def system(*paths: str, **units: str) -> Output:
+    """What a system consists of, as a machine tells it."""
+    sums = [f"{text}  etc/systemd/system/{unit}.service" for unit, text in units.items()]
+    lines = ["%paths", *paths, "%sizes", *("100000" for _ in paths), "%sums", *sums]
+    return Output(status=0, stdout="".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("command", ["deploy", "apply"])
+def test_what_differs_stands_before_the_question(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal, command: str
+) -> None:
+    world = Applying(tmp_path, "a", "b")
+    for name in world.links:
+        world.on(name, (COMPARING, system(f"/nix/store/{'1' * 32}-nginx-1.26", web="1")))
+    world.here_too((COMPARING, system(f"/nix/store/{'2' * 32}-nginx-1.28", web="2")))
+    terminal.answer("n\n")
+    world.plan(("a", "b"))
+    asked = ("deploy", "--all", *FLAGS) if command == "deploy" else ("apply", str(tmp_path / "update.plan"))
+    told = command_line(world, *asked)
+    before = told.err[: told.err.index("Change 2 hosts?")]
+    assert re.search(r"^nginx +1\.26 → 1\.28 +a, b$", before, re.MULTILINE)
+    assert re.search(r"^a, b: .* → .*\n  units\n    restart +web\.service$", before, re.MULTILINE)
+
+
+def test_host_that_cannot_be_compared_is_named_and_the_question_comes(
+    tmp_path: Path, command_line: CommandLine, terminal: Terminal
+) -> None:
+    world = World(tmp_path, "a", "b")
+    world.on("b", (COMPARING, Output(status=1, stderr="disk trouble\n")))
+    terminal.answer("y\n")
+    told = command_line(world, "deploy", "--all", *FLAGS)
+    assert (told.code, world.began()) == (0, ["a", "b"])
+    assert "b: not compared: cannot read" in told.err
+
+
+def test_yes_and_ask_contradict_each_other(tmp_path: Path, command_line: CommandLine) -> None:
+    told = command_line(World(tmp_path, "a"), "deploy", "a", "--ask", "--yes", *FLAGS)
+    assert (told.code, "give one of them" in told.err) == (2, True)
 
 
 def test_nothing_to_do_is_not_asked(tmp_path: Path, command_line: CommandLine, terminal: Terminal) -> None:
@@ -178,3 +260,37 @@ def test_nothing_to_do_is_not_asked(tmp_path: Path, command_line: CommandLine, t
         world.on(name, (asks("facts"), said(**FACTS | dict.fromkeys(("running", "profile", "boot_default"), NEW))))
     told = command_line(world, "deploy", "--all", *FLAGS)
     assert (told.code, "Change" in told.err) == (0, False)
+
+
+@pytest.mark.parametrize("command", [("status",), ("health",), ("generations",), ("plan", *FLAGS), ("build",)])
+def test_commands_that_look_take_all_too(tmp_path: Path, command_line: CommandLine, command: tuple[str, ...]) -> None:
+    world = World(tmp_path, "a", "b")
+    told = command_line(world, *command, "--all")
+    assert (told.code, "a" in told.out, "b" in told.out) == (0, True, True)
+    told = command_line(world, *command, "--all", "a")
+    assert (told.code, "--all and a selector" in told.err) == (2, True)
+
+
+async def test_whoever_looks_is_told_which_hosts_have_not_answered(tmp_path: Path) -> None:
+    world, told = World(tmp_path, "a", "b", "c"), list[tuple[str, ...]]()
+    world.links[HostName("b")].is_lost = True
+    answers = await world.fleet().status(on_wait=lambda left: told.append(tuple(left)))
+    assert list(answers) == ["a", "b", "c"]
+    assert told[0] == ("a", "b", "c")
+    assert sorted(map(len, told), reverse=True) == [3, 2, 1, 0]
+
+
+async def test_planning_knows_whom_it_contacts(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    seen: list[tuple[str, ...]] = []
+
+    def answer(_: Command) -> Output:
+        seen.append(planning.contacted)
+        return said(**FACTS)
+
+    world.on("b", (asks("facts"), answer))
+    async with world.fleet() as fleet:
+        planning = fleet.plan_as(world.hosts, world.options)
+        await planning
+    assert "b" in seen[0]
+    assert planning.contacted == ()

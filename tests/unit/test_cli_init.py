@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.cli.init import ask_nix, write_first
+from fleet.cli.init import ask_nix, init, write_first
 from fleet.errors import ConfigError, EvaluationError
 from fleet.inventory import load
 
@@ -91,3 +91,12 @@ def test_a_flake_that_nix_cannot_read_is_an_evaluation_error(folder: Path, monke
     (folder / "nix").unlink()
     with pytest.raises(EvaluationError, match="cannot run nix"):
         ask_nix(folder)
+
+
+def test_it_says_what_a_fleet_without_checks_proves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fleet.cli.init.ask_nix", found)
+    assert init.callback is not None
+    init.callback(folder, None)
+    assert "no check is declared yet" in capsys.readouterr().err

@@ -103,7 +103,11 @@ def test_show_tells_all_of_it_and_asks_no_host(tmp_path: Path, command_line: Com
     plan = world.plan(("a",), ("b",), parts={"a": watched}, intent="grün, at last", max_failures=1)
     told = command_line(world, "show", str(tmp_path / "update.plan"))
     assert told.code == 0
-    told_of = ("goal:    switch, watched for 10m", "checks:  ok on a", "16 at once, stops when 2 hosts ended badly")
+    told_of = (
+        "goal:    switch, watched for 10m",
+        "checks:  ok on a; none but systemd and a new login on b",
+        "16 at once, stops when 2 hosts ended badly",
+    )
     for words in (plan.digest, "grün, at last", "planned by ann", "wave 1: a", "wave 2: b", *told_of):
         assert words in told.out
     document = json.loads(command_line(world, "show", str(tmp_path / "update.plan"), "--json").out)
@@ -131,7 +135,7 @@ def test_apply_asks_as_deploy_does(
 ) -> None:
     world = Applying(tmp_path, "a", "b")
     plan = world.plan(("a",), ("b",))
-    terminal.type(typed)
+    terminal.answer(typed)
     told = command_line(world, "apply", str(tmp_path / "update.plan"))
     assert (told.code, world.began()) == (code, began)
     assert told.err.count("Change 2 hosts? [y/N]: ") == 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.cli import run, session
+from fleet.cli.questions import Consent
 from fleet.errors import ConfigError
 from fleet.inventory import load
 from fleet.model import HostName
@@ -160,13 +161,22 @@ def test_changing_needs_names_and_looking_does_not(inventory: Inventory) -> None
     assert [one.name for one in session.choose(inventory, ["@prod"], everything=False)] == ["a"]
 
 
-@pytest.mark.parametrize(("count", "yes", "fine"), [(1, False, True), (2, True, True), (2, False, False)])
-def test_consent_is_needed_for_several_hosts(count: int, yes: bool, fine: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize(
+    ("count", "consent", "fine"),
+    [
+        (1, Consent(), True),
+        (2, Consent(yes=True), True),
+        (2, Consent(), False),
+        (1, Consent(ask=True), False),
+        (0, Consent(ask=True), True),
+    ],
+)
+def test_consent_is_needed_for_several_hosts(count: int, consent: Consent, fine: bool) -> None:  # noqa: FBT001
     if fine:
-        session.require_consent(count, yes=yes)
+        consent.require_terminal(count)
     else:
         with pytest.raises(ConfigError) as caught:
-            session.require_consent(count, yes=yes)
+            consent.require_terminal(count)
         assert "--yes" in caught.value.hint
 
 
@@ -181,6 +191,18 @@ def test_sudo_password_comes_from_the_environment_where_nobody_can_be_asked(
     assert list(world.given[-1].sudo_passwords) == [HostName("b")]
     assert "hunter2" not in repr(world.given[-1])
     assert "FLEET_SUDO_PASSWORD" not in os.environ  # children inherit that
+
+
+@pytest.mark.parametrize("text", ["hunter2\nrm -rf /", "hunter2\r"])
+def test_sudo_password_of_two_lines_is_refused_before_anything(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    world = World(tmp_path, "a", more="[hosts.b]\nsudo = 'password'")
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", text)
+    told = command_line(world, "deploy", "--all", "--yes")
+    assert (told.code, world.given) == (2, [])
+    assert "line break" in told.err
+    assert "hunter2" not in told.err + told.out
 
 
 def test_sudo_password_is_asked_for_once(

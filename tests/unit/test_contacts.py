@@ -78,7 +78,7 @@ async def test_many_hosts_are_asked_at_once_for_a_generation(tmp_path: Path) -> 
     world.answer = False
     at_once = AtOnce()
     for name, link in world.links.items():
-        world.on(name, (runs("sh", "-c"), said()))
+        world.on(name, (runs("sh", "-c"), said(platform="x86_64-linux")))
         link.run = at_once.counting(asks("generations"), link.run)  # type: ignore[method-assign]
     await world.execute()
     assert set(world.outcomes.values()) == {Outcome.SKIPPED}

@@ -65,7 +65,8 @@ async def test_single_host_is_evaluated_once() -> None:
 
 
 async def test_failure_of_no_host_in_particular_is_raised() -> None:
-    machine = FakeMachine((runs("nix"), [BROKEN, *[Output(status=0, stdout="{}")] * 2]))
+    alone = [Output(status=0, stdout=f'{{"{name}": {{"drv": "/d", "out": "/o"}}}}') for name in ("a", "b")]
+    machine = FakeMachine((runs("nix"), [BROKEN, *alone]))
     with pytest.raises(EvaluationError, match="a, b: Nix could not evaluate"):
         await evaluate(machine, "/f", hosts("a", "b"), emit=Events())
 
@@ -107,3 +108,38 @@ async def test_trouble_that_nix_ignores_is_neither_told_nor_taken_for_the_error(
     assert [event.text for event in events.of(OutputLine)] == ["going on"]
     failed = (await evaluate(machine, "/f", hosts("a"), emit=events)).failed[host("a").name]
     assert failed.said == ("error: attribute 'x' missing",)
+
+
+def saying(printed: str) -> FakeMachine:
+    """A machine whose nix prints this."""
+    return FakeMachine((runs("nix"), Output(status=0, stdout=printed)))
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", "{", "[" * 100_000, "null", "[]", '{"a": null}', '{"a": {}}', '{"a": {"drv": 1, "out": 2}}', '{"a": []}',
+     '{"a": {"drv": "x", "out": "y"}}', "1" * 10_000],
+)  # fmt: skip
+async def test_what_nix_prints_may_be_anything(printed: str) -> None:
+    found = await evaluate(
+        FakeMachine((runs("nix"), Output(status=0, stdout=printed))), "/f", hosts("a"), emit=Events()
+    )
+    assert (found.found, list(found.failed)) == ({}, ["a"])
+
+
+async def test_host_that_nix_says_nothing_of_fails_alone() -> None:
+    machine = nix()
+    machine.table = [
+        (runs("nix"), Output(status=0, stdout='{"a": {"drv": "/nix/store/a.drv", "out": "/nix/store/a"}}'))
+    ]
+    found = await evaluate(machine, "/f", hosts("a", "b"), emit=Events())
+    assert (list(found.found), list(found.failed)) == (["a"], ["b"])
+
+
+async def test_content_addressed_system_is_refused_by_name() -> None:
+    placeholder = "/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9"
+    printed = json.dumps({"a": {"drv": "/nix/store/a.drv", "out": placeholder}})
+    found = await evaluate(
+        FakeMachine((runs("nix"), Output(status=0, stdout=printed))), "/f", hosts("a"), emit=Events()
+    )
+    assert "content-addressed" in found.failed[host("a").name].message

@@ -45,6 +45,13 @@ def test_whatever_an_event_has_in_it_comes_back_equal(envelope: Envelope) -> Non
     assert decode(line) == envelope
 
 
+def test_what_a_host_wrote_moves_no_cursor_and_has_an_end() -> None:
+    said = "\x1b]0;title\x07a\x1b[2J\u202eb" + "c" * 100_000
+    document = json.loads(encode(sealed(OutputLine(host=HOST, phase=Phase.SWITCH, text=said))))
+    assert document["text"].startswith("abcc")
+    assert len(document["text"]) < 20_000
+
+
 def test_line_may_also_come_as_bytes_or_as_a_mapping() -> None:
     envelope = sealed(sample(RunFinished))
     line = encode(envelope)

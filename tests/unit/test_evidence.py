@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,9 +92,47 @@ async def test_host_that_cannot_be_asked_shows_what_the_switch_said() -> None:
     ]
 
 
+async def test_what_somebody_else_says_of_a_unit_is_not_believed() -> None:
+    """Anybody on the host may write `UNIT=`, with a keeper's name in it too: that would end what is shown."""
+    forged = {"_PID": "999", "_SYSTEMD_UNIT": "session-3.scope", "UNIT": KEEPER, "MESSAGE": "forged"}
+    rows = [forged, {**forged, "_PID": "1", "_SYSTEMD_UNIT": "init.scope", "UNIT": "a.service", "MESSAGE": "exited"}]
+    entries = evidence.read("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert entries == [("session-3.scope", "forged"), ("a.service", "exited")]
+    journal = Journal(("a.service", "cannot bind"))
+    view = View(state=State.REVERTED, running=Closure("/nix/store/x"), status=0, since=1)
+    await evidence.lines(journal, RUN, view, "a.service has failed", ())
+    asked = " ".join(journal.asked[0].argv)
+    (about_units,) = (group for group in asked.split(" + ") if "UNIT=a.service PRIORITY" in group)
+    assert "_PID=1" in about_units.split()
+
+
 @pytest.mark.parametrize(
     ("message", "text"), [([104, 105, 255], ["hi\ufffd"]), (None, []), ("\x1b[31mred\x1b[0m\n\ntwo", ["red", "two"])]
 )
 def test_messages_that_are_no_plain_text(message: object, text: list[str]) -> None:
     row = json.dumps({"_SYSTEMD_UNIT": "a.service", "MESSAGE": message})
     assert evidence.read(f"not json\n{row}\n[]\n") == [("a.service", line) for line in text]
+
+
+@pytest.mark.parametrize(
+    "said", ["a" * 500_000, "a.service." * 50_000, ".service " * 60_000, "a:" * 250_000, ("x" * 300 + " ") * 1_600]
+)
+def test_units_are_found_in_a_time_that_no_text_can_stretch(said: str) -> None:
+    begun = time.process_time()
+    assert len(evidence.units_in(f"{said} b.service has failed")) <= evidence.MOST_UNITS
+    assert time.process_time() - begun < 2
+
+
+def test_units_are_found_wherever_they_are_named() -> None:
+    text = "failed: a.service, b@x\\x2dy.timer. (c.socket) d.services e.service:f.mount .path"
+    assert evidence.units_in(text) == ["a.service", "b@x\\x2dy.timer", "c.socket", "e.service:f.mount"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["[" * 100_000, '{"MESSAGE": ' + "[" * 100_000, "1" * 5000, '{"MESSAGE": [1e999, -1, 256, "a", null]}', "{}", '""',
+     '{"UNIT": {"a": 1}, "MESSAGE": {}}'],
+)  # fmt: skip
+def test_entry_that_is_none_says_nothing(entry: str) -> None:
+    good = json.dumps({"_PID": "1", "UNIT": "a.service", "MESSAGE": "cannot \x1b[2Jbind"})
+    assert evidence.read(f"{entry}\n{good}\n") == [("a.service", "cannot bind")]

@@ -204,7 +204,7 @@ async def test_host_that_went_away_during_the_push_is_unreachable_and_may_be_def
 @pytest.mark.parametrize(
     "answer",
     [
-        said(refused="broken", message="cannot lock /run/fleet/.alone"),
+        said(refused="broken", message="cannot lock /run/fleet/.opening"),
         said(refused="locked", message="run r is open"),
         Says(seconds=3600),
         Output(status=1),
@@ -395,7 +395,7 @@ def test_system_built_on_the_host_that_only_a_reboot_can_bring_waits_there(goal:
     @in_no_time
     async def test() -> None:
         facts = builders.facts(init_interface="2")
-        case = building(said(init_interface="3"), {"goal": goal, "facts": facts})
+        case = building(said(platform="x86_64-linux", init_interface="3"), {"goal": goal, "facts": facts})
         found = await case.deploy()
         assert found.outcome is outcome
         assert case.asked("begin", "stage", "unroot") == ["stage" if goal is Goal.PUSH else "unroot"]
@@ -410,7 +410,7 @@ async def test_build_that_fails_on_the_host_is_told() -> None:
     case.link.table = [(runs("nix-store", "--realise"), NO), *case.link.table]
     found = await case.deploy()
     assert found.failure is not None
-    assert (found.outcome, found.failure.message) == (Outcome.FAILED, "the build on the host failed")
+    assert (found.outcome, found.failure.message) == (Outcome.FAILED, "the build on the host failed with exit status 1")
 
 
 class Full:

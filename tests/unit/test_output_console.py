@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import termios
 import threading
 
 import pytest
@@ -99,9 +101,10 @@ def test_a_row_shows_phase_bytes_elapsed_and_the_last_line() -> None:
     stage.console(events.PushProgressed(host=HOSTS[0], sent=512, total=2048))
     stage.console(events.OutputLine(host=HOSTS[0], phase=Phase.PUSH, text="copying [bold]x[/bold]"))
     stage.clock.now = 3
-    first, second = stage.picture()
-    assert re.split(r"\s{2,}", first) == ["web-00", "push", "25% of 2.0 KiB", "3.0 s", "copying [bold]x[/bold]"]
+    first, second, whole = stage.picture()
+    assert re.split(r"\s{2,}", first) == ["web-00", "push", "3.0 s", "25% of 2.0 KiB", "copying [bold]x[/bold]"]
     assert second.split() == ["web-01", "waiting"]
+    assert whole == "0/2 kept · 3.0 s"
 
 
 def test_pushes_show_their_rate_and_all_of_them_together() -> None:
@@ -112,19 +115,83 @@ def test_pushes_show_their_rate_and_all_of_them_together() -> None:
         stage.console(events.PushProgressed(host=host, sent=0, total=40 << 20))
     stage.clock.now = 5
     stage.console(events.PushProgressed(host=HOSTS[0], sent=10 << 20, total=40 << 20))
-    first, _, together = stage.picture()
+    first, _, together, _ = stage.picture()
     assert "25% of 40.0 MiB, 2.0 MiB/s, 15 s left" in first
     assert together == "push to 2 hosts: 12% of 80.0 MiB, 2.0 MiB/s, 35 s left"
 
 
-def test_elapsed_stops_when_the_host_has_its_outcome() -> None:
+def planned(host: HostName, *, wave: int = 1) -> events.HostPlanned:
+    return events.HostPlanned(
+        host=host, action="switch", closure=CLOSURE, running=CLOSURE, wave=wave, missing_paths=0, missing_bytes=0,
+        reboot=(),
+    )  # fmt: skip
+
+
+def test_one_line_tells_of_the_whole_and_rows_of_hosts_that_have_ended_are_gone() -> None:
     stage = Stage()
-    stage.console(started(HOSTS[0]))
-    stage.console(phase(HOSTS[0], Phase.SWITCH))
-    stage.clock.now = 5
-    stage.console(ended(HOSTS[0], Outcome.ROLLED_BACK, "unhealthy"))
-    stage.clock.now = 50
-    assert re.split(r"\s{2,}", stage.picture()[0]) == ["web-00", "rolled back", "5.0 s", "unhealthy"]
+    stage.console(started(*HOSTS[:40]))
+    for host in HOSTS[:30]:
+        stage.console(planned(host))
+    for host in HOSTS[30:40]:
+        stage.console(ended(host, Outcome.UNCHANGED))
+    stage.console(events.WaveStarted(wave=1, waves=2, hosts=HOSTS[:11]))
+    for host in HOSTS[:11]:
+        stage.console(phase(host, Phase.SWITCH))
+    for host in HOSTS[:9]:
+        stage.console(ended(host, Outcome.KEPT))
+    stage.console(ended(HOSTS[9], Outcome.ROLLED_BACK, "unhealthy"))
+    stage.clock.now = 14
+    first, *_, whole = stage.picture()
+    assert first.split() == ["web-10", "switch", "14", "s"]
+    assert whole == "9/30 kept · 10 unchanged · 1 rolled back · wave 1/2 · 14 s"
+    assert not any(line.startswith(("web-00", "web-09", "web-35")) for line in stage.picture())
+
+
+def test_a_run_that_only_pushes_counts_what_is_staged() -> None:
+    board = Board(Clock())
+    board.see(events.RunStarted(run=RunId("r"), verb="push", goal=Goal.SWITCH, hosts=HOSTS[:2]))
+    board.see(phase(HOSTS[0], Phase.PUSH))
+    board.see(ended(HOSTS[0], Outcome.STAGED))
+    assert board.whole() == "1/2 staged · 0.0 s"
+
+
+def test_columns_stay_where_they_are_whatever_happens() -> None:
+    stage = Stage()
+    stage.console(started(*HOSTS[:2], HostName("gpu")))
+    places = set()
+    for number, name in enumerate((Phase.PUSH, Phase.SWITCH, Phase.PROVE)):
+        stage.clock.now = 70.0 * number
+        stage.console(phase(HOSTS[number % 2], name))
+        stage.console(events.OutputLine(host=HOSTS[number % 2], phase=name, text="begins here"))
+        places |= {line.index("begins here") for line in stage.picture() if "begins here" in line}
+    assert len(places) == 1
+
+
+def answered(answer: str, *, passed: bool = False, check: str = "web", stage: str = "after") -> events.CheckReported:
+    return events.CheckReported(host=HOSTS[0], check=check, passed=passed, answer=answer, stage=stage)
+
+
+def test_a_host_that_is_proven_shows_the_failing_check_and_when_it_gives_up() -> None:
+    clock = Clock()
+    limits = {"web": 10.0, "api": 60.0}
+    board = Board(clock, within=lambda _, check: limits.get(check))
+    for event in (started(HOSTS[0]), answered("refused", stage="before"), phase(HOSTS[0], Phase.PROVE)):
+        board.see(event)
+    (row,), _ = board.visible(1)
+    assert board.doing(row) == ""
+    clock.now = 8
+    board.see(answered("503, wanted 200"))
+    board.see(answered("500", check="api"))
+    board.see(answered("no", check="unlimited"))
+    assert board.doing(row) == "web: 503, wanted 200; gives up in 2.0 s"
+    board.see(answered("200", passed=True))
+    assert board.doing(row) == "api: 500; gives up in 52 s"
+    clock.now = 20
+    board.see(answered("503, wanted 200"))
+    assert board.doing(row) == "web: 503, wanted 200; gives up in 10 s"
+    assert "web-00 (prove; web: 503, wanted 200; gives up in 10 s)" in board.waited_for()[1]
+    board.see(phase(HOSTS[0], Phase.REVERT))
+    assert "gives up" not in board.doing(row)
 
 
 def test_rows_fit_the_height_and_active_hosts_come_first() -> None:
@@ -134,18 +201,50 @@ def test_rows_fit_the_height_and_active_hosts_come_first() -> None:
         stage.console(phase(host, Phase.PUSH))
     picture = stage.picture()
     assert [line.split()[0] for line in picture[:10]] == [str(host) for host in HOSTS[90:]]
-    assert picture[10:] == ["… and 90 more waiting"]
+    assert picture[10:] == ["… and 90 more waiting", "0/100 kept · 0.0 s"]
+    assert len(picture) < 14
 
 
-def test_active_then_bad_then_good_then_waiting() -> None:
+def test_active_hosts_come_before_those_that_wait() -> None:
     board = Board(Clock())
     board.see(started(*HOSTS[:4]))
     board.see(phase(HOSTS[3], Phase.PUSH))
     board.see(ended(HOSTS[2], Outcome.KEPT))
-    board.see(ended(HOSTS[1], Outcome.FAILED))
-    shown, hidden = board.visible(2)
-    assert [row.host for row in shown] == [HOSTS[3], HOSTS[1]]
-    assert hidden == "… and 1 more kept, 1 more waiting"
+    shown, hidden = board.visible(1)
+    assert [row.host for row in shown] == [HOSTS[3]]
+    assert hidden == "… and 2 more waiting"
+
+
+def test_hosts_that_have_not_answered_are_named() -> None:
+    clock, left = Clock(), set(HOSTS[:3])
+    board = Board(clock)
+    board.ask_for_contacted(lambda: left)
+    board.see(started(*HOSTS[:3]))
+    for host in HOSTS[:3]:
+        board.see(phase(host, Phase.PREFLIGHT))
+    assert board.status() == "preflight 3 hosts, 0.0 s"
+    clock.now = 4
+    left.discard(HOSTS[0])
+    assert board.status() == "preflight 3 hosts, 4.0 s; waiting for web-01, web-02"
+    left.clear()
+    assert board.status() == "evaluate 3 hosts, 4.0 s"
+
+
+def test_work_without_hosts_does_not_count_them() -> None:
+    board = Board(Clock())
+    board.see(events.OutputLine(host=None, phase=Phase.BUILD, text="building x"))
+    assert board.status() == "build, 0.0 s  building x"
+
+
+def test_nothing_that_is_typed_is_shown_in_the_table() -> None:
+    person, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        with Console(stream, refresh_per_second=0) as console:
+            assert not termios.tcgetattr(theirs)[3] & termios.ECHO
+            with console.paused():
+                assert termios.tcgetattr(theirs)[3] & termios.ECHO
+        assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    os.close(person)
 
 
 @pytest.mark.parametrize("width", [20, 60, 79, 80, 200])
@@ -157,7 +256,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         stage.console(events.PushProgressed(host=host, sent=5, total=10**10))
         stage.console(events.OutputLine(host=host, phase=Phase.PUSH, text="word " * 100))
     picture = stage.picture()
-    assert len(picture) == 6
+    assert len(picture) == 7
     assert max(map(len, picture)) <= width
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
 
 from fleet import events
 from fleet.model import Closure, HostName, HostResult, Outcome, Phase
-from fleet.output.plain import INTERVAL, Plain
+from fleet.output.plain import Plain
 from fleet.output.progress import WINDOW, Meter, Pushes
+from fleet.output.verbose import INTERVAL, Verbose
 
 WEB, DB = HostName("web"), HostName("db")
 MIB = 1 << 20
@@ -125,7 +127,7 @@ def test_host_that_failed_has_nothing_left_to_push() -> None:
 
 def test_plain_output_tells_of_pushes_now_and_then() -> None:
     clock, stream = Clock(), io.StringIO()
-    plain = Plain(stream, clock=clock)
+    plain = Plain(stream, Verbose(clock), clock=clock)
     for host in (WEB, DB):
         plain(pushing(host))
         plain(moved(host, 0, 60 * MIB))
@@ -144,9 +146,21 @@ def test_plain_output_tells_of_pushes_now_and_then() -> None:
     ]
 
 
+def test_push_is_told_as_it_was_planned_and_the_host_program_apart() -> None:
+    tell = Verbose(Clock())
+    done = events.PushFinished(host=WEB, paths=5, nar_bytes=86_835, wire_bytes=90_000, seconds=2)
+    tell.lines(dataclasses.replace(planned(WEB, 23_040), missing_paths=4))
+    assert tell.lines(done) == [
+        "web: pushed 4 paths, 22.5 KiB, and fleet's host program, 62.3 KiB (87.9 KiB sent) in 2.0 s"
+    ]
+    assert tell.lines(dataclasses.replace(done, paths=4, nar_bytes=23_040)) == [
+        "web: pushed 4 paths, 22.5 KiB (87.9 KiB sent) in 2.0 s"
+    ]
+
+
 def test_plain_output_tells_of_many_pushes_only_together() -> None:
     clock, stream = Clock(), io.StringIO()
-    plain = Plain(stream, clock=clock)
+    plain = Plain(stream, Verbose(clock), clock=clock)
     hosts = [HostName(f"web-{number}") for number in range(50)]
     for host in hosts:
         plain(moved(host, 0, MIB))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from fleet.output import open_display
 from fleet.output.jsonl import JsonLines
 from fleet.output.plain import Plain
 from fleet.output.stream import SafeStream
+from fleet.output.verbose import Verbose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +129,7 @@ def test_characters_that_the_stream_lacks_are_spelled_out(tmp_path: Path) -> Non
 
 def test_plain_output_is_a_line_per_fact() -> None:
     stream = io.StringIO()
-    plain = Plain(stream)
+    plain = Plain(stream, Verbose(time.monotonic))
     for event in RUN:
         plain(event)
     assert stream.getvalue().splitlines() == [
@@ -150,7 +152,7 @@ def test_plain_output_is_a_line_per_fact() -> None:
 
 def test_plain_output_tells_why_a_host_went_back() -> None:
     stream = io.StringIO()
-    plain = Plain(stream)
+    plain = Plain(stream, Verbose(time.monotonic))
     failure = Failure(kind=FailureKind.SWITCH, message="web-1: unhealthy")
     plain(events.HostCondemned(host=WEB, closure=NEW, reason="check http failed"))
     result = HostResult(host=WEB, outcome=Outcome.ROLLED_BACK, failure=failure, seconds=1)
@@ -163,7 +165,7 @@ def test_plain_output_tells_why_a_host_went_back() -> None:
 
 def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
     stream = io.StringIO()
-    plain = Plain(stream)
+    plain = Plain(stream, Verbose(time.monotonic))
     plain(events.EvaluationFinished(derivations={WEB: Derivation("/nix/store/x.drv")}, recalled=0, seconds=2))
     plain(events.BuildFinished(closures={WEB: NEW}, derivations=2, seconds=70))
     for paths, reboot in ((2, ("kernel",)), (0, ())):
@@ -190,7 +192,7 @@ def test_plain_output_tells_what_the_run_found_out_and_wants_to_do() -> None:
         "web-1: plan: switch 1 → 2",
         "web-1: fetched 2 paths, 2.0 KiB from its own caches in 3.0 s",
         "web-1: nothing to push",
-        "fleet: interrupted: no further host begins; hosts that switched are proven or reverted",
+        "fleet: interrupted: no further host begins; hosts that switched are proven or reverted (again: leave at once)",
     ]
 
 
@@ -217,7 +219,7 @@ def test_talk_goes_to_stderr_and_the_summary_to_stdout(*, is_terminal: bool) -> 
         "",
         "1 kept",
     ]
-    assert "wave 1 of 1: web-1" in stderr.getvalue()
+    assert "run r: deploy 2 hosts" in stderr.getvalue()
 
 
 def test_lines_for_scripts_say_where_in_a_run_each_event_belongs() -> None:

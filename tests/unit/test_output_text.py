@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.events import FindingReported, HostPlanned, RunFinished
+from fleet.events import FindingReported, HostFinished, HostPlanned, RunFinished
 from fleet.model import Closure, Failure, FailureKind, HostName, HostResult, Outcome, RunId, Severity
-from fleet.output.format import change, failure_lines, human_bytes, human_seconds, listed, short_name
+from fleet.output.facts import fact_lines
+from fleet.output.format import change, failure_lines, human_bytes, human_seconds, short_name
 from fleet.output.patch import patch_lines
 from fleet.output.summary import grouped_failures, plan_lines, summary_lines
 from fleet.output.table import table
+from fleet.text import listed
 
 WEB = HostName("web-1")
 
@@ -207,11 +212,11 @@ def test_plan_shows_what_comes_from_caches_what_is_sent_and_how_long_that_takes(
     ]  # fmt: skip
     assert plan_lines(hosts) == [
         "host   action     running → wanted  push                           takes        from caches       "
-        "room on /nix           reboot",
+        "room on /nix                    reboot",
         "pi     switch     1 → 2             10 paths, 30.0 MiB as 3.0 MiB  about 2.5 s  2 paths, 4.0 MiB  "
-        "70.0 MiB of 900.0 MiB  -",
+        "900.0 MiB free, needs 70.0 MiB  -",
         "web-2  unchanged  2                 -                              -            -                 "
-        "-                      -",
+        "-                               -",
         "",
         "1 switch, 1 unchanged; 10 paths to push, 30.0 MiB; 2 paths from caches, 4.0 MiB",
     ]
@@ -253,3 +258,56 @@ def test_many_unchanged_hosts_are_in_the_totals_alone() -> None:
     assert plan_lines(planned_unchanged(1000)) == ["1000 unchanged"]
     pending = plan_lines([*planned_unchanged(1000), *planned_unchanged(1, reboot=("kernel",))])
     assert (pending[1].split()[:2], pending[2:]) == (["host-0", "unchanged"], ["", "1001 unchanged"])
+
+
+def test_host_that_is_deferred_is_no_error() -> None:
+    failure = Failure(kind=FailureKind.UNREACHABLE, message="a: no answer", now="nothing was changed")
+    ended = [
+        HostResult(host=HostName("a"), outcome=Outcome.DEFERRED, failure=failure),
+        HostResult(host=HostName("b"), outcome=Outcome.FAILED, failure=replace(failure, message="b: broken")),
+    ]
+    lines = summary_lines(RunFinished(run=RunId("r"), exit_code=1, error=None, hosts=tuple(ended)))
+    assert "note: a: no answer" in lines
+    assert "error: b: broken" in lines
+
+
+def test_host_that_never_began_took_no_time() -> None:
+    ended = HostResult(host=HostName("a"), outcome=Outcome.NEEDS_HUMAN, seconds=0.0)
+    assert fact_lines(HostFinished(host=HostName("a"), result=ended)) == ["a: needs human"]
+    lines = summary_lines(RunFinished(run=RunId("r"), exit_code=4, error=None, hosts=(ended,)))
+    assert lines[1].split() == ["a", "needs", "human", "-"]
+
+
+def test_name_of_a_host_stands_once_before_a_message() -> None:
+    found = FindingReported(host=HostName("broken"), severity=Severity.ERROR, kind="x", message="broken: no", hint="h")
+    assert fact_lines(found) == ["broken: error: no", "broken: hint: h"]
+    assert plan_lines([], findings=[found])[1] == "error: broken: no"
+
+
+def ended(number: int, outcome: Outcome, *notes: str) -> HostResult:
+    return HostResult(
+        host=HostName(f"web-{number:02}"), outcome=outcome, boot_default=True, seconds=number, notes=notes
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.KEPT, Outcome.STAGED, Outcome.UNCHANGED])
+def test_many_hosts_that_are_well_in_the_same_way_share_a_row(outcome: Outcome) -> None:
+    alike = [ended(number, outcome, "same note") for number in range(1, 41)]
+    hosts = (*alike, ended(50, outcome, "other note"), ended(60, Outcome.ROLLED_BACK), ended(61, Outcome.ROLLED_BACK))
+    lines = summary_lines(RunFinished(run=RunId("r"), exit_code=1, error=None, hosts=hosts))
+    assert [re.split(r"\s{2,}", line)[0] for line in lines[1:5]] == [
+        "web-01, web-02 and 38 more", "web-50", "web-60", "web-61",
+    ]  # fmt: skip
+    assert " 40 s " in lines[1]
+    assert lines[-1].startswith("41 ")
+
+
+def test_many_hosts_without_a_note_are_only_counted() -> None:
+    hosts = tuple(ended(number, Outcome.KEPT) for number in range(40))
+    assert summary_lines(RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=hosts)) == ["40 kept"]
+
+
+def test_names_of_hosts_are_not_broken_on_a_narrow_terminal() -> None:
+    name = "gpu-01.example.org"
+    lines = table(("host", "outcome", "notes"), [(name, "rolled back", "word " * 20)], is_terminal=True, width=40)
+    assert name in re.sub(r"\x1b\[[0-9;]*m", "", lines)

@@ -23,6 +23,8 @@ class Sink:
     async def write(self, data: bytes | memoryview) -> None:
         self.came.append((asyncio.get_running_loop().time(), bytes(data)))
 
+    waiting = 0
+
     async def ended(self) -> Output:
         return Output(status=0)
 

@@ -65,6 +65,7 @@ def test_host_that_somebody_else_is_at_work_on_is_locked() -> None:
         ({"lock_holder": "123 nixos-rebuild"}, "switch_lock", "123 nixos-rebuild"),
         ({"nix_free": 1 << 20}, "space", "only 1.0 MiB free on /nix"),
         ({"boot_free": 1 << 20}, "space", "only 1.0 MiB free on /boot"),
+        ({"boot_unmounted": ("/boot",)}, "boot_unmounted", "/boot is in fstab and not mounted"),
     ],
 )
 def test_what_people_should_know_stops_nothing(changes: dict[str, Any], kind: str, message: str) -> None:

@@ -14,7 +14,7 @@ from fleet.inventory import Check, Host
 from fleet.machine import CHANNELS, Command, OnLine, Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps.monitor import CheckMonitor, ask_once
-from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict, prove_old
+from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict
 from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asked, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
@@ -329,6 +329,71 @@ def test_login_that_stays_refused_does_not_prove_the_system_bad(kind: type[Authe
     test()
 
 
+# --- turned away -----------------------------------------------------------------------------------
+
+
+def turned_away() -> UnreachableError:
+    error = UnreachableError(WEB, 'the SSH server takes no login now: "Not allowed at this time"')
+    error.turns_away = True
+    return error
+
+
+@in_no_time
+async def test_busy_sshd_is_asked_again_while_the_old_connection_renews_the_deadline() -> None:
+    case = Case()
+    case.link.connecting = [turned_away()] * 40  # 120 s, twice what the host waits for
+    assert isinstance(await case.prove(), Proven)
+    assert 120 <= case.took < 130
+    looks = [command for command in case.link.ran if asks("look")(command)]
+    assert len(looks) >= 40
+    assert case.words == ["confirm"]
+
+
+@in_no_time
+async def test_sshd_that_stays_busy_is_never_a_proof() -> None:
+    case = Case()
+    case.link.connecting = [turned_away()] * 1000
+    verdict = await case.prove()
+    reason = 'no new connection: the SSH server takes no login now: "Not allowed at this time"'
+    assert verdict == Condemned(reason, found=False)
+    assert 180 <= case.took < 187
+    assert case.proof.lost == reason
+    assert case.words == [f"abandon silent {reason}"]
+
+
+@in_no_time
+async def test_busy_sshd_over_a_lost_connection_is_waited_for_as_long_as_the_host_waits() -> None:
+    case = Case(look=LOST)
+    case.link.connecting = [turned_away()] * 1000
+    assert await case.prove() == Condemned(case.proof.lost, found=False)
+    assert "Not allowed at this time" in case.proof.lost
+    assert 60 <= case.took < 64
+
+
+@in_no_time
+async def test_bad_unit_condemns_though_sshd_is_busy() -> None:
+    case = Case(look=said(state="switched", running=NEW, bad="a.service has failed"))
+    case.link.connecting = [turned_away()] * 1000
+    assert await case.prove() == Condemned("a.service has failed", found=True)
+    assert case.took < 1
+
+
+@in_no_time
+async def test_host_that_decides_while_sshd_is_busy_is_believed() -> None:
+    case = Case(look=later((0, CALM), (10, said(state="reverting", running=NEW))))
+    case.link.connecting = [turned_away()] * 1000
+    assert isinstance(await case.prove(), Decided)
+    assert case.words == []
+
+
+@in_no_time
+async def test_last_login_before_the_commit_is_asked_for_again_too() -> None:
+    case = Case()
+    case.link.connecting = [None, turned_away(), turned_away()]
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm"]
+
+
 @in_no_time
 async def test_program_that_fails_is_no_proof_that_the_system_is_bad() -> None:
     case = Case(look=CommandFailedError(WEB, "the host program failed"))
@@ -418,26 +483,6 @@ async def test_lost_connection_is_no_answer_of_a_check() -> None:
     case = Case(checks={"ok": YES, "no": LOST})
     with pytest.raises(UnreachableError):
         await ask_once(case.host, case.link, case.link, emit=case.events)
-
-
-@in_no_time
-async def test_old_system_is_well_when_what_passed_before_passes_again() -> None:
-    case = Case(checks={"ok": later((0, NO), (10, YES)), "broken": NO})
-    assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is None
-    assert {event.stage for event in case.events.of(CheckReported)} == {"reverted"}
-
-
-@in_no_time
-async def test_old_system_is_unwell_when_it_does_not() -> None:
-    case = Case(checks={"ok": NO})
-    found = await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events)
-    assert found == "check ok: exit status 1: no (within 20 s)"
-
-
-@in_no_time
-async def test_old_system_that_cannot_be_asked_is_unwell() -> None:
-    case = Case(checks={"ok": LOST})
-    assert await prove_old(case.host, case.link, case.link, ["ok"], emit=case.events) is not None
 
 
 class LosingMachine(FakeMachine):

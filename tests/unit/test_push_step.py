@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from fleet.steps import push
 from fleet.steps.deliver import WholePaths
 from fleet.steps.load import Load
 from fleet.steps.slow_link import SlowLinks
-from fleet.store.send import Sender
+from fleet.store.send import Progress, Sender
 from tests.fakes import Answers, Events, FakeMachine, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, RUN
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from fleet.machine import Stream
     from fleet.steps.deliver import Delivery, Transport
-    from fleet.store.send import Progress
     from fleet.store.supply import Supply
 
 PROGRAM = HostProgram("/nix/store/p-fleet-host")
@@ -204,3 +203,20 @@ async def test_derivation_of_what_was_built_here_is_not_pushed() -> None:
     job = builders.job(derivation=DRV, build_on=BuildOn.CONTROLLER, load=Load(missing=(NEW,)))
     await push.push(copying, Moving(0), job, RUN, PROGRAM, emit=Events())
     assert [path for command in copying.ran for path in (NEW, DRV) if path in command.argv] == [NEW]
+
+
+def test_progress_is_what_has_reached_the_host_and_never_less() -> None:
+    class Link:
+        waiting = 80
+
+    link, progress = Link(), Progress()
+    progress.moved(100)
+    assert progress.crossed == 100  # nothing is known of how it goes
+    other = Progress()
+    other.over(cast("Stream", link))
+    other.moved(100)
+    assert other.crossed == 20
+    link.waiting = 90  # a question went along
+    assert other.crossed == 20
+    link.waiting = 0
+    assert other.crossed == 100

@@ -10,6 +10,7 @@ import pytest
 
 from fleet import cli
 from fleet.deploy.decide import part_of
+from fleet.deploy.look import PROVES
 from fleet.deploy.options import Options
 from fleet.deploy.target import Wanted
 from fleet.errors import UnfitError
@@ -49,10 +50,17 @@ def test_a_host_is_rebooted_when_that_is_wanted(wanted: Reboot, reasons: tuple[s
     assert goes_by_reboot(wanted, reasons) is goes
 
 
+def test_note_about_a_reboot_says_how_to_prove_it_now() -> None:
+    assert PROVES.startswith("--reboot if-needed proves")
+
+
 def test_a_way_back_is_told_and_without_one_the_host_is_left_out() -> None:
     assert "after a panic the old one boots" in require_safe_reboot(host(), SAFE, accept_boot_risk=False)
     with pytest.raises(UnfitError, match="no way back"):
         require_safe_reboot(host(), dataclasses.replace(SAFE, boot_default=NEW), accept_boot_risk=True)
+    unknown = dataclasses.replace(SAFE, boot_default=None, boot_doubt="it boots by Limine")
+    with pytest.raises(UnfitError, match=r"the boot default is not known \(it boots by Limine\)"):
+        require_safe_reboot(host(), unknown, accept_boot_risk=True)
     grub = dataclasses.replace(SAFE, boots_once=False, boots_not_once="GRUB cannot write there")
     with pytest.raises(UnfitError, match=r"cannot boot an entry once.*: GRUB cannot write there") as caught:
         require_safe_reboot(host(), grub, accept_boot_risk=False)

@@ -10,6 +10,7 @@ from fleet.deploy import result
 from fleet.errors import BuildError, ConfigError, EvaluationError, FleetError, LockedError, UnfitError, UnreachableError
 from fleet.host.answers import State, View
 from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome
+from fleet.steps.prove_back import Unwell
 from tests.unit.builders import FACTS, NEW, OLD, PARTS, facts, host, job
 
 WEB = HostName("web-1")
@@ -87,6 +88,7 @@ def test_unchanged_host_tells_whether_its_kernel_is_live() -> None:
     assert (found.outcome, found.boot_default, found.boot_proven, found.reboot_pending) == (
         Outcome.UNCHANGED, True, True, False,
     )  # fmt: skip
+    assert result.unchanged(host(), facts(boot_default=None), OLD).boot_default is None
     pending = result.unchanged(host(), facts(booted_parts={**PARTS, "kernel": "other"}), OLD)
     assert (pending.boot_proven, pending.reboot_pending) == (False, True)
 
@@ -105,26 +107,47 @@ def test_tested_host_is_kept_but_not_the_boot_default() -> None:
 
 def test_boot_entry_that_cannot_be_read_is_said() -> None:
     found = result.kept(job(), View(state=State.COMMITTED, running=NEW, boot_entry="unverified"), [], reboot=())
-    assert "could not be read" in found.notes[0]
+    assert found.notes == ("what boots next could not be read from the boot loader's files",)
+    assert found.boot_default is None
+    end = View(state=State.COMMITTED, running=NEW, boot_entry="unverified", boot_doubt="/boot is not mounted")
+    told = result.kept(job(), end, [], reboot=())
+    assert told.notes == ("what boots next could not be read: /boot is not mounted",)
 
 
 @pytest.mark.parametrize(
     ("blame", "unwell", "outcome", "kind"),
     [
-        ("found", None, Outcome.ROLLED_BACK, "unhealthy"),
-        ("silent", None, Outcome.ROLLED_BACK, "silent"),
+        ("found", "", Outcome.ROLLED_BACK, "unhealthy"),
+        ("silent", "", Outcome.ROLLED_BACK, "silent"),
         ("found", "check web: 503", Outcome.NEEDS_HUMAN, "unhealthy"),
+        ("silent", "nobody can log in: login refused", Outcome.NEEDS_HUMAN, "silent"),
     ],
 )
-def test_host_that_went_back(blame: str, unwell: str | None, outcome: Outcome, kind: str) -> None:
+def test_host_that_went_back(blame: str, unwell: str, outcome: Outcome, kind: str) -> None:
     end = View(state=State.REVERTED, running=OLD, blame=blame)
-    found = result.gone_back(job(), end, "web has failed", ["line"], old_is_unwell=unwell)
+    found = result.gone_back(job(), end, "web has failed", ["line"], unwell=Unwell(unwell) if unwell else None)
     assert (found.outcome, found.previous, found.boot_default) == (outcome, OLD, False)
     assert found.failure is not None
     assert (found.failure.kind, found.failure.message, found.failure.said) == (kind, "web has failed", ("line",))
     assert OLD in found.failure.now
     assert (unwell or "proven") in found.failure.now
     assert ("--retry-quarantined" in found.failure.hint) == (blame == "found")
+
+
+@pytest.mark.parametrize(
+    ("reason", "hinted"),
+    [
+        ("acme-order-renew-example.org.service has failed", True),
+        ("acme-example.org.service has failed; web.service has failed", True),
+        ("lacme-x.service has failed", False),
+        ("check acme: 503", False),
+    ],
+)
+def test_first_certificate_that_cannot_be_ordered_has_a_hint(reason: str, hinted: bool) -> None:  # noqa: FBT001
+    found = result.gone_back(job(), View(state=State.REVERTED, running=OLD, blame="found"), reason, [], unwell=None)
+    assert found.failure is not None
+    assert ('ignore_units = ["acme-*"]' in found.failure.hint) == hinted
+    assert "--retry-quarantined" in found.failure.hint
 
 
 def test_host_that_somebody_else_changed_failed() -> None:
@@ -134,12 +157,14 @@ def test_host_that_somebody_else_changed_failed() -> None:
     assert found.failure.kind == "superseded"
 
 
-@pytest.mark.parametrize("reason", ["", "sshd is not active"])
-def test_stuck_host_needs_a_human(reason: str) -> None:
-    found = result.stuck(job(), View(state=State.STUCK, running=NEW, reason=reason), [])
+@pytest.mark.parametrize("reason", ["", "check web: 503"])
+@pytest.mark.parametrize("unproven", ["", "nothing listens on sshd's port 22"])
+def test_stuck_host_needs_a_human_and_says_what_is_wrong(reason: str, unproven: str) -> None:
+    found = result.stuck(job(), View(state=State.STUCK, running=NEW, reason=reason, unproven=unproven), [])
     assert found.outcome is Outcome.NEEDS_HUMAN
     assert found.failure is not None
     assert reason in found.failure.message
+    assert unproven in found.failure.message
     assert NEW in found.failure.now
     assert OLD in found.failure.now
 
@@ -151,3 +176,10 @@ def test_host_in_doubt_says_when_it_goes_back(*, has_switched: bool, seconds: st
     assert found.failure is not None
     assert f" {seconds}" in found.failure.now
     assert "fleet status web-1" in found.failure.hint
+
+
+def test_notes_of_the_host_are_told() -> None:
+    found = result.kept(
+        job(), View(state=State.COMMITTED, running=NEW, notes=("x was not restarted",)), ["y"], reboot=()
+    )
+    assert found.notes == ("y", "x was not restarted")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet import nix
 from fleet.errors import AuthenticationError
 from fleet.events import (
     BuildFinished,
@@ -22,7 +24,8 @@ from fleet.events import (
     RunStarted,
 )
 from fleet.machine import Output
-from fleet.model import Closure, Goal, HostName, Outcome, RunId, Severity, Verb
+from fleet.model import Closure, Goal, HostName, Outcome, Reboot, RunId, Severity, Verb
+from fleet.scripts import script
 from tests.fakes import Says, asks, runs, said
 from tests.unit.builders import NEW
 from tests.unit.world import BROKEN, FACTS, OLDER, VALID, YES, World
@@ -154,7 +157,7 @@ async def test_closures_are_signed_before_they_are_pushed(tmp_path: Path, verb: 
     world = World(tmp_path, "a", verb=verb, back_to="2" if verb == "rollback" else None)
     world.inventory = world.inventory.model_copy(update={"signing_key": tmp_path / "key"})
     world.on("a", (lambda command: "show-config" in str(command), said(store="auto")))
-    world.on("a", (lambda command: "readlink" in str(command), said()))
+    world.on("a", (lambda command: "readlink" in str(command), said(platform="x86_64-linux")))
     await world.execute()
     signed = [str(world.closure) in command.argv for command in world.here.ran if "sign" in command.argv]
     assert signed == [True] * signs
@@ -191,6 +194,15 @@ async def test_host_that_stands_on_the_closure_is_unchanged_and_nobody_is_asked(
     assert [plan.action for plan in world.events.of(HostPlanned)] == ["unchanged"]
 
 
+async def test_reboot_of_a_host_that_stands_on_the_closure_is_said_not_to_happen(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", reboot=Reboot.ALWAYS)
+    world.wanted = NEW
+    world.on("a", (asks("facts"), said(**FACTS | {"running": NEW, "profile": NEW, "boot_default": NEW})))
+    assert await world.execute() == 0
+    assert world.outcomes == {"a": UNCHANGED}
+    assert [found.kind for found in world.events.of(FindingReported)] == ["not_rebooted"]
+
+
 async def test_host_that_fails_preflight_fails_alone(tmp_path: Path) -> None:
     world = World(tmp_path, "a", "b")
     world.links[HostName("a")].is_lost = True
@@ -211,6 +223,7 @@ async def test_unreachable_host_that_may_be_is_deferred(tmp_path: Path) -> None:
     world.links[HostName("a")].is_lost = True
     assert await world.execute() == 0
     assert world.outcomes == {"a": Outcome.DEFERRED}
+    assert [found.severity for found in world.events.of(FindingReported)] == [Severity.NOTE]
 
 
 async def test_locked_hosts_are_exit_code_5(tmp_path: Path) -> None:
@@ -282,12 +295,69 @@ async def test_rollback_goes_where_it_should(tmp_path: Path, back_to: str | None
     world.on(
         "a",
         (asks("look"), said(state="switched", running=closure)),
-        (lambda command: "readlink" in str(command), said(part_kernel="/nix/store/k2")),
+        (lambda command: "readlink" in str(command), said(platform="x86_64-linux", part_kernel="/nix/store/k2")),
         (runs("xargs"), YES),
     )
     assert await world.execute() == 0
     assert world.end.hosts[0].reboot_pending
     assert (world.end.hosts[0].closure, world.end.hosts[0].outcome) == (closure, KEPT)
+    assert "a second fleet rollback goes forward again" in world.end.hosts[0].notes
+
+
+async def test_deployment_says_nothing_of_going_forward_again(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    assert await world.execute() == 0
+    assert not any("forward" in note for note in world.end.hosts[0].notes)
+
+
+SPECIALISATION = runs("sh", "-c", script("fleet.steps", "specialisation"))
+
+
+@pytest.mark.parametrize(("name", "told"), [("gaming", ["specialisation"]), ("", [])])
+async def test_leaving_a_specialisation_is_told(tmp_path: Path, name: str, told: list[str]) -> None:
+    world = World(tmp_path, "a")
+    world.on(
+        "a",
+        (asks("facts"), said(**FACTS | {"running": OLDER})),
+        (SPECIALISATION, Output(status=0, stdout=f"{name}\n")),
+    )
+    assert await world.execute() == 0
+    assert [found.kind for found in world.events.of(FindingReported)] == told
+    if told:
+        assert "runs the specialisation gaming, and leaves it" in world.events.of(FindingReported)[0].message
+
+
+def test_specialisation_that_runs_is_found(tmp_path: Path) -> None:
+    base, other = tmp_path / "base", tmp_path / "other system"
+    (base / "specialisation").mkdir(parents=True)
+    other.mkdir()
+    for name, place in (("work", base), ("gaming", other)):
+        (base / "specialisation" / name).symlink_to(place)
+    for running, name in ((other, "gaming\n"), (tmp_path, "")):
+        argv = ["sh", "-eu", "-c", script("fleet.steps", "specialisation"), "sh", str(base), str(running)]
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == name
+    argv = ["sh", "-eu", "-c", script("fleet.steps", "specialisation"), "sh", str(other), str(other)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == ""
+
+
+@pytest.mark.parametrize(("reboot", "code"), [("always", 1), ("if-needed", 0), ("never", 0)])
+async def test_reboot_into_what_runs_already_is_refused_and_not_kept_without(
+    tmp_path: Path, reboot: str, code: int
+) -> None:
+    world = World(tmp_path, "a", verb="rollback", back_to=str(NEW), reboot=Reboot(reboot))
+    world.on(
+        "a",
+        (asks("facts"), said(**FACTS | {"running": NEW})),
+        (SPECIALISATION, YES),
+        (lambda command: "readlink" in str(command), said(platform="x86_64-linux")),
+        (runs("xargs"), YES),
+        (asks("look"), said(state="switched", running=NEW)),
+    )
+    assert await world.execute() == code
+    if code:
+        assert (world.began(), world.outcomes) == ([], {"a": FAILED})
+        assert world.end.hosts[0].failure is not None
+        assert "runs this system already" in world.end.hosts[0].failure.message
 
 
 @pytest.mark.parametrize(("back_to", "code"), [("nonsense", 2), (str(NEW), 1)])
@@ -322,7 +392,7 @@ async def test_file_that_evaluation_would_read_and_nix_does_not_see_is_noted_of_
 ) -> None:
     world = World(tmp_path, "a", "b")
     world.inventory = world.inventory.model_copy(update={"flake": f"{tmp_path}{query}"})
-    git = ("git", "-C", str(tmp_path))
+    git = (*nix.GIT_LISTS, "-C", str(tmp_path))
     world.here_too(
         (runs(*git, "rev-parse"), Output(status=0, stdout=f"{tmp_path}\n")),
         (runs(*git, "ls-files", "-z", "--others"), Output(status=0, stdout="new.nix\0notes.txt\0")),
@@ -391,6 +461,8 @@ async def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path) -> None:
     world.acts = {HostSwitched: world.stop.request, RunInterrupted: world.stop.request}
     assert await world.execute() == 4
     assert world.outcomes == {"a": Outcome.NEEDS_HUMAN}
+    assert world.end.hosts[0].failure is not None
+    assert "fleet resume" in world.end.hosts[0].failure.hint
 
 
 async def test_login_that_is_refused_is_told_with_its_remedy(tmp_path: Path) -> None:

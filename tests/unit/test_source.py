@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from fleet.errors import CommandFailedError
+from fleet.inventory import Host
 from fleet.machine import Output
 from fleet.machine.local import HERE
 from fleet.model import Finding, Severity
 from fleet.source import lock, tree
-from fleet.source.outputs import FlakeCheck, warnings
+from fleet.source.outputs import FlakeCheck, unchecked, warnings
 from fleet.source.secrets import PERMISSION, secrets
 from fleet.source.tree import Tree
 from tests.fakes import FakeMachine, runs
@@ -239,3 +240,12 @@ def test_findings_and_checks_are_documented() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(kinds)
     statuses = set(re.findall(r'"(passed|failed|evaluated|skipped)"', sources))
     assert all(f"`{status}`" in shown for status in statuses)
+
+
+def test_hosts_without_a_check_are_a_note() -> None:
+    checks = [{"name": "ok", "command": "ok"}]
+    hosts = [Host.model_validate({"name": name, "checks": checks if name == "b" else []}) for name in ("a", "b", "c")]
+    (found,) = unchecked(hosts)
+    assert (found.kind, found.severity) == ("no_checks", Severity.NOTE)
+    assert found.message.startswith("no check is declared for a, c: ")
+    assert unchecked(hosts[1:2]) == []

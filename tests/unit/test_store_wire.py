@@ -150,3 +150,55 @@ def test_paths_that_refer_to_each_other_are_an_error() -> None:
     ]
     with pytest.raises(ProtocolError, match="refer to each other"):
         wire.in_order(pair)
+
+
+ASKED = ("/nix/store/a-x", "/nix/store/b-y")
+
+
+async def test_of_the_paths_that_were_asked_about_those_that_are_valid_are_read() -> None:
+    assert await decoder(wire.texts(ASKED[1:])).subset(ASKED) == {"/nix/store/b-y"}
+    assert await decoder(wire.texts([])).subset(ASKED) == set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wire.number(1 << 20) + wire.texts(["/nix/store/a-x"] * 9)[8:],
+        wire.number(1) + wire.number(1 << 20),
+        wire.number(1) + wire.text("/nix/store/a-x" + "x" * 100),
+        wire.texts(["/etc/shadow"]),
+        wire.number(2**64 - 1),
+    ],
+)
+async def test_answer_that_has_more_than_was_asked_is_refused_at_once(answer: bytes) -> None:
+    asked_for = 0
+
+    async def read(count: int) -> bytes:
+        nonlocal answer, asked_for
+        asked_for += count
+        block, answer = answer[:count], answer[count:]
+        return block or bytes(count)  # it has no end
+
+    with pytest.raises(ProtocolError):
+        await Decoder(read).subset(ASKED)
+    assert asked_for <= 1 << 17
+
+
+async def test_infos_without_an_end_are_refused_before_they_cost_memory() -> None:
+    info = b"".join(
+        (
+            wire.text("/nix/store/a-x"), wire.text(""), wire.texts(["r" * 1000] * 1000), wire.number(1), wire.number(1),
+            wire.text(HASH), wire.text(""), wire.texts([]),
+        )
+    )  # fmt: skip
+    left = bytearray()
+
+    async def read(count: int) -> bytes:
+        while len(left) < count:
+            left.extend(info)
+        block = bytes(left[:count])
+        del left[:count]
+        return block
+
+    with pytest.raises(ProtocolError, match="more than 64 MiB"):
+        await Decoder(read).path_infos()

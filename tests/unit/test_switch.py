@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import CommandFailedError, LockedError, UnfitError, UnreachableError
+from fleet.errors import CommandFailedError, HostKeyError, LockedError, UnfitError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host.program import HostProgram
 from fleet.model import Goal, Phase
@@ -123,6 +123,16 @@ async def test_connection_may_come_and_go() -> None:
 async def test_what_kept_the_host_from_answering_last_is_told() -> None:
     follow, _, _ = follower([UnreachableError(HOST.name, "no route"), LOST, said(state="committed")])
     assert (await follow.follow_to_end()).lost == "connection lost"
+
+
+@in_no_time
+async def test_refusal_says_more_than_the_silence_after_it() -> None:
+    other = HostKeyError(HOST.name, "it answers with ANOTHER key")
+    follow, _, _ = follower([other, LOST, LOST, said(state="reverted")])
+    assert (await follow.follow_to_end()).lost == "it answers with ANOTHER key"
+    follow, _, _ = follower([other, LOST])
+    with pytest.raises(HostKeyError, match="ANOTHER key"):
+        await follow.follow_to_end()
 
 
 @in_no_time

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import QuarantinedError, UnfitError
+from fleet.errors import CommandFailedError, QuarantinedError, UnfitError
+from fleet.machine import Output
 from fleet.machine.local import LocalMachine
 from fleet.model import Closure, Goal
 from fleet.steps.system import System, look_here, look_there, require_live, require_not_quarantined, require_switchable
+from tests.fakes import FakeMachine, runs
 from tests.unit.builders import NEW, facts, host
 
 if TYPE_CHECKING:
@@ -57,6 +59,21 @@ async def test_what_is_no_system_is_refused(tree: Path, file: str) -> None:
 async def test_closure_that_is_not_on_the_host_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnfitError, match="gone is not on this host"):
         await look_there(LocalMachine(), host(), Closure(str(tmp_path / "gone")))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Output(status=1, stderr="sh: Unmatched '.\n"),
+        Output(status=127),
+        Output(status=0, stdout="This account = closed\n"),
+    ],
+)
+async def test_failure_to_ask_is_no_absence(answer: Output) -> None:
+    machine = FakeMachine((runs("sh"), answer))
+    with pytest.raises(CommandFailedError, match=f"did not say what {NEW} is") as caught:
+        await look_there(machine, host(), NEW)
+    assert "not on this host" not in str(caught.value)
 
 
 async def test_closure_for_another_system_is_refused(tree: Path) -> None:

@@ -16,6 +16,7 @@ from fleet.library.tools import Tools
 from fleet.machine import Output
 from fleet.model import Closure, HostName, Outcome, Verb
 from fleet.plans.manifest import manifest
+from fleet.scripts import script
 from fleet.state import open_state
 from fleet.state.recorder import GroupCommit
 from fleet.state.store import FolderState
@@ -43,6 +44,9 @@ FACTS: dict[str, object] = {
     "boot_default": OLD, "nix_free": 8 << 30, "previous": OLDER, "has_zstd": "yes",
 }  # fmt: skip
 YES = Output(status=0)
+COMPARING = runs("sh", "-c", script("fleet.diff", "system"))
+"""What a system consists of; nothing, unless a test says otherwise."""
+READING = runs("sh", "-c", script("fleet.diff", "texts"))
 VALID = runs("xargs", "-r", "nix-store", "--check-validity")
 BROKEN = Output(status=1, stderr="error: no\n")
 
@@ -71,6 +75,9 @@ class World:
             (VALID, YES),
             (runs("nix"), YES),
             (runs("git"), Output(status=128)),
+            (COMPARING, YES),
+            (READING, YES),
+            is_here=True,
         )
         self.wanted = str(self.closure)
         """What every host evaluates to."""
@@ -94,6 +101,8 @@ class World:
             host,
             (asks("facts"), said(**FACTS)),
             (runs("xargs"), Output(status=0, stdout=f"{new}\n")),
+            (COMPARING, YES),
+            (READING, YES),
             *((asks(verb), said(done="yes")) for verb in ("root", "unroot", "stage")),
             (asks("begin"), said(begun=RUN)),
             (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),

@@ -8,22 +8,23 @@ show() {
     answer running "$(running_system)"
     for folder in $open $closed $record/open $record/last; do
         enter "$folder" "$1" || continue
-        for key in run state goal since new old status blame reason boot_entry rebooted ended; do
+        for key in run state goal since new old status blame reason unproven boot_entry boot_doubt rebooted ended; do
             [ ! -e $key ] || answer $key "$(get $key)"
         done
+        get notes | sed 's/^/note=/'
         [ "$folder" != $open ] || answer closes_in $(($(get deadline) - $(now)))
         return
     done
     answer state unknown
 }
 
-# Wait until run $1 leaves state $2 or a second has passed, and tell what its switch wrote after cursor $3.
+# Wait until run $1 leaves state $2 or a second has passed, and tell the last of what its switch wrote after cursor $3.
 watch() {
     ! enter $open "$1" || wait_for 1 state_is_not "$2"
     journalctl --quiet --no-pager --output=cat --show-cursor ${3:+"--after-cursor=$3"} \
-        "_SYSTEMD_UNIT=fleet-switch-$1.service" 2>/dev/null |
+        "_SYSTEMD_UNIT=fleet-switch-$1.service" 2>/dev/null | tail -n 500 | cut -b -2000 |
         while IFS= read -r line; do
-            case $line in '-- cursor: '*) answer cursor "${line#-- cursor: }" ;; *) answer line "$line" ;; esac
+            case $line in '-- cursor: '*) answer cursor "${line#-- cursor: }" ;; *) printf 'line=%s\n' "$line" ;; esac
         done
     show "$1"
 }
@@ -67,7 +68,10 @@ facts() {
     answer generation "${link%@*}"
     answer link "$link"
     answer booted "$(readlink -f /run/booted-system)"
-    answer boot_default "$(boot_default)"
+    read_boot
+    answer boot_default "$default"
+    answer boot_doubt "$doubt"
+    [ -n "$default" ] || for path in $unmounted; do answer boot_unmounted "$path"; done
     for part in kernel initrd kernel-modules systemd kernel-params; do
         answer "running_$part" "$(target_or_text /run/current-system/$part)"
         answer "booted_$part" "$(target_or_text /run/booted-system/$part)"
@@ -96,7 +100,7 @@ facts() {
     answer serial "$serial"
     answer_open
     enter_last || return 0
-    for key in run state new old goal reason blame boot_entry part; do read_line $key; answer "last_$key" "$text"; done
+    for key in run state new old goal reason blame boot_entry boot_doubt part; do read_line $key; answer "last_$key" "$text"; done
     ! serial_of . || answer last_serial "$text"
 }
 

@@ -14,37 +14,59 @@ reverting() {
     if booted_new && reboot_leads_back; then reboot_to_old; return; fi
     restore_boot
     if booted_new; then reboot_to_old; return; fi
-    if may_have_switched; then switch_back || switch_by_hand || try_last_resort || return; fi
-    if [ -e resort ]; then start_old_units; old_is_proven 180 || return; fi
-    if [ -e armed ] && [ -e rebooted ]; then wait_for 180 boot_has_finished; [ -z "$(newly_failing)" ] || return; fi
+    if may_have_switched; then
+        switch_back || switch_by_hand || try_last_resort || return
+    elif [ -e resort ]; then
+        old_is_proven 180 active || return
+    elif [ -e rebooted ]; then          # what was active at begin may have been started by hand
+        wait_for 180 boot_has_finished
+        old_is_proven 30 /dev/null || return
+    fi
+    weigh_blame
     boots_as_before || restore_boot     # somebody may have held the lock before
     unchanged_by_others || return
     if boots_as_before; then next=reverted; fi
 }
 
 may_have_switched() { [ "$(running_system)" != "$old" ] || { [ -e started ] && [ ! -e armed ] && [ ! -e rebooted ]; }; }
-boots_as_before() { [ "$(profile_system)" = "$old_profile" ] && [ "$(boot_default)" = "$(get old_boot)" ]; }
+
+# Succeed if profile and boot default are those of the begin. Where that default could not be read, it is enough that this is
+# not NEW.
+# sets: default
+boots_as_before() {
+    [ "$(profile_system)" = "$old_profile" ] || return
+    default=$(boot_default)
+    case $(get old_boot) in
+        "$default") ;;
+        '') [ "$default" != "$new" ] || [ "$old_profile" = "$new" ] ;;
+        *) return 1 ;;
+    esac
+}
 
 # Put profile and boot loader back. Where nobody has touched them, nobody does now.
-# sets: default
+# sets: default number
 restore_boot() {
     if [ ! -e commit ] && [ ! -e armed ] && boots_as_before; then return; fi
     wait_for_switch_lock
     unchanged_by_others || return
-    restore_profile
-    default=$(get old_boot)
-    with_timeout 300 "${default:-$old_profile}/bin/switch-to-configuration" boot
-    sync_boot
-}
-
-# Put the profile back, and delete the generation that we made.
-# sets: number
-restore_profile() {
     reset_profile_link
+    default=$(get old_boot)
+    write_old_menu || [ -n "$default" ] || return
+    boots_as_before || return           # what boots next must not be deleted
     number=$(newest_generation)
     if [ "$number" -gt "$(get newest)" ] && [ "$(readlink -f $profiles/system-"$number"-link)" = "$new" ]; then
-        with_timeout 60 nix-env --profile $profile --delete-generations "$number"
+        with_timeout 60 nix-env --profile $profile --delete-generations "$number" && write_old_menu
     fi
+}
+
+# Let the boot loader's menu have the generations that there are, and its default be what it was.
+# sets: status
+write_old_menu() {
+    write_boot_loader "${default:-$old_profile}"
+    status=$?
+    put old_boot_status $status
+    sync_boot
+    return $status
 }
 
 # sets: link number
@@ -63,8 +85,8 @@ switch_back() {
     wait_for_switch_lock
     unchanged_by_others || return
     with_timeout "$(get activation)" "$old/bin/switch-to-configuration" test
-    start_old_units
-    old_is_proven 5
+    put old_status "$(seen_status $? "fleet-keep-$run")"
+    old_is_proven 5 active
 }
 
 # Switch to OLD where its own means fail, or would leave services of NEW running, and prove it.
@@ -81,43 +103,72 @@ switch_by_hand() {
     with_timeout "$(get activation)" "$old/activate" "$old"
     retry systemctl daemon-reload
     [ $# -eq 0 ] || with_timeout 90 systemctl stop -- "$@"
-    start_old_units
-    old_is_proven 15
+    old_is_proven 15 active
 }
 
-# Start what was active at begin. switch-to-configuration starts what it stopped itself, not what an interrupted one of
-# NEW stopped.
-start_old_units() {
-    # shellcheck disable=SC2046  # unit names have no spaces
-    set -- $(get active)
-    # shellcheck disable=SC2046
-    set -- $(systemctl is-active -- "$@" | paste - active | grep -E '^(inactive|failed)' | cut -f 2)
-    [ $# -eq 0 ] || with_timeout 90 systemctl start -- "$@"
-}
-
-# Succeed as soon as OLD runs with all that was active at begin, and nothing of it has failed since. Fail after $1 seconds,
-# later where units are still starting.
-# sets: soon at_last states up
+# Succeed as soon as OLD is proven: it runs with all units of file $2, nothing of it has failed since the begin, and people can
+# log in. Fail after $1 seconds, and two minutes later where units are still starting. The time in which PID 1 was silent
+# does not count, up to a quarter of an hour: it says nothing of any unit.
+# sets: unproven soon at_last silence asked
 old_is_proven() {
-    soon=$(($(now) + $1)) at_last=$(($(now) + 120))
-    # shellcheck disable=SC2046  # unit names have no spaces
-    set -- $(get active)
+    soon=$(($(now) + $1)) at_last=$(($(now) + 120)) silence=$(($(now) + 900))
+    asked=$(now)
     while :; do
-        states=
-        [ $# -eq 0 ] || states=$(systemctl is-active -- "$@")
-        up=$(printf '%s\n' "$states" | grep -cx active)
-        if [ "$(running_system)" = "$old" ] && [ "$up" -eq $# ] && [ -z "$(newly_failing)" ]; then return 0; fi
-        case $states in *activating* | *reloading*) ;; *) [ "$(now)" -lt $soon ] || return 1 ;; esac
-        [ "$(now)" -lt $at_last ] || return 1
+        unproven=$(why_old_is_unproven "$2")
+        [ -n "$unproven" ] || break
+        put unproven "$unproven"
         sleep 0.1
+        case $unproven in
+            'PID 1 '*) sleep 1; soon=$((soon + $(now) - asked)) at_last=$((at_last + $(now) - asked)) ;;
+            *' is still starting') [ "$(now)" -lt "$soon" ] || soon=$(now) ;;
+            *' was active '*) sleep 2 ;;
+        esac
+        asked=$(now)
+        { [ "$asked" -le "$soon" ] && [ "$asked" -lt $at_last ] && [ "$asked" -lt $silence ]; } || return
     done
+    rm -f unproven
+}
+
+# Print what is wrong with OLD, which is to run with the units of file $1; nothing where all is well. Those that are down are
+# started: switch-to-configuration starts what it stopped itself, not what an interrupted one of NEW stopped, and PID 1 may
+# not have listened to it.
+# sets: states wrong
+why_old_is_unproven() {
+    [ "$(running_system)" = "$old" ] || { echo "$(running_system) runs"; return; }
+    states=$(unit_states "$1") || { echo "PID 1 does not answer"; return; }
+    case $states in
+        inactive* | failed* | *"${newline}inactive"* | *"${newline}failed"*)
+            # shellcheck disable=SC2046  # unit names have no spaces
+            with_timeout 90 systemctl start -- $(printf '%s\n' "$states" | sed -nE 's/^(inactive|failed) //p')
+            ;;
+    esac
+    { states=$(unit_states "$1") && wrong=$(newly_failing); } || { echo "PID 1 does not answer"; return; }
+    {
+        printf '%s\n' "$states" | sed -nE 's/^(activating|reloading|refreshing) (.*)/\2 is still starting/p'
+        printf '%s\n' "$states" | sed -nE 's/^([a-z-]+) (.*)/\2 was active at begin, and is \1/p' | grep -v ' is active$'
+        [ -z "$wrong" ] || printf '%s\n' "$wrong" | sed 's/$/ has failed/'
+        lost_way_in
+    } | head -n 1
+}
+
+# Print state and name of the units of file $1; fail where PID 1 does not tell all of them.
+# sets: found
+unit_states() {
+    # shellcheck disable=SC2046  # unit names have no spaces
+    set -- "$1" $(get "$1")
+    [ $# -gt 1 ] || return 0
+    found=$(shift && systemctl is-active -- "$@")
+    [ "$(printf '%s\n' "$found" | grep -c .)" -eq $(($# - 1)) ] && printf '%s\n' "$found" | paste -d ' ' - "$1"
 }
 
 boot_has_finished() { case $(systemctl is-system-running 2>/dev/null) in initializing | starting) return 1 ;; esac; }
 
-# Print the units of OLD that are failing and were not at begin.
+# Print the units of OLD that are failing and were not at begin; fail where PID 1 does not answer.
+# sets: trouble
 newly_failing() {
-    failing_units | while read -r unit _; do
+    trouble=$(failing_units) || return
+    printf '%s\n' "$trouble" | while read -r unit _; do
+        [ -n "$unit" ] || continue
         failed_before "$unit" || ! is_unit_of "$unit" "$old" || is_session_bound "$unit" "$old" ||
             is_ignored "$unit" || is_timer_driven "$unit" || printf '%s\n' "$unit"
     done

@@ -8,14 +8,14 @@ committing() {
     with_timeout 60 nix-env --profile $profile --set "$new" || { blame silent "commit: cannot set $profile"; return; }
     sync -f $profiles
     undisturbed || return
-    with_timeout 300 "$new/bin/switch-to-configuration" boot
+    write_boot_loader "$new"
     status=$?
     case $status in
         0) ;;
         11) blame silent "commit: another switch holds the lock"; return ;;
         124) blame silent "commit: boot loader did not end within 300 s"; return ;;
         129 | 1[3-9]? | 2??) blame silent "commit: boot loader was killed (exit status $status)"; return ;;
-        *) blame found "commit: boot loader failed"; return ;;
+        *) blame_boot_loader; return ;;
     esac
     sync_boot
     undisturbed || return
@@ -36,53 +36,114 @@ sync_boot() {
     for folder in $(boot_folders); do sync -f "$folder"; done
 }
 
-# Read back what boots next. Tools of boot loaders have exited 0 with nothing written, so the files are looked at.
-# sets: default
+# Let system $1 write the files of its boot loader. Its pre-switch checks passed before the switch, and have nothing to say any
+# more. What a builder that was killed has left would stop each later one: systemd-boot's makes loader.tmp anew, or fails.
+# sets: folders
+write_boot_loader() {
+    folders=$(boot_folders)
+    [ "$1" != "$new" ] || [ -e before ] || boot_files >before
+    # shellcheck disable=SC2046  # a list
+    ! switch_lock_is_free || rm -f $(files_in_folders loader/loader.tmp)
+    with_timeout 300 env NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" boot
+}
+
+# Print each file in the boot folders, and when it was written.
+boot_files() {
+    for folder in $folders; do find "$folder" -xdev -maxdepth 5 -type f -printf '%p %T@ %s\n' 2>/dev/null; done |
+        head -n 20000 | LC_ALL=C sort -u
+}
+
+blame_boot_loader() {
+    read_boot
+    if [ -n "$unmounted" ] && [ -z "$default" ]; then
+        blame silent "commit: boot loader failed: $doubt"
+    else
+        blame found "commit: boot loader failed"
+    fi
+}
+
+# Read back what boots next. Tools of boot loaders have exited 0 with nothing written, so the files are looked at. What cannot
+# be read is no reason to go back: it is told.
 verify_boot() {
-    default=$(boot_default)
-    put boot_entry "${default:-unverified}"
+    read_boot
     if [ "$(profile_system)" != "$new" ]; then
         blame silent "commit: $profile does not name the new system any more"
-    elif boot_default_is_new; then
-        return
     elif [ "$default" = "$new" ]; then
+        put boot_entry "$new"
+        [ "$loader" = systemd_boot ] || return 0
+        ! files_of_entry "$menu_entry" | names_files_of_new || return 0
         blame found "commit: the boot entry's files are not those of the new system"
-    elif [ -n "$(efi_default_entry)" ]; then
-        blame silent "commit: the EFI variable LoaderEntryDefault makes $default boot; bootctl set-default sets it"
+    elif [ -z "$default" ] && ! has_lost_entries; then
+        put boot_entry unverified && put boot_doubt "$doubt"
+        return
+    elif [ -n "$default" ] && has_written_elsewhere; then
+        put boot_entry unverified
+        put boot_doubt "the new system has another boot loader than the one that boots this machine, which would boot $default"
+        return
     else
-        blame found "commit: the boot default is '$default', not the new system"
+        case $chosen_by in
+            LoaderEntryPreferred*) blame_person "the EFI variable LoaderEntryPreferred" "bootctl set-preferred sets it" ;;
+            LoaderEntryDefault*) blame_person "the EFI variable LoaderEntryDefault" "bootctl set-default sets it" ;;
+            *@saved) blame_person "'default @saved' in $conf" "it boots what was booted last" ;;
+            *) blame found "commit: the boot default is '$default', not the new system" ;;
+        esac
     fi
     return 1
 }
 
-# Succeed if $default is NEW with all its files, or if nothing can be known, as before.
-# sets: entry
-boot_default_is_new() {
-    if [ "$default" != "$new" ]; then [ -z "$default$(get old_boot)" ]; return; fi
-    ! entry=$(default_entry) || files_of_entry "$entry" | names_files_of_new
+# Say that $1, which a person has set, makes another system than NEW boot; and what to know of that.
+blame_person() { blame silent "commit: $1 makes $default boot; $2"; }
+
+# Print what the boot loader of the new system has written or removed since the commit began.
+rewritten() { boot_files | diff before - | sed -n 's/^[<>] \([^ ]*\) .*/\L\1/p'; }
+
+# Succeed if it has written, and none of that is of the boot loader in use.
+# sets: theirs
+has_written_elsewhere() {
+    case $loader in
+        systemd_boot) theirs='/loader/|/efi/(nixos|linux|systemd)/' ;;
+        grub) theirs='/(grub|kernels)/' ;;
+        extlinux) theirs='/(extlinux|nixos)/' ;;
+        *) theirs=$firmware/ ;;
+    esac
+    [ -n "$(rewritten)" ] && ! rewritten | grep -qE "$theirs"
 }
 
-# Succeed if lines `linux FILE` and `initrd FILE`, read from stdin, name copies of what NEW has.
-# sets: key file part
-names_files_of_new() {
-    while read -r key file; do
-        case $key in linux) part=$new/kernel ;; initrd) part=$new/initrd ;; *) continue ;; esac
-        # A system made by hand may have none; an initrd may have secrets behind it.
-        [ ! -e "$part" ] || cmp -s -n "$(stat -L -c %s "$part")" "$part" "$file" || return
-    done
+# Succeed if systemd-boot had entries, and the commit has removed all of them.
+has_lost_entries() {
+    [ "$loader" = systemd_boot ] && [ -z "$(matching_entries '*')" ] && rewritten | grep -q '/loader/entries/'
 }
+
+# Succeed if lines `linux FILE` and `initrd FILE`, read from stdin, name copies of what NEW has. Another initrd may come with
+# that.
+# sets: key file initrd
+names_files_of_new() {
+    initrd=none
+    while read -r key file; do
+        case $key in
+            linux) is_copy_of "$new/kernel" "$file" || return ;;
+            initrd) if is_copy_of "$new/initrd" "$file"; then initrd=its; elif [ $initrd = none ]; then initrd=other; fi ;;
+        esac
+    done
+    [ $initrd != other ]
+}
+
+# Succeed if file $2 begins with all of $1. A system made by hand may have none; an initrd may have secrets behind it.
+is_copy_of() { [ ! -e "$1" ] || cmp -s -n "$(stat -L -c %s "$1")" "$1" "$2"; }
 
 # Make room for what the boot loader will copy, if need be by dropping what no generation needs.
 ensure_boot_space() {
     has_boot_space && return
-    with_timeout 300 env NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot
+    write_boot_loader "$old"
     has_boot_space
 }
 
-# sets: why entry folder needed part size free
+# sets: why folder needed part size free
 has_boot_space() {
-    entry=$(default_entry) || return 0  # other boot loaders read the store, or say what they lack
-    folder=${entry%/loader/entries/*} needed=0
+    read_boot
+    [ "$loader" = systemd_boot ] || return 0    # others read the store, or say what they lack
+    case $menu_entry in */loader/entries/*) ;; *) return 0 ;; esac
+    folder=${menu_entry%/loader/entries/*} needed=0
     for part in kernel initrd; do
         size=$(stat -L -c %s "$new/$part" 2>/dev/null) || continue
         [ -n "$(find "$folder" -type f -size "${size}c" -exec cmp -s '{}' "$new/$part" ';' -print -quit)" ] ||

@@ -23,7 +23,7 @@ sync_pushes() {
 # Look at all that was written since the oldest mark of an earlier boot: nothing is valid in name only afterwards.
 # sets: found since bad mark report
 verify() {
-    mkdir -p /run/fleet && exec 7>/run/fleet/.verify
+    mkdir -p /run/fleet && exec 7>/run/fleet/.verifying
     flock -n 7 || refuse broken "somebody else looks already for what a power cut has damaged here: deploy again later"
     found=$(earlier_marks)
     [ -n "$found" ] || return 0

@@ -14,10 +14,12 @@ finish() {
 }
 
 # Write to the disk which systems to keep, which to refuse, and how the run ended.
+# sets: default
 record_end() {
     case $state in
         committed | tested)
             rm -f "$record/quarantine/${new##*/}"
+            [ "$state" = tested ] || rm -f $roots/boots
             [ "$(readlink $roots/staged)" != "$new" ] || rm -f $roots/staged
             set_root live "$new"
             [ "$old" = "$new" ] || set_root previous "$old"
@@ -26,7 +28,12 @@ record_end() {
             set_root live "$old"
             [ "$(get blame)" != found ] || quarantine
             ;;
-        *) set_root live "$(running_system)"; set_root previous "$old" ;;
+        *)
+            set_root live "$(running_system)"
+            [ "$(running_system)" = "$old" ] || set_root previous "$old"
+            default=$(boot_default)     # it may be neither of them, and whoever made it so may not have kept it
+            [ -z "$default" ] || set_root boots "$default"
+            ;;
     esac
     unroot_run "$run"
     remember

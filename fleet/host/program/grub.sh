@@ -2,24 +2,35 @@
 
 grub=/boot/grub
 
-# Print the system of the first entry: NixOS boots that, unless told otherwise.
-# sets: default system key value
+# Let $default be the system of the first entry: NixOS boots that, unless told otherwise.
+# sets: default doubt conf chosen inside key value
 grub_default() {
-    default='' system=''
+    # shellcheck disable=SC2046  # a list: with mirroredBoots there are several, which are written together
+    conf=$(newest_of $(files_in_folders grub/grub.cfg))
+    chosen='' inside='' doubt="no grub/grub.cfg is on the boot partition"
+    [ -n "$conf" ] || return
     while read -r key value; do
         # shellcheck disable=SC2016  # grub's variable, not ours
         case "$key $value" in
             'set default="${next_entry}"') ;;
-            'set default='*) default=${value#default=} ;;
-            linux\ *) if system=$(system_of_command_line "$value"); then break; fi ;;
+            'set default='*) [ -n "$inside" ] || chosen=${value#default=} ;;
+            menuentry\ *) [ -z "$inside" ] || break; inside=yes ;;
+            submenu\ *) break ;;
+            linux*\ * | module*\ *) if [ -n "$inside" ] && default=$(system_of_command_line "$value"); then break; fi ;;
         esac
-    done 2>/dev/null <$grub/grub.cfg
-    case $default in 0 | '"0"') echo "$system" ;; *) return 1 ;; esac
+    done <"$conf"
+    doubt=''
+    case $chosen in
+        0 | '"0"') [ -n "$default" ] || doubt="the first entry of $conf, which boots, names no system" ;;
+        *) default='' doubt="$conf boots entry '$chosen', and not its first" ;;
+    esac
 }
 
 # Succeed if GRUB forgets next_entry as it boots it. Else a NEW that panics would boot again and again.
 # sets: why line number type source
 grub_boots_once() {
+    why="GRUB has $(files_in_folders grub/grub.cfg | tr '\n' ' ')and which one it reads is not certain: only $grub/grub.cfg would do"
+    [ "$(files_in_folders grub/grub.cfg)" = "$(readlink -f $grub/grub.cfg)" ] || return
     # shellcheck disable=SC2016  # grub's variable, not ours
     for line in load_env 'set default="${next_entry}"' 'save_env next_entry'; do
         why="$grub/grub.cfg has no line: $line"

@@ -29,7 +29,7 @@ guard() {
 wait_for_other_switch() {
     until switch_lock_is_free; do sleep 0.2; done
     with_timeout 10 journalctl --sync
-    said=$(journalctl -q -o cat -t nixos --since="@$(get since)" | grep -F -- "$new" | tail -n 1)
+    said=$(journalctl -q -o cat -t nixos _UID=0 --since="@$(get since)" | grep -F -- "$new" | tail -n 1)
     case $said in
         finished*) return 0 ;;
         *' (status '*) said=${said##* }; return "${said%)}" ;;
@@ -50,7 +50,7 @@ prove() {
     bad=$(printf '%s\n' "$bad" | sed -n '/^failing_before/!{s/^[a-z]*=//p;q}')
     asked=$(get ask)
     if [ "$(running_system)" != "$new" ]; then
-        next=superseded
+        if prove_replaced; then next=switched; else next=superseded; fi
     elif [ -n "$bad" ]; then
         blame found "$bad"
     elif [ -n "$asked" ] && ! systemctl start "$asked"; then
@@ -58,4 +58,24 @@ prove() {
     else
         next=tested
     fi
+    [ "$next" != reverting ] || account_for_profile
+}
+
+# Let the profile be no reason to leave a bad system alone where it names what neither runs nor boots: a switch that was
+# refused has set it, before it asked.
+# sets: default
+account_for_profile() {
+    default=$(boot_default)
+    [ -z "$default" ] || [ "$default" = "$(profile_system)" ] || put moved "$(profile_system)"
+}
+
+# Where that switch has come to nothing, what it was to replace still runs, and its proof was cut short: begin that anew.
+# sets: new replaced key
+prove_replaced() {
+    replaced=$(get replaced)
+    [ -n "$replaced" ] && [ "$(running_system)" = "$replaced" ] || return
+    new=$replaced
+    set_root "$run-new" "$new" && put_durably new "$new" && rm -f replaced restarts || return
+    for key in confirm guarded threshold ask ignore; do { rm -f $key && cp $closed/$key .; } 2>/dev/null; done
+    put deadline $(($(now) + $(get confirm)))
 }

@@ -50,7 +50,6 @@ profile_link() { link=$(readlink $profile) && echo "${link##*/}@$(stat -c %.9Z $
 remember() {
     ! is_remembered || return 0
     (
-        umask 077
         entry=$(print_entry)
         { { [ ! -e $record/history ] || tail -n 99 $record/history; } && printf '%s\n' "$entry"; } >$record/.history &&
             sync $record/.history && mv -f $record/.history $record/history

@@ -31,10 +31,6 @@ not_shutting_down() {
     case $(systemctl is-system-running 2>/dev/null) in '' | stopping | offline | unknown) return 1 ;; esac
 }
 
-# Say that the way goes back for reason $2, and whether NEW was `found` bad or nobody knows: `silent`. The first reason
-# stays.
-blame() { [ -e blame ] || { put reason "$2" && put blame "$1"; }; }
-
 # Succeed if the controller has left a word that ends this state.
 # sets: next said class reason
 told_to_stop() {
@@ -72,7 +68,7 @@ switching() {
     retry start_switch || { blame silent "PID 1 does not start the switch"; return; }
     until [ -e status ]; do
         if told_to_stop; then return; fi
-        if past_deadline; then blame found "activation did not end within $(get activation) s"; return; fi
+        if past_deadline; then blame_overrun; return; fi
         if is_inactive "fleet-switch-$run" && [ ! -e status ]; then blame silent "activation was killed"; return; fi
         sleep 0.1
     done
@@ -107,20 +103,36 @@ start_switch() {
 activate() {
     enter $open "$1" || exit 0
     new=$(get new)
-    if [ -e guarded ]; then wait_for_other_switch; else ( cd / && exec "$new/bin/switch-to-configuration" test ); fi
+    if [ -e guarded ]; then wait_for_other_switch; else ( cd / && openly "$new/bin/switch-to-configuration" test ); fi
     status=$?
-    if [ $status -eq 4 ] && activation_failed; then status=2; fi        # 4 has taken its place
-    put status $status
+    if [ ! -e guarded ]; then
+        status=$(seen_status "$status" "fleet-switch-$run")
+    elif [ "$status" -eq 4 ] && activation_fails; then
+        status=2
+    fi
+    put status "$status"
 }
 
-activation_failed() {
-    with_timeout 10 journalctl --sync
-    journalctl -q -o cat "_SYSTEMD_UNIT=fleet-switch-$run.service" | grep -qxF 'Failed to run activate script'
+# Print the exit status $1 of switch-to-configuration, whose words are in the journal of unit $2: a 4 may hide a 2.
+seen_status() {
+    [ "$1" -ne 4 ] || with_timeout 10 journalctl --sync
+    if [ "$1" -eq 4 ] && said_by "$2" | grep -qxF 'Failed to run activate script'; then echo 2; else echo "$1"; fi
 }
+
+# Succeed if the activation script of somebody else's switch failed, which has told a terminal. So it is run once more, as every
+# boot does: that changes nothing where it is well.
+activation_fails() {
+    [ "$(running_system)" = "$new" ] && [ -x "$new/activate" ] || return
+    with_timeout 300 env NIXOS_ACTION=test "$new/activate" "$new"
+    case $? in 0 | 124 | 137) return 1 ;; esac
+}
+
+said_by() { journalctl -q -o cat "_SYSTEMD_UNIT=$1.service"; }
 
 # sets: next
 switched() {
     if [ -e guarded ]; then prove; return; fi
+    [ -e rebooting ] || take_notes
     until [ "$(get word)" = confirm ]; do
         if told_to_stop; then return; fi
         if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return; fi

@@ -11,19 +11,20 @@
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
 # A controller calls, with the number of its format first: root, begin, watch, look, word, show, unroot for its run, in this
-# order; facts, history, verify, busy, generations and stage at any time. Systemd calls, without a number: keep (the keeper),
-# activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls guard, where
-# services.fleet.guard is on.
+# order, and acquit after its end; facts, history, verify, busy, generations and stage at any time. Systemd calls, without
+# a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls
+# guard, where services.fleet.guard is on.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
 # broken host.
 #
 # Read from here to "a boot on trial", and a live switch is complete. What comes after that answers the questions it asks:
 # which units count, what boots next. In this order:
 #
-#   small words · opening a transaction, the order that it reads, and whether that still holds · serials and history · what a
-#   power cut has damaged · what every contact does first · other versions of this program · the keeper going forward, and
-#   its commit · going back · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot loader ·
-#   a switch by somebody else · answers · units and which of them count
+#   small words · the lock of switch-to-configuration · opening a transaction, the order that it reads, and whether that still
+#   holds · serials and history · what a power cut has damaged · what every contact does first · other versions of this
+#   program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
+#   what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot
+#   loader · a switch by somebody else · answers · units and which of them count
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
@@ -31,13 +32,13 @@
 #
 # Needs sh, coreutils, diffutils, findutils, grep, util-linux, systemd and nix: what every NixOS has.
 set -fu
-umask 022
+umask 077                               # what we write is root's alone; `openly` is for what others read
 PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin    # sudo and units may give less
 
 format=2                                # of what a transaction has on record, and of a controller's calls
 open=/run/fleet/open                    # the open transaction: on a tmpfs, so never read-only, and gone after a reboot
 closed=/run/fleet/last                  # the one that ended last
-draft=/run/fleet/.draft                 # the next one, while it is written
+draft=/run/fleet/.next                  # the next one, while it is written
 given_up=/run/fleet/.given-up           # runs that will not begin any more
 record=/nix/var/fleet                   # what must outlive a reboot
 unsynced=$record/unsynced               # runs whose push may be in the page cache only, and the boot that they pushed in
@@ -52,14 +53,27 @@ newline='
 # sets: command
 main() {
     [ "$(id -u)" = 0 ] || refuse root "this needs root, and the login is $(id -un)"
+    close_folders
     case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
     require_format "${1-}"
     shift
     command=${1-}
+    require_names "$@"
     case $command in
-        root | unroot | stage | verify | begin) "$@" ;;
+        root | unroot | stage | verify | begin | acquit) "$@" ;;
         watch | look | word) recover "$@"; "$@" ;;
         show | facts | history | busy | generations) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
+}
+
+# Refuse a call that names something else than a run, or than store paths.
+require_names() {
+    case $1 in
+        root | unroot | stage | watch | look | word | show) is_word "${2-}" || refuse usage "'${2-}' is no run" ;;
+    esac
+    case $1 in
+        root) is_store_path "${3-}" && is_store_path "${4-}" ;;
+        stage) is_store_path "${3-}" ;;
+    esac || refuse usage "'${3-}' or '${4-}' is no store path"
 }

@@ -5,6 +5,7 @@
 root() {
     lock_opening
     ! is_given_up "$1" || refuse closed "run $1 was given up"
+    find $roots -name '*T*-*' ! -newermt 2020-01-01 -exec touch -h '{}' +   # made before the clock was set: how old is unknown
     find $roots -name '*T*-*' ! -name "$(cat $open/run 2>/dev/null)-*" -mtime +6 -delete    # of runs that died
     set_root "$1-new" "$2" && set_root "$1-program" "$3"
 }
@@ -48,14 +49,14 @@ begin() {
 # Let no other process open a transaction, until this one ends.
 lock_opening() {
     mkdir -p /run/fleet $record $roots
-    if ! { exec 9>/run/fleet/.alone && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.alone"; fi
+    if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening"; fi
 }
 
 # Succeed if this run is open, or was; `show` tells which.
 begun_before() { cat $open/run $closed/run $record/last/run 2>/dev/null | grep -qxF -- "$run"; }
 
 # Refuse the order, and leave nothing of its draft.
-decline() { rm -rf $draft "$roots/${run-}-old"; refuse "$@"; }
+decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 
 # Refuse the order if anything speaks against it.
 # sets: first_state limits bad part
@@ -63,11 +64,11 @@ check_order() {
     if [ -d $open ]; then rm -r $draft; answer refused locked; answer_open; exit 0; fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
     limits=$(get activation):$(get confirm)
-    case $run in *[!0-9A-Za-z-]*) decline usage "$run is no run" ;; esac
-    case $run:$new:$(get goal) in
-        ?*:/*:switch | ?*:/*:test) first_state=switching ;;
-        ?*:/*:boot) first_state=arming limits=$limits:$(get boot) ;;
-        *) decline usage "no run, closure or goal" ;;
+    is_store_path "$new" || decline usage "'$new' is no store path"
+    case $(get goal) in
+        switch | test) first_state=switching ;;
+        boot) first_state=arming limits=$limits:$(get boot) ;;
+        *) decline usage "no goal" ;;
     esac
     case :$limits: in *[!0-9:]* | *::*) decline usage "no time limits" ;; esac
     [ -e guarded ] || require_current
@@ -88,14 +89,16 @@ check_order() {
 }
 
 # Write down all that going back needs, before anything changes.
-# sets: found
+# sets: found login
 snapshot() {
-    put format $format && draw_serial && put old "$old" && put program "$program" && put since "$(date +%s)" && put boot_id "$(boot_id)" &&
+    case ${SUDO_USER-} in *[!0-9a-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
+    ways_in >ways &          # PID 1 is asked meanwhile
+    put login "$login" && put format $format && draw_serial && put old "$old" && put program "$program" && put since "$(date +%s)" && put boot_id "$(boot_id)" &&
         put old_profile "$(profile_system)" && put old_link "$(readlink $profile)" &&
         put old_boot "$(boot_default)" && put newest "$(newest_generation)" &&
         put path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
         put deadline $(($(now) + $(get activation))) &&
-        found=$(failing_units) && printf '%s\n' "$found" | cut -d ' ' -f 1 >failing && active_units >active &&
+        found=$(failing_units) && printf '%s\n' "$found" | cut -d ' ' -f 1 >failing && active_units >active && wait $! &&
         { [ ! -e guarded ] || snapshot_guarded; }
 }
 
@@ -105,7 +108,8 @@ snapshot_guarded() {
     moved=$(get old_profile) default=$(get old_boot)
     if [ -z "$default" ] && [ "$moved" = "$new" ]; then default=$old; fi
     put started "$(now)" && put moved "$moved" && put old_profile "${default:-$moved}" &&
-        { [ -z "$fallback" ] || cp $closed/old_profile $closed/old_boot .; }
+        { [ -z "$fallback" ] || { put replaced "$(running_system)" &&
+            cp $closed/old_profile $closed/old_boot $closed/failing $closed/active .; }; }
 }
 
 root_run() { set_root "$run-new" "$new" && set_root "$run-program" "$program" && set_root "$run-old" "$old"; }

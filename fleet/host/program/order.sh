@@ -16,8 +16,9 @@ list_keys="check ignore"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
 # Write the order to the draft, and be in there afterwards.
-# sets: run known seen wanted line key value digest planned_serial planned_link
+# sets: run known seen wanted line key value digest planned_serial planned_link why
 write_draft() {
+    run=                                # `decline` removes its root, and no other run's
     rm -rf $draft
     { mkdir $draft && cd $draft; } || refuse full "cannot write $draft"
     ! printf '%s\n' "$order" | LC_ALL=C grep -q '[^ -~]' || decline usage "the order is not all printable ASCII"
@@ -38,6 +39,7 @@ ${order%"${newline}end"}
 EOF
     for key in $wanted; do is_among "$seen" || decline usage "the order has no line '$key'"; done
     run=$(get run)
+    is_word "$run" || { why="'$run' is no run" run=; decline usage "$why"; }
     case $wanted in *host*) ;; *) return 0 ;; esac
     digest=$(printf '%s\n' "$order" | sed -n '/^fleet-part /,${$!p;}' | sha256sum)
     put part "${digest%% *}" || decline full "cannot write $draft"

@@ -2,7 +2,17 @@
 
 firmware=/boot/firmware
 
-raspberry_pi_default() { raspberry_pi_system_in "$firmware/$(raspberry_pi_prefix)"; }
+# Succeed if its files are there, on a partition that is mounted, and U-Boot does not say that it has booted this machine.
+raspberry_pi_may_have_booted() {
+    [ ! -e $platform/devicetree/base/chosen/u-boot,version ] && echo "$folders" | grep -qxF -- "$(readlink -f $firmware)" &&
+        raspberry_pi_system_in "$firmware/$(raspberry_pi_prefix)" >/dev/null
+}
+
+# sets: default doubt
+raspberry_pi_default() {
+    default=$(raspberry_pi_system_in "$firmware/$(raspberry_pi_prefix)") ||
+        doubt="$firmware has no cmdline.txt with a system, where os_prefix in config.txt says"
+}
 
 raspberry_pi_prefix() { sed -n 's/^os_prefix=//p' $firmware/config.txt 2>/dev/null; }
 
@@ -14,7 +24,7 @@ raspberry_pi_system_in() {
 # sets: why
 raspberry_pi_boots_once() {
     why="$firmware has no os_prefix in config.txt, or somebody else's tryboot.txt, or the firmware is too old for that"
-    [ -e /sys/firmware/devicetree/base/chosen/bootloader/tryboot ] && [ -n "$(raspberry_pi_prefix)" ] &&
+    [ -e $platform/devicetree/base/chosen/bootloader/tryboot ] && [ -n "$(raspberry_pi_prefix)" ] &&
         [ ! -e $firmware/autoboot.txt ] && { [ ! -e $firmware/tryboot.txt ] || raspberry_pi_has_trial; }
 }
 

@@ -28,12 +28,13 @@ attached=/etc/systemd/system.attached   # units that no configuration has: syste
 can_go_back_by_reboot() {
     why="$new runs already"
     [ "$new" != "$old" ] || return
-    why="the boot default is '$(boot_default)' and not what runs, $old: a boot that fails would not lead back there"
-    [ "$(boot_default)" = "$old" ] || return
+    read_boot
+    why="the boot default is '$default' and not what runs, $old: a boot that fails would not lead back there${doubt:+; $doubt}"
+    [ "$default" = "$old" ] || return
     why="only one of both has its /etc in an overlay, which hides what the other has in it: nothing would go back"
     [ "$(stat -c . "$old/etc-metadata-image" "$new/etc-metadata-image" 2>/dev/null)" != . ] || return
     why="/etc cannot be written, or does not survive a reboot: nothing would go back"
-    mkdir -p $attached 2>/dev/null || return
+    openly mkdir -p $attached 2>/dev/null || return
     case $(stat -f -c %T $attached; rmdir $attached 2>/dev/null) in tmpfs | ramfs) return 1 ;; esac
     ! boots_once || return 0
     why="the boot loader cannot boot an entry once: $why"
@@ -61,7 +62,7 @@ arming() {
 # Give NEW an entry of the boot loader that can be booted once, beside the default, which stays OLD's.
 # sets: status
 arm_trial() {
-    with_timeout 300 env NIXOS_NO_CHECK=1 "$old/bin/switch-to-configuration" boot
+    write_boot_loader "$old"
     status=$?
     reset_profile_link
     sync_boot
@@ -78,7 +79,7 @@ choose_once() {
 # Make NEW the default: somebody has accepted the risk.
 # sets: status
 choose_default() {
-    with_timeout 300 "$new/bin/switch-to-configuration" boot
+    write_boot_loader "$new"
     status=$?
     sync_boot
     [ $status -eq 0 ] || { blame found "boot loader failed with exit status $status"; return 1; }
@@ -88,7 +89,7 @@ choose_default() {
 # Let the next boot call `wake`, whatever boots. The unit is complete before it has its name: a boot may come at any moment.
 # sets: known
 install_waker() {
-    mkdir -p $attached/sysinit.target.wants && cat >$attached/.$waker <<EOF || return
+    openly mkdir -p $attached/sysinit.target.wants && openly tee $attached/.$waker >/dev/null <<EOF || return
 [Unit]
 Description=fleet: goes on with run $run after the reboot
 DefaultDependencies=no

@@ -1,10 +1,10 @@
 # --- units, and which of them count --------------------------------------------------------------------
 
 # Tell which units speak against NEW. One that is `bad` will not come back, one that is `unsettled` may yet.
-# sets: trouble counts most
+# sets: trouble counts verdict most
 judge_units() {
     trouble=$(failing_units) && counts=$(restart_counts) || exit 1      # no answer is no proof
-    printf '%s\n' "$trouble" | while read -r unit sub; do
+    verdict=$(printf '%s\n' "$trouble" | while read -r unit sub; do
         [ -n "$unit" ] || continue
         if failed_before "$unit"; then answer failing_before "$unit"; continue; fi
         counts_against_new "$unit" || continue
@@ -12,7 +12,8 @@ judge_units() {
             auto-restart*) answer unsettled "$unit is waiting to be restarted" ;;
             *) answer bad "$unit has failed" ;;
         esac
-    done
+    done) || exit 1
+    [ -z "$verdict" ] || printf '%s\n' "$verdict"
     # After a boot nobody has counted: what is restarted in the course of one, the boots of OLD have too.
     if [ ! -e restarts ]; then
         boot_has_finished && put restarts "$counts"
@@ -49,7 +50,7 @@ restarts_before() {
     echo 0
 }
 
-# Print the units of OLD that are active, and can be expected to be so again.
+# Print the units of OLD that are active, and can be expected to be so again; and sshd, whosever it is.
 # sets: found triggers timed
 active_units() {
     found=$(list_units --state=active --type=service,socket,mount,target,timer,path) || return
@@ -57,7 +58,10 @@ active_units() {
     timed=$(printf '%s\n' "$triggers" | grep -F .timer | cut -d ' ' -f 1 | tr '\n' ' ')
     printf '%s\n' "$found" | while read -r unit _; do
         case " $timed" in *" $unit "*) continue ;; esac
-        if is_unit_of "$unit" "$old" && ! is_session_bound "$unit" "$old"; then printf '%s\n' "$unit"; fi
+        case $unit in ssh.service | sshd.service | ssh.socket | sshd.socket) printf '%s\n' "$unit"; continue ;; esac
+        if is_unit_of "$unit" "$old" && ! is_session_bound "$unit" "$old" && ! is_ignored "$unit"; then
+            printf '%s\n' "$unit"
+        fi
     done
 }
 
@@ -102,8 +106,11 @@ is_session_bound() {
     esac
 }
 
+# Succeed if a timer starts unit $1. Where PID 1 does not answer, this ends the (sub)shell: that is no answer to anything.
+# sets: driver
 is_timer_driven() {
-    case $(retry systemctl show --property=TriggeredBy --value -- "$1") in *.timer*) ;; *) return 1 ;; esac
+    driver=$(retry systemctl show --property=TriggeredBy --value -- "$1") || exit 1
+    case $driver in *.timer*) ;; *) return 1 ;; esac
 }
 
 # sets: pattern

@@ -1,7 +1,15 @@
 # --- small words ---------------------------------------------------------------------------------------
 
-answer() { printf '%s=%s\n' "$1" "$2"; }
+# Answer that $1 is $2, on one line whatever is in it: processes, sessions and files are named by whoever they belong to.
+answer() {
+    case $2 in *[[:cntrl:]]*) set -- "$1" "$(printf '%s' "$2" | tr '\001-\037\177' '[ *]')" ;; esac
+    printf '%s=%s\n' "$1" "$2"
+}
 refuse() { answer refused "$1"; answer message "$2"; exit 0; }
+
+# What callers name becomes part of paths, as root. So a run is a word, and a store path has nothing above or below it.
+is_word() { case $1 in '' | *[!0-9A-Za-z-]*) return 1 ;; esac }
+is_store_path() { case ${1#/nix/store/} in "$1" | '' | .* | *[!0-9A-Za-z+._?=-]*) return 1 ;; esac }
 
 # Go to the directory of a transaction: of run $2, or of whichever is there. Whoever reads or writes one does so first. It
 # may be renamed then, but not exchanged: who is late by a whole run reaches no other.
@@ -18,7 +26,12 @@ boot_id() { cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat; 
 now() { read -r up _ </proc/uptime; echo "${up%.*}"; }
 # Succeed if the deadline passed $1 seconds ago, or at all. Where there is none, it has passed.
 past_deadline() { ! [ $(($(now) - ${1:-0})) -lt "$(get deadline)" ] 2>/dev/null; }
-with_timeout() ( cd / && exec timeout -k 5 "$@" )       # seconds, command
+# Run a command that writes what others may read.
+openly() ( umask 022 && exec "$@" )
+with_timeout() ( cd / && openly timeout -k 5 "$@" )     # seconds, command
+
+# Let nobody but root into our folders: older programs have left them open.
+close_folders() { find /run/fleet $record $roots -maxdepth 0 -perm /077 -exec chmod -R go= '{}' + 2>/dev/null; }
 
 # Repeat a command until it succeeds; fail when $1 seconds have passed.
 # sets: limit
@@ -53,19 +66,3 @@ start_unit() {
 
 is_inactive() { case $(systemctl is-active "$1" 2>/dev/null) in inactive | failed) ;; *) false ;; esac; }
 stop_unit() { systemctl stop "$1" 2>/dev/null; is_inactive "$1"; }
-
-switch_lock_is_free() { [ -z "$(switch_lock_holder)" ]; }
-wait_for_switch_lock() { wait_for 60 switch_lock_is_free; }     # whoever holds it may be repairing the host
-
-# Print who holds switch-to-configuration's lock: `PID NAME`. The lock is only looked at, never taken.
-# sets: lock device kind pid where
-switch_lock_holder() {
-    lock=$(stat -c '%d %i' /run/nixos/switch-to-configuration.lock 2>/dev/null) || return 0
-    device=${lock% *}
-    lock=$(printf '%02x:%02x:%s' $((device >> 8 & 0xfff)) $((device & 0xff | device >> 12 & 0xfff00)) "${lock#* }")
-    while read -r _ kind _ _ pid where _; do
-        case $kind:$where in
-            FLOCK:"$lock") echo "$pid $(cat "/proc/$pid/comm" 2>/dev/null)"; return ;;
-        esac
-    done </proc/locks
-}

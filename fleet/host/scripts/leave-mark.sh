@@ -5,24 +5,28 @@
 # look for damage; in a container the boot is that of PID 1. Whoever has synced the store takes a mark away that nobody
 # holds, so the lock counts only if the mark has its name still.
 #
-# The exit status is 74 where the mark cannot be written, and 75 where the host went down since the run began to push.
+# The exit status is 74 where the mark cannot be written, or is not to be had for ten minutes, and 75 where the host went
+# down since the run began to push.
 # shellcheck disable=SC2015  # what stands after || is for both
 mark=/nix/var/fleet/unsynced/$0
 boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
 fail() {
     [ -s "$mark" ] || rm -f "$mark"
-    echo "error: cannot write $mark" >&2
+    echo "error: cannot write or lock $mark" >&2
     exit 74
 }
+mask=$(umask)
+umask 077
 # shellcheck disable=SC3013  # POSIX since 2024
 until [ "$mark" -ef /proc/self/fd/8 ]; do
     mkdir -p "${mark%/*}" 2>/dev/null && true 2>/dev/null >>"$mark" || fail
     exec 8>>"$mark"
-    flock -s 8
+    flock -s -w 600 8 || fail
 done
 [ -s "$mark" ] || printf "%s\n" "$boot" >"$mark" && sync "$mark" "${mark%/*}" || fail
 [ "$(cat "$mark")" = "$boot" ] || {
     echo "error: the host went down meanwhile, deploy again" >&2
     exit 75
 }
+umask "$mask"
 exec "$@"

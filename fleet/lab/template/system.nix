@@ -18,6 +18,7 @@
 #   activationScript, dryActivationScript    fails: activation has failed, and goes on
 #   switchScript                             in `switch` and `test`, before anything is stopped
 #   bootLoaderScript                         instead of installing the boot loader
+#   beforeBootLoader                         before it is installed
 #   preSwitchChecks.NAME                     fails: the switch is refused
 #   switchExit = 4                           what `switch` and `test` exit with, whatever happened
 #   initrdScript                             VMs only, not with -e: read by stage 1, before it mounts anything
@@ -50,6 +51,7 @@ let
     dryActivationScript = null;
     switchScript = null;
     bootLoaderScript = null;
+    beforeBootLoader = null;
     preSwitchChecks = { };
     switchExit = null;
     initrdScript = null;
@@ -205,6 +207,7 @@ let
     { name = "lab/dry-activation-script"; value = cfg.dryActivationScript; }
     { name = "lab/switch-script"; value = cfg.switchScript; }
     { name = "lab/boot-loader-script"; value = cfg.bootLoaderScript; }
+    { name = "lab/before-boot-loader"; value = cfg.beforeBootLoader; }
     { name = "lab/switch-exit"; value = if cfg.switchExit == null then null else toString cfg.switchExit; }
   ]);
 in

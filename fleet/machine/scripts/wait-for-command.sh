@@ -1,3 +1,3 @@
-# Says that it is there, waits for a line, and becomes the command in that: what comes after it is the command's stdin.
+# As read-command.sh, and says before that it is there.
 echo "fleet: ready" >&2
-IFS= read -r line && eval "exec $line"
+IFS= read -r fleet_line && eval "$fleet_line"

@@ -1,4 +1,5 @@
 # Prints what system $1 says of itself, key=value.
+[ -e "$1" ] || { echo "absent=$1"; exit; }
 cd -- "$1" || exit 1
 for file in nixos-version bin/switch-to-configuration; do [ -e "$file" ] || echo "lacks=$file"; done
 echo "platform=$(cat system 2>/dev/null)"

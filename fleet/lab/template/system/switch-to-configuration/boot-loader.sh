@@ -26,11 +26,17 @@ boot_file() {
 }
 
 install_boot_loader() {
+    [ ! -e "$toplevel/lab/before-boot-loader" ] || sh -e "$toplevel/lab/before-boot-loader" "$toplevel" >&2 || return
     if [ -e "$toplevel/lab/boot-loader-script" ]; then
         sh -e "$toplevel/lab/boot-loader-script" "$toplevel" >&2
         return
     fi
     if [ -e "$grub" ]; then install_grub; else install_systemd_boot; fi
+}
+
+# As nixpkgs' builder writes it: each time, and by way of a file that must not be there before.
+write_loader_conf() {
+    (set -C && printf '%s\n' "$1" >"$boot/loader.tmp") && sync "$boot/loader.tmp" && mv -f "$boot/loader.tmp" "$boot/loader.conf"
 }
 
 # As nixpkgs' systemd-boot builder did for years: an entry for each generation of the profile; for a closure in
@@ -55,7 +61,7 @@ initrd $initrd
 options init=$closure/init $(cat "$closure/kernel-params" 2>/dev/null)" || return 1
         [ "$closure" != "$toplevel" ] || mine=$number
     done
-    [ -z "$mine" ] || write_synced "$boot/loader.conf" "timeout 0
+    [ -z "$mine" ] || write_loader_conf "timeout 0
 default nixos-generation-$mine.conf
 console-mode keep" || return 1
     sync -f "$boot"

@@ -18,18 +18,17 @@ uninhibited() {
     return 1
 }
 
+# In the order of their names, with NixOS's own among them, until one fails. A command in one of them that fails ends nothing:
+# what counts is the last one.
 pre_switch_checks() {
-    failed=0
-    for check in "$toplevel"/lab/pre-switch-checks/*; do
-        [ -e "$check" ] || continue
-        sh -e "$check" "$toplevel" "$action" >&2 || {
-            say "Pre-switch check '${check##*/}' failed"
-            failed=1
+    for check in $({ ls "$toplevel/lab/pre-switch-checks"; echo switchInhibitors; } 2>/dev/null | LC_ALL=C sort); do
+        case $check:$action in
+            switchInhibitors:boot | switchInhibitors:dry-activate) ;;
+            switchInhibitors:*) uninhibited ;;
+            *) bash -u -o pipefail "$toplevel/lab/pre-switch-checks/$check" "$toplevel" "$action" >&2 ;;
+        esac || {
+            say "Pre-switch check '$check' failed"
+            return 1
         }
     done
-    case $action in
-        boot | dry-activate) ;;
-        *) uninhibited || failed=1 ;;
-    esac
-    return "$failed"
 }

@@ -7,7 +7,10 @@ each() {
     systemctl "$verb" -- "$@" && return 0
     status=4
     for unit; do
-        ! systemctl is-failed -q -- "$unit" || say "Failed to $verb $unit"
+        # A service whose reload has failed runs on.
+        if systemctl is-failed -q -- "$unit" || { [ "$verb" = reload ] && ! systemctl reload -- "$unit"; }; then
+            say "Failed to $verb $unit"
+        fi
     done
 }
 

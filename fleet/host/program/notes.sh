@@ -1,0 +1,58 @@
+# --- what people should know of a switch that went well -------------------------------------------------
+
+# Write a line for each: what switch-to-configuration could not do though no unit has failed, and which services were
+# changed and run on as OLD has started them.
+take_notes() {
+    {
+        [ "$(get status)" != 4 ] || failed_jobs
+        not_restarted | sed 's/.*/& was changed, and still runs as before: systemctl restart & there, or reboot/'
+    } >notes
+    [ -s notes ] || rm notes
+}
+
+# Print the jobs that failed; where that tells nothing, and no unit has failed, the exit status.
+# sets: jobs
+failed_jobs() {
+    jobs=$(said_by "fleet-switch-$run" | grep -E '^Failed to (reload|restart|start|stop) ')
+    if [ -n "$jobs" ]; then
+        printf '%s\n' "$jobs" | sort -u | head -n 20 | sed 's/^/exit status 4 of switch-to-configuration: /'
+    elif [ -z "$(failing_units)" ]; then
+        echo "exit status 4 of switch-to-configuration, and no unit has failed"
+    fi
+}
+
+# Print the services whose definition has changed and which switch-to-configuration has started anew, or so it says, though
+# their main process is older than what PID 1 has read since: something had started them in between.
+# sets: changed loaded found id main began
+not_restarted() {
+    changed=$(changed_services)
+    [ -n "$changed" ] || return 0
+    # shellcheck disable=SC2086  # unit names have no spaces
+    loaded=$(systemctl show --property=UnitsLoadTimestampMonotonic --value) && found=$(systemctl show \
+        --property=Id --property=MainPID --property=ExecMainStartTimestampMonotonic -- $changed) || return 0
+    id='' main=0 began=0
+    printf '%s\n\n' "$found" | while IFS='=' read -r key value; do
+        case $key in
+            Id) id=$value ;;
+            MainPID) main=$value ;;
+            ExecMain*) began=$value ;;
+            '')
+                if [ "${main:-0}" -gt 0 ] && [ "${began:-0}" -lt "${loaded:-0}" ] && was_to_restart "$id"; then echo "$id"; fi
+                id='' main=0 began=0
+                ;;
+        esac
+    done
+}
+
+was_to_restart() {
+    with_timeout 10 journalctl --sync
+    said_by "fleet-switch-$run" | sed -nE 's/^(stopping|restarting|starting) the following units: //p' | tr -d ' ' |
+        tr ',' '\n' | grep -qxF -- "$1"
+}
+
+# Print the services whose definition differs between OLD and NEW.
+changed_services() {
+    diff -rq "$old/etc/systemd/system" "$new/etc/systemd/system" 2>/dev/null |
+        sed -nE 's#^Files .*/etc/systemd/system/([^/ ]+\.service)(\.d/[^ ]*)? and .*#\1#p
+            s#^Only in .*/([^/ ]+\.service)\.d: .*#\1#p' | grep -v '@\.service$' | sort -u
+}

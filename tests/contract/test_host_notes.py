@@ -1,0 +1,92 @@
+"""What people are told of a switch that went well. PID 1 answers as it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.host_functions import SHELLS, call, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SWITCH = """\
+old=$PWD/OLD new=$PWD/NEW run=r1
+with_timeout() { :; }
+said_by() { get said; }
+failing_units() { get failing_now; }
+systemctl() {
+    case $* in
+        *UnitsLoadTimestampMonotonic*) get loaded ;;
+        *' web.service'*) get shown ;;
+    esac
+}
+"""
+RESTARTED = "stopping the following units: a.service, web.service\nstarting the following units: a.service, web.service"
+
+
+def switched(folder: Path, *, changes: str = "web.service", shell: str = "sh", **files: str) -> str:
+    """The notes on a switch that has changed this file of a unit. It began at 100, and units were read at 200."""
+    for system in ("OLD", "NEW"):
+        units = folder / system / "etc/systemd/system"
+        for unit in ("web.service", "ssh.service", "web.service.d/x.conf", "job@.service"):
+            (units / unit).parent.mkdir(parents=True, exist_ok=True)
+            (units / unit).write_text(f"[Service]\n# {system}\n" if unit == changes else "[Service]\n")
+    shown = "MainPID=7\nExecMainStartTimestampMonotonic=100\nId=web.service"
+    put(folder, **{"status": "0", "said": RESTARTED, "loaded": "200", "shown": shown, "failing_now": "", **files})
+    return call(folder, f"{SWITCH}take_notes; cat notes 2>/dev/null || :", shell=shell)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("changes", ["web.service", "web.service.d/x.conf"])
+def test_changed_service_that_was_started_before_it_was_read_anew_is_noted(
+    tmp_path: Path, changes: str, shell: str
+) -> None:
+    told = switched(tmp_path, changes=changes, shell=shell)
+    assert told == "web.service was changed, and still runs as before: systemctl restart web.service there, or reboot\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"changes": "ssh.service"},
+        {"changes": "job@.service"},
+        {"shown": "MainPID=7\nExecMainStartTimestampMonotonic=300\nId=web.service"},
+        {"shown": "MainPID=0\nExecMainStartTimestampMonotonic=100\nId=web.service"},
+        {"said": "NOT restarting the following changed units: web.service"},
+        {"said": "reloading the following units: web.service"},
+        {"said": "starting the following units: web.service.mount, web"},
+        {"loaded": ""},
+        {"shown": ""},
+    ],
+    ids=[
+        "unchanged",
+        "template",
+        "started anew",
+        "not running",
+        "not to restart",
+        "reloaded",
+        "others",
+        "old systemd",
+        "silence",
+    ],
+)
+def test_other_services_are_not(tmp_path: Path, files: dict[str, str]) -> None:
+    assert switched(tmp_path, **files) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"status": "0", "said": "Failed to reload web.service"}, ""),
+        (
+            {"said": "Failed to reload web.service\nFailed to reload web.service"},
+            "exit status 4 of switch-to-configuration: Failed to reload web.service\n",
+        ),
+        ({"said": "", "failing_now": "x.service failed"}, ""),
+        ({"said": ""}, "exit status 4 of switch-to-configuration, and no unit has failed\n"),
+    ],
+)
+def test_job_that_failed_though_no_unit_has_is_noted(tmp_path: Path, files: dict[str, str], told: str) -> None:
+    assert switched(tmp_path, **{"status": "4", "changes": "ssh.service", **files}) == told
