@@ -52,7 +52,6 @@ HOMES = {
     "cryptography": "lab machine",
     "backports": "store",
     "compression": "store",
-    "sqlalchemy": "state",
 }
 """The places that each foreign library may be imported from, one but for what asyncssh is made of. `compression` is
 Python's own from 3.14 on."""
@@ -288,7 +287,6 @@ def test_version_is_the_package_s() -> None:
         ("lab/lab.py", "from rich.console import Console"),
         ("output/plain.py", "import click"),
         ("cli/lab.py", "from testcontainers.core import container"),
-        ("deploy/run.py", "import sqlalchemy"),
         ("state/store.py", "from fleet.deploy import result"),
         ("nix.py", "import requests"),
     ],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import StateError
 from fleet.events import PushFinished
-from fleet.state import queries, schema
+from fleet.state import queries
+from fleet.state.interface import PlanRecord
 from fleet.state.records import RunRecord, fold, fold_all
 from fleet.state.sqlite import Database
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import PlanRecord
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -59,16 +59,16 @@ class Archive:
         """
         with self._database.writing() as connection:
             if begins:
-                self._database.insert_new(connection, schema.runs, queries.run_row(fold(new, envelopes[0])))
+                queries.add_run(connection, fold(new, envelopes[0]))
             elif not queries.has_run(connection, new.id):
                 raise StateError(f"the database was replaced while run {new.id} was under way")
             queries.add_events(connection, envelopes)
 
     def add_all(self, run: RunId, envelopes: Sequence[Envelope]) -> None:
         """Add the run with all of its events, unless it is there already."""
-        row = queries.run_row(fold_all(RunRecord(id=run), envelopes))
+        record = fold_all(RunRecord(id=run), envelopes)
         with self._database.writing() as connection:
-            if self._database.insert_new(connection, schema.runs, row):
+            if queries.add_run(connection, record):
                 queries.add_events(connection, envelopes)
 
     def forget(self, run: RunId) -> None:
@@ -89,9 +89,8 @@ class Archive:
 
     def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
         """See `State.keep_plan`."""
-        row = {"digest": digest, "text": text, "made": time.time(), "expires": expires}
         with self._database.writing() as connection:
-            self._database.insert_new(connection, schema.plans, row)
+            queries.add_plan(connection, PlanRecord(digest, time.time(), expires), text)
 
     def plan_texts(self, prefix: str) -> dict[str, str]:
         """Return the texts of the plans whose digests begin with `prefix`, by digest."""

@@ -1,33 +1,58 @@
-"""The queries to the database, in standard SQL."""
+"""The queries to the database, in standard SQL with `:name` for values."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleet.events import DecodeError, Envelope, PushFinished, decode, event_json, event_name
 from fleet.model import RunId
-from fleet.state import schema
 from fleet.state.interface import PlanRecord
 from fleet.state.records import FOLDED, RunRecord
 from fleet.text import valid_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    Row = sa.Row[*tuple[Any, ...]]
-    Rows = Sequence[Row]
-
-_FOLDED = [event_name(kind) for kind in FOLDED]
-_runs, _events, _plans = schema.runs, schema.events, schema.plans
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
-def run_row(record: RunRecord) -> dict[str, Any]:
-    """Return the row of a run, from its record at the beginning of the run."""
-    return {
+class Cursor(Protocol):
+    """The rows of an answer, as tuples."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What the queries ask of a connection of the DB-API (PEP 249) within a transaction."""
+
+    def execute(self, statement: str, values: Mapping[str, Any] = ..., /) -> Cursor: ...
+
+    def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object: ...
+
+
+class EventRow(NamedTuple):
+    """An event as it is stored, without what can be read from its `body`."""
+
+    run: str
+    seq: int
+    at: float
+    by: str
+    body: str
+
+
+_EVENT = 'SELECT run, seq, at, "by", body FROM events'
+"""Selects an `EventRow`."""
+_FOLDED = ", ".join(f"'{event_name(kind)}'" for kind in FOLDED)
+
+
+def add_run(connection: Connection, record: RunRecord) -> bool:
+    """Insert a run, from its record at its beginning, unless it is there. Returns whether it was inserted."""
+    row = {
         "id": record.id,
         "verb": record.verb,
         "made": record.started or 0.0,
@@ -35,23 +60,25 @@ def run_row(record: RunRecord) -> dict[str, Any]:
         "plan": record.plan,
         "hosts": json.dumps(list(record.hosts)),
     }
+    statement = 'INSERT INTO runs (id, verb, made, "by", plan, hosts) VALUES (:id, :verb, :made, :by, :plan, :hosts)'
+    return connection.execute(f"{statement} ON CONFLICT DO NOTHING", row).rowcount == 1
 
 
-def has_run(connection: sa.Connection, run: RunId) -> bool:
+def has_run(connection: Connection, run: RunId) -> bool:
     """Whether the run has a row."""
-    return connection.scalar(sa.select(_runs.c.id).where(_runs.c.id == run)) is not None
+    return connection.execute("SELECT 1 FROM runs WHERE id = :run", {"run": run}).fetchone() is not None
 
 
-def run_ids(connection: sa.Connection) -> set[RunId]:
+def run_ids(connection: Connection) -> set[RunId]:
     """Return the ids of all runs that have a row."""
-    return set(map(RunId, connection.scalars(sa.select(_runs.c.id))))
+    return {RunId(run) for (run,) in connection.execute("SELECT id FROM runs")}
 
 
-def add_events(connection: sa.Connection, envelopes: Iterable[Envelope]) -> None:
-    """Insert the events. Raise `IntegrityError` if one with the same run and number is there."""
-    rows = [_event_row(envelope) for envelope in envelopes]
-    if rows:
-        connection.execute(sa.insert(_events), rows)
+def add_events(connection: Connection, envelopes: Iterable[Envelope]) -> None:
+    """Insert the events. Raise the database's `IntegrityError` if one with the same run and number is there."""
+    columns = 'run, seq, at, "by", kind, host, body'
+    statement = f"INSERT INTO events ({columns}) VALUES (:run, :seq, :at, :by, :kind, :host, :body)"
+    connection.executemany(statement, map(_event_row, envelopes))
 
 
 def _event_row(envelope: Envelope) -> dict[str, Any]:
@@ -67,74 +94,73 @@ def _event_row(envelope: Envelope) -> dict[str, Any]:
     }
 
 
-def records(connection: sa.Connection, run: RunId | None = None) -> list[tuple[RunRecord, Rows]]:
+def records(connection: Connection, run: RunId | None = None) -> list[tuple[RunRecord, Sequence[EventRow]]]:
     """Return all runs, newest first, or one run.
 
     Each is a record without its events, and the rows of the events to fold into it.
     """
-    last = sa.select(sa.func.max(_events.c.seq)).where(_events.c.run == _runs.c.id).scalar_subquery()
-    select_runs = sa.select(_runs.c.id, _runs.c.plan, last.label("last")).order_by(_runs.c.id.desc())
-    select_folded = _select_events().where(_events.c.kind.in_(_FOLDED))
-    if run is not None:
-        select_runs = select_runs.where(_runs.c.id == run)
-        select_folded = select_folded.where(_events.c.run == run)
-    rows: dict[str, list[Row]] = {}
-    for row in connection.execute(select_folded):
+    last = "SELECT max(seq) FROM events WHERE events.run = runs.id"
+    only_run, only_events = ("WHERE id = :run", "AND run = :run") if run is not None else ("", "")
+    values = {"run": run} if run is not None else {}
+    rows: dict[str, list[EventRow]] = {}
+    for row in _event_rows(connection, f"WHERE kind IN ({_FOLDED}) {only_events} ORDER BY run, seq", values):
         rows.setdefault(row.run, []).append(row)
-    return [
-        (RunRecord(id=RunId(row.id), plan=row.plan, last_seq=row.last or 0), rows.get(row.id, []))
-        for row in connection.execute(select_runs)
-    ]
+    found = connection.execute(f"SELECT id, plan, ({last}) FROM runs {only_run} ORDER BY id DESC", values)
+    return [(RunRecord(id=RunId(id_), plan=plan, last_seq=seq or 0), rows.get(id_, [])) for id_, plan, seq in found]
 
 
-def event_rows(connection: sa.Connection, run: RunId, after: int) -> Rows:
+def event_rows(connection: Connection, run: RunId, after: int) -> Sequence[EventRow]:
     """Return the rows of a run's events with numbers above `after`, in order."""
-    return connection.execute(_select_events().where(_events.c.run == run, _events.c.seq > after)).all()
+    return _event_rows(connection, "WHERE run = :run AND seq > :after ORDER BY seq", {"run": run, "after": after})
 
 
-def _select_events() -> sa.Select[Any]:
-    columns = (_events.c.run, _events.c.seq, _events.c.at, _events.c.by, _events.c.body)
-    return sa.select(*columns).order_by(_events.c.run, _events.c.seq)
+def pushes(connection: Connection) -> Sequence[EventRow]:
+    """Return the rows of all pushes that ended, newest first."""
+    kind = {"kind": event_name(PushFinished)}
+    return _event_rows(connection, "WHERE kind = :kind ORDER BY run DESC, seq DESC", kind)
 
 
-def envelopes(rows: Rows) -> Iterator[Envelope]:
+def _event_rows(connection: Connection, which: str, values: Mapping[str, Any]) -> list[EventRow]:
+    return [EventRow(*row) for row in connection.execute(f"{_EVENT} {which}", values)]
+
+
+def envelopes(rows: Iterable[EventRow]) -> Iterator[Envelope]:
     """Decode the events of these rows. Leaves out events that this version cannot read."""
     for row in rows:
         with contextlib.suppress(DecodeError):
             yield decode(row.body, run=row.run, seq=row.seq, at=row.at, by=row.by)
 
 
-def pushes(connection: sa.Connection) -> Rows:
-    """Return the rows of all pushes that ended, newest first."""
-    order = (_events.c.run.desc(), _events.c.seq.desc())
-    columns = (_events.c.run, _events.c.seq, _events.c.at, _events.c.by, _events.c.host, _events.c.body)
-    kind = event_name(PushFinished)
-    return connection.execute(sa.select(*columns).where(_events.c.kind == kind).order_by(*order)).all()
-
-
-def delete_run(connection: sa.Connection, run: RunId) -> None:
+def delete_run(connection: Connection, run: RunId) -> None:
     """Delete the run and its events."""
-    connection.execute(sa.delete(_events).where(_events.c.run == run))
-    connection.execute(sa.delete(_runs).where(_runs.c.id == run))
+    connection.execute("DELETE FROM events WHERE run = :run", {"run": run})
+    connection.execute("DELETE FROM runs WHERE id = :run", {"run": run})
 
 
-def all_plans(connection: sa.Connection) -> list[PlanRecord]:
+def add_plan(connection: Connection, record: PlanRecord, text: str) -> None:
+    """Insert the plan unless it is there."""
+    row = {"digest": record.digest, "text": text, "made": record.made, "expires": record.expires}
+    columns = "digest, text, made, expires"
+    statement = f"INSERT INTO plans ({columns}) VALUES (:digest, :text, :made, :expires) ON CONFLICT DO NOTHING"
+    connection.execute(statement, row)
+
+
+def all_plans(connection: Connection) -> list[PlanRecord]:
     """Return every plan that is kept, newest first."""
-    columns = (_plans.c.digest, _plans.c.made, _plans.c.expires)
-    order = (_plans.c.made.desc(), _plans.c.digest)
-    return [PlanRecord(*row) for row in connection.execute(sa.select(*columns).order_by(*order))]
+    found = connection.execute("SELECT digest, made, expires FROM plans ORDER BY made DESC, digest")
+    return [PlanRecord(*row) for row in found]
 
 
-def plan_texts(connection: sa.Connection, prefix: str) -> dict[str, str]:
+def plan_texts(connection: Connection, prefix: str) -> dict[str, str]:
     """Return the texts of the plans whose digests begin with `prefix`, by digest."""
-    begins = sa.func.substr(_plans.c.digest, 1, len(prefix)) == prefix
-    return {row.digest: row.text for row in connection.execute(sa.select(_plans.c.digest, _plans.c.text).where(begins))}
+    statement = "SELECT digest, text FROM plans WHERE substr(digest, 1, :length) = :prefix"
+    return dict(connection.execute(statement, {"length": len(prefix), "prefix": prefix}))
 
 
-def delete_expired_plans(connection: sa.Connection, now: float) -> list[str]:
+def delete_expired_plans(connection: Connection, now: float) -> list[str]:
     """Delete the plans that have expired and that no run applies, and return their digests."""
-    applied = sa.select(_runs.c.plan).where(_runs.c.plan.is_not(None))
-    is_over = sa.and_(_plans.c.expires <= now, _plans.c.digest.not_in(applied))
-    found = list(connection.scalars(sa.select(_plans.c.digest).where(is_over).order_by(_plans.c.digest)))
-    connection.execute(sa.delete(_plans).where(is_over))
-    return found
+    is_over = "expires <= :now AND digest NOT IN (SELECT plan FROM runs WHERE plan IS NOT NULL)"
+    found = connection.execute(f"SELECT digest FROM plans WHERE {is_over} ORDER BY digest", {"now": now})
+    digests = [digest for (digest,) in found]
+    connection.execute(f"DELETE FROM plans WHERE {is_over}", {"now": now})
+    return digests

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import sqlite3
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from fleet.errors import StateError
 from fleet.state import schema
@@ -56,29 +52,26 @@ class Database:
         return os.path.lexists(self._path)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         """Open a connection that reads, while inside. All of it is read as of one moment. The file must exist."""
         with self._errors_as_state_error("read what it has recorded"):
-            with self._engine.connect() as connection:
-                is_current = schema.is_current(connection)
+            with self._transaction("BEGIN") as connection:
+                is_current = schema.is_current(connection, _tables(connection))
             if not is_current:
                 with self.writing():
                     pass  # to bring the tables up to date
-            with self._engine.connect() as connection:
+            with self._transaction("BEGIN") as connection:
                 yield connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction that writes. Everything is on disk afterwards, or nothing if an error is raised."""
         with self._errors_as_state_error("record what it does"):
             self._make()
-            with self._engine.execution_options(writes=True).begin() as connection:
-                schema.migrate(connection)
+            # It takes the lock at once: to take it after a read can fail without a wait.
+            with self._transaction("BEGIN IMMEDIATE") as connection:
+                schema.migrate(connection, _tables(connection))
                 yield connection
-
-    def insert_new(self, connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> bool:
-        """Insert the row unless its key is there already. Returns whether it was inserted."""
-        return connection.execute(insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
 
     def _make(self) -> None:
         """Make the file if there is none, readable for this user only."""
@@ -89,11 +82,13 @@ class Database:
             # Without opening it: to close it again would drop the locks that SQLite holds on it in another thread.
             os.mknod(self._path, 0o600 | stat.S_IFREG)
 
-    @functools.cached_property
-    def _engine(self) -> sa.Engine:
-        engine = sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.NullPool)
-        sa.event.listen(engine, "begin", _begin)
-        return engine
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        """Open a connection and a transaction, while inside. It is committed, or rolled back if an error is raised."""
+        with contextlib.closing(self._connect()) as connection:
+            connection.execute(begin)
+            with connection:
+                yield connection
 
     def _connect(self) -> sqlite3.Connection:
         address = f"file:{quote(str(self._path))}?mode=rw"  # SQLite would make the file with another mode
@@ -117,8 +112,6 @@ class Database:
             raise self._error(doing, str(error), _DAMAGED) from error
         except OSError as error:
             raise self._error(doing, error.strerror or str(error), ELSEWHERE) from error
-        except sa.exc.DBAPIError as error:
-            raise self._error(doing, *_reason(error.orig)) from error
         except sqlite3.Error as error:
             raise self._error(doing, *_reason(error)) from error
 
@@ -126,16 +119,13 @@ class Database:
         return StateError(f"this machine cannot {doing}: {self._path}: {why}", hint=hint)
 
 
-def _begin(connection: sa.Connection) -> None:
-    """Begin a transaction.
-
-    One that will write takes the lock at once: to take it after a read can fail without a wait.
-    """
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of all tables but SQLite's own."""
+    own = r"name NOT LIKE 'sqlite\_%' ESCAPE '\'"
+    return {name for (name,) in connection.execute(f"SELECT name FROM sqlite_master WHERE type = 'table' AND {own}")}
 
 
-def _reason(error: BaseException | None) -> tuple[str, str]:
+def _reason(error: sqlite3.Error) -> tuple[str, str]:
     """Return what is wrong, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits only distinguish variants
     return _EXPLANATIONS.get(code, (str(error), ""))

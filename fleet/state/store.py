@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
+from fleet.state.archive import Archive
 from fleet.state.folders import EVENTS, Folders
 from fleet.state.interface import State, Tidied
 from fleet.state.lines import read_events
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.archive import Archive
     from fleet.state.interface import PlanRecord, Recorder
 
 
@@ -32,13 +31,8 @@ class FolderState(State):
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.db"
+        self._archive = Archive(self._path)
         self._folders = Folders(folder)
-
-    @functools.cached_property
-    def _archive(self) -> Archive:
-        from fleet.state.archive import Archive  # imported here because SQLAlchemy takes 0.2 s to load
-
-        return Archive(self._path)
 
     def _archive_if_any(self) -> Archive | None:
         """Return what can be read; None if nothing was ever written."""

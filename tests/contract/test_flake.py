@@ -158,7 +158,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
         # The real one needs a newer Nix than the oldest that fleet works with.
         lib = import {LIB} // {{ fileset = {{ unions = lib.id; toSource = from: from.fileset; }}; }};
         names = lib.genAttrs [
-          "asyncssh" "backports-zstd" "click" "h11" "hatchling" "pydantic" "rich" "sqlalchemy" "testcontainers"
+          "asyncssh" "backports-zstd" "click" "h11" "hatchling" "pydantic" "rich" "testcontainers"
           "tomli-w"
         ];
         python3Packages = names (name: name) // {{ buildPythonApplication = lib.id; pythonOlder = _: true; }};
@@ -173,7 +173,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
     package = json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
     assert (package["pname"], package["meta"]["mainProgram"]) == ("fleet", "fleet")
     assert set(package["files"]) == {"LICENSE", "README.md", "fleet", "pyproject.toml"}
-    dependencies = "asyncssh click h11 pydantic rich sqlalchemy tomli-w backports-zstd"
+    dependencies = "asyncssh click h11 pydantic rich tomli-w backports-zstd"
     assert package["dependencies"] == dependencies.split()
 
 

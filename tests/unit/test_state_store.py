@@ -25,12 +25,10 @@ from tests.unit.state_builders import (
     WEB,
     ended,
     finished,
-    python,
     record,
     recorded,
     result,
     run_id,
-    said,
     started,
     wrapped,
 )
@@ -95,19 +93,6 @@ def test_what_is_not_there_is_nothing_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         state.plan("1f3c")
     assert not (tmp_path / "home").exists()
-
-
-NOTHING = """
-import sys; from pathlib import Path; from fleet.state import open_state
-state = open_state(Path(sys.argv[1]))
-state.runs(), state.speeds(), state.plans(), state.tidy()
-print("sqlalchemy" in sys.modules)
-"""
-
-
-def test_what_is_not_there_does_not_take_the_time_to_load_the_database(tmp_path: Path) -> None:
-    with python(NOTHING, tmp_path / "home") as other:
-        assert said(other) == "False"
 
 
 def test_state_is_for_nobody_else_to_read(tmp_path: Path) -> None:
