@@ -29,6 +29,7 @@ let
     ]
     ++ lib.optional asks "ask ${service}"
     ++ map (pattern: "ignore ${pattern}") cfg.ignoreUnits
+    ++ map (name: "snippet ${name}") cfg.ignoreSnippets
     ++ [ "end" ]
   );
 
@@ -109,6 +110,16 @@ in
       default = [ ];
       example = [ "backup-*" ];
       description = "Patterns of units whose failure says nothing of the system.";
+    };
+
+    ignoreSnippets = mkOption {
+      type = types.listOf types.singleLineStr;
+      default = [ ];
+      example = [ "specialfs" ];
+      description = ''
+        Names of activation scripts that may fail, as `specialfs` does in a container. Where one has failed, the
+        activation is run once more after the switch, to see whether others have too.
+      '';
     };
 
     action = mkOption {

@@ -56,6 +56,7 @@ def part_of(
         checks=host.checks,
         checks_decide=options.checks_decide,
         ignore_units=host.ignore_units,
+        ignore_snippets=host.ignore_snippets,
         accept_boot_risk=options.accept_boot_risk,
         force=options.force,
         retry_quarantined=options.retry_quarantined,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FIRST_CERTIFICATE = """\
 a first certificate is ordered while the host is proven: ignore_units = ["acme-*"] lets the switch be kept without it"""
+MAY_FAIL = "ignore_snippets in fleet.toml names activation scripts that may fail"
 NIX_FAILED = (FailureKind.EVALUATION, FailureKind.BUILD)
 
 
@@ -179,12 +180,13 @@ def gone_back(job: Job, end: View, reason: str, said: Sequence[str], *, unwell: 
     quarantined = "this closure is refused here from now on, unless with --retry-quarantined"
     if re.search(r"\bacme-\S+\.service", reason):  # the first certificate needs the server that needs it
         quarantined += f"; {FIRST_CERTIFICATE}"
+    shared = MAY_FAIL if "the old system's activation fails too" in reason else ""
     failure = Failure(
         kind=FailureKind.UNHEALTHY if end.blame == "found" else FailureKind.SILENT,
         message=reason,
         said=tuple(said),
         now=f"runs {job.part.expected} again" + (f", but {unwell.says}" if unwell else ", proven"),
-        hint=quarantined if end.blame == "found" else "",
+        hint=quarantined if end.blame == "found" else shared,
     )
     return _bad_result(job, Outcome.NEEDS_HUMAN if unwell else Outcome.ROLLED_BACK, failure)
 

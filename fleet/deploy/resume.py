@@ -147,6 +147,7 @@ def _rebuilt_part(host: Host, past: HostRecord, run: RunRecord) -> Part | None:
         checks=host.checks,
         checks_decide=run.verb != Verb.ROLLBACK or run.strict,
         ignore_units=host.ignore_units,
+        ignore_snippets=host.ignore_snippets,
         offline=host.offline,
         reboot=past.reboot,
     )

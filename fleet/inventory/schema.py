@@ -100,6 +100,10 @@ def _globs(value: object) -> tuple[str, ...]:
     return _each(value, values.unit_glob, "a list of unit names")
 
 
+def _snippets(value: object) -> tuple[str, ...]:
+    return _each(value, values.snippet, "a list of names of activation scripts")
+
+
 def _each(value: object, read: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise expected(value, what)
@@ -249,6 +253,8 @@ class Host(Table):
     last_resort: Literal["reboot"] | None = None
     """What a host may do by itself if it cannot bring its old system back in any other way."""
     ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()
+    ignore_snippets: Annotated[tuple[str, ...], BeforeValidator(_snippets)] = ()
+    """The activation scripts that may fail."""
     checks: tuple[Check, ...] = ()
 
     @property

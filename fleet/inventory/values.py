@@ -189,6 +189,14 @@ def unit_glob(value: object) -> str:
     return word
 
 
+def snippet(value: object) -> str:
+    """Read the name of an activation script: its attribute in `system.activationScripts`."""
+    word = text(value, "the name of an activation script")
+    if re.fullmatch(r"[0-9A-Za-z_.:@+/-]+", word) is None:
+        raise expected(value, 'the name of an activation script such as "specialfs"')
+    return word
+
+
 def url(value: object) -> str:
     """Read an http or https address without a login or a fragment."""
     what = 'an address such as "http://127.0.0.1:8000/health"'

@@ -141,6 +141,7 @@ SERIAL = matching(r"[0-9]{1,18}-[0-9A-Za-z-]{1,64}", "a serial such as 41-8f3a09
 LINK = matching(r"[0-9A-Za-z._@+-]+", "the link of a profile")
 FINGERPRINT = matching(r"SHA256:[0-9A-Za-z+/]{43}", "a fingerprint such as SHA256:…")
 UNIT_GLOB = Codec(str, values.unit_glob)
+SNIPPET = Codec(str, values.snippet)
 WORDS = json_of(lambda data: tuple(map(str, data)), list)
 
 

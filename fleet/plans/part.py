@@ -95,6 +95,7 @@ class Part:
     checks_decide: bool = True
     """Whether a failing check takes the host back. If not, it is only reported."""
     ignore_units: tuple[str, ...] = ()
+    ignore_snippets: tuple[str, ...] = ()
     accept_boot_risk: bool = False
     force: bool = False
     """Whether to reboot although somebody is logged in, a computing job runs, or an inhibitor lock is held."""
@@ -135,6 +136,7 @@ class Part:
                 "settle": self.settle,
                 "checks": self.checks,
                 "ignore_units": self.ignore_units,
+                "ignore_snippets": self.ignore_snippets,
                 "last_resort": self.last_resort or None,
                 "offline": self.offline,
                 "substitute": self.substitute,
@@ -171,6 +173,7 @@ FIELDS = (
     Field("check", "checks", codecs.CHECK, is_list=True),
     Field("checks", "checks_decide", either("tell", "decide")),
     Field("ignore", "ignore_units", codecs.UNIT_GLOB, is_list=True),
+    Field("snippet", "ignore_snippets", codecs.SNIPPET, is_list=True),
     Field("risk", "accept_boot_risk", codecs.YES),
     Field("force", "force", codecs.YES),
     Field("retry", "retry_quarantined", codecs.YES),

@@ -28,19 +28,24 @@ printf '%s\n' 0-none $disk $its | sort -n | tail -n 1
 """What a plan that is made now says of the host: its system, its profile's link and its newest transaction."""
 
 
+LISTS = ("ignore", "snippet")
+"""The keys of an order that may repeat."""
+
+
 def order(host: HostName, planned: str, new: str, format: int, changes: Mapping[str, object]) -> str:
     """An order for a host of which `AS_PLANNED` has said this. The changes are of its lines."""
     running, link, serial = planned.splitlines()
-    ignore = changes.get("ignore", ())
+    ignore, snippets = (changes.get(key, ()) for key in LISTS)
     assert isinstance(ignore, tuple)
+    assert isinstance(snippets, tuple)
     part = Part(
         host=host, closure=Closure(new), expected=Closure(running), link=link, serial=Serial(serial),
-        activation_timeout=30, confirm_timeout=30, ignore_units=ignore,
+        activation_timeout=30, confirm_timeout=30, ignore_units=ignore, ignore_snippets=snippets,
     )  # fmt: skip
     usual = Order(run=RunId(run_id()), part=part, by="alice", origin="desk").text()
     lines = [line.partition(" ") for line in usual.splitlines()]
-    assert changes.keys() <= {"ignore", *(key for key, _, _ in lines)}
-    changed = [(key, space, value if key == "ignore" else changes.get(key, value)) for key, space, value in lines]
+    assert changes.keys() <= {*LISTS, *(key for key, _, _ in lines)}
+    changed = [(key, space, value if key in LISTS else changes.get(key, value)) for key, space, value in lines]
     if format == 1:
         return in_format_1({key: str(value) for key, _, value in changed}, ignore)
     return "".join(f"{key}{space}{value}\n" for key, space, value in changed)

@@ -217,6 +217,17 @@ def test_activation_that_failed_goes_back_whatever_else_has(guarded: Guarded, su
     assert guarded.end() == "tested"
 
 
+def test_activation_script_that_may_fail_is_allowed_to(guarded: Guarded, subject: Subject) -> None:
+    fails = GOOD.replace('"new"', '"other"') + 'activationScript = "exit 3";'
+    good = guarded.system(fails, 'window = "5s"; ignoreSnippets = [ "lab" ];')
+    assert guarded.switch(good, "test") == 2
+    assert guarded.end() == "tested"
+    bad = guarded.system(fails, 'window = "5s"; ignoreSnippets = [ "specialfs" ];')
+    assert guarded.switch(bad, "test") == 2
+    assert guarded.end() == "reverted: activation failed with exit status 2"
+    assert subject.running == good
+
+
 def test_what_users_say_of_a_switch_is_not_believed(guarded: Guarded, subject: Subject) -> None:
     good = guarded.system(GOOD, 'window = "5s";')
     forged = f"switching to system configuration {good} failed (status 1)"

@@ -113,6 +113,16 @@ def test_activation_that_fails_in_the_old_system_too_is_not_blamed(subject: Subj
     assert view.reason == "activation failed with exit status 2: the old system's activation fails too"
 
 
+def test_activation_script_that_may_fail_is_no_obstacle_and_is_noted(subject: Subject) -> None:
+    new = subject.closure(NEW + 'activationScript = "exit 3";')
+    view = subject.confirm(subject.switched(new, snippet=("specialfs", "lab")))
+    assert (view.status, subject.stands_on) == (2, (new, new, new))
+    assert view.notes == ("activation script 'lab' failed, which ignore_snippets allows",)
+    bad = subject.closure(OLD + 'activationScript = "exit 3";')
+    view = subject.follow(subject.begin(bad, snippet=("specialfs",)), "reverted")
+    assert (view.reason, subject.running) == ("activation failed with exit status 2", new)
+
+
 def test_activation_that_fails_in_the_new_system_alone_is_blamed(subject: Subject) -> None:
     new = subject.closure(NEW + 'activationScript = "exit 1 # alone";')
     view = subject.follow(subject.begin(new), "reverted")

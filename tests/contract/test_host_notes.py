@@ -15,6 +15,7 @@ SWITCH = """\
 old=$PWD/OLD new=$PWD/NEW run=r1
 with_timeout() { :; }
 said_by() { get said; }
+failed_snippets() { get failed_snippets; }
 failing_units() { get failing_now; }
 systemctl() {
     case $* in
@@ -85,6 +86,10 @@ def test_other_services_are_not(tmp_path: Path, files: dict[str, str]) -> None:
             "exit status 4 of switch-to-configuration: Failed to reload web.service\n",
         ),
         ({"said": "", "failing_now": "x.service failed"}, ""),
+        (
+            {"status": "2", "failed_snippets": "specialfs"},
+            "activation script 'specialfs' failed, which ignore_snippets allows\n",
+        ),
         ({"said": ""}, "exit status 4 of switch-to-configuration, and no unit has failed\n"),
     ],
 )

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 CHECK = Check.model_validate({"name": "web", "http": "http://127.0.0.1:8080/"})
 PART = builders.part(
-    ignore_units=("a-*.service", r"mnt-x\x2dy.mount", "a-*.service"), checks=(CHECK, CHECK), goal=Goal.TEST
+    ignore_units=("a-*.service", r"mnt-x\x2dy.mount", "a-*.service"),
+    checks=(CHECK, CHECK),
+    goal=Goal.TEST,
+    ignore_snippets=("specialfs", "a.b"),
 )
 PLAN = builders.plan(("web-1",), intent="update nginx", source=Source(reference="git+ssh://x", revision="1f3c"))
 ORDER = Order(run=RUN, part=PART, by="ann", origin="desk", plan=PLAN).text()
 LINES = ORDER.splitlines()
 PART_TITLE = PART.text.splitlines()[0]
-LISTS = {"check", "ignore"}
+LISTS = {"check", "ignore", "snippet"}
 READ = """
 order=$(cat)
 write_draft
@@ -55,6 +58,7 @@ def test_what_the_transaction_needs_is_kept_with_the_digest_of_the_part(tmp_path
         "run": RUN, "who": "ann", "from": "desk", "intent": "update nginx", "source": "git+ssh://x rev 1f3c dirty",
         "plan": PLAN.digest, "part": PART.digest, "new": NEW, "expected": OLD, "goal": "test", "activation": "600",
         "confirm": "60", "boot": "600", "ignore": r"a-*.service|mnt-x\\x2dy.mount|a-*.service",
+        "snippet": "specialfs|a.b",
     }  # fmt: skip
 
 

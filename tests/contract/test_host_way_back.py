@@ -258,6 +258,26 @@ def weighed(folder: Path, *, reason: str, options: str = "rw", words: str = "", 
     return blame, told
 
 
+@pytest.mark.parametrize(
+    ("allowed", "said", "may"),
+    [
+        ("specialfs", ("specialfs",), True),
+        ("other\nspecialfs", ("specialfs",), True),
+        ("specialfs", ("specialfs", "mine"), False),
+        ("specialfs", ("specialfs2",), False),
+        ("specialfs.", ("specialfs2",), False),
+        ("specialfs", (), False),  # nothing says which one failed
+        (None, ("specialfs",), False),
+    ],
+)
+def test_only_snippets_that_may_fail_are_allowed_to(
+    tmp_path: Path, allowed: str | None, said: tuple[str, ...], *, may: bool
+) -> None:
+    put(tmp_path, words=snippet(*said), **({} if allowed is None else {"snippet": allowed}))
+    script = f"{AT_ONCE}run=r1; said_by() {{ get words; }}; if may_fail; then echo yes; else echo no; fi"
+    assert call(tmp_path, script) == ("yes\n" if may else "no\n")
+
+
 BOOT = "commit: boot loader failed"
 ACTIVATION = "activation failed with exit status 2"
 

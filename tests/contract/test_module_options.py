@@ -461,7 +461,8 @@ def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
     program = tmp_path / "fleet-host"
     program.write_text('#!/bin/sh\necho "$@"; cat; exit 1\n')
     program.chmod(0o755)
-    settings = """window = "2min"; restartThreshold = 5; action = "report"; ignoreUnits = [ "backup-*" "b" ];"""
+    settings = """window = "2min"; restartThreshold = 5; action = "report"; ignoreUnits = [ "backup-*" "b" ];
+        ignoreSnippets = [ "specialfs" ];"""
     check = guarded(settings)["check"].replace("/nix/store/x-fleet-host", str(program))
     argv = ["bash", "-euo", "pipefail", "-c", f"if ! (\n{check}\n) ; then exit 7; fi", "check", "/nix/store/x-system"]
     environment = {"NIXOS_ACTION": "test", "PATH": "/usr/bin:/bin"}
@@ -469,7 +470,8 @@ def test_guard_is_called_by_every_switch_and_stops_none(tmp_path: Path) -> None:
     said = done.stdout.splitlines()
     assert said[0] == "guard /nix/store/x-system test"
     assert said[1:-1] == [
-        "fleet-guard v1", "confirm 120", "threshold 5", "guarded report", "ignore backup-*", "ignore b", "end",
+        "fleet-guard v1", "confirm 120", "threshold 5", "guarded report", "ignore backup-*", "ignore b",
+        "snippet specialfs", "end",
     ]  # fmt: skip
     assert said[-1] == "services.fleet.guard does not watch this switch"
 

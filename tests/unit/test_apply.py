@@ -68,7 +68,8 @@ async def test_check_of_the_plan_decides(tmp_path: Path) -> None:
 
 
 async def test_limits_are_those_of_the_plan(tmp_path: Path) -> None:
-    file = "activation_timeout = '9s'\nconfirm_timeout = '9s'\nignore_units = ['other']\nlast_resort = 'reboot'\n"
+    file = "activation_timeout = '9s'\nconfirm_timeout = '9s'\n"
+    file += "ignore_units = ['other']\nignore_snippets = ['other']\nlast_resort = 'reboot'\n"
     world = Applying(tmp_path, "a", more=file)
     part = world.part("a", activation_timeout=601, confirm_timeout=61, boot_timeout=602, ignore_units=("x-*",))
     await world.apply(world.plan(("a",), parts={"a": part}))

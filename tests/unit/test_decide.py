@@ -52,7 +52,7 @@ def test_deadlines_are_whole_seconds_and_never_nothing() -> None:
 def test_what_decides_on_the_host_is_in_its_part() -> None:
     keys: dict[str, Any] = {
         "settle": "7s", "checks": [{"name": "ok", "command": "ok"}], "ignore_units": ["a-*"], "offline": "defer",
-        "substitute": False, "last_resort": "reboot",
+        "ignore_snippets": ["specialfs"], "substitute": False, "last_resort": "reboot",
     }  # fmt: skip
     asked: dict[str, Any] = {
         "watch": 90.0, "accept_boot_risk": True, "force": True, "retry_quarantined": True, "copy_with": "nix"
@@ -62,6 +62,7 @@ def test_what_decides_on_the_host_is_in_its_part() -> None:
     assert (part.settle, part.checks, part.ignore_units, part.offline, part.substitute, part.last_resort) == (
         7.0, one.checks, ("a-*",), Offline.DEFER, False, "reboot",
     )  # fmt: skip
+    assert part.ignore_snippets == ("specialfs",)
     assert {name: getattr(part, name) for name in asked} == asked
     assert (part.expected, part.serial, part.link, part.expires) == (OLD, "41-a", "system-7-link@1", 99)
 

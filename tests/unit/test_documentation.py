@@ -68,6 +68,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "bandwidth",
         "last_resort",
         "ignore_units",
+        "ignore_snippets",
         "checks",
     }
     assert host.model_dump(exclude=examples) == default.model_dump(exclude=examples)

@@ -75,6 +75,7 @@ def test_a_host_without_keys_has_the_documented_defaults() -> None:
         confirm_timeout=60.0,
         activation_timeout=600.0,
         ignore_units=(),
+        ignore_snippets=(),
         checks=(),
     )
 

@@ -77,6 +77,7 @@ parts = st.builds(
     checks=st.lists(checks | https, max_size=3).map(tuple),
     checks_decide=st.booleans(),
     ignore_units=st.lists(st.sampled_from(["a.service", "backup-*", "[ab]@\\x2d.mount"]), max_size=3).map(tuple),
+    ignore_snippets=st.lists(st.sampled_from(["specialfs", "a.b-c_1"]), max_size=2).map(tuple),
     accept_boot_risk=st.booleans(),
     force=st.booleans(),
     retry_quarantined=st.booleans(),
@@ -177,7 +178,8 @@ SAMPLE = plan(
     (A,), (B,),
     parts=[
         part(A, checks=(Check.model_validate({"name": "ok", "command": "true", "within": "1500ms"}),),
-             ignore_units=("x-*",), reboot=("kernel",), manifest="a" * 64, last_resort="reboot"),
+             ignore_units=("x-*",), ignore_snippets=("specialfs",), reboot=("kernel",), manifest="a" * 64,
+             last_resort="reboot"),
         part(B, derivation=Derivation(f"/nix/store/{'3' * 32}-x.drv"), host_key=f"SHA256:{'A' * 43}", link="l@1"),
     ],
     intent="grün, at last", source=Source(reference="git+ssh://x", revision="1f" * 20, is_clean=True),
@@ -231,6 +233,7 @@ def test_text_is_what_was_agreed() -> None:
         'check {"command":"true","name":"ok","within":"1.5s"}\n'
         "checks decide\n"
         "ignore x-*\n"
+        "snippet specialfs\n"
         "risk no\n"
         "force no\n"
         "retry no\n"
@@ -310,7 +313,7 @@ def test_any_other_text_is_refused(text: str) -> None:
         (SAMPLE.text.removesuffix(LINES[-1]), "was edited or cut: its last line does not name its digest"),
         ("fleet-plan v1\nby ann\n", "line 2: found 'by', expected 'fleet'"),
         (SAMPLE.text.replace("at_once 16", "at_once many"), "line 11: at_once: "),
-        (SAMPLE.text.replace("risk no", "risk maybe", 1), "part 1: line 20: risk: found 'maybe', expected yes or no"),
+        (SAMPLE.text.replace("risk no", "risk maybe", 1), "part 1: line 21: risk: found 'maybe', expected yes or no"),
         (SAMPLE.text.replace("settle 5", "settle 05", 1), "part 1: is not written as fleet writes it"),
         (SAMPLE.text.replace("settle 5", "settle 6", 1), "host a: its part is not the one that the plan was made with"),
     ],

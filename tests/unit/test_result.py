@@ -150,6 +150,13 @@ def test_first_certificate_that_cannot_be_ordered_has_a_hint(reason: str, hinted
     assert "--retry-quarantined" in found.failure.hint
 
 
+def test_activation_that_fails_with_the_old_system_too_has_a_hint() -> None:
+    reason = "activation failed with exit status 2: the old system's activation fails too"
+    found = result.gone_back(job(), View(state=State.REVERTED, running=OLD, blame="silent"), reason, [], unwell=None)
+    assert found.failure is not None
+    assert "ignore_snippets" in found.failure.hint
+
+
 def test_host_that_somebody_else_changed_failed() -> None:
     found = result.not_ours(job(), View(state=State.SUPERSEDED, running=NEW), [])
     assert found.outcome is Outcome.FAILED

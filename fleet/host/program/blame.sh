@@ -57,7 +57,10 @@ old_snippets_fail_too() {
 }
 
 # Print the snippets of an activation that failed, by what unit $1 has written.
-failed_snippets() { said_by "$1" | sed -n "s/^Activation script snippet '\(.*\)' failed.*/\1/p"; }
+failed_snippets() {
+    with_timeout 10 journalctl --sync
+    said_by "$1" | sed -n "s/^Activation script snippet '\(.*\)' failed.*/\1/p"
+}
 
 # Take the blame from run $1, which was the last: what has spoken against NEW, $2, speaks against OLD too.
 # sets: text folder

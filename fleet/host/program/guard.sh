@@ -76,6 +76,6 @@ prove_replaced() {
     [ -n "$replaced" ] && [ "$(running_system)" = "$replaced" ] || return
     new=$replaced
     set_root "$run-new" "$new" && put_durably new "$new" && rm -f replaced restarts || return
-    for key in confirm guarded threshold ask ignore; do { rm -f $key && cp $closed/$key .; } 2>/dev/null; done
+    for key in confirm guarded threshold ask ignore snippet; do { rm -f $key && cp $closed/$key .; } 2>/dev/null; done
     put deadline $(($(now) + $(get confirm)))
 }

@@ -74,6 +74,7 @@ switching() {
     done
     case $(get status) in
         0 | 4) ;;                       # 4: some unit failed. The proof decides whether it counts
+        2) if ! may_fail; then blame found "activation failed with exit status 2"; return; fi ;;
         11) blame silent "another switch holds the lock (exit status 11)"; return ;;
         100) blame silent "needs a reboot: the init interface differs (exit status 100)"; return ;;
         129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $(get status))"; return ;;
@@ -107,8 +108,8 @@ activate() {
     status=$?
     if [ ! -e guarded ]; then
         status=$(seen_status "$status" "fleet-switch-$run")
-    elif [ "$status" -eq 4 ] && activation_fails; then
-        status=2
+    elif [ "$status" -eq 4 ] || { [ "$status" -eq 2 ] && [ -e snippet ]; }; then
+        if activation_fails; then status=2; fi
     fi
     put status "$status"
 }
@@ -125,6 +126,13 @@ activation_fails() {
     [ "$(running_system)" = "$new" ] && [ -x "$new/activate" ] || return
     with_timeout 300 env NIXOS_ACTION=test "$new/activate" "$new"
     case $? in 0 | 124 | 137) return 1 ;; esac
+}
+
+# Succeed if only such snippets of NEW's activation have failed as may.
+# sets: failed
+may_fail() {
+    [ -e snippet ] && failed=$(failed_snippets "fleet-switch-$run") && [ -n "$failed" ] &&
+        ! printf '%s\n' "$failed" | grep -qvxFf snippet
 }
 
 said_by() { journalctl -q -o cat "_SYSTEMD_UNIT=$1.service"; }

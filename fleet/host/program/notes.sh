@@ -1,10 +1,13 @@
 # --- what people should know of a switch that went well -------------------------------------------------
 
-# Write a line for each: what switch-to-configuration could not do though no unit has failed, and which services were
-# changed and run on as OLD has started them.
+# Write a line for each: what switch-to-configuration could not do though no unit has failed, which snippets failed that may,
+# and which services were changed and run on as OLD has started them.
 take_notes() {
     {
-        [ "$(get status)" != 4 ] || failed_jobs
+        case $(get status) in
+            2) failed_snippets "fleet-switch-$run" | sed "s/.*/activation script '&' failed, which ignore_snippets allows/" ;;
+            4) failed_jobs ;;
+        esac
         not_restarted | sed 's/.*/& was changed, and still runs as before: systemctl restart & there, or reboot/'
     } >notes
     [ -s notes ] || rm notes

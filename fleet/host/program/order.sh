@@ -7,12 +7,12 @@
 #                       $list_keys. What only the controller needs passes through, and is in the digest like the rest
 #   end
 #
-# A switch by somebody else has one title in place of these two, `fleet-guard v1`, and some of $guard_keys and `ignore`.
+# A switch by somebody else has one title in place of these two, `fleet-guard v1`, and some of $guard_keys, `ignore` and `snippet`.
 
 order_keys="run from by intent source plan"
 part_keys="host new drv build manifest expected link serial action goal activation confirm boot settle watch checks risk \
 force retry last_resort offline substitute copy_with reboot forecast expires"
-list_keys="check ignore"
+list_keys="check ignore snippet"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
 # Write the order to the draft, and be in there afterwards.
@@ -54,7 +54,7 @@ expect_section() {
     case $line in
         'fleet-order v1') known=$order_keys ;;
         'fleet-part v1') known="$part_keys $list_keys" ;;
-        'fleet-guard v1') known="$guard_keys ignore" wanted="run new goal activation confirm guarded" ;;
+        'fleet-guard v1') known="$guard_keys ignore snippet" wanted="run new goal activation confirm guarded" ;;
         *) decline format "the order says '$line', and this program reads 'fleet-order v1' and 'fleet-part v1': call the \
 host program that comes with that fleet, or use the fleet that this one comes with" ;;
     esac
@@ -71,5 +71,6 @@ keep_value() {
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
         ignore) printf '%s\n' "$value" | sed 's/\\/&&/g' >>ignore ;;    # names have escapes, the patterns none
+        snippet) printf '%s\n' "$value" >>snippet ;;
     esac
 }
