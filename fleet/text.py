@@ -89,12 +89,14 @@ def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
 
 
 def how_it_ended(status: int) -> str:
-    """Return how a program ended that failed: `failed with exit status 3`, or what a KILL probably means.
+    """Return how a program ended that failed: `failed with exit status 3`, or what its signal probably means.
 
     A shell tells of a program that a signal has ended by a status of 128 and its number, Python by a negative one.
     """
     if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
         return "was killed (SIGKILL); out of memory?"
+    if status in (-signal.SIGBUS, 128 + signal.SIGBUS):  # Nix maps files of its database
+        return "was killed (SIGBUS); no space left on the disk?"
     if status < 0:
         return f"died of {signal.Signals(-status).name}"
     return f"failed with exit status {status}"
