@@ -1,4 +1,4 @@
-"""Read amounts in fleet.toml: counts, and durations and rates with their units.
+"""Read amounts in fleet.toml: counts, versions, and durations and rates with their units.
 
 Like those in `values`, each reader returns the value, or raises a ValueError that says what was found.
 """
@@ -20,6 +20,14 @@ SLOWEST = 1000.0
 """Bytes per second. A slower push would be given up as stalled."""
 _PREFIXES = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 _RATE = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?({'|'.join(_PREFIXES)})(B|bit)/s", re.ASCII)
+
+
+def version(value: object) -> str:
+    """Read a version: numbers with dots between them."""
+    word = values.text(value, 'a version such as "570.86"')
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", word, re.ASCII) is None:
+        raise expected(value, 'a version such as "570.86"')
+    return word
 
 
 def whole(value: object) -> int:

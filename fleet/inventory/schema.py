@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -25,7 +24,7 @@ from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Kind(enum.StrEnum):
@@ -85,29 +84,18 @@ def _true(value: object) -> bool:
     return True
 
 
-def _version(value: object) -> str:
-    word = values.text(value, 'a version such as "570.86"')
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", word, re.ASCII) is None:
-        raise expected(value, 'a version such as "570.86"')
-    return word
+def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
+    def read_list(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise expected(value, f"a list of {what}")
+        return tuple(read(item) for item in value)
+
+    return read_list
 
 
-def _names(value: object) -> tuple[str, ...]:
-    return _each(value, values.name, "a list of tags")
-
-
-def _globs(value: object) -> tuple[str, ...]:
-    return _each(value, values.unit_glob, "a list of unit names")
-
-
-def _snippets(value: object) -> tuple[str, ...]:
-    return _each(value, values.snippet, "a list of names of activation scripts")
-
-
-def _each(value: object, read: Any, what: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple):
-        raise expected(value, what)
-    return tuple(read(item) for item in value)
+_names = _list_of(values.name, "tags")
+_globs = _list_of(values.unit_glob, "unit names")
+_snippets = _list_of(values.snippet, "names of activation scripts")
 
 
 def _file(value: object, info: ValidationInfo) -> Path:
@@ -201,7 +189,7 @@ class Check(Table):
     headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
     verify_tls: StrictBool = True
     count: Count | None = None
-    min_driver: Annotated[str, BeforeValidator(_version)] | None = None
+    min_driver: Annotated[str, BeforeValidator(amounts.version)] | None = None
 
     @property
     def kind(self) -> CheckKind:
