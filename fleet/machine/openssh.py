@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 import pwd
 import re
@@ -80,7 +81,7 @@ class OpenSsh:
     @staticmethod
     def is_there() -> bool:
         """Whether there is an OpenSSH client on PATH."""
-        return shutil.which("ssh") is not None
+        return _is_on(os.environ.get("PATH", os.defpath))
 
     def is_missed(self) -> bool:
         """Whether people should be told now that there is none: once, and if there is something that it would read."""
@@ -118,6 +119,12 @@ class OpenSsh:
             if is_last and self._kept is not None:
                 with self._keeping:
                     self._kept.save()
+
+
+@functools.cache
+def _is_on(path: str) -> bool:
+    """Whether there is an OpenSSH client in one of these folders. A run asks once for each host."""
+    return shutil.which("ssh", path=path) is not None
 
 
 def _usual() -> Answers:
