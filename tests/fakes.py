@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fleet.errors import AnswerError, CommandFailedError, UnreachableError
-from fleet.host.program import FORMAT, HostProgram, bringing
+from fleet.host.program import FORMAT, HostProgram, bringing, sent_along
 from fleet.machine import Bridge, Command, OnLine, Output, Stream, TcpStream
 from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.login import Logins
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 Fits = Callable[[Command], bool]
-SENT_ALONG = HostProgram().call("verb").argv[:-1]
+BY_NAME = HostProgram().call("verb").argv[:-1]
+SENT_ALONG = sent_along(HostProgram().call("verb")).argv[:-1]
 RunIt = Callable[..., Coroutine[Any, Any, Output]]
 """What `Machine.run` is."""
 
@@ -61,7 +62,7 @@ def runs(*argv: str) -> Fits:
         words = list(command.argv)
         if words[: len(mark)] == mark:
             del words[: len([*mark, run])]
-        return tuple(words[: len(argv)]) == argv
+        return tuple(words[: len(argv)]) == argv and not call(command)
 
     return fits
 
@@ -69,8 +70,8 @@ def runs(*argv: str) -> Fits:
 def call(command: Command) -> tuple[str, ...]:
     """What the host program is asked, sent along or by its store path: a verb and its words. Else nothing."""
     program, *words = command.argv
-    if command.argv[: len(SENT_ALONG)] == SENT_ALONG:
-        return command.argv[len(SENT_ALONG) :]
+    if command.argv[: len(BY_NAME)] in (BY_NAME, SENT_ALONG):
+        return command.argv[len(BY_NAME) :]
     return tuple(words[1:]) if program.endswith("fleet-host") and words[:1] == [str(FORMAT)] else ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ ANSWER_TIMEOUT = 60.0
 VERIFY_TIMEOUT = 3600.0
 """Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
 
+ABSENT = {"absent": ["yes"]}
+"""The answer of a host that has not kept the host program."""
 WENT_DOWN = 75
 """Exit status of what `bringing` returns if the host went down since the run began to push. In leave-mark.sh too."""
 
@@ -57,9 +60,18 @@ def source() -> str:
     )
 
 
+@functools.cache
+def _name() -> str:
+    """Return the name by which a host keeps the program: the SHA-256 of its text."""
+    return hashlib.sha256(source().encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class HostProgram:
-    """The host program. It is called by its store path if it has been pushed, and is sent along on stdin otherwise."""
+    """The host program. It is called by its store path if it has been pushed, and by the hash of its text otherwise.
+
+    `ask` sends it along to a host that has not kept it.
+    """
 
     path: str | None = None
 
@@ -67,7 +79,8 @@ class HostProgram:
         """Return the command that asks the host program one thing."""
         words = (str(FORMAT), verb, *args)
         if self.path is None:
-            return Command(argv=("sh", "-s", "--", *words), stdin=source().encode(), timeout=ANSWER_TIMEOUT)
+            known = ("sh", "-c", one_line("fleet.host", "run-known"), "sh", _name())
+            return Command(argv=(*known, *words), timeout=ANSWER_TIMEOUT, name=f"fleet-host {' '.join(words)}")
         return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
 
     def verify(self) -> Command:
@@ -123,6 +136,12 @@ def bringing(command: Command, run: RunId) -> Command:
     return dataclasses.replace(command, argv=("sh", "-c", one_line("fleet.host", "leave-mark"), run, *command.argv))
 
 
+def sent_along(command: Command) -> Command:
+    """Return a call of the host program by its hash so that it brings the program with it. The host keeps it."""
+    argv = (*command.argv[:2], one_line("fleet.host", "run-sent"), *command.argv[3:])
+    return dataclasses.replace(command, argv=argv, stdin=source().encode())
+
+
 class EndedError(Exception):
     """The host has been asked for this very part of a plan before, and its transaction has ended."""
 
@@ -135,6 +154,9 @@ async def ask(machine: Machine, host: Host, command: Command, *, begins: bool = 
     """
     output = await machine.run(command)
     lines = answers.parse(output.stdout)
+    if lines == ABSENT:
+        output = await machine.run(sent_along(command))
+        lines = answers.parse(output.stdout)
     if begins and answers.one(lines, "refused") == "ended":
         raise EndedError
     if "refused" in lines:

@@ -43,10 +43,13 @@ class Command:
     most: int | None = None
     """How many bytes an answer on stdout may have. None leaves that to the machine."""
 
+    name: str = ""
+    """What people are told that it is, where `argv` is too long for them."""
+
     def __str__(self) -> str:
         import shlex
 
-        return shlex.join(self.argv)
+        return self.name or shlex.join(self.argv)
 
 
 @dataclass(frozen=True, kw_only=True)

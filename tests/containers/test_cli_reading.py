@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.host.program import source
 from tests.containers.driver import WEB, Stage, new_version, running, stands_on, web
 
 if TYPE_CHECKING:
@@ -51,6 +53,28 @@ def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -
         assert (row["transaction"], row["quarantined"], row["failed_units"], row["error"]) == (None, [], [], None)
     text = stage.fleet("status").stdout
     assert [line.split()[:4] for line in text.splitlines()[1:]] == [[name, deployed, "3", "the"] for name in HOSTS]
+
+
+def test_program_is_sent_to_a_host_once_and_kept_by_its_hash(stage: Stage, deployed: str) -> None:
+    host = stage.host("left")
+    folder = "/run/fleet/programs"
+    name = hashlib.sha256(source().encode()).hexdigest()
+    look = f"stat -c '%a %U' {folder} {folder}/*; cd {folder} && sha256sum -- * && stat -c %Y-%i -- *"
+    host.exec("sh", "-c", f"mkdir -p -m 700 {folder}; rm -f {folder}/*; echo old >{folder}/other")
+    assert stage.document("status", "left")["hosts"][0]["error"] is None
+    sent = host.exec("sh", "-c", look).stdout
+    assert sent.splitlines()[:3] == ["700 root", "600 root", f"{name}  {name}"]
+    assert stage.document("status", "left")["hosts"][0]["error"] is None
+    assert host.exec("sh", "-c", look).stdout == sent
+
+
+def test_program_that_cannot_be_kept_is_sent_each_time(stage: Stage, deployed: str) -> None:
+    host = stage.host("left")
+    host.exec("sh", "-c", "rm -rf /run/fleet/programs && touch /run/fleet/programs")
+    try:
+        assert [stage.document("status", "left")["hosts"][0]["error"] for _ in range(2)] == [None, None]
+    finally:
+        host.exec("rm", "/run/fleet/programs")
 
 
 def test_generations_tell_where_a_rollback_goes(stage: Stage, deployed: str) -> None:

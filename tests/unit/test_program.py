@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import subprocess
 from pathlib import Path
@@ -40,9 +41,22 @@ LINES = source().replace("\\\n", "")
 """The host program, without the line breaks that a backslash hides."""
 
 
-def test_program_is_sent_along_until_it_is_there() -> None:
-    call = HostProgram().call("facts")
-    assert (call.argv, call.stdin, call.root) == (("sh", "-s", "--", "2", "facts"), source().encode(), True)
+async def test_program_is_sent_along_to_a_host_that_has_not_kept_it() -> None:
+    machine = FakeMachine((asks("facts"), [said(absent="yes"), said(running="x")]))
+    assert await ask(machine, HOST, HostProgram().call("facts")) == {"running": ["x"]}
+    by_name, sent = machine.ran
+    assert (by_name.stdin, by_name.root) == (b"", True)
+    assert (sent.stdin, sent.root) == (source().encode(), True)
+    assert by_name.argv[3:] == sent.argv[3:] == ("sh", hashlib.sha256(source().encode()).hexdigest(), "2", "facts")
+
+
+async def test_host_that_never_has_the_program_is_asked_twice() -> None:
+    machine = FakeMachine((asks("facts"), said(absent="yes")))
+    assert await ask(machine, HOST, HostProgram().call("facts")) == {"absent": ["yes"]}
+    assert len(machine.ran) == 2
+
+
+def test_program_in_the_store_is_called_by_its_path() -> None:
     there = HostProgram("/nix/store/p-fleet-host").call("word", "r1", "confirm")
     assert (there.argv, there.stdin) == (("/nix/store/p-fleet-host", "2", "word", "r1", "confirm"), b"")
 
@@ -107,7 +121,7 @@ async def test_program_that_fails_is_told_with_its_last_lines() -> None:
     with pytest.raises(CommandFailedError, match="exit status 2") as caught:
         await answer(Output(status=2, stdout="running=x\n", stderr="".join(f"line {n}\n" for n in range(9))))
     assert caught.value.said == tuple(f"line {n}" for n in range(4, 9))
-    assert (caught.value.ran, caught.value.hint) == ("sh -s -- 2 facts", "")
+    assert (caught.value.ran, caught.value.hint) == ("fleet-host 2 facts", "")
 
 
 async def test_login_shell_that_runs_no_command_is_told_with_what_it_says() -> None:
