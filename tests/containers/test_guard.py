@@ -224,7 +224,7 @@ def test_activation_script_that_may_fail_is_allowed_to(guarded: Guarded, subject
     assert guarded.end() == "tested"
     bad = guarded.system(fails, 'window = "5s"; ignoreSnippets = [ "specialfs" ];')
     assert guarded.switch(bad, "test") == 2
-    assert guarded.end() == "reverted: activation failed with exit status 2"
+    assert guarded.end() == "reverted: activation failed with exit status 2: the old system's activation fails too"
     assert subject.running == good
 
 

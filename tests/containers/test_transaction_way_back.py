@@ -120,7 +120,9 @@ def test_activation_script_that_may_fail_is_no_obstacle_and_is_noted(subject: Su
     assert view.notes == ("activation script 'lab' failed, which ignore_snippets allows",)
     bad = subject.closure(OLD + 'activationScript = "exit 3";')
     view = subject.follow(subject.begin(bad, snippet=("specialfs",)), "reverted")
-    assert (view.reason, subject.running) == ("activation failed with exit status 2", new)
+    assert (view.reason, subject.running) == (
+        "activation failed with exit status 2: the old system's activation fails too", new,
+    )  # fmt: skip
 
 
 def test_activation_that_fails_in_the_new_system_alone_is_blamed(subject: Subject) -> None:
