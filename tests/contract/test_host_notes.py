@@ -16,7 +16,7 @@ old=$PWD/OLD new=$PWD/NEW run=r1
 with_timeout() { :; }
 said_by() { get said; }
 failed_snippets() { get failed_snippets; }
-failing_units() { get failing_now; }
+failing_units() { trouble=$(get failing_now); }
 systemctl() {
     case $* in
         *UnitsLoadTimestampMonotonic*) get loaded ;;

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 AT_ONCE = """\
 old=$PWD/OLD new=$PWD/NEW run=r1
 echo 1000 >clock
-now() { cat clock; }
-sleep() { [ "$1" != 0.1 ] || set -- 1; echo $(($(now) + $1)) >clock; }
+clock() { now=$(cat clock); }
+sleep() { [ "$1" != 0.1 ] || set -- 1; clock; echo $((now + $1)) >clock; }
 with_timeout() { shift; "$@"; }
 running_system() { echo "$old"; }
-failing_units() { cat failing_now; }
+failing_units() { trouble=$(cat failing_now); }
 ways_in() { cat ways_now; }
 is_timer_driven() { false; }
 PATH=$PWD:$PATH
@@ -54,7 +54,7 @@ def host(folder: Path, **files: str) -> None:
 
 def proven(folder: Path, patience: int = 5, shell: str = "sh") -> tuple[str, int]:
     """What is wrong with OLD in the end, and how many seconds it took to know."""
-    script = f"{AT_ONCE}old_is_proven {patience} active; cat unproven 2>/dev/null; now"
+    script = f"{AT_ONCE}old_is_proven {patience} active; cat unproven 2>/dev/null; cat clock"
     *wrong, clock = call(folder, script, shell=shell).splitlines()
     return "".join(wrong), int(clock) - 1000
 
@@ -128,8 +128,8 @@ def test_other_system_that_runs_is_named(tmp_path: Path) -> None:
 
 def test_units_that_are_ignored_are_not_asked_back(tmp_path: Path) -> None:
     host(tmp_path, ignore="web*")
-    listing = "list_units() { printf '%s\\n' 'web.service loaded active' 'ssh.service loaded active'; }\n"
-    assert call(tmp_path, f"{AT_ONCE}{listing}service_properties() {{ :; }}; active_units") == "ssh.service\n"
+    listing = "list_units() { found=$(printf '%s\\n' 'web.service loaded active' 'ssh.service loaded active'); }\n"
+    assert call(tmp_path, f"{AT_ONCE}{listing}service_properties() {{ properties=; }}; active_units") == "ssh.service\n"
 
 
 # --- the ways in ---
@@ -246,7 +246,7 @@ def weighed(folder: Path, *, reason: str, options: str = "rw", words: str = "", 
     """The blame and the reason in the end. The boot loader's disk has these options, and units have said this."""
     put(folder, blame="found", reason=reason, status="2", **files)
     script = f"{AT_ONCE}findmnt() {{ case $* in */boot) echo {options} ;; *) echo rw ;; esac; }}\n"
-    script += 'boot_folders() { echo /boot; }\nsaid_by() { get "said-$1"; }\n'
+    script += 'find_boot_folders() { folders=/boot; }\nsaid_by() { get "said-$1"; }\n'
     put(
         folder,
         **{

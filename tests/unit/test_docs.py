@@ -199,9 +199,9 @@ def test_documents_of_plans_are_documented() -> None:
 
 def test_the_files_of_a_transaction_are_documented() -> None:
     program = source()
-    written = {name for verb in ("put", "put_durably") for name in re.findall(rf"\b{verb} (\w+) ", program)}
+    written = {name for verb in ("put", "put_new", "put_durably") for name in re.findall(rf"\b{verb} (\w+) ", program)}
     written |= set(re.findall(r" >>?([a-z]+)\b", program))
-    order = re.findall(r'^ +(\w[\w |]+)\) put "\$key"', program, re.MULTILINE)
+    order = re.findall(r'^ +(\w[\w |]+)\) put_new "\$key"', program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"
     written |= {key for line in order for key in line.split(" | ")}
     shown = {word for row in table(TEXT["docs/transaction.md"], "file in `/run/fleet/open`") for word in words(row[0])}

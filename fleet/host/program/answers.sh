@@ -1,7 +1,7 @@
 # --- answers -------------------------------------------------------------------------------------------
 
 # Tell what became of run $1.
-# sets: folder key
+# sets: folder key text
 show() {
     wait_until_closed
     answer format $format
@@ -9,18 +9,21 @@ show() {
     for folder in $open $closed $record/open $record/last; do
         enter "$folder" "$1" || continue
         for key in run state goal since new old status blame reason unproven boot_entry boot_doubt rebooted ended; do
-            [ ! -e $key ] || answer $key "$(get $key)"
+            ! read_line $key || answer $key "$text"
         done
-        get notes | sed 's/^/note=/'
-        [ "$folder" != $open ] || answer closes_in $(($(get deadline) - $(now)))
+        while IFS= read -r text; do answer note "$text"; done 2>/dev/null <notes
+        [ "$folder" != $open ] || answer_closing closes_in
         return
     done
     answer state unknown
 }
 
+# Answer as $1 in how many seconds the transaction that we are in closes by itself.
+answer_closing() { clock; read_line deadline; answer "$1" $((${text:-0} - now)); }
+
 # Wait until run $1 leaves state $2 or a second has passed, and tell the last of what its switch wrote after cursor $3.
 watch() {
-    ! enter $open "$1" || wait_for 1 state_is_not "$2"
+    ! enter $open "$1" || wait_for_turn "$2"
     journalctl --quiet --no-pager --output=cat --show-cursor ${3:+"--after-cursor=$3"} \
         "_SYSTEMD_UNIT=fleet-switch-$1.service" 2>/dev/null | tail -n 500 | cut -b -2000 |
         while IFS= read -r line; do
@@ -29,13 +32,20 @@ watch() {
     show "$1"
 }
 
-state_is_not() { [ "$(get state)" != "$1" ]; }
+# Wait until the state is not $1 any more, for a second at most.
+wait_for_turn() {
+    ! state_is_not "$1" || return 0
+    flock -s -w 1 "turn-$1" true || return 0
+    state_is_not "$1" || sleep 0.2      # the keeper is just being started, and has no lock yet
+}
+
+state_is_not() { read_line state; [ "$text" != "$1" ]; }
 
 # Renew the deadline of run $1, whose controller is alive, and judge the units.
 # sets: new old
 look() {
-    if enter $open "$1" && [ "$(get state)" = switched ]; then
-        put deadline $(($(now) + $(get confirm)))
+    if enter $open "$1" && ! state_is_not switched; then
+        put_deadline confirm
         new=$(get new) old=$(get old)
         judge_units
     fi
@@ -44,58 +54,58 @@ look() {
 
 # Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON.
 word() {
-    if enter $open "$1" && accept_word "$2"; then answer accepted yes; else answer accepted no; fi
+    if enter $open "$1" && accept_word "$2"; then ring; answer accepted yes; else answer accepted no; fi
     show "$1"
 }
 
 accept_word() {
-    case $(get state):$1 in
+    read_line state
+    case $text:$1 in
         switched:confirm | switch*:abandon\ * | arming:abandon\ *) put word "$1" ;;
         *) return 1 ;;
     esac
 }
 
 # Tell what this host is and runs.
-# sets: link part path bad root mark key
+# sets: link path bad key unit
 facts() {
     answer format $format
     answer machine "$(uname -m)"
     answer nix "$(nix-store --version 2>/dev/null)"
-    answer store_writable "$([ -w /nix/var/nix/db ] && echo yes)"
+    [ ! -w /nix/var/nix/db ] || answer store_writable yes
     answer running "$(running_system)"
     answer profile "$(profile_system)"
     link=$(profile_link)
     answer generation "${link%@*}"
     answer link "$link"
     answer booted "$(readlink -f /run/booted-system)"
-    read_boot
+    if boots_once; then answer boots_once yes; else answer boots_not_once "$why"; fi
     answer boot_default "$default"
     answer boot_doubt "$doubt"
     [ -n "$default" ] || for path in $unmounted; do answer boot_unmounted "$path"; done
-    for part in kernel initrd kernel-modules systemd kernel-params; do
-        answer "running_$part" "$(target_or_text /run/current-system/$part)"
-        answer "booted_$part" "$(target_or_text /run/booted-system/$part)"
-    done
+    answer_parts
     set +f
-    for path in "$profile"/specialisation/*; do answer specialisation "$(readlink -f "$path")"; done
+    for path in "$profile"/specialisation/*; do [ ! -e "$path" ] || answer specialisation "$(readlink -f "$path")"; done
     for bad in "$record"/quarantine/*; do [ ! -e "$bad" ] || answer quarantined "/nix/store/${bad##*/}"; done
     set -f
     answer inhibitors "$(tr -d '\n' 2>/dev/null </run/current-system/switch-inhibitors)"
-    answer init_interface "$(cat /run/current-system/init-interface-version 2>/dev/null)"
+    read_line /run/current-system/init-interface-version
+    answer init_interface "$text"
     if [ -e /sys/module/nvidia/version ]; then
-        answer nvidia "$(cat /sys/module/nvidia/version)"
+        answer nvidia "$(get /sys/module/nvidia/version)"
         answer running_nvidia "$(find -L /run/current-system/kernel-modules/lib/modules -name 'nvidia.ko*' \
             -exec readlink -f '{}' ';' 2>/dev/null | head -n 1)"
     fi
-    if boots_once; then answer boots_once yes; else answer boots_not_once "$why"; fi
     ! command -v zstd >/dev/null || answer has_zstd yes
     answer nix_free "$(df -B1 --output=avail /nix/store | tail -n 1)"
     answer boot_free "$(df -B1 --output=avail /boot 2>/dev/null | tail -n 1)"
-    failing_units | while read -r unit _; do answer failed_unit "$unit"; done
+    failing_units
+    while read -r unit _; do [ -z "$unit" ] || answer failed_unit "$unit"; done <<EOF
+$trouble
+EOF
     is_inactive nixos-upgrade.timer || answer upgrade nixos-upgrade.timer
     answer lock_holder "$(switch_lock_holder)"
-    for root in live previous staged; do answer $root "$(readlink $roots/$root)"; done
-    for mark in $(earlier_marks); do answer doubtful "${mark##*/}"; done
+    answer_roots
     find_serial
     answer serial "$serial"
     answer_open
@@ -104,15 +114,43 @@ facts() {
     ! serial_of . || answer last_serial "$text"
 }
 
-# Print where link $1 leads, or the text of file $1.
-target_or_text() { if [ -L "$1" ]; then readlink -e "$1"; else get "$1"; fi; }
+# Tell what the running and the booted system have of what only a reboot makes live: where their links lead, or what their
+# files say.
+# sets: when part path found
+answer_parts() {
+    set --
+    for when in running booted; do
+        for part in kernel initrd kernel-modules systemd kernel-params; do
+            path=/run/$when-system/$part
+            [ $when = booted ] || path=/run/current-system/$part
+            if [ ! -L "$path" ]; then answer "${when}_$part" "$(get "$path")"; else set -- "$@" "${when}_$part" "$path"; fi
+        done
+    done
+    [ $# -gt 0 ] || return 0
+    # One line for each, also where nothing is.
+    found=$(for path; do case $path in /*) echo "$path" ;; esac; done | xargs readlink -m)
+    while read -r path; do
+        [ -e "$path" ] || path=
+        answer "$1" "$path"
+        shift 2
+    done <<EOF
+$found
+EOF
+}
+
+# Tell what is rooted, and which runs have pushed before a power cut.
+# sets: mark
+answer_roots() {
+    find $roots -maxdepth 1 '(' -name live -o -name previous -o -name staged ')' -printf '%f=%l\n' 2>/dev/null
+    for mark in $(earlier_marks); do answer doubtful "${mark##*/}"; done
+}
 
 # Tell what a person needs to know of the open transaction.
 # sets: key
 answer_open() {
     enter $open || return
     for key in run state who from since new old goal; do read_line $key; answer "open_$key" "$text"; done
-    answer open_closes_in $(($(get deadline) - $(now)))
+    answer_closing open_closes_in
 }
 
 # Tell what a reboot would interrupt.

@@ -109,21 +109,25 @@ switch_by_hand() {
 # Succeed as soon as OLD is proven: it runs with all units of file $2, nothing of it has failed since the begin, and people can
 # log in. Fail after $1 seconds, and two minutes later where units are still starting. The time in which PID 1 was silent
 # does not count, up to a quarter of an hour: it says nothing of any unit.
-# sets: unproven soon at_last silence asked
+# sets: unproven soon at_last silence asked took
 old_is_proven() {
-    soon=$(($(now) + $1)) at_last=$(($(now) + 120)) silence=$(($(now) + 900))
-    asked=$(now)
+    clock
+    asked=$now soon=$((now + $1)) at_last=$((now + 120)) silence=$((now + 900))
     while :; do
         unproven=$(why_old_is_unproven "$2")
         [ -n "$unproven" ] || break
         put unproven "$unproven"
-        sleep 0.1
         case $unproven in
-            'PID 1 '*) sleep 1; soon=$((soon + $(now) - asked)) at_last=$((at_last + $(now) - asked)) ;;
-            *' is still starting') [ "$(now)" -lt "$soon" ] || soon=$(now) ;;
+            'PID 1 '*) sleep 1 ;;
             *' was active '*) sleep 2 ;;
+            *) sleep 0.1 ;;
         esac
-        asked=$(now)
+        clock
+        took=$((now - asked)) asked=$now
+        case $unproven in
+            'PID 1 '*) soon=$((soon + took)) at_last=$((at_last + took)) ;;
+            *' is still starting') [ "$now" -lt "$soon" ] || soon=$now ;;
+        esac
         { [ "$asked" -le "$soon" ] && [ "$asked" -lt $at_last ] && [ "$asked" -lt $silence ]; } || return
     done
     rm -f unproven
@@ -164,12 +168,14 @@ unit_states() {
 boot_has_finished() { case $(systemctl is-system-running 2>/dev/null) in initializing | starting) return 1 ;; esac; }
 
 # Print the units of OLD that are failing and were not at begin; fail where PID 1 does not answer.
-# sets: trouble
+# sets: unit
 newly_failing() {
-    trouble=$(failing_units) || return
-    printf '%s\n' "$trouble" | while read -r unit _; do
+    failing_units || return
+    while read -r unit _; do
         [ -n "$unit" ] || continue
         failed_before "$unit" || ! is_unit_of "$unit" "$old" || is_session_bound "$unit" "$old" ||
             is_ignored "$unit" || is_timer_driven "$unit" || printf '%s\n' "$unit"
-    done
+    done <<EOF
+$trouble
+EOF
 }

@@ -37,7 +37,8 @@ weigh_blame() {
 excuse() {
     case $(get reason) in
         *'boot loader'* | 'commit:'*)
-            for place in $profiles $(boot_folders); do
+            find_boot_folders
+            for place in $profiles $folders; do
                 case ,$(findmnt -n -o OPTIONS --target "$place" | tail -n 1), in
                     *,ro,*) echo "$place is read-only"; return ;;
                 esac

@@ -19,10 +19,10 @@ boot_default() { read_boot; [ -z "$default" ] || echo "$default"; }
 boot_loader() { read_boot; echo "$loader"; }
 
 # Let $default be the system that boots next, by the files of $loader; or let it be empty, and $doubt say why.
-# sets: default doubt menu_entry chosen_by folders loader unmounted
+# sets: default doubt menu_entry chosen_by loader
 read_boot() {
     default='' doubt='' menu_entry='' chosen_by=''
-    folders=$(boot_folders)
+    find_boot_folders
     loader=$(booted_by)
     [ -n "$loader" ] || loader=$(last_written)
     case $loader in
@@ -30,8 +30,7 @@ read_boot() {
         '') doubt="no files of a boot loader that fleet can read are there" ;;
         *) doubt="this machine was booted by '$loader', whose files fleet cannot read" ;;
     esac
-    unmounted=$(unmounted_boot_folders | tr '\n' ' ')
-    [ -n "$default" ] || [ -z "$unmounted" ] || doubt="${unmounted% } is in $fstab and not mounted"
+    [ -n "$default" ] || [ -z "$unmounted" ] || doubt="$unmounted is in $fstab and not mounted"
 }
 
 # Print the boot loader that has booted this machine, by what it left behind; nothing where none has left anything.
@@ -42,6 +41,7 @@ booted_by() {
     if [ "$(system_of_command_line "$line")" = "$(readlink -f $booted)" ]; then
         case " $line" in *" BOOT_IMAGE=("*) echo grub; return ;; esac
     fi
+    [ -e "$efi/LoaderInfo-$loader_guid" ] || return 0
     line=$(efi_variable LoaderInfo | LC_ALL=C tr -dc ' -~' | head -c 60)
     case $line in
         systemd-boot* | gummiboot*) echo systemd_boot ;;
@@ -79,19 +79,23 @@ system_of_command_line() {
     esac
 }
 
-# Print the folders in which a boot loader may have its files: where NixOS has them, and what is mounted at such a place.
-# sets: skipped
-boot_folders() {
-    skipped=$(unmounted_boot_folders)
-    {
+# Let $folders be those in which a boot loader may have its files: where NixOS has them, and what is mounted at such a place. And
+# $unmounted those where a partition should be, and is not.
+# sets: folders unmounted
+find_boot_folders() {
+    unmounted=$(unmounted_boot_folders)
+    folders=$({
         if [ -d $platform/efi ]; then bootctl --print-esp-path; bootctl --print-boot-path; fi 2>/dev/null
         # shellcheck disable=SC2086  # a list
         printf '%s\n' $boot_places $firmware
         while read -r _ folder _; do if is_boot_place "$folder"; then echo "$folder"; fi; done 2>/dev/null <$mounts
     } | while read -r folder; do
         # shellcheck disable=SC2086  # a list
-        if [ -d "$folder" ] && ! is_below "$folder" $skipped; then readlink -f "$folder"; fi
-    done | sort -u
+        if [ -d "$folder" ] && ! is_below "$folder" $unmounted; then echo "$folder"; fi
+    done | xargs -r readlink -f | sort -u)
+    # shellcheck disable=SC2086  # words
+    set -- $unmounted
+    unmounted=$*
 }
 
 is_boot_place() { case $1 in *\\*) return 1 ;; /boot* | /efi* | /esp*) ;; *) return 1 ;; esac; }

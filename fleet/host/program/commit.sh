@@ -33,14 +33,14 @@ undisturbed() {
 # sets: folder
 sync_boot() {
     sync -f $profiles
-    for folder in $(boot_folders); do sync -f "$folder"; done
+    find_boot_folders
+    for folder in $folders; do sync -f "$folder"; done
 }
 
 # Let system $1 write the files of its boot loader. Its pre-switch checks passed before the switch, and have nothing to say any
 # more. What a builder that was killed has left would stop each later one: systemd-boot's makes loader.tmp anew, or fails.
-# sets: folders
 write_boot_loader() {
-    folders=$(boot_folders)
+    find_boot_folders
     [ "$1" != "$new" ] || [ -e before ] || boot_files >before
     # shellcheck disable=SC2046  # a list
     ! switch_lock_is_free || rm -f $(files_in_folders loader/loader.tmp)
@@ -111,7 +111,7 @@ has_written_elsewhere() {
 
 # Succeed if systemd-boot had entries, and the commit has removed all of them.
 has_lost_entries() {
-    [ "$loader" = systemd_boot ] && [ -z "$(matching_entries '*')" ] && rewritten | grep -q '/loader/entries/'
+    [ "$loader" = systemd_boot ] && list_entries && [ -z "$entries" ] && rewritten | grep -q '/loader/entries/'
 }
 
 # Succeed if lines `linux FILE` and `initrd FILE`, read from stdin, name copies of what NEW has. Another initrd may come with

@@ -77,5 +77,5 @@ prove_replaced() {
     new=$replaced
     set_root "$run-new" "$new" && put_durably new "$new" && rm -f replaced restarts || return
     for key in confirm guarded threshold ask ignore snippet; do { rm -f $key && cp $closed/$key .; } 2>/dev/null; done
-    put deadline $(($(now) + $(get confirm)))
+    put_deadline confirm
 }

@@ -38,7 +38,7 @@ is_serial() {
 draw_serial() {
     find_serial
     read -r word </proc/sys/kernel/random/uuid
-    put serial "$((${serial%%-*} + 1))-${word%%-*}"
+    put_new serial "$((${serial%%-*} + 1))-${word%%-*}"
 }
 
 # Print what the profile names, and since when: who sets it by hand, there and back too, opens no transaction.

@@ -7,6 +7,8 @@ keep() {
     enter $open "$1" || exit 0
     new=$(get new) old=$(get old) old_profile=$(get old_profile)
     state=$(get state)
+    if [ -p bell ]; then exec 8<>bell; fi
+    take_turn
     while :; do
         exit_if_closed
         next=reverting                  # where a state comes to no good end, or is none
@@ -18,8 +20,28 @@ keep() {
         [ "$state" = rebooting ] || wait_for 1800 not_shutting_down
         state=$next
         put state "$state"
+        take_turn
     done
     finish
+}
+
+# Hold a lock for as long as the state is this one, and let go of that of the state before: whoever watches waits for it. What
+# is started meanwhile has the lock too, and must have ended by then, or not have file 7.
+take_turn() {
+    if true >"turn-$state"; then exec 7>"turn-$state" && flock -w 1 7; fi
+}
+
+# Call whoever waits for something in the transaction that we are in. Where nobody does, this is soon forgotten.
+ring() { [ ! -p bell ] || echo 1<>bell; }
+
+# Wait until $1, a command, succeeds. It is tried whenever somebody rings, and each second.
+# sets: ticker
+wait_for_bell() {
+    if [ ! -p bell ]; then until "$@"; do sleep 1; done; return; fi     # somebody has removed it
+    while sleep 1; do echo; done >&8 7>&- &
+    ticker=$!
+    until "$@"; do read -r _ <&8; done
+    kill "$ticker"
 }
 
 # Exit where somebody has removed the transaction that we are in: the keeper that is started then sees what there is.
@@ -61,17 +83,14 @@ is_accounted_for() {
 
 may_have_acted() { [ -e started ] || [ -e commit ] || [ "$(get goal)" = boot ]; }
 
-# sets: next
+# sets: looks next
 switching() {
     write_record || [ -e guarded ] || { blame silent "cannot write $record"; return; }
     [ -e started ] || prepare_start || return
     retry start_switch || { blame silent "PID 1 does not start the switch"; return; }
-    until [ -e status ]; do
-        if told_to_stop; then return; fi
-        if past_deadline; then blame_overrun; return; fi
-        if is_inactive "fleet-switch-$run" && [ ! -e status ]; then blame silent "activation was killed"; return; fi
-        sleep 0.1
-    done
+    looks=0
+    wait_for_bell activation_is_over
+    if [ ! -e status ] || [ -e blame ] || [ "$next" != reverting ]; then return; fi
     case $(get status) in
         0 | 4) ;;                       # 4: some unit failed. The proof decides whether it counts
         2) if ! may_fail; then blame found "activation failed with exit status 2"; return; fi ;;
@@ -80,9 +99,21 @@ switching() {
         129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $(get status))"; return ;;
         *) blame found "activation failed with exit status $(get status)"; return ;;
     esac
-    restart_counts >restarts || { blame silent "PID 1 does not answer"; return; }
-    put deadline $(($(now) + $(get confirm)))
+    restart_counts || { blame silent "PID 1 does not answer"; return; }
+    put restarts "$counts"
+    put_deadline confirm
     next=switched
+}
+
+# Succeed if the activation has ended, or must.
+# sets: looks
+activation_is_over() {
+    [ ! -e status ] || return 0
+    if told_to_stop; then return; fi
+    if past_deadline; then blame_overrun; return; fi
+    looks=$(((looks + 1) % 3))          # to ask PID 1 takes it time
+    if [ $looks -ne 0 ] || ! is_inactive "fleet-switch-$run" || [ -e status ]; then return 1; fi
+    blame silent "activation was killed"
 }
 
 # Put down that we act from now on, unless somebody else acts or we are told not to.
@@ -90,8 +121,8 @@ prepare_start() {
     wait_for_switch_lock || { blame silent "another switch holds the lock: $(switch_lock_holder)"; return 1; }
     if past_deadline || told_to_stop; then blame silent "did not start in time"; return 1; fi
     unchanged_by_others || return
-    put deadline $(($(now) + $(get activation)))
-    put started "$(now)"
+    put_deadline activation
+    put started "$now"
 }
 
 start_switch() {
@@ -112,6 +143,7 @@ activate() {
         if activation_fails; then status=2; fi
     fi
     put status "$status"
+    ring
 }
 
 # Print the exit status $1 of switch-to-configuration, whose words are in the journal of unit $2: a 4 may hide a 2.
@@ -141,14 +173,16 @@ said_by() { journalctl -q -o cat "_SYSTEMD_UNIT=$1.service"; }
 switched() {
     if [ -e guarded ]; then prove; return; fi
     [ -e rebooting ] || take_notes
-    until [ "$(get word)" = confirm ]; do
-        if told_to_stop; then return; fi
-        if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return; fi
-        if [ -e rebooting ]; then
-            if trial_has_failed; then return; fi
-            sleep 1
-        fi
-        sleep 0.1
-    done
+    wait_for_bell proof_is_over
+    read_line word
+    if [ "$text" != confirm ] || [ -e blame ]; then return; fi
     if [ "$(get goal)" = test ]; then next=tested; else next=committing; fi
+}
+
+# Succeed if the controller has confirmed, or nobody will.
+proof_is_over() {
+    read_line word
+    if [ "$text" = confirm ] || told_to_stop; then return; fi
+    if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return; fi
+    [ -e rebooting ] && trial_has_failed
 }

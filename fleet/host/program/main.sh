@@ -45,7 +45,8 @@ unsynced=$record/unsynced               # runs whose push may be in the page cac
 roots=/nix/var/nix/gcroots/fleet
 profiles=/nix/var/nix/profiles
 profile=$profiles/system
-program=$(readlink -f "$0")
+program=$0
+[ ! -L "$0" ] || program=$(readlink -f "$0")
 fallback=                               # the system to go back to, where that is not the one that runs
 newline='
 '
@@ -53,16 +54,16 @@ newline='
 # sets: command
 main() {
     [ "$(id -u)" = 0 ] || refuse root "this needs root, and the login is $(id -un)"
-    close_folders
     case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
     require_format "${1-}"
     shift
     command=${1-}
     require_names "$@"
     case $command in
-        root | unroot | stage | verify | begin | acquit) "$@" ;;
+        root | unroot | stage | verify | begin | acquit) close_folders; "$@" ;;
         watch | look | word) recover "$@"; "$@" ;;
-        show | facts | history | busy | generations) recover; "$@" ;;
+        facts) close_folders; recover "$@"; "$@" ;;
+        show | history | busy | generations) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
 }

@@ -19,7 +19,7 @@ failed_jobs() {
     jobs=$(said_by "fleet-switch-$run" | grep -E '^Failed to (reload|restart|start|stop) ')
     if [ -n "$jobs" ]; then
         printf '%s\n' "$jobs" | sort -u | head -n 20 | sed 's/^/exit status 4 of switch-to-configuration: /'
-    elif [ -z "$(failing_units)" ]; then
+    elif failing_units && [ -z "$trouble" ]; then
         echo "exit status 4 of switch-to-configuration, and no unit has failed"
     fi
 }

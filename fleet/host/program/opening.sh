@@ -89,16 +89,19 @@ check_order() {
 }
 
 # Write down all that going back needs, before anything changes.
-# sets: found login
+# sets: login unit
 snapshot() {
     case ${SUDO_USER-} in *[!0-9a-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
     ways_in >ways &          # PID 1 is asked meanwhile
-    put login "$login" && put format $format && draw_serial && put old "$old" && put program "$program" && put since "$(date +%s)" && put boot_id "$(boot_id)" &&
-        put old_profile "$(profile_system)" && put old_link "$(readlink $profile)" &&
-        put old_boot "$(boot_default)" && put newest "$(newest_generation)" &&
-        put path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
-        put deadline $(($(now) + $(get activation))) &&
-        found=$(failing_units) && printf '%s\n' "$found" | cut -d ' ' -f 1 >failing && active_units >active && wait $! &&
+    mkfifo bell && put_new login "$login" && put_new format $format && draw_serial && put_new old "$old" && put_new program "$program" &&
+        put_new since "$(date +%s)" && put_new boot_id "$(boot_id)" &&
+        put_new old_profile "$(profile_system)" && put_new old_link "$(readlink $profile)" &&
+        put_new old_boot "$(boot_default)" && put_new newest "$(newest_generation)" &&
+        put_new path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
+        put_deadline activation && failing_units && active_units >active &&
+        while read -r unit _; do [ -z "$unit" ] || printf '%s\n' "$unit"; done >failing <<EOF && wait $! &&
+$trouble
+EOF
         { [ ! -e guarded ] || snapshot_guarded; }
 }
 
@@ -107,7 +110,7 @@ snapshot() {
 snapshot_guarded() {
     moved=$(get old_profile) default=$(get old_boot)
     if [ -z "$default" ] && [ "$moved" = "$new" ]; then default=$old; fi
-    put started "$(now)" && put moved "$moved" && put old_profile "${default:-$moved}" &&
+    clock && put started "$now" && put moved "$moved" && put old_profile "${default:-$moved}" &&
         { [ -z "$fallback" ] || { put replaced "$(running_system)" &&
             cp $closed/old_profile $closed/old_boot $closed/failing $closed/active .; }; }
 }

@@ -42,7 +42,7 @@ EOF
     is_word "$run" || { why="'$run' is no run" run=; decline usage "$why"; }
     case $wanted in *host*) ;; *) return 0 ;; esac
     digest=$(printf '%s\n' "$order" | sed -n '/^fleet-part /,${$!p;}' | sha256sum)
-    put part "${digest%% *}" || decline full "cannot write $draft"
+    put_new part "${digest%% *}" || decline full "cannot write $draft"
 }
 
 # Succeed if $key is one of the words of $1.
@@ -65,9 +65,9 @@ host program that comes with that fleet, or use the fleet that this one comes wi
 keep_value() {
     case $key:$value in risk:no | retry:no) return 0 ;; esac
     case $key in
-        by) put who "$value" ;;
-        run | from | intent | source | plan | new | expected | goal | activation | confirm | boot) put "$key" "$value" ;;
-        risk | retry | last_resort | guarded | threshold | ask) put "$key" "$value" ;;
+        by) put_new who "$value" ;;
+        run | from | intent | source | plan | new | expected | goal | activation | confirm | boot) put_new "$key" "$value" ;;
+        risk | retry | last_resort | guarded | threshold | ask) put_new "$key" "$value" ;;
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
         ignore) printf '%s\n' "$value" | sed 's/\\/&&/g' >>ignore ;;    # names have escapes, the patterns none

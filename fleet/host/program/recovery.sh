@@ -3,7 +3,7 @@
 # Settle what a reboot left open, and start a keeper that died or does not act. Where that is another program's to do, it
 # may answer the question $1 too.
 recover() {
-    if [ ! -d $open ] && [ -n "$(leftovers)" ]; then
+    if [ ! -d $open ] && has_leftovers; then
         if enter $record/open && record_is_complete && ! is_of_our_format; then hand_over "$@"; return; fi
         lock_opening
         reopen_record
@@ -11,7 +11,7 @@ recover() {
     fi
     if enter $open; then
         if ! is_of_our_format; then hand_over "$@"; return; fi
-        if keeper_hangs && put deadline "$(now)"; then systemctl kill -s KILL "fleet-keep-$run"; fi  # the next has time
+        if keeper_hangs && clock && put deadline "$now"; then systemctl kill -s KILL "fleet-keep-$run"; fi  # the next has time
         ensure_keeper
         wait_until_closed
     fi
@@ -20,10 +20,17 @@ recover() {
 # Succeed if the keeper should have acted on the deadline long ago. That of a guarded switch asks checks then, and other
 # states may wait for a lock first.
 keeper_hangs() {
-    case $(get state) in switching) [ -e started ] ;; switched) [ ! -e guarded ] ;; *) false ;; esac && past_deadline 15
+    read_line state
+    case $text in switching) [ -e started ] ;; switched) [ ! -e guarded ] ;; *) false ;; esac && past_deadline 15
 }
 
-leftovers() { find $record $roots -maxdepth 1 -name open -o -name '*T*-old' 2>/dev/null; }
+# sets: left
+has_leftovers() {
+    set +f
+    for left in $record/open "$roots"/*T*-old; do if [ -e "$left" ] || [ -L "$left" ]; then break; fi; done
+    set -f
+    [ -e "$left" ] || [ -L "$left" ]
+}
 
 # Open again what a reboot left open, or somebody removed: a record that is not in /run.
 # sets: new old state window
@@ -45,12 +52,12 @@ reopen_record() {
     elif [ -e guarded ] && [ "$(running_system)" = "$new" ]; then state=switched window=confirm         # it has booted
     elif is_on_trial; then state=switched window=boot
     fi
-    [ -z "$window" ] || put deadline $(($(now) + $(get $window))) || return
+    [ -z "$window" ] || put_deadline $window || return
     put state $state && mv -T $draft $open
 }
 
 # sets: part
-record_is_complete() { for part in run new old program; do [ -n "$(get $record/open/$part)" ] || return; done; }
+record_is_complete() { for part in run new old program; do read_line $record/open/$part && [ -n "$text" ] || return; done; }
 
 # Forget a run that lost the host before it was on record: it had done nothing.
 forget_unrecorded() {
@@ -62,14 +69,16 @@ forget_unrecorded() {
 wait_until_closed() { wait_for 2 not_closing; }
 
 not_closing() {
-    case $(cat $open/state 2>/dev/null) in committed | tested | reverted | stuck | superseded) return 1 ;; esac
+    read_line $open/state
+    case $text in committed | tested | reverted | stuck | superseded) return 1 ;; esac
 }
 
 # Let a keeper run for the transaction that we are in. PID 1 holds one unit of a name: that is the lock.
 ensure_keeper() { retry start_keeper || refuse broken "PID 1 does not start the keeper fleet-keep-$run"; }
 
 start_keeper() {
-    [ "$run" = "$(cat $open/run 2>/dev/null)" ] || return 0     # it has ended meanwhile
+    read_line $open/run
+    [ "$run" = "$text" ] || return 0    # it has ended meanwhile
     start_unit "fleet-keep-$run" --description="fleet: keeps run $run" \
         -p Type=exec -p DefaultDependencies=no -p IgnoreOnIsolate=yes -p OOMScoreAdjust=-1000 \
         -p Restart=always -p RestartSec=0.1 -p RestartPreventExitStatus=0 -p StartLimitIntervalSec=0 \

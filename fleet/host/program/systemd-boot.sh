@@ -24,6 +24,7 @@ default_entry() {
     menu_entry=''
     conf=$(loader_conf)
     [ -n "$conf" ] || { doubt="no loader.conf is on the partition that systemd-boot is booted from"; return 1; }
+    list_entries
     preferred='' wanted=''
     while read -r key value; do
         case $key in preferred) preferred=$value ;; default) wanted=$value ;; esac
@@ -81,18 +82,30 @@ entry_folders() {
     done
 }
 
-# Print the entries whose ids match pattern $1, in any case. The name of a file may have a counter too: ID+3-1.conf. What is in
-# EFI/Linux is an entry as it is: a unified kernel image.
+# Print the entries of $entries whose ids match pattern $1, in any case.
+# sets: id file
 matching_entries() {
-    set -- "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')"
-    for folder in $(entry_folders); do
-        find "$folder/loader/entries" -maxdepth 1 -iname '*.conf' 2>/dev/null
-        find "$folder/EFI/Linux" -maxdepth 1 -iname '*.efi' 2>/dev/null
-    done | sort -u | sed 'h; s|.*/||; s/+[0-9]*\(-[0-9]*\)\{0,1\}\(\.[a-zA-Z]*\)$/\2/; s/.*/\L&/; G; s/\n/ /' |
-        while read -r id file; do
-            # shellcheck disable=SC2254  # a pattern
-            case $id in $1 | $1.conf | $1.efi) echo "$file" ;; esac
-        done
+    [ -n "$1" ] || return 0
+    case $1 in *[[:upper:]]*) set -- "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')" ;; esac
+    while read -r id file; do
+        # shellcheck disable=SC2254  # a pattern
+        case $id in $1 | $1.conf | $1.efi) echo "$file" ;; esac
+    done <<EOF
+$entries
+EOF
+}
+
+# Let $entries be the id and the file of each entry, a line for each. The name of a file may have a counter too: ID+3-1.conf. What
+# is in EFI/Linux is an entry as it is: a unified kernel image.
+# sets: entries
+list_entries() {
+    # shellcheck disable=SC2046  # a list
+    set -- $(entry_folders)
+    entries=$(for folder; do
+        for file in loader/entries EFI/Linux; do [ ! -d "$folder/$file" ] || echo "$folder/$file"; done
+    done | xargs -r -I '{}' find '{}' -maxdepth 1 '(' -path '*/loader/entries/*' -iname '*.conf' -o \
+        -path '*/EFI/Linux/*' -iname '*.efi' ')' | sort -u |
+        sed 'h; s|.*/||; s/+[0-9]*\(-[0-9]*\)\{0,1\}\(\.[a-zA-Z]*\)$/\2/; s/.*/\L&/; G; s/\n/ /')
 }
 
 is_out_of_tries() { case ${1##*/} in *+0.* | *+0-*.*) ;; *) return 1 ;; esac; }
@@ -195,7 +208,9 @@ files_of_entry() { sed "s|[[:space:]]/| ${1%/loader/entries/*}/|" "$1"; }
 # Print a variable of the boot loader interface, which has four bytes of attributes and then UTF-16; in lower case, since
 # ids are compared without.
 efi_variable() {
-    get "$efi/$1-$loader_guid" | tail -c +5 |   # of a pipe: the kernel lets nobody seek in a variable
+    [ -e "$efi/$1-$loader_guid" ] || return 0
+    # shellcheck disable=SC2002  # of a pipe: the kernel lets nobody seek in a variable
+    cat "$efi/$1-$loader_guid" 2>/dev/null | tail -c +5 |
         tr -d '\000' | tr '[:upper:]' '[:lower:]'
 }
 
@@ -208,10 +223,11 @@ systemd_boot_boots_once() {
     grep -qs '^options[[:space:]]' "$menu_entry"
 }
 
-# sets: folders conf entry
+# sets: conf entry
 systemd_boot_add_trial() {
-    folders=$(boot_folders)
+    find_boot_folders
     conf=$(loader_conf)
+    list_entries
     for entry in $(matching_entries '*'); do
         if [ "${entry##*/}" = $trial.conf ] || [ "$(system_of_entry "$entry")" != "$new" ]; then continue; fi
         grep -q '^options[[:space:]]' "$entry" || continue
@@ -227,9 +243,9 @@ systemd_boot_choose_trial() {
     efi_variable LoaderEntryOneShot | grep -qF $trial.conf
 }
 
-# sets: folders entry
+# sets: entry
 systemd_boot_remove_trial() {
     [ ! -e "$efi/LoaderInfo-$loader_guid" ] || bootctl set-oneshot ""
-    folders=$(boot_folders)
+    find_boot_folders
     for entry in $(files_in_folders loader/entries/$trial.conf); do rm -f "$entry" && sync -f "${entry%/*}"; done
 }

@@ -1,10 +1,11 @@
 # --- units, and which of them count --------------------------------------------------------------------
 
-# Tell which units speak against NEW. One that is `bad` will not come back, one that is `unsettled` may yet.
-# sets: trouble counts verdict most
+# Tell which units speak against NEW. One that is `bad` will not come back, one that is `unsettled` may yet. Where PID 1 does
+# not answer, this ends the (sub)shell: that is no proof.
+# sets: unit sub count most
 judge_units() {
-    trouble=$(failing_units) && counts=$(restart_counts) || exit 1      # no answer is no proof
-    verdict=$(printf '%s\n' "$trouble" | while read -r unit sub; do
+    failing_units && restart_counts || exit 1
+    while read -r unit sub; do
         [ -n "$unit" ] || continue
         if failed_before "$unit"; then answer failing_before "$unit"; continue; fi
         counts_against_new "$unit" || continue
@@ -12,21 +13,25 @@ judge_units() {
             auto-restart*) answer unsettled "$unit is waiting to be restarted" ;;
             *) answer bad "$unit has failed" ;;
         esac
-    done) || exit 1
-    [ -z "$verdict" ] || printf '%s\n' "$verdict"
+    done <<EOF
+$trouble
+EOF
     # After a boot nobody has counted: what is restarted in the course of one, the boots of OLD have too.
     if [ ! -e restarts ]; then
         boot_has_finished && put restarts "$counts"
         return 0
     fi
-    most=$(get threshold || echo 2)
-    printf '%s\n' "$counts" | while read -r unit count; do
+    read_line threshold
+    most=${text:-2}
+    while read -r unit count; do
         [ "${count:-0}" -ge "$most" ] || continue
         count=$((count - $(restarts_before "$unit")))
         if [ "$count" -ge "$most" ] && ! failed_before "$unit" && counts_against_new "$unit"; then
             answer bad "$unit was restarted $count times since activation"
         fi
-    done
+    done <<EOF
+$counts
+EOF
 }
 
 # Succeed if trouble of unit $1 would be the fault of NEW.
@@ -36,10 +41,11 @@ counts_against_new() {
     ! is_timer_driven "$1" || unit_differs "$1"
 }
 
-failed_before() { grep -qxF -- "$1" failing; }
+failed_before() { has_line failing "$1"; }
 
-# Print how often systemd has restarted each service by itself.
-restart_counts() { service_properties NRestarts; }
+# Let $counts be how often systemd has restarted each service by itself, a line for each.
+# sets: counts
+restart_counts() { service_properties NRestarts && counts=$properties; }
 
 # Print the same of unit $1 when activation ended; of one that was not there, 0.
 # sets: unit number
@@ -51,50 +57,69 @@ restarts_before() {
 }
 
 # Print the units of OLD that are active, and can be expected to be so again; and sshd, whosever it is.
-# sets: found triggers timed
+# sets: unit triggers timed
 active_units() {
-    found=$(list_units --state=active --type=service,socket,mount,target,timer,path) || return
-    triggers=$(service_properties TriggeredBy) || return
-    timed=$(printf '%s\n' "$triggers" | grep -F .timer | cut -d ' ' -f 1 | tr '\n' ' ')
-    printf '%s\n' "$found" | while read -r unit _; do
-        case " $timed" in *" $unit "*) continue ;; esac
+    service_properties TriggeredBy || return
+    timed=' '
+    while read -r unit triggers; do
+        case $triggers in *.timer*) timed="$timed$unit " ;; esac
+    done <<EOF
+$properties
+EOF
+    list_units --state=active --type=service,socket,mount,target,timer,path || return
+    while read -r unit _; do
+        case $timed in *" $unit "*) continue ;; esac
         case $unit in ssh.service | sshd.service | ssh.socket | sshd.socket) printf '%s\n' "$unit"; continue ;; esac
         if is_unit_of "$unit" "$old" && ! is_session_bound "$unit" "$old" && ! is_ignored "$unit"; then
             printf '%s\n' "$unit"
         fi
-    done
+    done <<EOF
+$found
+EOF
 }
 
-# Print name and sub-state of each unit that has failed, or waits to be restarted.
-# sets: found
+# Let $trouble be name and sub-state of each unit that has failed or waits to be restarted, a line for each.
+# sets: unit sub trouble
 failing_units() {
-    found=$(list_units --state=failed,auto-restart,auto-restart-queued) || return
-    printf '%s\n' "$found" | while read -r unit _ _ sub _; do [ -z "$unit" ] || printf '%s\n' "$unit $sub"; done
+    list_units --state=failed,auto-restart,auto-restart-queued || return
+    trouble=
+    while read -r unit _ _ sub _; do [ -z "$unit" ] || trouble="$trouble$unit $sub$newline"; done <<EOF
+$found
+EOF
 }
 
-list_units() { retry systemctl list-units --full --plain --no-legend "$@"; }
+# Let $found be what systemctl says to these words.
+# sets: found
+ask_systemd() { found=$(systemctl "$@") || found=$(retry systemctl "$@"); }
+list_units() { ask_systemd list-units --full --plain --no-legend "$@"; }
 
-# Print name and property $1 of each service.
-# sets: found unit property
+# Let $properties be name and property $1 of each service, a line for each.
+# sets: key value properties unit property
 service_properties() {
-    found=$(retry systemctl show --property=Id --property="$1" '*.service') || return
-    unit='' property=''
-    printf '%s\n\n' "$found" | while IFS='=' read -r key value; do
+    ask_systemd show --property=Id --property="$1" '*.service' || return
+    properties='' unit='' property=''
+    while IFS='=' read -r key value; do
         case $key in
             Id) unit=$value ;;
             "$1") property=$value ;;
-            '') printf '%s\n' "$unit $property"; property='' ;;
+            '') properties="$properties$unit $property$newline" unit='' property='' ;;
         esac
-    done
+    done <<EOF
+$found
+
+EOF
 }
 
 template_of() { case $1 in *@*.*) echo "${1%%@*}@.${1##*.}" ;; *) echo "$1" ;; esac; }
 
 # Succeed if unit $1 is part of system $2.
 is_unit_of() {
-    [ -e "$2/etc/systemd/system/$1" ] || [ -e "$2/etc/systemd/system/$(template_of "$1")" ] || {
-        [ "$1" != "${1%.mount}" ] && [ -e "/run/systemd/generator/$1" ]         # of OLD's or NEW's fstab
-    }
+    [ ! -e "$2/etc/systemd/system/$1" ] || return 0
+    case $1 in
+        *@*.*) [ -e "$2/etc/systemd/system/${1%%@*}@.${1##*.}" ] ;;
+        *.mount) [ -e "/run/systemd/generator/$1" ] ;;      # of OLD's or NEW's fstab
+        *) return 1 ;;
+    esac
 }
 
 # Succeed if unit $1 of system $2 comes and goes with a connection or a session.

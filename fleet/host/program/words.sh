@@ -14,21 +14,42 @@ is_store_path() { case ${1#/nix/store/} in "$1" | '' | .* | *[!0-9A-Za-z+._?=-]*
 # Go to the directory of a transaction: of run $2, or of whichever is there. Whoever reads or writes one does so first. It
 # may be renamed then, but not exchanged: who is late by a whole run reaches no other.
 # sets: run
-enter() { cd "$1" 2>/dev/null && run=$(get run) && [ "${run:-none}" = "${2:-$run}" ]; }
-get() { cat "$1" 2>/dev/null; }
+enter() { cd "$1" 2>/dev/null && { read_line run; run=$text; } && [ "${run:-none}" = "${2:-$run}" ]; }
+# Print file $1, which may not be there. Like most of these it starts no other program: hosts are slow, and this is called often.
+# sets: text
+get() { while IFS= read -r text || [ -n "$text" ]; do printf '%s\n' "$text"; done 2>/dev/null <"$1"; }
 # Read the first line of file $1, which may not be there. No other program runs for it.
 # sets: text
 read_line() { text='' && IFS= read -r text 2>/dev/null <"$1"; }
+# Succeed if file $1 has line $2.
+# sets: text
+has_line() {
+    while IFS= read -r text; do [ "$text" != "$2" ] || return 0; done 2>/dev/null <"$1"
+    return 1
+}
 put() { printf '%s\n' "$2" >".$1.$$" && mv -f ".$1.$$" "$1"; }
+# The same in a draft, which nobody reads yet.
+put_new() { printf '%s\n' "$2" >"$1"; }
 
-boot_id() { cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat; }       # in a container PID 1's start
-# sets: up
-now() { read -r up _ </proc/uptime; echo "${up%.*}"; }
+# Print the id of this boot and, since a container has that of its host, when PID 1 started.
+boot_id() {
+    get /proc/sys/kernel/random/boot_id
+    read_line /proc/1/stat
+    # shellcheck disable=SC2086  # words
+    set -- $text
+    shift 21
+    echo "$1"
+}
+# Let $now be the seconds since the boot. Time is this everywhere: no clock matters.
+# sets: now
+clock() { read -r now _ </proc/uptime && now=${now%.*}; }
 # Succeed if the deadline passed $1 seconds ago, or at all. Where there is none, it has passed.
-past_deadline() { ! [ $(($(now) - ${1:-0})) -lt "$(get deadline)" ] 2>/dev/null; }
+past_deadline() { clock; read_line deadline; ! [ $((now - ${1:-0})) -lt "$text" ] 2>/dev/null; }
+# Let the deadline be as many seconds from now as file $1 says.
+put_deadline() { clock; read_line "$1"; put deadline $((now + ${text:-0})); }
 # Run a command that writes what others may read.
 openly() ( umask 022 && exec "$@" )
-with_timeout() ( cd / && openly timeout -k 5 "$@" )     # seconds, command
+with_timeout() ( cd / && umask 022 && exec timeout -k 5 "$@" )      # seconds, command
 
 # Let nobody but root into our folders: older programs have left them open.
 close_folders() { find /run/fleet $record $roots -maxdepth 0 -perm /077 -exec chmod -R go= '{}' + 2>/dev/null; }
@@ -36,10 +57,12 @@ close_folders() { find /run/fleet $record $roots -maxdepth 0 -perm /077 -exec ch
 # Repeat a command until it succeeds; fail when $1 seconds have passed.
 # sets: limit
 wait_for() {
-    limit=$(($(now) + $1))
+    clock
+    limit=$((now + $1))
     shift
     until "$@"; do
-        [ "$(now)" -lt $limit ] || return 1
+        clock
+        [ "$now" -lt $limit ] || return 1
         sleep 0.1
     done
 }
@@ -48,7 +71,19 @@ retry() { wait_for 10 "$@"; }           # PID 1 refuses calls while it re-execut
 
 running_system() { readlink -f /run/current-system; }
 profile_system() { readlink -f $profile; }
-newest_generation() { find $profiles -maxdepth 1 -name 'system-*-link' | sort -V | tail -n 1 | tr -dc '0-9'; }
+# Print the highest number of a generation.
+# sets: link number highest
+newest_generation() {
+    highest=
+    set +f
+    for link in "$profiles"/system-*-link; do
+        number=${link#"$profiles/system-"} number=${number%-link}
+        case $number in *[!0-9]*) continue ;; esac
+        [ "$number" -le "${highest:-0}" ] || highest=$number
+    done
+    set -f
+    echo "$highest"
+}
 set_root() { ln -sfn "$2" "$roots/.$1" && mv -Tf "$roots/.$1" "$roots/$1"; }
 
 # Let unit $1 run the other arguments, unless it does already.
