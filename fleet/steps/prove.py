@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fleet.model import CheckAnswer, Closure, RunId
     from fleet.steps.monitor import CheckMonitor
 
-LOOK_INTERVAL = 0.5
-"""Seconds between two looks at the units."""
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the units, at most. Each costs the host, and its PID 1, some tens of milliseconds."""
 RECONNECT_INTERVAL = 0.5
 """Seconds before a lost connection is opened again."""
 REFUSED_INTERVAL = 3.0

@@ -32,9 +32,7 @@ echo $count >/run/evil-count
 SAYINGS = {
     "endless lines": "exec yes refused=locked",
     "an endless line": "tr '\\0' '[' </dev/zero",
-    "endless errors": "yes 'Failed to start web.service' >&2",
     "both": "yes & exec yes >&2",
-    "an answer without an end": "printf 'running=/nix/store/'; exec sleep 600",
     "escapes": "printf '\\033]0;x\\007\\033[2J\\342\\200\\256running=x\\n'; exit 0",
     "numbers": "echo open_since=999999999999999999999; echo nix_free=9e999; exit 0",
 }
@@ -97,9 +95,8 @@ def test_host_that_is_hostile_from_the_start_ends_alone(all_behind: Stage) -> No
         assert "\u202e" not in run.stdout
 
 
-@pytest.mark.parametrize("after", [3, 6, 9])
-def test_host_that_turns_hostile_in_the_middle_ends_alone(all_behind: Stage, after: int) -> None:
-    becomes_hostile(all_behind, SAYINGS["both"], after)
+def test_host_that_turns_hostile_in_the_middle_ends_alone(all_behind: Stage) -> None:
+    becomes_hostile(all_behind, SAYINGS["both"], after=6)
     before = running(all_behind.host("evil"))
     run = all_behind.start("deploy", "--json", "--yes", "--all")
     assert 0 < highest_memory(run) < MOST_MEMORY

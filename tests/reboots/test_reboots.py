@@ -55,6 +55,7 @@ def test_a_kernel_that_boots_is_proven_by_it_and_kept(trial: Trial) -> None:
     trial.is_told_to_stand_on(result["closure"])
 
 
+@pytest.mark.long
 def test_a_kernel_that_panics_is_followed_by_the_old_one(trial: Trial) -> None:
     trial.is_led_back_from_a_panic(base(trial))
 
