@@ -156,7 +156,8 @@ def test_system_that_somebody_brings_when_the_old_one_was_proven_stays(subject: 
 
 # --- contacts ---
 
-# Whoever sleeps waits for the end of a switch, which comes then, or for what is left of it to go, which goes then.
+# Whoever sleeps or waits for a lock waits for the end of a switch, which comes then, or for what is left of it to go, which
+# goes then.
 SLEEP = f"""\
 case $(cat {OPEN}/state) in
     switched)
@@ -178,6 +179,7 @@ def test_end_is_told_when_nothing_of_it_is_left(subject: Subject, ended: bool) -
     if ended:
         subject.sh(f"echo confirm >{OPEN}/.word && mv {OPEN}/.word {OPEN}/word")
         until(lambda: subject.read("state") == "tested", what="the end, of which all is left")
+    instead(subject, "flock", SLEEP)
     waiting = instead(subject, "sleep", SLEEP)
     told = subject.sh(f"{waiting} {subject.asks} {'facts' if ended else f'watch {run} switched'}")
     assert not subject.succeeds(f"test -e {OPEN}")

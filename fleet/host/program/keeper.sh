@@ -105,15 +105,16 @@ switching() {
     next=switched
 }
 
-# Succeed if the activation has ended, or must.
+# Succeed if the activation has ended, or must. A full /run keeps nobody from that.
 # sets: looks
 activation_is_over() {
     [ ! -e status ] || return 0
     if told_to_stop; then return; fi
-    if past_deadline; then blame_overrun; return; fi
+    if past_deadline; then blame_overrun; return 0; fi
     looks=$(((looks + 1) % 3))          # to ask PID 1 takes it time
     if [ $looks -ne 0 ] || ! is_inactive "fleet-switch-$run" || [ -e status ]; then return 1; fi
     blame silent "activation was killed"
+    return 0
 }
 
 # Put down that we act from now on, unless somebody else acts or we are told not to.
@@ -183,6 +184,6 @@ switched() {
 proof_is_over() {
     read_line word
     if [ "$text" = confirm ] || told_to_stop; then return; fi
-    if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return; fi
+    if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return 0; fi
     [ -e rebooting ] && trial_has_failed
 }
