@@ -167,25 +167,23 @@ def test_word_that_is_not_taken_changes_nothing(subject: Subject, state: str) ->
         assert subject.follow(run, end).state == end
 
 
-# Reads like cat; the second time that it is asked for a state, it holds what it has read until it is told to go on.
-STALLING_CAT = """\
+# Moves like mv; a word only when it is told to.
+STALLING_MV = """\
 #!/bin/sh
-/usr/bin/cat "$@"
-case $1 in
-    */state | state)
-        echo >>/run/stall/reads
-        [ "$(wc -l </run/stall/reads)" = 2 ] || exit 0
+case $* in
+    *" word")
         : >/run/stall/stalls
         until [ -e /run/stall/go ]; do sleep 0.05; done
         ;;
 esac
+exec /usr/bin/mv "$@"
 """
 
 
 def test_word_that_is_late_by_a_whole_run_does_not_reach_the_next(subject: Subject) -> None:
     first = to_switched(subject)
     subject.sh("rm -rf /run/stall && mkdir /run/stall")
-    subject.feed(STALLING_CAT.encode(), "sh", "-c", "cat >/run/stall/cat && chmod 755 /run/stall/cat")
+    subject.feed(STALLING_MV.encode(), "sh", "-c", "cat >/run/stall/mv && chmod 755 /run/stall/mv")
     stalled = f"PATH=/run/stall:$PATH {subject.asks} word {first} confirm"
     with ThreadPoolExecutor(1) as pool:
         late = pool.submit(subject.sh, stalled)

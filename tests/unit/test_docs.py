@@ -203,9 +203,9 @@ def test_the_files_of_a_transaction_are_documented() -> None:
     written |= set(re.findall(r" >>?([a-z]+)\b", program))
     order = re.findall(r'^ +(\w[\w |]+)\) put_new "\$key"', program, re.MULTILINE)
     assert order, "begin writes the keys of its order by their names"
-    written |= {key for line in order for key in line.split(" | ")} | {"bell", "turn-STATE"}
-    assert "mkfifo bell" in program
-    assert '"turn-$state"' in program
+    written |= {key for line in order for key in line.split(" | ")} | {".bell", ".turn-STATE"}
+    assert "mkfifo .bell" in program
+    assert '".turn-$state"' in program
     shown = {word for row in table(TEXT["docs/transaction.md"], "file in `/run/fleet/open`") for word in words(row[0])}
     assert shown == written
 

@@ -35,8 +35,11 @@ watch() {
 # Wait until the state is not $1 any more, for a second at most.
 wait_for_turn() {
     ! state_is_not "$1" || return 0
-    flock -s -w 1 "turn-$1" true || return 0
-    state_is_not "$1" || sleep 0.2      # the keeper is just being started, and has no lock yet
+    if flock -s -w 1 ".turn-$1" true 2>/dev/null; then
+        state_is_not "$1" || sleep 0.2  # the keeper is just being started, and has no lock yet
+    else
+        [ $? -eq 1 ] || sleep 1         # /run is full
+    fi
 }
 
 state_is_not() { read_line state; [ "$text" != "$1" ]; }
@@ -67,7 +70,7 @@ accept_word() {
 }
 
 # Tell what this host is and runs.
-# sets: link path bad key unit
+# sets: link path bad key unit trouble
 facts() {
     answer format $format
     answer machine "$(uname -m)"
@@ -99,7 +102,7 @@ facts() {
     ! command -v zstd >/dev/null || answer has_zstd yes
     answer nix_free "$(df -B1 --output=avail /nix/store | tail -n 1)"
     answer boot_free "$(df -B1 --output=avail /boot 2>/dev/null | tail -n 1)"
-    failing_units
+    failing_units || trouble=
     while read -r unit _; do [ -z "$unit" ] || answer failed_unit "$unit"; done <<EOF
 $trouble
 EOF

@@ -8,7 +8,7 @@ guard() {
     if enter $open; then
         [ -e guarded ] || return 0      # fleet proves what it has switched itself
         knows_word_replaced || return   # nobody watches this switch then, and the other program sees it
-        { put word replaced && wait_for 10 test ! -d $open; } || return         # that one will not be proven any more
+        { put word replaced && ring && wait_for 10 test ! -d $open; } || return         # that one will not be proven any more
         fallback=$(get old)
     fi
     old=${fallback:-$(running_system)}
@@ -46,7 +46,7 @@ prove() {
         if told_to_stop; then return; fi
         bad=$(judge_units | grep ^bad=) && break
     done
-    bad=${bad:-$(judge_units || echo 'bad=PID 1 does not answer')}
+    bad=${bad:-$( (judge_units) || echo 'bad=PID 1 does not answer')}
     bad=$(printf '%s\n' "$bad" | sed -n '/^failing_before/!{s/^[a-z]*=//p;q}')
     asked=$(get ask)
     if [ "$(running_system)" != "$new" ]; then

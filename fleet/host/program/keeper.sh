@@ -7,7 +7,8 @@ keep() {
     enter $open "$1" || exit 0
     new=$(get new) old=$(get old) old_profile=$(get old_profile)
     state=$(get state)
-    if [ -p bell ]; then exec 8<>bell; fi
+    [ -p .bell ] || mkfifo .bell        # somebody has removed it
+    if [ -p .bell ]; then exec 8<>.bell; fi
     take_turn
     while :; do
         exit_if_closed
@@ -28,20 +29,18 @@ keep() {
 # Hold a lock for as long as the state is this one, and let go of that of the state before: whoever watches waits for it. What
 # is started meanwhile has the lock too, and must have ended by then, or not have file 7.
 take_turn() {
-    if true >"turn-$state"; then exec 7>"turn-$state" && flock -w 1 7; fi
+    if true >".turn-$state"; then exec 7>".turn-$state" && flock -w 1 7; fi
 }
 
-# Call whoever waits for something in the transaction that we are in. Where nobody does, this is soon forgotten.
-ring() { [ ! -p bell ] || echo 1<>bell; }
+# Wake the keeper of the transaction that we are in. Where it does not wait, this is forgotten.
+ring() { [ ! -p .bell ] || echo 1<>.bell; }
 
-# Wait until $1, a command, succeeds. It is tried whenever somebody rings, and each second.
-# sets: ticker
+# Wait until $1, a command, succeeds. It is tried whenever somebody rings, and each second: `timeout` ends with 124 then. Where
+# it fails in any other way, as it does without a bell, $1 is tried more often: nothing but its success ends this.
 wait_for_bell() {
-    if [ ! -p bell ]; then until "$@"; do sleep 1; done; return; fi     # somebody has removed it
-    while sleep 1; do echo; done >&8 7>&- &
-    ticker=$!
-    until "$@"; do read -r _ <&8; done
-    kill "$ticker"
+    until "$@"; do
+        timeout 1 head -c 1 2>/dev/null <&8 >/dev/null 7>&- || [ $? -eq 124 ] || sleep 0.2
+    done
 }
 
 # Exit where somebody has removed the transaction that we are in: the keeper that is started then sees what there is.
@@ -100,7 +99,7 @@ switching() {
         *) blame found "activation failed with exit status $(get status)"; return ;;
     esac
     restart_counts || { blame silent "PID 1 does not answer"; return; }
-    put restarts "$counts"
+    put restarts "$counts" || { blame silent "cannot write $open"; return; }
     put_deadline confirm
     next=switched
 }

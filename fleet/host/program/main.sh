@@ -54,16 +54,16 @@ newline='
 # sets: command
 main() {
     [ "$(id -u)" = 0 ] || refuse root "this needs root, and the login is $(id -un)"
+    case ${2-} in watch | look | show) ;; *) close_folders ;; esac      # these are asked again and again
     case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
     require_format "${1-}"
     shift
     command=${1-}
     require_names "$@"
     case $command in
-        root | unroot | stage | verify | begin | acquit) close_folders; "$@" ;;
+        root | unroot | stage | verify | begin | acquit) "$@" ;;
         watch | look | word) recover "$@"; "$@" ;;
-        facts) close_folders; recover "$@"; "$@" ;;
-        show | history | busy | generations) recover; "$@" ;;
+        show | facts | history | busy | generations) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
 }

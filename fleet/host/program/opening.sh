@@ -93,7 +93,7 @@ check_order() {
 snapshot() {
     case ${SUDO_USER-} in *[!0-9a-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
     ways_in >ways &          # PID 1 is asked meanwhile
-    mkfifo bell && put_new login "$login" && put_new format $format && draw_serial && put_new old "$old" && put_new program "$program" &&
+    mkfifo .bell && put_new login "$login" && put_new format $format && draw_serial && put_new old "$old" && put_new program "$program" &&
         put_new since "$(date +%s)" && put_new boot_id "$(boot_id)" &&
         put_new old_profile "$(profile_system)" && put_new old_link "$(readlink $profile)" &&
         put_new old_boot "$(boot_default)" && put_new newest "$(newest_generation)" &&
