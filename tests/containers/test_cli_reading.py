@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.host.program import source
+from fleet.host.program import HostProgram, sent_along, source
 from tests.containers.driver import WEB, Stage, new_version, running, stands_on, web
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ def test_program_that_cannot_be_kept_is_sent_each_time(stage: Stage, deployed: s
         assert [stage.document("status", "left")["hosts"][0]["error"] for _ in range(2)] == [None, None]
     finally:
         host.exec("rm", "/run/fleet/programs")
+
+
+def test_program_that_was_cut_on_its_way_neither_runs_nor_stays(stage: Stage, deployed: str) -> None:
+    host = stage.host("left")
+    assert stage.document("status", "left")["hosts"][0]["error"] is None
+    sent = shlex.join(sent_along(HostProgram().call("facts")).argv)
+    keep = "mv /run/fleet/programs/* /run/lab-program"
+    done = host.exec("sh", "-c", f"{keep} && head -c 50000 /run/lab-program | {sent}", check=False)
+    assert (done.status, done.stdout) == (70, "")
+    assert host.exec("ls", "-A", "/run/fleet/programs").stdout == ""
+    whole = host.exec("sh", "-c", f"cat /run/lab-program | {sent} | head -n 1; rm /run/lab-program")
+    assert whole.stdout == "format=2\n"
 
 
 def test_generations_tell_where_a_rollback_goes(stage: Stage, deployed: str) -> None:
