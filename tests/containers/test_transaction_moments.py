@@ -156,8 +156,8 @@ def test_system_that_somebody_brings_when_the_old_one_was_proven_stays(subject: 
 
 # --- contacts ---
 
-# Whoever sleeps or waits for a lock waits for the end of a switch, which comes then, or for what is left of it to go, which goes
-# then.
+# Whoever sleeps or waits for a lock waits for the end of a switch, which comes then, or for what is left of it to go,
+# which goes then.
 SLEEP = f"""\
 case $(cat {OPEN}/state) in
     switched)
