@@ -69,23 +69,24 @@ class Pushes:
         self._clock = clock
         self._meters: dict[HostName, Meter] = {}
         self._all = Meter()
+        """What all of them have sent and will have sent. It is kept up to date and never summed up: hosts may be many."""
         self._active: set[HostName] = set()
 
     def see(self, event: Event) -> None:
         """Take the event into account if it is about a push."""
         match event:
             case HostPlanned(host=host, wire_bytes=size) if size and event.wave:
+                self._all.total += size - self._meter(host).total
                 self._meter(host).total = size
             case PhaseStarted(host=host, phase=phase):
                 (self._active.add if phase is Phase.PUSH else self._active.discard)(host)
             case PushProgressed(host=host, sent=sent, total=total):
-                self._meter(host).see(self._clock(), sent, total)
-                self._see_all()
+                self._see(host, sent, total)
             case PushFinished(host=host, wire_bytes=size):
-                self._meter(host).see(self._clock(), size, size)
-                self._see_all()
+                self._see(host, size, size)
             case HostFinished(host=host) if host in self._meters:
                 self._active.discard(host)
+                self._all.total += self._meters[host].sent - self._meters[host].total
                 self._meters[host].total = self._meters[host].sent  # nothing more will be sent
 
     def active(self) -> list[HostName]:
@@ -110,9 +111,10 @@ class Pushes:
         )
         return f"push to {counted(len(self._meters), 'host')}: {self._all.words(now, least=slowest)}"
 
-    def _see_all(self) -> None:
-        meters = self._meters.values()
-        self._all.see(self._clock(), sum(meter.sent for meter in meters), sum(meter.total for meter in meters))
+    def _see(self, host: HostName, sent: int, total: int) -> None:
+        meter, now = self._meter(host), self._clock()
+        self._all.see(now, self._all.sent + sent - meter.sent, self._all.total + total - meter.total)
+        meter.see(now, sent, total)
 
     def _meter(self, host: HostName) -> Meter:
         return self._meters.setdefault(host, Meter())
