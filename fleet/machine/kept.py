@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from fleet.machine.settings import Answers, home
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-FORMAT = 1
+FORMAT = 2
 MOST = 5000
 """How many answers are kept."""
 FLEETING = re.compile(
@@ -28,6 +29,8 @@ FLEETING = re.compile(
 )
 """What makes an answer depend on more than files: programs, networks, names, variables. And what hides which files."""
 INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
+SINGLES_OUT = re.compile(r"^\s*[^#\s].*%|^\s*match\b|^\s*host[\s=]+(?![\s=]|\*\s*$)", re.IGNORECASE | re.MULTILINE)
+"""What makes an answer another one for each host: blocks for some, and tokens."""
 FOLDERS = ("~/.ssh", "/etc/ssh")
 """Where files lie that are included by a relative name."""
 State = tuple[int, ...] | None
@@ -41,6 +44,12 @@ class Answer:
     files: tuple[tuple[str, State], ...]
     lasts: bool
     """Whether it depends on these files alone."""
+    is_for_all: bool = False
+    """Whether it is the same for every host, but for the host's own name."""
+
+    def of(self, address: str) -> Answer:
+        """Return the answer for this address. It is one that is for all."""
+        return dataclasses.replace(self, answers={**self.answers, "host": [address], "hostname": [address.lower()]})
 
     @property
     def is_fresh(self) -> bool:
@@ -53,7 +62,8 @@ def answer(answers: Answers, files: Iterable[Path], texts: Iterable[str]) -> Ans
     texts = list(texts)
     named = dict.fromkeys([str(file) for file in files] + list(_included(texts)))
     lasts = not any(map(FLEETING.search, texts))
-    return Answer(answers, tuple((name, state_of(name)) for name in named), lasts)
+    for_all = lasts and not any(map(SINGLES_OUT.search, texts))
+    return Answer(answers, tuple((name, state_of(name)) for name in named), lasts, for_all)
 
 
 def _included(texts: Iterable[str]) -> Iterator[str]:

@@ -30,6 +30,8 @@ AT_ONCE = 4
 """How many `ssh -G` are at work at a time."""
 TIMEOUT = 30.0
 """Seconds for one answer. `Match exec` may look something up on the network."""
+EVERY = "*"
+"""What stands for the address where an answer is the same for every host."""
 SYSTEM = Path("/etc/ssh/ssh_config")
 READ = re.compile(r"^debug1: Reading configuration data (.+?)\r?$", re.MULTILINE)
 NAMES_USER = re.compile(r"^\s*user[\s=]", re.IGNORECASE | re.MULTILINE)
@@ -105,12 +107,12 @@ class OpenSsh:
         try:
             with self._keeping:
                 kept = self._kept = self._kept or Kept.load(_usual)
-            key = "\0".join(map(str, dataclasses.astuple(question)))
-            found = kept.get(key)
+            own, for_all = (_key(question, address) for address in (question.address, EVERY))
+            found = kept.get(own) or ((of_all := kept.get(for_all)) and of_all.of(question.address))
             if found is None:
                 found = _answer(question, kept.usual)
                 with self._keeping:
-                    kept.put(key, found)
+                    kept.put(for_all if found.is_for_all else own, found)
             return _Known(read(found.answers, kept.usual, question.address), found)
         finally:
             with self._lock:
@@ -119,6 +121,10 @@ class OpenSsh:
             if is_last and self._kept is not None:
                 with self._keeping:
                     self._kept.save()
+
+
+def _key(question: Question, address: str) -> str:
+    return "\0".join(map(str, dataclasses.astuple(dataclasses.replace(question, address=address))))
 
 
 @functools.cache

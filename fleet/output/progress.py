@@ -69,7 +69,7 @@ class Pushes:
         self._clock = clock
         self._meters: dict[HostName, Meter] = {}
         self._all = Meter()
-        """What all of them have sent and will have sent. It is kept up to date and never summed up: hosts may be many."""
+        """What all of them have sent and will have sent, kept up to date: to sum it up takes long for many hosts."""
         self._active: set[HostName] = set()
 
     def see(self, event: Event) -> None:

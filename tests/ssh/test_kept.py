@@ -53,6 +53,35 @@ async def test_later_run_asks_nothing(asked: Asked, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "is_for_all"),
+    [
+        ("Port 7\n", True),
+        ("Host *\nPort 7\n", True),
+        ("port=7\nHOST = *\nUser me\n", True),
+        ("Host b\nPort 7\n", False),
+        ("Host=b\nPort 7\n", False),
+        ("Host * !b\nPort 7\n", False),
+        ("Match all\nPort 7\n", False),
+        ("Port 7\nIdentityFile ~/%n\n", False),
+    ],
+)
+async def test_many_hosts_are_asked_for_once_where_nothing_tells_them_apart(
+    asked: Asked, home: Path, config: str, *, is_for_all: bool
+) -> None:
+    (home / ".ssh/config").write_text(config)
+    alone = {name: (await Asked.run(asked, name))[0] for name in ("A.example", "b", "127.0.0.1", "::1")}
+    for file in Kept.file().parent.iterdir():
+        file.unlink()
+    _, first = await asked.run("c")
+    last, more = await asked.run(*alone)
+    assert (more == 0) == is_for_all
+    assert first > 0
+    assert last == alone["::1"]
+    for name, settings in alone.items():
+        assert (await asked.run(name))[0] == settings
+
+
+@pytest.mark.parametrize(
     ("config", "file"),
     [
         ("Port 7\n", ".ssh/config"),
