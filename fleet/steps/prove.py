@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the units, at most. Each costs the host, and its PID 1, some tens of milliseconds."""
+LONGEST_LOOK = 2.0
+"""Seconds of one look, with the pause before it, that count as contact. In the rest of a longer one the link was
+silent, and a check that was failing before had no chance to pass."""
 RECONNECT_INTERVAL = 0.5
 """Seconds before a lost connection is opened again."""
 REFUSED_INTERVAL = 3.0
@@ -177,7 +180,7 @@ class Prover:
         while True:
             view = await self._look(machine)
             before, looked = looked, now()
-            self._contact += looked - before
+            self._contact += min(looked - before, LONGEST_LOOK)
             if is_first:
                 self._connected, is_first = self._contact, False
             verdict = self._judge(view)

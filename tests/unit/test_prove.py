@@ -229,6 +229,15 @@ async def test_host_that_comes_back_is_proven() -> None:
 
 
 @in_no_time
+async def test_check_that_failed_before_a_silence_has_its_time_after_it() -> None:
+    """The link carries nothing for 30 s and goes on. The check, which has 20 s, passes as soon as it is asked again."""
+    silent = Says(stdout=CALM.stdout.encode(), seconds=30.0)
+    case = Case(look=[CALM, silent, CALM], checks={"ok": [NO, *[Says(seconds=60.0)] * 6, YES]})
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm"]
+
+
+@in_no_time
 async def test_host_that_does_not_come_back_was_silent_and_not_found_bad() -> None:
     case = Case(checks={"ok": YES})
     case.link.is_lost = True
