@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.machine.kept import Kept, answer
+from fleet.machine.kept import FORMAT, Kept, answer
 from fleet.machine.openssh import OpenSsh, Question
 from tests.sshd import scripts
 
@@ -136,7 +136,7 @@ async def test_file_that_is_not_to_be_trusted_is_not(asked: Asked, home: Path, h
         case "broken":
             file.write_text('{"of": ')
         case "another format":
-            file.write_text(file.read_text().replace('{"of": [1,', '{"of": [0,'))
+            file.write_text(file.read_text().replace(f'{{"of": [{FORMAT},', '{"of": [0,'))
         case "writable":
             file.chmod(0o620)
         case "folder":
