@@ -34,7 +34,6 @@ python3Packages.buildPythonApplication {
       h11
       pydantic
       rich
-      sqlalchemy
       tomli-w
     ]
     ++ lib.optional (pythonOlder "3.14") backports-zstd;

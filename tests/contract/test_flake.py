@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
         # The real one needs a newer Nix than the oldest that fleet works with.
         lib = import {LIB} // {{ fileset = {{ unions = lib.id; toSource = from: from.fileset; }}; }};
         names = lib.genAttrs [
-          "asyncssh" "backports-zstd" "click" "h11" "hatchling" "pydantic" "rich" "testcontainers"
+          "asyncssh" "backports-zstd" "click" "google-re2" "h11" "hatchling" "pydantic" "rich" "testcontainers"
           "tomli-w"
         ];
         python3Packages = names (name: name) // {{ buildPythonApplication = lib.id; pythonOlder = _: true; }};
@@ -173,8 +174,16 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
     package = json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
     assert (package["pname"], package["meta"]["mainProgram"]) == ("fleet", "fleet")
     assert set(package["files"]) == {"LICENSE", "README.md", "fleet", "pyproject.toml"}
-    dependencies = "asyncssh click h11 pydantic rich tomli-w backports-zstd"
+    dependencies = "asyncssh click google-re2 h11 pydantic rich tomli-w backports-zstd"
     assert package["dependencies"] == dependencies.split()
+
+
+def test_the_package_needs_what_pyproject_toml_does() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[^A-Za-z0-9-]", dependency)[0] for dependency in project["dependencies"]}
+    package = (ROOT / "modules/lib/package.nix").read_text()
+    (listed,) = re.findall(r"with python3Packages;\s*\[([^]]*)\]", package)
+    assert set(listed.split()) == wanted
 
 
 SHELLS = "builtins.mapAttrs (_: builtins.attrNames)"
