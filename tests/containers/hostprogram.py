@@ -240,7 +240,8 @@ class Subject:
 
     def _left(self) -> str:
         return self.sh(
-            f"ls -d {OPEN} /run/fleet/.next /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* 2>/dev/null;"
+            f"ls -d {OPEN} /run/fleet/.next /run/fleet/.reopen* {RECORD}/open {RECORD}/.[a-z]* "
+            "/run/fleet/last/.bell /run/fleet/last/.turn-* 2>/dev/null;"
             f"ls -A {RECORD}/unsynced 2>/dev/null; ls -A {ROOTS} | grep -vxE 'live|previous|boots';"
             "systemctl list-units --all --plain --no-legend 'fleet-*'",
             check=False,

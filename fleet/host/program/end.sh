@@ -4,7 +4,9 @@
 finish() {
     put state "$state" || { rm -f active failing; put state "$state"; }         # a full /run
     put ended "$(date +%s)"
-    rm -f .bell .turn-switching .turn-switched .turn-committing .turn-reverting .turn-arming .turn-rebooting
+    set +f
+    rm -f .bell .turn-*
+    set -f
     { [ ! -e commit ] && [ ! -e armed ]; } || put own_link "$(profile_link)"    # we may have set it ourselves
     [ ! -e guarded ] || echo "the switch to $new: $state $(get reason)"
     remove_trial
