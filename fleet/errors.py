@@ -132,6 +132,8 @@ class UnreachableError(HostError):
     kind = FailureKind.UNREACHABLE
     turns_away = False
     """Whether the host does answer, and says that it takes no login just now. It may take one in a while."""
+    is_silent = False
+    """Whether nobody has answered at all: no TCP connection has come about in time."""
 
 
 class AuthenticationError(HostError):

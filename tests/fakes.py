@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from fleet.errors import AnswerError, CommandFailedError, UnreachableError
 from fleet.host.program import FORMAT, HostProgram, bringing, sent_along
-from fleet.machine import Bridge, Command, OnLine, Output, Stream, TcpStream
+from fleet.machine import CONNECT_TIMEOUT, Bridge, Command, OnAnswer, OnLine, Output, Stream, TcpStream
 from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.login import Logins
 from fleet.model import HostName, RunId
@@ -205,8 +205,19 @@ class FakeLink(FakeMachine):
         self.connected = 0
         self.closed = 0
         """How often it was closed."""
+        self.answers_at = 0.0
+        """The time of the loop before which nobody answers there: packets vanish."""
+        self.login_takes = 0.0
+        """Seconds from the answer until it has let us in."""
         self.beyond: FakeMachine = self
         """Where a fresh connection leads."""
+
+    async def open(self, *, on_answer: OnAnswer | None = None) -> None:
+        """See `Link.open`."""
+        if self.is_lost:
+            raise UnreachableError(self.name, "no connection")
+        if on_answer is not None:
+            on_answer()
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[FakeMachine]:
@@ -233,10 +244,22 @@ class FakeLogins(Logins):
         self.connected = self.open = self.most_open = 0
 
     @contextlib.asynccontextmanager
-    async def connect(self, host: Host) -> AsyncIterator[FakeLink]:  # type: ignore[override]  # it does as well
+    async def connect(  # type: ignore[override]  # it does as well
+        self, host: Host, *, on_answer: OnAnswer | None = None
+    ) -> AsyncIterator[FakeLink]:
         """See `Logins.connect`."""
-        if self._links[host.name].is_lost:
+        link, now = self._links[host.name], asyncio.get_running_loop().time()
+        if link.is_lost:
             raise UnreachableError(host.name, "no connection")
+        limit = host.connect_timeout or CONNECT_TIMEOUT
+        await asyncio.sleep(min(max(link.answers_at - now, 0.0), limit))
+        if link.answers_at > now + limit:
+            error = UnreachableError(host.name, "no answer in time")
+            error.is_silent = True
+            raise error
+        if on_answer is not None:
+            on_answer()
+        await asyncio.sleep(link.login_takes)
         self.connected += 1
         self.open += 1
         self.most_open = max(self.open, self.most_open)

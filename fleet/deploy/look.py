@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
+from fleet.deploy.looks import Look, Looks
 from fleet.errors import BugError, FleetError, HostError
 from fleet.events import FindingReported, PhaseStarted
 from fleet.machine import CONTACTS
@@ -44,16 +45,39 @@ class HostContacts:
         self._is_crowded = count > KEPT_OPEN
         self._key = key
         self._facts: dict[HostName, HostFacts] = {}
+        self.ready: set[HostName] = set()
+        """The hosts that were looked at, and can take part."""
+
+    @property
+    def facts(self) -> Mapping[HostName, HostFacts]:
+        """The facts of the hosts that were looked at."""
+        return self._facts
 
     async def look(self, hosts: Sequence[Host]) -> Mapping[HostName, HostFacts]:
         """Look at every host and return the facts of each. Hosts that cannot take part have a result afterwards."""
-        await self.for_each_host(hosts, self._look)
+        looks = self.begin_looks(hosts)
+        try:
+            await looks.end()
+        finally:
+            await looks.cancel()
         return self._facts
 
-    async def _look(self, host: Host) -> None:
+    def begin_looks(self, hosts: Sequence[Host]) -> Looks:
+        """Begin to look at every host. Those that cannot take part get a result."""
+        limit = asyncio.Semaphore(CONTACTS)
+
+        async def attempt(look: Look) -> None:
+            await self._contact(look.host, lambda _: self._look(look), limit)
+
+        return Looks(hosts, attempt, self._leave_out_if_raised)
+
+    async def _look(self, look: Look) -> None:
         """Keep the facts of one host and report what people should know. Raise `HostError` if it cannot take part."""
-        link, emit = self._context.links[host.name], self._context.journal.emit
-        emit(PhaseStarted(host=host.name, phase=Phase.PREFLIGHT))
+        host, emit = look.host, self._context.journal.emit
+        link = self._context.links[host.name]
+        if look.begin():
+            emit(PhaseStarted(host=host.name, phase=Phase.PREFLIGHT))
+        await link.open(on_answer=look.answer)
         facts = await preflight.preflight(link, host)
         self._facts[host.name] = facts
         for finding in preflight.notes(facts):
@@ -65,6 +89,7 @@ class HostContacts:
             note = untrusted(self._key, host, await ask_trust(link, host))
             if note is not None:
                 emit(preflight.report(note, host))
+        self.ready.add(host.name)
 
     async def for_each_host(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
         """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out.
@@ -72,26 +97,32 @@ class HostContacts:
         So is one that leads into a bug: what one host says must not end the run of all. Any other `FleetError` is
         raised when all have ended; it is about this machine.
         """
-        limit, contacted = asyncio.Semaphore(CONTACTS), self._context.journal.contacted
+        limit = asyncio.Semaphore(CONTACTS)
+        contacts = [self._leave_out_if_raised(host, self._contact(host, act, limit)) for host in hosts]
+        await wait_all([asyncio.create_task(contact) for contact in contacts])
 
-        async def act_or_leave_out(host: Host) -> None:
-            async with limit:
-                contacted.add(host.name)
-                try:
-                    try:
-                        await act(host)
-                    finally:
-                        contacted.discard(host.name)
-                        if self._is_crowded:
-                            await self._context.links[host.name].close()
-                except HostError as error:
-                    self.leave_out(host, error)
-                except FleetError:
-                    raise
-                except Exception as error:
-                    self.leave_out(host, BugError.of(error))
+    async def _contact(self, host: Host, act: Callable[[Host], Awaitable[None]], limit: asyncio.Semaphore) -> None:
+        """Do `act` for the host as soon as `limit` has a place for it."""
+        contacted = self._context.journal.contacted
+        async with limit:
+            contacted.add(host.name)
+            try:
+                await act(host)
+            finally:
+                contacted.discard(host.name)
+                if self._is_crowded:
+                    await self._context.links[host.name].close()
 
-        await wait_all([asyncio.create_task(act_or_leave_out(host)) for host in hosts])
+    async def _leave_out_if_raised(self, host: Host, work: Awaitable[None]) -> None:
+        """Await the work, and leave the host out if that raises `HostError` or leads into a bug."""
+        try:
+            await work
+        except HostError as error:
+            self.leave_out(host, error)
+        except FleetError:
+            raise
+        except Exception as error:
+            self.leave_out(host, BugError.of(error))
 
     def leave_out(self, host: Host, error: FleetError) -> None:
         """Report why the host failed, and finish it as one on which nothing was changed."""

@@ -13,16 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fleet import selector
-from fleet.deploy import decide, result
+from fleet.deploy import decide
+from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts
-from fleet.deploy.target import Wanted, choose_targets, require_rollback_target, rollback_target
-from fleet.events import BuildFinished
-from fleet.inventory import BuildOn, LinkSpeed
-from fleet.model import Goal, Outcome, Reboot, Severity, Verb
+from fleet.inventory import LinkSpeed
+from fleet.model import Severity, Verb
 from fleet.plans import Plan, Source
 from fleet.plans.announce import planned
-from fleet.source.revision import source_of
-from fleet.steps.build import build, build_failure
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
 
     from fleet.deploy.context import Context
     from fleet.deploy.options import Options
+    from fleet.deploy.target import Wanted
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, Inventory
     from fleet.model import Closure, HostName
@@ -78,6 +76,7 @@ class Planner:
         if fleet.signing_key is not None and options.verb is not Verb.ROLLBACK:
             key = read_key(fleet.path, fleet.signing_key)
         self._contacts = HostContacts(context, count=len(hosts), key=key)
+        self._chooser = Chooser(context, fleet, hosts, options, self._contacts)
         self._systems = Systems()
         self._estimator = Estimator(context.supply)
         self._made = int(time.time())
@@ -94,88 +93,14 @@ class Planner:
             speeds.cancel()
 
     async def _plan(self, speeds: Awaitable[Mapping[HostName, float]]) -> Planned:
-        facts = await self._contacts.look(self._hosts)
-        if self._call_off_if_required():
-            return self._assemble(Source(), {})
-        source, wanted = await self._choose_closures(facts)
-        for host in self._remaining():
-            if facts[host.name].stands_on(wanted[host.name].closure) and self._options.goal is not Goal.DRY_ACTIVATE:
-                await self._finish_unchanged(host, facts[host.name], wanted[host.name].closure)
-        await self._build(wanted)
-        local = dict.fromkeys(wanted[host.name].closure for host in self._remaining() if wanted[host.name].is_local)
-        contents = {closure: await contents_of(self._context.here, self._context.supply, closure) for closure in local}
-        found = Found(facts=facts, wanted=wanted, source=source, contents=contents)
+        context, chooser = self._context, self._chooser
+        choice = await chooser.choose()
+        wanted = choice.wanted
+        local = dict.fromkeys(wanted[host.name].closure for host in chooser.remaining() if wanted[host.name].is_local)
+        contents = {closure: await contents_of(context.here, context.supply, closure) for closure in local}
+        found = Found(facts=self._contacts.facts, wanted=wanted, source=choice.source, contents=contents)
         jobs = await self._jobs(found, await speeds)
-        return self._assemble(source, {} if self._call_off_if_required() else jobs)
-
-    def _call_off_if_required(self) -> bool:
-        """Skip the remaining hosts if the plan is all or nothing and a host cannot take part.
-
-        Return whether that is so.
-        """
-        results = self._context.journal.results
-        unable = [name for name, ended in results.items() if ended.outcome in (Outcome.FAILED, Outcome.DEFERRED)]
-        if not unable or not self._options.all_or_nothing:
-            return False
-        why = f"all or nothing, and {', '.join(unable)} cannot take part"
-        self._context.journal.finish(*(result.skipped(host.name, why) for host in self._remaining()))
-        return True
-
-    def _remaining(self) -> list[Host]:
-        """Return the hosts that have no result yet."""
-        return [host for host in self._hosts if host.name not in self._context.journal.results]
-
-    async def _finish_unchanged(self, host: Host, facts: HostFacts, closure: Closure) -> None:
-        """Finish a host that runs the closure already and boots it next."""
-        if self._options.reboot is Reboot.ALWAYS:
-            message = "runs and boots this system already, and is not rebooted: there is none to come back to"
-            self._contacts.report(host, Severity.NOTE, "not_rebooted", message, "reboot it by hand, if that is meant")
-        self._context.journal.emit(decide.unchanged_event(host, facts, closure))
-        self._context.journal.finish(result.unchanged(host, facts, closure))
-        await self._context.links[host.name].close()
-
-    async def _choose_closures(self, facts: Mapping[HostName, HostFacts]) -> tuple[Source, Mapping[HostName, Wanted]]:
-        """Choose the closure of each remaining host, and return it with the source that it was evaluated from."""
-        options, context = self._options, self._context
-        if options.verb is not Verb.ROLLBACK:
-            wanted = await choose_targets(
-                context, self._fleet.flake, self._remaining(), options, self._contacts.leave_out
-            )
-            is_evaluated = any(each.evaluated is not None for each in wanted.values())
-            return await source_of(context.here, self._fleet.flake) if is_evaluated else Source(), wanted
-        require_rollback_target(options.back_to)
-        found: dict[HostName, Wanted] = {}
-
-        async def find_former(host: Host) -> None:
-            closure = await rollback_target(host, facts[host.name], context.links[host.name], options.back_to)
-            found[host.name] = Wanted(closure=closure, is_local=False)
-
-        await self._contacts.for_each_host(self._remaining(), find_former)
-        return Source(), found
-
-    async def _build(self, wanted: Mapping[HostName, Wanted]) -> None:
-        """Build what hosts do not build themselves, and leave out hosts whose build failed.
-
-        Raise `BuildError` without `keep_going`.
-        """
-        started = time.monotonic()
-        todo = {
-            host.name: evaluated
-            for host in self._remaining()
-            if (evaluated := wanted[host.name].evaluated) is not None and host.build_on is BuildOn.CONTROLLER
-        }
-        if not todo:
-            return
-        context = self._context
-        failed = await build(context.here, todo, root=context.folder / "closure", emit=context.journal.emit)
-        if failed and not self._options.keep_going:
-            raise build_failure(failed)
-        for host in self._remaining():
-            if host.name in failed:
-                self._contacts.leave_out(host, failed[host.name])
-        built = {name: each.closure for name, each in todo.items() if name not in failed}
-        count = len({each.derivation for each in todo.values()})
-        context.journal.emit(BuildFinished(closures=built, derivations=count, seconds=time.monotonic() - started))
+        return self._assemble(choice.source, {} if chooser.call_off_if_required() else jobs)
 
     async def _jobs(self, found: Found, speeds: Mapping[HostName, float]) -> dict[HostName, Job]:
         """Return a job for each host that can take part, in the order of the inventory."""
@@ -184,7 +109,7 @@ class Planner:
         async def add_job(host: Host) -> None:
             jobs[host.name] = await self._job(host, found, speeds)
 
-        await self._contacts.for_each_host(self._remaining(), add_job)
+        await self._contacts.for_each_host(self._chooser.remaining(), add_job)
         return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs}
 
     async def _job(self, host: Host, found: Found, speeds: Mapping[HostName, float]) -> Job:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.deploy.evaluating import evaluated
-from fleet.errors import ConfigError, EvaluationError, FleetError, UnfitError
+from fleet.errors import ConfigError, EvaluationError, UnfitError
 from fleet.events import EvaluationFinished, FindingReported
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
+from fleet.plans import Source
 from fleet.source import evaluations, tree
+from fleet.source.revision import source_of
 from fleet.steps.build import build, build_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fleet.deploy.context import Context
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from fleet.model import HostName
     from fleet.source.evaluations import Evaluations
     from fleet.steps.evaluate import Evaluated
-
-    LeaveOut = Callable[[Host, FleetError], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +52,28 @@ class Wanted:
         return self.evaluated is not None and not self.is_local
 
 
-async def choose_targets(
-    context: Context, flake: str, hosts: Sequence[Host], options: Options, leave_out: LeaveOut
-) -> dict[HostName, Wanted]:
-    """Choose a new closure for every host. `leave_out` is called for hosts that do not evaluate, if that is allowed.
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What each host should get."""
 
-    Raise `EvaluationError` if it is not, and `ConfigError` if a given closure is not here.
+    wanted: Mapping[HostName, Wanted]
+    failed: Mapping[HostName, EvaluationError] = field(default_factory=dict)
+    """The hosts that do not evaluate."""
+    source: Source = field(default_factory=Source)
+    """What was evaluated."""
+    evaluated: EvaluationFinished | None = None
+    """What there is to tell of that."""
+
+
+async def choose_targets(context: Context, flake: str, hosts: Sequence[Host], options: Options) -> Choice:
+    """Choose a new closure for every host.
+
+    Raise `EvaluationError` if nothing can be evaluated at all, and `ConfigError` if a given closure is not here.
     """
-    if not hosts:
-        return {}
     if options.closure is not None:
         closure = await require_local(context.here, options.closure)
-        return {host.name: Wanted(closure=closure) for host in hosts}
-    return await _evaluate_all(context, flake, hosts, options, leave_out)
+        return Choice(wanted={host.name: Wanted(closure=closure) for host in hosts})
+    return await _evaluate_all(context, flake, hosts, options)
 
 
 async def closures_of(
@@ -99,24 +108,17 @@ async def require_local(here: Machine, closure: Closure) -> Closure:
     return closure
 
 
-async def _evaluate_all(
-    context: Context, flake: str, hosts: Sequence[Host], options: Options, leave_out: LeaveOut
-) -> dict[HostName, Wanted]:
-    """Evaluate the hosts, report how that went, and return what each should get."""
+async def _evaluate_all(context: Context, flake: str, hosts: Sequence[Host], options: Options) -> Choice:
+    """Evaluate the hosts, and return what each should get."""
     started = time.monotonic()
     emit = context.journal.emit
     await _note_unseen(context.here, flake, emit)
     cache = evaluations.users_own() if options.eval_cache else None
     evaluation = await evaluated(context.here, flake, hosts, cache=cache, emit=emit)
-    if evaluation.failed and not options.keep_going:
-        raise combined(evaluation.failed)
-    for host in hosts:
-        if host.name in evaluation.failed:
-            leave_out(host, evaluation.failed[host.name])
     derivations = {name: found.derivation for name, found in evaluation.found.items()}
     seconds = time.monotonic() - started
-    emit(EvaluationFinished(derivations=derivations, recalled=len(evaluation.recalled), seconds=seconds))
-    return {
+    done = EvaluationFinished(derivations=derivations, recalled=len(evaluation.recalled), seconds=seconds)
+    wanted = {
         host.name: Wanted(
             closure=evaluation.found[host.name].closure,
             evaluated=evaluation.found[host.name],
@@ -125,6 +127,8 @@ async def _evaluate_all(
         for host in hosts
         if host.name in evaluation.found
     }
+    source = await source_of(context.here, flake)
+    return Choice(wanted=wanted, failed=evaluation.failed, source=source, evaluated=done)
 
 
 async def _note_unseen(here: Machine, flake: str, emit: Emit) -> None:

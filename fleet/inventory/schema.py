@@ -233,6 +233,9 @@ class Host(Table):
     link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
     """The most bytes per second that are sent to the host; None for as many as the link takes."""
+    connect_timeout: PositiveSeconds | None = None
+    """Seconds within which a TCP connection to the host comes about; None leaves that to the SSH configuration, and to
+    fleet."""
     settle: Seconds = 5.0
     confirm_timeout: PositiveSeconds = 60.0
     activation_timeout: PositiveSeconds = 600.0

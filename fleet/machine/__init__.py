@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine.pace import Pace
 
+OnAnswer = Callable[[], None]
+"""Is called as soon as somebody answers at the address of a host: a TCP connection stands, and the login goes on."""
 OnLine = Callable[[str], None]
 """Takes each line of a command's stderr as it comes, without the newline and without control characters. Of very long
 lines it gets the beginning, and of a flood of lines a part, with a line that says how many are left out."""
 
 CONTACTS = 64
 """How many machines are logged in to, or asked, at once."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds within which a TCP connection to a host comes about, where neither fleet.toml nor the SSH configuration says
+otherwise."""
 CHANNELS = 6
 """Commands at once on one connection. sshd allows 10 sessions, and people's own shells count too."""
 
@@ -119,7 +124,7 @@ class RemoteMachine(Machine, Protocol):
 class Connector(Protocol):
     """Opens connections to hosts."""
 
-    def connect(self, host: Host) -> AbstractAsyncContextManager[RemoteMachine]:
+    def connect(self, host: Host, *, on_answer: OnAnswer | None = None) -> AbstractAsyncContextManager[RemoteMachine]:
         """Open a new connection to the host, and close it on the way out.
 
         Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
@@ -133,6 +138,13 @@ class Link(RemoteMachine, Protocol):
     @property
     def host(self) -> Host:
         """The host at the other end."""
+        ...
+
+    async def open(self, *, on_answer: OnAnswer | None = None) -> None:
+        """Connect, unless the link is connected.
+
+        Raises what `connect` raises.
+        """
         ...
 
     def fresh(self) -> AbstractAsyncContextManager[RemoteMachine]:

@@ -66,6 +66,16 @@ class Entry:
         """The name and the port to connect to."""
         return self.settings.hostname, self.settings.port
 
+    def connect_timeout(self, patience: Patience) -> float:
+        """Return the seconds within which somebody has to answer there."""
+        limit = self.host.connect_timeout or self.settings.connect_timeout or patience.connect
+        return max(limit, patience.greeting) if self.is_by_proxy else limit
+
+    @property
+    def is_by_proxy(self) -> bool:
+        """Whether a command of the SSH configuration leads there. A jump host goes before it."""
+        return bool(self.settings.proxy_command)
+
     def options(self, patience: Patience, **chosen: Any) -> asyncssh.SSHClientConnectionOptions:
         """Return asyncssh's options. Neither it nor they read a configuration file, a key or an agent."""
         host, settings = self.host, self.settings

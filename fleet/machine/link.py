@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from fleet.inventory import Host
-    from fleet.machine import Bridge, Command, Connector, OnLine, Output, RemoteMachine, Stream, TcpStream
+    from fleet.machine import Bridge, Command, Connector, OnAnswer, OnLine, Output, RemoteMachine, Stream, TcpStream
     from fleet.machine.pace import Pace
 
 
@@ -37,6 +37,10 @@ class SshLink:
     def host_key(self) -> str:
         """See `RemoteMachine.host_key`: that of the newest connection, and empty before the first."""
         return self._host_key
+
+    async def open(self, *, on_answer: OnAnswer | None = None) -> None:
+        """See `Link.open`."""
+        await self._connected(on_answer)
 
     async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
         """See `Machine.run`."""
@@ -80,10 +84,11 @@ class SshLink:
         stack, self._stack = self._stack, contextlib.AsyncExitStack()
         await stack.aclose()
 
-    async def _connected(self) -> RemoteMachine:
+    async def _connected(self, on_answer: OnAnswer | None = None) -> RemoteMachine:
         async with self._opening:
             if self._machine is None:  # an old one stays open until `close`, since others may still use it
-                self._machine = await self._stack.enter_async_context(self._connector.connect(self.host))
+                connecting = self._connector.connect(self.host, on_answer=on_answer)
+                self._machine = await self._stack.enter_async_context(connecting)
                 self._host_key = self._machine.host_key
             return self._machine
 

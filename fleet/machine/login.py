@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -12,6 +13,7 @@ import asyncssh
 
 from fleet.errors import AuthenticationError, HostError, UnreachableError
 from fleet.inventory.values import host_and_port
+from fleet.machine.addresses import Resources, first_that_works
 from fleet.machine.entry import SYSTEM_KNOWN_HOSTS, Entries, Entry, JumpHost
 from fleet.machine.files import LoginFiles
 from fleet.machine.keys import Offers, agent_keys
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.inventory import Host
+    from fleet.machine import OnAnswer
     from fleet.machine.given import GivenTo
 
 Found = TypeVar("Found")
@@ -79,12 +82,13 @@ class Logins:
         return Entries(files=self.files, openssh=self.openssh, system_known_hosts=self.system_known_hosts)
 
     @contextlib.asynccontextmanager
-    async def connect(self, host: Host) -> AsyncIterator[SshMachine]:
-        """Open a connection to the first of the host's addresses that lets us in, and close it on the way out.
+    async def connect(self, host: Host, *, on_answer: OnAnswer | None = None) -> AsyncIterator[SshMachine]:
+        """Open a connection to one of the host's addresses that lets us in, and close it on the way out.
 
-        Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
+        The addresses are tried in their order, the next one also where one does not answer soon. `on_answer` is called
+        when one does. Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
         """
-        async with self._connect(host, ()) as machine:
+        async with self._connect(host, (), on_answer) as machine:
             yield machine
 
     async def host_key(self, host: Host) -> tuple[str, str]:
@@ -93,8 +97,8 @@ class Logins:
         Both are text: `(ssh-ed25519 AAAA…, SHA256:…)`.
         """
 
-        async def ask(entry: Entry, tunnel: Any) -> tuple[str, str]:
-            key = await self._shown_key(entry, tunnel)
+        async def ask(entry: Entry, tunnel: Any, on_answer: OnAnswer, _: Resources) -> tuple[str, str]:
+            key = await self._shown_key(entry, tunnel, on_answer)
             if key is None:
                 raise UnreachableError(host.name, "the host shows no key")
             return " ".join(key.export_public_key().decode().split()[:2]), key.get_fingerprint()
@@ -110,17 +114,24 @@ class Logins:
         return (await self.entries.settings(host, host.address[0])).user
 
     @contextlib.asynccontextmanager
-    async def _connect(self, host: Host, via: tuple[HostName, ...]) -> AsyncIterator[SshMachine]:
-        async def log_in(entry: Entry, tunnel: Any) -> SshMachine:
-            connection = await self._log_in(entry, tunnel)
-            return SshMachine(host, connection, entry.address, self.sudo_passwords.get(host.name), self.given)
+    async def _connect(
+        self, host: Host, via: tuple[HostName, ...], on_answer: OnAnswer | None = None
+    ) -> AsyncIterator[SshMachine]:
+        async def log_in(entry: Entry, tunnel: Any, answered: OnAnswer, resources: Resources) -> SshMachine:
+            def tell() -> None:
+                answered()
+                if on_answer is not None:
+                    on_answer()
+
+            connection = await self._log_in(entry, tunnel, tell)
+            machine = SshMachine(host, connection, entry.address, self.sudo_passwords.get(host.name), self.given)
+            resources.push_async_callback(machine.close)
+            return machine
 
         async with contextlib.AsyncExitStack() as way:
-            machine = await self._at_first_address(way, host, via, log_in)
-            way.push_async_callback(machine.close)
-            yield machine
+            yield await self._at_first_address(way, host, via, log_in)
 
-    async def _log_in(self, entry: Entry, tunnel: Any) -> asyncssh.SSHClientConnection:
+    async def _log_in(self, entry: Entry, tunnel: Any, on_answer: OnAnswer) -> asyncssh.SSHClientConnection:
         """Log in, and raise a `HostError` that says in words why it failed."""
         host = entry.host
         if self.openssh.is_missed():
@@ -131,9 +142,15 @@ class Logins:
             except OSError as error:
                 what = f"cannot read {error.filename}: {error.strerror}"
                 raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
-            limit = asyncio.timeout(entry.settings.connect_timeout or self.patience.connect)
-            witness = Witness(self.patience, limit, offers, lambda text: self.tell(host.name, text))
-            witness.by_proxy = bool(entry.settings.proxy_command) and tunnel is None
+            limit = asyncio.timeout(entry.connect_timeout(self.patience))
+            witness = Witness(
+                self.patience,
+                limit,
+                offers,
+                tell=lambda text: self.tell(host.name, text),
+                on_answer=on_answer,
+                by_proxy=entry.is_by_proxy and tunnel is None,
+            )
             options = entry.options(self.patience, client_factory=lambda: witness)
             try:
                 async with limit:
@@ -149,10 +166,10 @@ class Logins:
             finally:
                 witness.end()
 
-    async def _shown_key(self, entry: Entry, tunnel: Any) -> asyncssh.SSHKey | None:
+    async def _shown_key(self, entry: Entry, tunnel: Any, on_answer: OnAnswer | None = None) -> asyncssh.SSHKey | None:
         """Return the key that answers there, whether or not it is to be trusted. Raise a `HostError`."""
-        limit = asyncio.timeout(entry.settings.connect_timeout or self.patience.connect)
-        witness = Witness(self.patience, limit, Offers())
+        limit = asyncio.timeout(entry.connect_timeout(self.patience))
+        witness = Witness(self.patience, limit, Offers(), on_answer=on_answer, by_proxy=entry.is_by_proxy)
         options = entry.options(self.patience, client_factory=lambda: witness)
         try:
             async with limit:
@@ -162,28 +179,27 @@ class Logins:
 
     async def _at_first_address(
         self,
-        way: contextlib.AsyncExitStack,
+        way: Resources,
         host: Host,
         via: tuple[HostName, ...],
-        act: Callable[[Entry, Any], Awaitable[Found]],
+        act: Callable[[Entry, Any, OnAnswer, Resources], Awaitable[Found]],
     ) -> Found:
-        """Try `act` at each address, and return what it returns at the first where it works.
+        """Try `act` at each address, and return what it returns where it works first.
 
-        `way` closes the jump hosts that lead there.
+        `way` closes what it has opened there, and the jump hosts that lead there.
         """
-        errors: list[HostError] = []
-        for address in host.address:
-            try:
-                async with contextlib.AsyncExitStack() as tunnels:
-                    with translated(host.name):
-                        entry = await self.entries.entry(host, address)
-                        tunnel = await self._tunnel(tunnels, host, entry.settings.proxy_jump, via)
-                        found = await act(entry, tunnel)
-                    await way.enter_async_context(tunnels.pop_all())
-                    return found
-            except HostError as error:
-                errors.append(error)
-        raise _most_telling(errors)
+
+        async def attempt(address: str, on_answer: OnAnswer) -> tuple[Found, Resources]:
+            async with contextlib.AsyncExitStack() as resources:
+                with translated(host.name):
+                    entry = await self.entries.entry(host, address)
+                    tunnel = await self._tunnel(resources, host, entry.settings.proxy_jump, via)
+                    found = await act(entry, tunnel, on_answer, resources)
+                return found, resources.pop_all()
+
+        found, resources = await first_that_works([functools.partial(attempt, address) for address in host.address])
+        await way.enter_async_context(resources)
+        return found
 
     async def _tunnel(
         self, way: contextlib.AsyncExitStack, host: Host, configured: str, via: tuple[HostName, ...]
@@ -199,7 +215,10 @@ class Logins:
                 machine = await way.enter_async_context(self._connect(jump, passed))
         except HostError as error:
             message = f"jump host {jump.name}: {error.message}"
-            raise type(error)(host.name, message, said=error.said, hint=error.hint) from error
+            raised = type(error)(host.name, message, said=error.said, hint=error.hint)
+            if isinstance(raised, UnreachableError) and isinstance(error, UnreachableError):
+                raised.is_silent = error.is_silent
+            raise raised from error
         return machine.connection
 
     def _jump(self, host: Host, configured: str) -> Host | None:
@@ -216,9 +235,3 @@ class Logins:
         return JumpHost.model_construct(
             name=HostName(last), address=(address,), port=port, user=user or None, jump=before or None
         )
-
-
-def _most_telling(errors: list[HostError]) -> HostError:
-    """Return the error that says most: a refusal by an address that answers says more than one that is silent."""
-    refusals = [error for error in errors if not isinstance(error, UnreachableError)]
-    return (refusals or errors)[0]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from fleet.machine import CONNECT_TIMEOUT
 from fleet.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fleet.machine import OnAnswer
     from fleet.machine.keys import Offers
 
 LINES, WIDTH = 8, 200
@@ -28,8 +30,12 @@ GREETING = 8 << 10
 class Patience:
     """How long a host may be silent before it is given up, in seconds."""
 
-    connect: float = 10.0
-    """Until its SSH server says its first word. `ConnectTimeout` of the SSH configuration replaces it."""
+    connect: float = CONNECT_TIMEOUT
+    """Until a TCP connection stands. `connect_timeout` of fleet.toml replaces it, else `ConnectTimeout` of the SSH
+    configuration."""
+    greeting: float = 10.0
+    """From then on, until its SSH server says its first word. Through a ProxyCommand, for both together: what stands
+    behind it is not known before."""
     login: float = 30.0
     """From then on, until it has let us in."""
     person: float = 120.0
@@ -56,9 +62,18 @@ class Witness(asyncssh.SSHClient):
     """The client's side of one login. asyncssh calls it."""
 
     def __init__(
-        self, patience: Patience, limit: asyncio.Timeout, offers: Offers, tell: Callable[[str], None] = lambda _: None
+        self,
+        patience: Patience,
+        limit: asyncio.Timeout,
+        offers: Offers,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        on_answer: OnAnswer | None = None,
+        by_proxy: bool = False,
     ) -> None:
         self.offers = offers
+        self.has_answered = False
+        """Whether a TCP connection stands. Behind a ProxyCommand: whether anything has come from there."""
         self.greeting = Heard()
         """What the host said in place of a handshake, or before it."""
         self.banner = Heard()
@@ -71,11 +86,12 @@ class Witness(asyncssh.SSHClient):
         self.is_at_the_door = False
         """Whether it has proven its key, and has neither let us in nor turned us away."""
         self.waits_for_person = False
-        self.by_proxy = False
+        self.by_proxy = by_proxy
         """Whether a ProxyCommand leads to the host. asyncssh takes what that writes to stderr for the host's words."""
         self._patience = patience
         self._limit = limit
         self._tell = tell
+        self._on_answer = on_answer
         self._was_questioned = False
         self._before = b""
         self._connection: Any = None
@@ -101,9 +117,20 @@ class Witness(asyncssh.SSHClient):
         """See `asyncssh.SSHClient`. From now on this hears what comes, until the handshake begins."""
         self._connection, self._pass_on = conn, conn.data_received
         conn.data_received = self._hear
+        if not self.by_proxy:
+            self._wait(self._patience.greeting)
+            self._answer()
+
+    def _answer(self) -> None:
+        """Tell that somebody has answered."""
+        self.has_answered = True
+        if self._on_answer is not None:
+            self._on_answer()
 
     def _hear(self, data: bytes, datatype: Any = None) -> None:
         """Note the lines before the one that names the protocol, which asyncssh skips."""
+        if not self.has_answered:
+            self._answer()
         self._before += data[: GREETING - len(self._before)]
         *lines, rest = self._before.split(b"\n")
         for number, line in enumerate(lines):

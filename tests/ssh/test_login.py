@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import pwd
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from tests.ssh.conftest import named
 from tests.sshd import KEY, Server, listening, public, refused_port, silent_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from fleet.inventory import Host
@@ -57,17 +60,69 @@ async def test_unknown_name_is_unreachable(logins: Logins, make_host: MakeHost) 
 
 
 async def test_silent_port_is_given_up(logins: Logins, make_host: MakeHost) -> None:
-    patience = dataclasses.replace(logins.patience, connect=0.05)
+    patience = dataclasses.replace(logins.patience, greeting=0.05)
     async with silent_port() as port:
-        with pytest.raises(UnreachableError, match="no answer in time"):
+        with pytest.raises(UnreachableError, match="no answer in time") as caught:
             await log_in(dataclasses.replace(logins, patience=patience), make_host(port=port))
+    assert not caught.value.is_silent  # a TCP connection stood
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where no connection comes about, and none is refused: packets get no answer."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # the queue is full then
+            client = stack.enter_context(socket.socket())
+            client.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_address_that_does_not_answer_at_all_is_told_from_one_that_takes_its_time(
+    logins: Logins, make_host: MakeHost
+) -> None:
+    patience = dataclasses.replace(logins.patience, connect=0.1, greeting=20.0)
+    answers: list[bool] = []
+    with deaf_port() as port, pytest.raises(UnreachableError, match="no answer in time") as caught:
+        async with dataclasses.replace(logins, patience=patience).connect(
+            make_host(port=port), on_answer=lambda: answers.append(True)
+        ):
+            pass
+    assert (caught.value.is_silent, answers) == (True, [])
+
+
+async def test_connect_timeout_of_fleet_toml_comes_before_that_of_the_ssh_configuration(
+    logins: Logins, make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host *\n    ConnectTimeout 600\n")
+    with deaf_port() as port, pytest.raises(UnreachableError, match="no answer in time"):
+        await log_in(logins, make_host(port=port, connect_timeout="100ms"))
+
+
+async def test_whoever_connects_is_told_when_somebody_answers(logins: Logins, make_host: MakeHost) -> None:
+    answers: list[bool] = []
+    async with logins.connect(make_host(), on_answer=lambda: answers.append(True)):
+        pass
+    assert answers == [True]
 
 
 async def test_server_that_hangs_in_the_login_is_given_up(logins: Logins, make_host: MakeHost) -> None:
-    patience = dataclasses.replace(logins.patience, connect=10.0, login=0.05)
-    async with silent_port() as port:
-        with pytest.raises(UnreachableError):
-            await log_in(dataclasses.replace(logins, patience=patience), make_host(port=port))
+    patience = dataclasses.replace(logins.patience, login=0.05)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-sshd\r\n")
+        with contextlib.suppress(OSError):
+            await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as hanging:
+        host = make_host(port=hanging.sockets[0].getsockname()[1])
+        with pytest.raises(UnreachableError, match="the login was begun and did not end"):
+            await log_in(dataclasses.replace(logins, patience=patience), host)
 
 
 async def test_server_that_speaks_no_ssh_is_unreachable(logins: Logins, make_host: MakeHost) -> None:

@@ -66,6 +66,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "host_key",
         "identity_file",
         "bandwidth",
+        "connect_timeout",
         "last_resort",
         "ignore_units",
         "ignore_snippets",
