@@ -21,6 +21,7 @@ from fleet.steps import evidence, preflight, prove, push, system
 from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove_back import BackProver
 from fleet.steps.switch import LOST, Follower, OverdueError, begin
+from fleet.steps.verdict import Condemned, Decided, Proven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from fleet.plans import Plan
     from fleet.state import HostRecord
     from fleet.steps.job import Job
-    from fleet.steps.prove import Proof, Verdict
+    from fleet.steps.prove import Proof
     from fleet.steps.prove_back import Unwell
+    from fleet.steps.verdict import Verdict
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone. A deployment some days later tidies up too."""
@@ -174,7 +176,7 @@ class HostRun:
         return await self._conclude(
             Seen(
                 end=followed.view,
-                verdict=proof.verdict if proof else prove.Decided(followed.view),
+                verdict=proof.verdict if proof else Decided(followed.view),
                 before=before,
                 answers=proof.answers if proof else (),
                 said=followed.said,
@@ -219,9 +221,9 @@ class HostRun:
         prover = prove.Prover(self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch)
         proof = await prover.prove()
         match proof.verdict:
-            case prove.Proven(seconds):
+            case Proven(seconds):
                 emit(HostProven(host=job.host.name, closure=job.closure, seconds=seconds))
-            case prove.Condemned(reason):
+            case Condemned(reason):
                 emit(HostCondemned(host=job.host.name, closure=job.closure, reason=reason))
         return proof
 
@@ -290,7 +292,7 @@ class HostRun:
 
     async def _evidence(self, seen: Seen) -> list[str]:
         """Return the lines that matter, if they can be had. Never raises: nothing here may change the known end."""
-        reason = seen.verdict.reason if isinstance(seen.verdict, prove.Condemned) else seen.end.reason
+        reason = seen.verdict.reason if isinstance(seen.verdict, Condemned) else seen.end.reason
         with contextlib.suppress(Exception):
             return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said)
         return list(seen.said[-5:])

@@ -10,7 +10,7 @@ from fleet.errors import INTERRUPTED, EvaluationError, UnreachableError
 from fleet.host.answers import State
 from fleet.inventory import Offline
 from fleet.model import Failure, FailureKind, HostResult, Outcome, Verb
-from fleet.steps.prove import Condemned
+from fleet.steps.verdict import Condemned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fleet.model import Closure, HostName, RunId
     from fleet.plans import Part, Plan
     from fleet.steps.job import Job
-    from fleet.steps.prove import Verdict
     from fleet.steps.prove_back import Unwell
+    from fleet.steps.verdict import Verdict
 
 FIRST_CERTIFICATE = """\
 a first certificate is ordered while the host is proven: ignore_units = ["acme-*"] lets the switch be kept without it"""

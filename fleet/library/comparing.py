@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.deploy.look import KEPT_OPEN
-from fleet.diff import read_diff
 from fleet.errors import CommandFailedError, FleetError
 from fleet.inventory import BuildOn
 
@@ -57,4 +56,6 @@ async def _difference(part: Part, link: Link, here: Machine) -> SystemDiff:
     if part.build_on is BuildOn.TARGET:
         raise CommandFailedError(part.host, "the host builds its system itself, so that nothing can be compared yet")
     there = here if part.manifest else link  # what ran on the host before is there, and perhaps not here
+    from fleet.diff import read_diff  # only this compares
+
     return await read_diff(link, part.expected, there, part.closure)

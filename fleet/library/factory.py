@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
-from fleet.deploy.applying import Applying
 from fleet.deploy.journal import Journal
 from fleet.deploy.planning import Planner
-from fleet.deploy.resume import Resumer, concerned
 from fleet.deploy.run import RunResult, finish, run_to_end, unexpected
 from fleet.deploy.stop import Stop
 from fleet.errors import FleetError, StateError, StoppedError
@@ -162,14 +160,17 @@ class RunFactory:
         must_record = plan.verb is not Verb.ROLLBACK
 
         async def work() -> None:
-            if hosts:
-                try:
-                    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
-                except StateError:
-                    if must_record:
-                        raise
             others = [name for name in plan.hosts if name not in hosts]
             journal.finish(*(result.skipped(name, "the plan is applied to others only") for name in others))
+            if not hosts:
+                return
+            from fleet.deploy.applying import Applying  # a run that changes nothing is over before
+
+            try:
+                await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
+            except StateError:
+                if must_record:
+                    raise
             await Applying(context, self._tools.inventory, plan, hosts).apply(jobs)
 
         async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
@@ -212,6 +213,8 @@ class RunFactory:
         return Run(journal, stop, work)
 
     async def _resume(self, context: Context, past: RunRecord, hosts: Sequence[Host]) -> RunResult:
+        from fleet.deploy.resume import Resumer, concerned  # few runs need that
+
         journal, state = context.journal, self._tools.state
         if not past.is_readable:
             may_have_begun = await concerned(context.links, hosts, past.id)

@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet import checks, selector
+from fleet import selector
 from fleet.deploy.target import closures_of, require_local
-from fleet.diff import read_diff
 from fleet.errors import ConfigError, StateError
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
@@ -73,6 +72,8 @@ class FleetReader:
 
     async def health(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, Health | FleetError]:
         """Ask the declared checks of each host once, and find its failed units."""
+        from fleet import checks  # only this asks them
+
         here = self._tools.here
 
         async def look(host: Host, link: Link) -> Health:
@@ -122,6 +123,8 @@ class FleetReader:
 
         Raise `ConfigError`, `EvaluationError` or `BuildError`.
         """
+        from fleet.diff import read_diff  # only this compares
+
         hosts, here = self.select(*selectors), self._tools.here
         cache = evaluations.users_own() if eval_cache else None
         with tempfile.TemporaryDirectory(prefix="fleet-diff-") as folder:

@@ -14,6 +14,7 @@ from fleet.errors import AuthenticationError, HostError, HostKeyError, Unreachab
 from fleet.host import answers
 from fleet.host.program import ask
 from fleet.steps.monitor import now
+from fleet.steps.verdict import Condemned, Decided, Proven
 
 if TYPE_CHECKING:
     from fleet.host.answers import View
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fleet.machine import Link, Machine
     from fleet.model import CheckAnswer, Closure, RunId
     from fleet.steps.monitor import CheckMonitor
+    from fleet.steps.verdict import Verdict
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the units, at most. Each costs the host, and its PID 1, some tens of milliseconds."""
@@ -34,32 +36,6 @@ REFUSED_INTERVAL = 3.0
 FLAPPING = 3
 """How much longer a proof may take because of lost connections, in all, in `confirm_timeout`s. No single silence may
 last longer than one of them. A connection that is lost again and again for ever proves nothing."""
-
-
-@dataclass(frozen=True)
-class Proven:
-    """The new system was healthy for `settle` without a break. The host was told to commit."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Condemned:
-    """The system was found bad, or could not be proven. The host was told to go back, if it could be reached."""
-
-    reason: str
-    found: bool
-    """Whether the new system was seen to be bad, and not merely silent."""
-
-
-@dataclass(frozen=True)
-class Decided:
-    """The host decided before the controller did."""
-
-    view: View
-
-
-Verdict = Proven | Condemned | Decided
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
+from tests.containers.driver import wait_until
 from tests.faults.activation import bad
 from tests.faults.controller import IN_DOUBT, ROOTS_OF_THE_DEAD
 from tests.faults.scene import system
@@ -21,11 +23,18 @@ OPERATOR = {"user": "operator", "sudo": "password"}
 OTHER = ("other", "other", "other")
 
 
+def take_lock(scene: Scene, script: str, *options: str) -> None:
+    """The script runs, and has switch-to-configuration's lock. PID 1 takes no calls while a switch re-executes it."""
+    argv = [*HOLDER, *options, "flock", LOCK, "/bin/sh", "-c", script]
+    call = f"{shlex.join(argv)} || systemctl -q is-active intruder"
+    wait_until(lambda: scene.host.exec("sh", "-c", call, check=False).status == 0, "somebody holds the lock")
+
+
 def hold_lock(seconds: float) -> Callable[[Scene], None]:
     """A person's own switch is under way for so long."""
 
     def strike(scene: Scene) -> None:
-        scene.host.exec(*HOLDER, "flock", LOCK, "/bin/sh", "-c", f"{READY}; exec /usr/bin/sleep {seconds}")
+        take_lock(scene, f"{READY}; exec /usr/bin/sleep {seconds}")
 
     return strike
 
@@ -38,16 +47,14 @@ def squat(seconds: float) -> Callable[[Scene], None]:
             f"systemctl -q stop intruder 2>/dev/null; mkdir -p {LOCK.rpartition('/')[0]} && rm -f {LOCK} && : >{LOCK}"
         )
         scene.host.exec("sh", "-c", f"umask 022; {script}")
-        scene.host.exec(
-            *HOLDER, "--uid=operator", "flock", LOCK, "/bin/sh", "-c", f"{READY}; exec /usr/bin/sleep {seconds}"
-        )
+        take_lock(scene, f"{READY}; exec /usr/bin/sleep {seconds}", "--uid=operator")
 
     return strike
 
 
 def switch_under_way(scene: Scene) -> None:
     """A person's own switch has the lock already, and ends while the way back waits for it."""
-    scene.host.exec(*HOLDER, "flock", LOCK, "/bin/sh", "-c", f"{READY}; /usr/bin/sleep 6; exec {scene.other}/activate")
+    take_lock(scene, f"{READY}; /usr/bin/sleep 6; exec {scene.other}/activate")
 
 
 def prepare_other(scene: Scene) -> None:

@@ -152,7 +152,7 @@ class Scene:
         """Traces of fleet on the host beyond its record and its two roots."""
         script = """\
             find /run/fleet /nix/var/fleet -mindepth 1 -maxdepth 1 '(' -name open -o -name '.*' ')' 2>/dev/null |
-                grep -vx '/run/fleet/.opening\\|/run/fleet/.given-up'
+                grep -vx '/run/fleet/.opening\\|/run/fleet/.given-up\\|/run/fleet/.verifying'
             ls -A /nix/var/fleet/unsynced 2>/dev/null | sed 's/$/-unsynced/'
             ls -A /nix/var/nix/gcroots/fleet 2>/dev/null | grep -vx 'live\\|previous\\|staged\\|boots'
             systemctl list-units --all --plain --no-legend 'fleet-*' | cut -d' ' -f1"""

@@ -14,7 +14,8 @@ from fleet.inventory import Check, Host
 from fleet.machine import CHANNELS, Command, OnLine, Output
 from fleet.model import Closure, HostName, RunId
 from fleet.steps.monitor import CheckMonitor, ask_once
-from fleet.steps.prove import Condemned, Decided, Proven, Prover, Verdict
+from fleet.steps.prove import Prover
+from fleet.steps.verdict import Condemned, Decided, Proven, Verdict
 from tests.fakes import Answer, Answers, Events, FakeLink, FakeMachine, Says, asked, asks, in_no_time, runs, said
 
 if TYPE_CHECKING:
