@@ -17,11 +17,10 @@ from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, Order, a
 from fleet.inventory import LinkSpeed
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.plans import Action
-from fleet.steps import evidence, preflight, prove, push, system
+from fleet.steps import evidence, preflight, prove, push, system, verdict
 from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove_back import BackProver
 from fleet.steps.switch import LOST, Follower, OverdueError, begin
-from fleet.steps.verdict import Condemned, Decided, Proven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -176,7 +175,7 @@ class HostRun:
         return await self._conclude(
             Seen(
                 end=followed.view,
-                verdict=proof.verdict if proof else Decided(followed.view),
+                verdict=proof.verdict if proof else verdict.Decided(followed.view),
                 before=before,
                 answers=proof.answers if proof else (),
                 said=followed.said,
@@ -221,9 +220,9 @@ class HostRun:
         prover = prove.Prover(self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch)
         proof = await prover.prove()
         match proof.verdict:
-            case Proven(seconds):
+            case verdict.Proven(seconds):
                 emit(HostProven(host=job.host.name, closure=job.closure, seconds=seconds))
-            case Condemned(reason):
+            case verdict.Condemned(reason):
                 emit(HostCondemned(host=job.host.name, closure=job.closure, reason=reason))
         return proof
 
@@ -292,7 +291,7 @@ class HostRun:
 
     async def _evidence(self, seen: Seen) -> list[str]:
         """Return the lines that matter, if they can be had. Never raises: nothing here may change the known end."""
-        reason = seen.verdict.reason if isinstance(seen.verdict, Condemned) else seen.end.reason
+        reason = seen.verdict.reason if isinstance(seen.verdict, verdict.Condemned) else seen.end.reason
         with contextlib.suppress(Exception):
             return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said)
         return list(seen.said[-5:])

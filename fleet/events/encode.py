@@ -34,12 +34,13 @@ KINDS: dict[str, type[Event]] = {
     if issubclass(kind, Event) and kind not in (Event, HostEvent)
 }
 """Every class of event by its JSON name."""
+_FIELDS: dict[type, tuple[str, ...]] = {}
+"""The names of the fields of each class that was encoded so far: a run has many events of few classes."""
 
 
 def event_json(event: Event) -> dict[str, Any]:
     """Return the event as JSON data: `{"event": NAME, …its fields}`. Floats are rounded to three digits."""
-    fields = {f.name: _plain(getattr(event, f.name)) for f in dataclasses.fields(event)}
-    return {"event": event_name(type(event)), **fields}
+    return {"event": event_name(type(event)), **_fields(event)}
 
 
 def envelope_json(envelope: Envelope) -> dict[str, Any]:
@@ -56,13 +57,23 @@ def encode(envelope: Envelope) -> str:
     return json.dumps(envelope_json(envelope))
 
 
+def _fields(value: Any) -> dict[str, Any]:
+    kind = type(value)
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    return {name: _plain(getattr(value, name)) for name in _FIELDS[kind]}
+
+
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, int):  # most of what there is
+        return value
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value[:LONGEST]
     match value:
         case HostResult():
-            fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-            return {RESULT_NAMES.get(name, name): field for name, field in fields.items()}
+            return {RESULT_NAMES.get(name, name): field for name, field in _fields(value).items()}
         case Failure():
-            return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return _fields(value)
         case enum.Enum():
             return value.value
         case str():

@@ -151,10 +151,10 @@ class Logins:
                 on_answer=on_answer,
                 by_proxy=entry.is_by_proxy and tunnel is None,
             )
-            options = entry.options(self.patience, client_factory=lambda: witness)
+            arguments = entry.arguments(self.patience)
             try:
                 async with limit:
-                    return await asyncssh.connect(*entry.place, tunnel=tunnel, options=options, config=None)
+                    return await asyncssh.connect(**arguments, tunnel=tunnel, client_factory=lambda: witness)
             except (asyncssh.Error, OSError) as error:
                 trusted = entry.trusted(witness.peer)
                 if trusted and witness.is_lost_in_handshake:
@@ -170,10 +170,12 @@ class Logins:
         """Return the key that answers there, whether or not it is to be trusted. Raise a `HostError`."""
         limit = asyncio.timeout(entry.connect_timeout(self.patience))
         witness = Witness(self.patience, limit, Offers(), on_answer=on_answer, by_proxy=entry.is_by_proxy)
-        options = entry.options(self.patience, client_factory=lambda: witness)
+        arguments = entry.arguments(self.patience)
+        options = asyncssh.SSHClientConnectionOptions(**arguments, client_factory=lambda: witness)
+        again = {key: arguments[key] for key in ("host", "port", "family", "local_addr", "config") if key in arguments}
         try:
             async with limit:
-                return await asyncssh.get_server_host_key(*entry.place, tunnel=tunnel, options=options, config=None)
+                return await asyncssh.get_server_host_key(**again, tunnel=tunnel, options=options)
         except (asyncssh.Error, OSError) as error:
             raise explained(entry.host.name, error, witness, ()) from error
 

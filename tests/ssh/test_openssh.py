@@ -227,6 +227,22 @@ async def test_configuration_means_what_it_means_to_ssh(
     await log_in(logins, host(server, address=("web.example",)))
 
 
+async def test_connection_comes_from_the_address_that_the_configuration_says(
+    logins: Logins, server: Sshd, home: Path
+) -> None:
+    server.allow(keygen(home / ".ssh/id_ed25519"))
+    (home / ".ssh/config").write_text("BindAddress 127.0.0.9\n")
+    async with logins.connect(host(server)) as machine:
+        assert machine.connection.get_extra_info("sockname")[0] == "127.0.0.9"
+
+
+async def test_address_is_of_the_family_that_the_configuration_says(logins: Logins, server: Sshd, home: Path) -> None:
+    server.allow(keygen(home / ".ssh/id_ed25519"))
+    (home / ".ssh/config").write_text("AddressFamily inet6\n")
+    with pytest.raises(UnreachableError, match="no connection"):
+        await log_in(logins, host(server))  # sshd listens on 127.0.0.1
+
+
 async def test_algorithms_are_those_that_the_configuration_allows(logins: Logins, home: Path, tmp_path: Path) -> None:
     async with sshd(tmp_path / "sshd", "Ciphers aes256-ctr") as server:
         server.allow(keygen(home / ".ssh/id_ed25519"))
