@@ -45,11 +45,14 @@ class Answer:
     lasts: bool
     """Whether it depends on these files alone."""
     is_for_all: bool = False
-    """Whether it is the same for every host, but for the host's own name."""
+    """Whether it is the same for every host, but for the host's own name, and for the port if one was asked for."""
 
-    def of(self, address: str) -> Answer:
-        """Return the answer for this address. It is one that is for all."""
-        return dataclasses.replace(self, answers={**self.answers, "host": [address], "hostname": [address.lower()]})
+    def of(self, address: str, port: int | None) -> Answer:
+        """Return the answer for this address, and this port if there is one. It is one that is for all."""
+        own = {"host": [address], "hostname": [address.lower()]}
+        if port is not None:
+            own["port"] = [str(port)]
+        return dataclasses.replace(self, answers={**self.answers, **own})
 
     @property
     def is_fresh(self) -> bool:

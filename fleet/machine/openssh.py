@@ -107,8 +107,8 @@ class OpenSsh:
         try:
             with self._keeping:
                 kept = self._kept = self._kept or Kept.load(_usual)
-            own, for_all = (_key(question, address) for address in (question.address, EVERY))
-            found = kept.get(own) or ((of_all := kept.get(for_all)) and of_all.of(question.address))
+            own, for_all = _key(question), _key(_for_all(question))
+            found = kept.get(own) or ((of_all := kept.get(for_all)) and of_all.of(question.address, question.port))
             if found is None:
                 found = _answer(question, kept.usual)
                 with self._keeping:
@@ -123,8 +123,13 @@ class OpenSsh:
                     self._kept.save()
 
 
-def _key(question: Question, address: str) -> str:
-    return "\0".join(map(str, dataclasses.astuple(dataclasses.replace(question, address=address))))
+def _key(question: Question) -> str:
+    return "\0".join(map(str, dataclasses.astuple(question)))
+
+
+def _for_all(question: Question) -> Question:
+    """Return the question about every host. Whether one names a port decides whether the configuration does."""
+    return dataclasses.replace(question, address=EVERY, port=None if question.port is None else 0)
 
 
 @functools.cache

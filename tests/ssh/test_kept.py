@@ -28,10 +28,10 @@ class Asked:
         folder = scripts(tmp_path / "bin", {"ssh": f'echo "$@" >>{self._log}\nexec {real} "$@"\n'})
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
-    async def run(self, *names: str, user: str | None = None) -> tuple[Settings, int]:
+    async def run(self, *names: str, user: str | None = None, port: int | None = None) -> tuple[Settings, int]:
         """What a new run finds out about these hosts: about the last of them, and how often it had to ask."""
         before, openssh = self._count(), OpenSsh()
-        found = [await openssh.settings(Question(name, None, user, "root")) for name in names]
+        found = [await openssh.settings(Question(name, port, user, "root")) for name in names]
         return found[-1], self._count() - before
 
     def _count(self) -> int:
@@ -79,6 +79,15 @@ async def test_many_hosts_are_asked_for_once_where_nothing_tells_them_apart(
     assert last == alone["::1"]
     for name, settings in alone.items():
         assert (await asked.run(name))[0] == settings
+
+
+async def test_hosts_with_ports_of_their_own_are_asked_for_once_too(asked: Asked, home: Path) -> None:
+    (home / ".ssh/config").write_text("Port 7\n")
+    found, first = await asked.run("a", port=2201)
+    assert (found.port, first > 0) == (2201, True)
+    found, more = await asked.run("b", port=2202)
+    assert (found.port, found.hostname, more) == (2202, "b", 0)
+    assert (await asked.run("c"))[0].port == 7  # of the configuration, where fleet.toml names none
 
 
 @pytest.mark.parametrize(
