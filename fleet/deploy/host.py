@@ -12,7 +12,7 @@ from fleet.deploy.bundle import write_bundle
 from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
-from fleet.host.answers import State
+from fleet.host.answers import State, View
 from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, Order, ask
 from fleet.inventory import LinkSpeed
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.deploy.context import Context
-    from fleet.host.answers import View
     from fleet.inventory import Check
     from fleet.machine import Link
     from fleet.model import CheckAnswer
@@ -116,11 +115,11 @@ class HostRun:
         self._announce_phase(Phase.SWITCH)
         await self.context.journal.flush()
         try:
-            lost = await self._begin()
+            begun = await self._begin()
         except EndedError:  # another run has applied this very part since we looked
             await self.unroot()
             return await answer_to_part(self.link, self.job.host, self.job.part)
-        return await self._follow_to_result(before, lost=lost, is_on_record=False)
+        return await self._follow_to_result(before, begun, is_on_record=False)
 
     async def resume(self, past: HostRecord) -> HostResult:
         """Follow a host whose run another process began, as far as `past` tells, and return how it ended."""
@@ -130,10 +129,10 @@ class HostRun:
         lost = None
         if not past.heard:
             lost = UnreachableError(self.job.host.name, "the controller was lost before the switch began")
-        return await self._follow_to_result(past.before, lost=lost, is_on_record=past.heard)
+        return await self._follow_to_result(past.before, lost, is_on_record=past.heard)
 
-    async def _begin(self) -> HostError | None:
-        """Ask the host to begin. Return None if it has begun, or the error that leaves open whether it has.
+    async def _begin(self) -> View | HostError:
+        """Ask the host to begin. Return what it showed if it has begun, or the error that leaves open whether it has.
 
         In that case it has to be followed as if it had. Raise the `HostError` of a refusal, or `EndedError`.
         """
@@ -141,32 +140,31 @@ class HostRun:
         part = self.job.part
         order = Order(run=context.run, part=part, by=context.by, origin=context.origin, plan=self.plan)
         try:
-            await begin(self.link, self.job.host, self.program, order)
+            return await begin(self.link, self.job.host, self.program, order)
         except LOST as error:
             return error
-        return None
 
     async def _follow_to_result(
-        self, before: Mapping[str, CheckAnswer], *, lost: HostError | None, is_on_record: bool
+        self, before: Mapping[str, CheckAnswer], begun: View | HostError | None, *, is_on_record: bool
     ) -> HostResult:
         """Follow the host to its end and return its result.
 
-        `lost` is the reason why it may not have begun, if there is one. `is_on_record` says that it is known to have.
+        `begun` is what `_begin` has returned, if this process began; `is_on_record` says that it is known to have.
         """
-        job = self.job
+        job, lost = self.job, begun if isinstance(begun, HostError) else None
         follower = Follower(
             machine=self.link, program=self.program, run=self.context.run, job=job, emit=self.context.journal.emit
         )
         has_switched = False
         try:
-            followed = await follower.follow_activation()
+            followed = await follower.follow_activation(begun if isinstance(begun, View) else None)
             if followed.view.state is State.UNKNOWN and lost is not None:
                 return await self._give_up_begin(lost)
             proof: Proof | None = None
             if has_switched := followed.view.state is State.SWITCHED:
                 proof = await self._prove(before)
             if followed.view.is_open:
-                followed = await follower.follow_to_end(heard=proof.heard if proof else None)
+                followed = await follower.follow_to_end(proof)
             if followed.view.state is State.UNKNOWN:
                 return await self._result_of_unknown_run(is_on_record=is_on_record or has_switched)
         except (HostError, OverdueError) as error:

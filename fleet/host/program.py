@@ -93,9 +93,14 @@ class HostProgram:
     def begin(self, order: Order) -> Command:
         """Return the command that opens a transaction. Run twice with one run id, it opens one.
 
-        It needs the program's store path, since the keeper runs the program from there.
+        The answer shows it as soon as it is not switching any more, or after about a second. This needs the program's
+        store path, since the keeper runs the program from there.
         """
-        return self.call("begin", stdin=order.text())
+        return self.call("begin", "watch", stdin=order.text())
+
+    def word(self, run: RunId, word: str) -> Command:
+        """Return the command that leaves a word for the keeper. The answer may show already what came of it."""
+        return self.call("word", run, " ".join(word.split()), "wait")
 
 
 @dataclass(frozen=True, kw_only=True)

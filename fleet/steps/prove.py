@@ -29,6 +29,8 @@ LOOK_INTERVAL = 1.0
 LONGEST_LOOK = 2.0
 """Seconds of one look, with the pause before it, that count as contact. In the rest of a longer one the link was
 silent, and a check that was failing before had no chance to pass."""
+NEWEST = 1.0
+"""Seconds since the last login began after which a system is not confirmed without one more."""
 RECONNECT_INTERVAL = 0.5
 """Seconds before a lost connection is opened again."""
 REFUSED_INTERVAL = 3.0
@@ -49,6 +51,8 @@ class Proof:
     """Why there was no look since then. Empty if looking worked to the end."""
     answers: tuple[CheckAnswer, ...]
     """The last answer of each check."""
+    answer: View | None
+    """What the host has answered to the word, if it has one and has answered."""
 
 
 @dataclass
@@ -75,6 +79,10 @@ class Prover:
     """Why the host could not be looked at since then. A refused login says more than a silence, which does not replace
     it."""
     _refused: bool = False
+    _opened: float = 0.0
+    """The loop's time at which the newest login of the proof began."""
+    _answer: View | None = None
+    """What the host has answered to the word."""
     _away_since: float | None = None
     """Since when sshd has turned away every new login with words that it will not do so for ever."""
 
@@ -82,15 +90,16 @@ class Prover:
         """Prove the host until there is a verdict. The host has it then, or will act by itself at its deadline."""
         verdict = await self._verdict()
         answers = tuple(self.monitor.last_answers())
-        return Proof(verdict=verdict, heard=self._heard, lost=self._lost, answers=answers)
+        return Proof(verdict=verdict, heard=self._heard, lost=self._lost, answers=answers, answer=self._answer)
 
     async def _verdict(self) -> Verdict:
         """Look over new connections until there is a verdict and the host has taken it."""
         started = self._heard = now()
         while True:
             try:
+                opened = now()
                 async with self.link.fresh() as machine:
-                    self._away_since = None
+                    self._away_since, self._opened = None, opened
                     async with self.monitor.asking(machine):
                         verdict = await self._look_until_certain(machine)
                     if final := await self._act_on(verdict, machine):
@@ -221,18 +230,23 @@ class Prover:
             case Condemned():
                 return await self._condemn(verdict, machine)
             case Proven():
-                return await self._confirm(verdict)
+                return await self._confirm(verdict, machine)
 
-    async def _confirm(self, verdict: Proven) -> Verdict | None:
-        """Look again over one more new connection, then tell the host to commit."""
+    async def _confirm(self, verdict: Proven, machine: Machine) -> Verdict | None:
+        """Tell the host to commit, if it lets people in until the end: where the login is old, look over a new one."""
+        if now() - self._opened <= NEWEST:
+            return await self._commit(verdict, machine)
         async with self.link.fresh() as machine:
             view = await self._look(machine)
             if view.bad:
                 return await self._condemn(Condemned("; ".join(view.bad), found=True), machine)
             if self._settled_since is None:
                 return None
-            view = await self._leave_word(machine, "confirm")
-            return verdict if view.accepted else Decided(view)
+            return await self._commit(verdict, machine)
+
+    async def _commit(self, verdict: Proven, machine: Machine) -> Verdict:
+        view = await self._leave_word(machine, "confirm")
+        return verdict if view.accepted else Decided(view)
 
     async def _condemn(self, verdict: Condemned, *machines: Machine) -> Verdict:
         """Tell the host to go back, over the connection that found the fault if there is one.
@@ -248,5 +262,6 @@ class Prover:
 
     async def _leave_word(self, machine: Machine, word: str) -> View:
         """Leave a word for the keeper and return the host's answer."""
-        call = self.program.call("word", self.run, " ".join(word.split()))
-        return answers.view(await ask(machine, self.link.host, call))
+        view = answers.view(await ask(machine, self.link.host, self.program.word(self.run, word)))
+        self._answer = view
+        return view

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import RunId
     from fleet.steps.job import Job
+    from fleet.steps.prove import Proof
 
 RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""
@@ -61,8 +62,8 @@ PHASES = {
 }
 
 
-async def begin(machine: Machine, host: Host, program: HostProgram, order: Order) -> None:
-    """Ask the host to begin. It has opened the transaction afterwards, and is switching.
+async def begin(machine: Machine, host: Host, program: HostProgram, order: Order) -> View:
+    """Ask the host to begin. It has opened the transaction afterwards. Return what it shows of that.
 
     If the answer is lost the order is sent once more: one run begins once on a host, however often it is asked. Raise
     `LockedError`, `StaleError`, `QuarantinedError` or `UnfitError` if the host refuses, `EndedError` if it has ended by
@@ -77,6 +78,7 @@ async def begin(machine: Machine, host: Host, program: HostProgram, order: Order
     if "begun" not in answer:
         hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
         raise UnfitError(host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)
+    return answers.view(answer)
 
 
 def longest_reboot(host: Host) -> float:
@@ -128,26 +130,26 @@ class Follower:
         host = self.job.host
         self._due = self._begun + host.activation_timeout + host.confirm_timeout + self._reboot_time
 
-    async def follow_activation(self) -> Followed:
+    async def follow_activation(self, begun: View | None = None) -> Followed:
         """Wait until switch-to-configuration has ended or the host is back from its reboot. Return what it says then.
 
-        That it is back shows in what only a reboot changes: /run, and with it the state. A host leaves `rebooting` for
-        `switched` when it has booted the new system, and for `reverting` when it has booted the old one. Raise
-        `HostError` or `OverdueError` if the host is given up before.
+        `begun` is what it showed when it began. That it is back shows in what only a reboot changes: /run, and with it
+        the state. A host leaves `rebooting` for `switched` when it has booted the new system, and for `reverting` when
+        it has booted the old one. Raise `HostError` or `OverdueError` if the host is given up before.
         """
-        return await self._follow_until(lambda view: view.state not in UNDER_WAY)
+        return await self._follow_until(lambda view: view.state not in UNDER_WAY, begun)
 
-    async def follow_to_end(self, *, heard: float | None = None) -> Followed:
+    async def follow_to_end(self, proof: Proof | None = None) -> Followed:
         """Wait until the transaction is closed, and return what came of it.
 
-        `heard` is the loop's time of the last look, which renewed the host's deadline. Raise `HostError` or
-        `OverdueError` if the host is given up before.
+        The looks of a proof have renewed the host's deadline, and what it has answered to the word is seen first. Raise
+        `HostError` or `OverdueError` if the host is given up before.
         """
-        if heard is not None:
-            self._due = heard + self.job.host.confirm_timeout + self._reboot_time
-        return await self._follow_until(lambda view: not view.is_open)
+        if proof is not None:
+            self._due = proof.heard + self.job.host.confirm_timeout + self._reboot_time
+        return await self._follow_until(lambda view: not view.is_open, proof.answer if proof is not None else None)
 
-    async def _follow_until(self, done: Callable[[View], bool]) -> Followed:
+    async def _follow_until(self, done: Callable[[View], bool], seen: View | None) -> Followed:
         """Watch the host until a view is `done`, and return that one. Raise an error if the host is given up before.
 
         That is the last `HostError`, if the host must have gone back unseen. Until then any such error is waited out:
@@ -162,7 +164,7 @@ class Follower:
             if now() > limit:
                 raise UnreachableError(self.job.host.name, f"still {state} after {self._time_limit:g} s")
             try:
-                view = await self._watch(state)
+                view, seen = seen or await self._watch(state), None
             except HostError as error:
                 self._note(error)
                 if now() > self._due + (self._activation or 0.0) + GOING_BACK:

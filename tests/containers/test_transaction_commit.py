@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleet.host import answers
 from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, until
 from tests.containers.nixos_switch import PROGRAM
 
@@ -16,6 +17,31 @@ def test_commit_sets_profile_entry_and_default_and_makes_one_generation(subject:
     assert view.boot_entry == new
     assert subject.stands_on == (new,) * 3
     assert subject.sh(f"readlink {PROFILE}") == "system-3-link"
+
+
+def test_answers_to_an_order_and_to_a_word_show_what_came_of_them(subject: Subject) -> None:
+    """Each round trip less counts where a host is far away."""
+    new = subject.closure(NEW)
+    order = subject.order(new)
+    begun = subject.host.exec("sh", "-c", 'printf %s "$1" | $2 begin watch', "sh", order, subject.asks)
+    lines = answers.parse(begun.stdout)
+    run, view = answers.one(lines, "begun"), answers.view(lines)
+    if view.state == "switching":  # it took longer than a second
+        subject.follow(run, "switched")
+    else:
+        assert (view.state, view.running, view.status) == ("switched", new, 0)
+        assert view.cursor
+    ended = answers.view(subject.call("word", run, "confirm", "wait"))
+    assert (ended.accepted, ended.state, ended.boot_entry) == (True, "committed", new)
+    late = answers.view(subject.call("word", run, "confirm", "wait"))
+    assert (late.accepted, late.state) == (False, "committed")
+
+
+def test_answer_to_a_word_waits_no_longer_than_some_seconds(subject: Subject) -> None:
+    slow = subject.closure(NEW + 'bootLoaderScript = "sleep 20";')
+    run = subject.switched(slow)
+    assert subject.sh(f"timeout 10 {subject.asks} word {run} confirm wait | grep ^state=") == "state=committing"
+    subject.follow(run, "committed")
 
 
 @pytest.mark.parametrize(

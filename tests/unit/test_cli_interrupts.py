@@ -142,7 +142,7 @@ def test_interrupt_lets_hosts_that_switch_go_to_their_end(
     tmp_path: Path, command_line: CommandLine, numbers: tuple[signal.Signals, ...]
 ) -> None:
     world = two_hosts(tmp_path)
-    world.on("a", (asks("begin"), when_asked(said(begun=RUN), *numbers)))
+    world.on("a", (asks("begin"), when_asked(said(begun=RUN, state="switching"), *numbers)))
     told = command_line(world, "deploy", "--all", *FLAGS)
     assert (told.code, outcomes(told), interrupted(told)) == (130, {"a": "kept", "b": "skipped"}, 1)
 
@@ -152,14 +152,14 @@ def test_terminal_that_goes_away_does_not_matter_to_a_run_under_nohup(
 ) -> None:
     signal.signal(HUP, signal.SIG_IGN)
     world = two_hosts(tmp_path)
-    world.on("a", (asks("begin"), when_asked(said(begun=RUN), HUP)))
+    world.on("a", (asks("begin"), when_asked(said(begun=RUN, state="switching"), HUP)))
     told = command_line(world, "deploy", "--all", *FLAGS)
     assert (told.code, outcomes(told), interrupted(told)) == (0, {"a": "kept", "b": "kept"}, 0)
 
 
 def test_second_interrupt_leaves_hosts_in_doubt(tmp_path: Path, command_line: CommandLine) -> None:
     world = World(tmp_path, "a")
-    world.on("a", (asks("begin"), when_asked(said(begun=RUN), INT)))
+    world.on("a", (asks("begin"), when_asked(said(begun=RUN, state="switching"), INT)))
     world.on("a", (asks("look"), when_asked(Says(seconds=60), TERM)))
     told = command_line(world, "deploy", "--all", *FLAGS)
     assert (told.code, outcomes(told)) == (4, {"a": "needs_human"})

@@ -8,9 +8,9 @@ import pytest
 
 from fleet.deploy.look import KEPT_OPEN
 from fleet.machine import CONTACTS, Output
-from fleet.model import Outcome
+from fleet.model import HostName, Outcome
 from tests.fakes import AtOnce, asks, runs, said
-from tests.unit.builders import NEW
+from tests.unit.builders import NEW, RUN
 from tests.unit.world import FACTS, YES, World
 
 if TYPE_CHECKING:
@@ -43,6 +43,29 @@ async def test_unchanged_host_costs_one_connection_and_one_command(tmp_path: Pat
     assert await world.execute() == 0
     assert set(world.outcomes.values()) == {Outcome.UNCHANGED}
     assert (world.logins.connected, commands(world)) == (count, [1] * count)
+
+
+async def test_switch_costs_two_logins_and_as_many_commands_as_there_is_to_say(tmp_path: Path) -> None:
+    """Without a time to settle: one connection to act, one that was opened after the activation to prove."""
+    world = World(tmp_path, "a")
+    end = said(accepted="yes", state="committed", running=str(world.closure))
+    begun = said(begun=RUN, state="switched", running=str(world.closure), status=0)
+    world.on("a", (asks("begin"), begun), (asks("word"), end))
+    assert await world.execute() == 0
+    assert set(world.outcomes.values()) == {Outcome.KEPT}
+    link = world.links[HostName("a")]
+    assert world.logins.connected == 2
+    verbs = ("facts", "root", "begin", "look", "word", "watch")
+    asked_for = [next((verb for verb in verbs if asks(verb)(command)), command.argv[0]) for command in link.ran]
+    assert asked_for == [
+        "facts",
+        "xargs",
+        "xargs",
+        "root",
+        "begin",
+        "look",
+        "word",
+    ]  # xargs: is it there, is it in a cache
 
 
 async def test_unchanged_host_is_left_before_others_are_built(tmp_path: Path) -> None:

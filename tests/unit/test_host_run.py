@@ -41,7 +41,7 @@ class Case:
             "root": said(done="yes"),
             "unroot": said(done="yes"),
             "stage": said(done="yes"),
-            "begin": said(begun=RUN),
+            "begin": said(begun=RUN, state="switching"),
             "watch": [SWITCHED, said(state="committed", running=NEW)],
             "look": SWITCHED,
             "word": said(state="committing", accepted="yes"),
@@ -89,7 +89,9 @@ async def test_good_system_is_kept() -> None:
     assert (found.outcome, found.closure, found.previous, found.boot_default) == (Outcome.KEPT, NEW, OLD, True)
     assert (found.failure, found.notes) == (None, ())
     assert case.asked("root", "begin", "word", "unroot") == ["root", "begin", "word"]
-    assert [event.phase for event in case.events.of(PhaseStarted)] == [Phase.PUSH, Phase.SWITCH, Phase.PROVE]
+    assert [event.phase for event in case.events.of(PhaseStarted)] == [
+        Phase.PUSH, Phase.SWITCH, Phase.PROVE, Phase.COMMIT,
+    ]  # fmt: skip
     assert len(case.events.of(HostProven)) == 1
 
 
@@ -106,7 +108,8 @@ async def test_bytes_come_after_the_root_and_before_the_switch() -> None:
         return answering
 
     case.link.table = [
-        (asks("root"), note("root", said(done="yes"))), (asks("begin"), note("begin", said(begun=RUN))),
+        (asks("root"), note("root", said(done="yes"))),
+        (asks("begin"), note("begin", said(begun=RUN, state="switching"))),
         *case.link.table,
     ]  # fmt: skip
     case.here.table = [(runs("nix"), note("copy", YES))]
@@ -225,7 +228,7 @@ def test_host_that_may_yet_begin_is_in_doubt(answer: Answers) -> None:
 
 @in_no_time
 async def test_answer_to_begin_that_was_lost_is_followed_up() -> None:
-    case = Case(begin=[LOST, said(begun=RUN)])
+    case = Case(begin=[LOST, said(begun=RUN, state="switching")])
     assert (await case.deploy()).outcome is Outcome.KEPT
     case = Case(begin=LOST)
     assert (await case.deploy()).outcome is Outcome.KEPT

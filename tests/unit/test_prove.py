@@ -87,7 +87,7 @@ class Case:
 
 def words(machine: FakeMachine) -> list[str]:
     """What was left for the host over this connection."""
-    return [word for _, word in asked("word", machine.ran)]
+    return [word for _, word, _ in asked("word", machine.ran)]
 
 
 @in_no_time
@@ -398,6 +398,17 @@ async def test_host_that_decides_while_sshd_is_busy_is_believed() -> None:
     case.link.connecting = [turned_away()] * 1000
     assert isinstance(await case.prove(), Decided)
     assert case.words == []
+
+
+@pytest.mark.parametrize(("settle", "logins"), [("0s", 1), ("900ms", 1), ("1200ms", 2), ("5s", 2)])
+def test_commit_wants_a_login_that_is_young(settle: str, logins: int) -> None:
+    @in_no_time
+    async def test() -> None:
+        case = Case(settle=settle)
+        assert isinstance(await case.prove(), Proven)
+        assert (case.link.connected, case.words) == (logins, ["confirm"])
+
+    test()
 
 
 @in_no_time

@@ -70,7 +70,7 @@ class Fleet:
         answers: dict[str, Answers] = {
             "root": said(done="yes"),
             "unroot": said(done="yes"),
-            "begin": said(begun=RUN),
+            "begin": said(begun=RUN, state="switching"),
             "look": said(state="switched", running=NEW),
             "word": said(state="committing", accepted="yes"),
             "facts": said(running=OLD),

@@ -9,14 +9,18 @@ import pytest
 
 from fleet.errors import CommandFailedError, HostKeyError, LockedError, UnfitError, UnreachableError
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
+from fleet.host import answers
 from fleet.host.program import HostProgram
 from fleet.model import Goal, Phase
+from fleet.steps.prove import Proof
 from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, OverdueError, begin
+from fleet.steps.verdict import Proven
 from tests.fakes import Answers, Events, FakeMachine, Says, asked, asks, in_no_time, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN
 
 if TYPE_CHECKING:
+    from fleet.host.answers import View
     from fleet.machine import Output
 
 ORDER = builders.order()
@@ -25,15 +29,20 @@ PROGRAM = HostProgram("/nix/store/p/fleet-host")
 LOST = UnreachableError(HOST.name, "connection lost")
 
 
-def follower(answers: Answers, goal: Goal = Goal.SWITCH) -> tuple[Follower, FakeMachine, Events]:
-    machine, events = FakeMachine((asks("watch"), answers)), Events()
+def follower(seen: Answers, goal: Goal = Goal.SWITCH) -> tuple[Follower, FakeMachine, Events]:
+    machine, events = FakeMachine((asks("watch"), seen)), Events()
     job = builders.job(HOST, goal=goal)
     return Follower(machine=machine, program=PROGRAM, run=RUN, job=job, emit=events), machine, events
 
 
+def proof(*, heard: float, answer: View | None = None) -> Proof:
+    """A proof whose last look was then, and whose word had that answer."""
+    return Proof(verdict=Proven(1.0), heard=heard, lost="", answers=(), answer=answer)
+
+
 @in_no_time
 async def test_host_is_asked_once() -> None:
-    machine = FakeMachine((asks("begin"), said(begun=RUN)))
+    machine = FakeMachine((asks("begin"), said(begun=RUN, state="switching")))
     await begin(machine, HOST, PROGRAM, ORDER)
     assert [command.stdin for command in machine.ran] == [ORDER.text().encode()]
 
@@ -49,7 +58,7 @@ async def test_a_program_that_says_nothing_is_not_what_was_pushed() -> None:
 def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
     @in_no_time
     async def test() -> None:
-        machine = FakeMachine((asks("begin"), [lost, said(begun=RUN)]))
+        machine = FakeMachine((asks("begin"), [lost, said(begun=RUN, state="switching")]))
         await begin(machine, HOST, PROGRAM, ORDER)
         assert [command.stdin for command in machine.ran] == [ORDER.text().encode()] * 2
 
@@ -79,6 +88,36 @@ async def test_activation_is_followed_to_its_end_and_told() -> None:
     assert [event.text for event in events.of(OutputLine)] == ["one", "two", "three"]
     assert [event.status for event in events.of(HostSwitched)] == [4]
     assert [event.phase for event in events.of(PhaseStarted)] == [Phase.PROVE]
+
+
+@in_no_time
+async def test_what_the_host_showed_when_it_began_is_not_asked_for_again() -> None:
+    machine = FakeMachine(
+        (asks("begin"), said(begun=RUN, state="switched", running=NEW, status=0, line="one", cursor="c1"))
+    )
+    begun = await begin(machine, HOST, PROGRAM, ORDER)
+    follow, machine, events = follower([said(state="committed", running=NEW)])
+    followed = await follow.follow_activation(begun)
+    assert (followed.view.state, followed.said, machine.ran) == ("switched", ("one",), [])
+    assert [event.status for event in events.of(HostSwitched)] == [0]
+    await follow.follow_to_end()
+    assert asked("watch", machine.ran) == [(RUN, "switching", "c1")]
+
+
+@in_no_time
+async def test_answer_to_the_word_may_be_the_end() -> None:
+    follow, machine, _ = follower([])
+    answer = answers.view({"state": ["committed"], "running": [NEW], "accepted": ["yes"]})
+    followed = await follow.follow_to_end(proof(heard=0.0, answer=answer))
+    assert (followed.view.state, machine.ran) == ("committed", [])
+
+
+@in_no_time
+async def test_answer_to_the_word_may_come_before_the_end() -> None:
+    follow, machine, _ = follower([said(state="committed", running=NEW)])
+    answer = answers.view({"state": ["committing"], "running": [NEW], "accepted": ["yes"]})
+    assert (await follow.follow_to_end(proof(heard=0.0, answer=answer))).view.state == "committed"
+    assert asked("watch", machine.ran) == [(RUN, "committing", "")]
 
 
 @in_no_time
@@ -196,7 +235,7 @@ async def test_silent_host_has_as_long_to_go_back_as_it_took_to_switch() -> None
     assert (await follow.follow_activation()).view.state == "switched"
     started = asyncio.get_running_loop().time()
     with pytest.raises(UnreachableError):
-        await follow.follow_to_end(heard=started)
+        await follow.follow_to_end(proof(heard=started))
     waited = asyncio.get_running_loop().time() - started
     longest = HOST.confirm_timeout + 40 + GOING_BACK
     assert longest <= waited < longest + 3

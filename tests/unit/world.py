@@ -104,7 +104,7 @@ class World:
             (COMPARING, YES),
             (READING, YES),
             *((asks(verb), said(done="yes")) for verb in ("root", "unroot", "stage")),
-            (asks("begin"), said(begun=RUN)),
+            (asks("begin"), said(begun=RUN, state="switching")),
             (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),
             (asks("look"), said(state="switched", running=new)),
             (asks("word"), said(state="committing", accepted="yes")),

@@ -32,6 +32,13 @@ watch() {
     show "$1"
 }
 
+# The same of what has just begun. Others may begin something else meanwhile.
+watch_begun() {
+    exec 9>&-
+    read_line state
+    watch "$run" "$text"
+}
+
 # Wait until the state is not $1 any more, for a second at most.
 wait_for_turn() {
     ! state_is_not "$1" || return 0
@@ -55,10 +62,28 @@ look() {
     show "$1"
 }
 
-# Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON.
+# Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON. With $3, wait for a moment: the end may
+# be near.
 word() {
-    if enter $open "$1" && accept_word "$2"; then ring; answer accepted yes; else answer accepted no; fi
+    if enter $open "$1" && accept_word "$2"; then
+        ring
+        answer accepted yes
+        [ -z "${3-}" ] || wait_for_end
+    else
+        answer accepted no
+    fi
     show "$1"
+}
+
+# Wait until the transaction that we are in has ended, for some seconds at most.
+# sets: tries
+wait_for_end() {
+    tries=4
+    until read_line ended || [ $tries -eq 0 ]; do
+        read_line state
+        wait_for_turn "$text"
+        tries=$((tries - 1))
+    done
 }
 
 accept_word() {

@@ -61,7 +61,8 @@ main() {
     command=${1-}
     require_names "$@"
     case $command in
-        root | unroot | stage | verify | begin | acquit) "$@" ;;
+        root | unroot | stage | verify | acquit) "$@" ;;
+        begin) begin; [ "${2-}" != watch ] || watch_begun ;;
         watch | look | word) recover "$@"; "$@" ;;
         show | facts | history | busy | generations) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
