@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import idle, push, revert, slow_link, start, whole
+from tests.bench import hard, idle, push, revert, slow_link, start, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,9 @@ CASES: Mapping[str, Case] = {
     "revert": Case("from a failing verdict to the proven old system, beside its own switch", revert.measure),
     "cold": Case("push of 300 MB in 150 paths to 1, 4 and 8 hosts", push.cold),
     "deploy": Case("whole deployments to 3 and 8 hosts, beside nix-copy-closure and a switch by hand", whole.measure),
+    "far": Case("a whole deployment at a round trip of 50 ms", hard.far),
+    "dead": Case("whole deployments beside a host to which all packets are dropped", hard.dead),
+    "pi": Case("a whole deployment to a host with a fifth of a processor and 512 MiB", hard.pi),
     "noop": Case("deployments with nothing to do, to 100 lab hosts and 1,000 simulated ones", idle.measure),
     "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", slow_link.security),
     "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", slow_link.rebuild),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import re
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tomli_w
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fleet.lab import Lab
     from tests.bench.closures import Closure
+    from tests.bench.measure import Taken
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,16 @@ class Hosts:
         """For `fleet`, and for Nix's own ssh."""
         return {"NIX_SSHOPTS": f"-F {self.folder / 'ssh_config'}", "XDG_STATE_HOME": str(self.folder / "state")}
 
+    @contextlib.contextmanager
+    def metered(self) -> Iterator[Callable[[Taken], Taken]]:
+        """Gives what adds to a measurement inside what the hosts took for it, once it has ended."""
+        cpu, started = self._cpu(), _processes()
+        yield lambda taken: dataclasses.replace(taken, hosts_cpu=self._cpu() - cpu, processes=_processes() - started)
+
+    def _cpu(self) -> float:
+        """Seconds of processors that the hosts have taken so far."""
+        return sum(_usage(self.lab.host(name).container.attrs["State"]["Pid"]) for name in self.names)
+
     def forget(self, closure: Closure, keep: Closure | None = None) -> None:
         """No host has anything of the closure, but for what `keep` has too."""
         gone = sorted(set(closure.paths) - set(keep.paths if keep else ()))
@@ -71,6 +85,22 @@ class Hosts:
         )
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: self.lab.host(name).exec("sh", "-c", script), self.names))
+
+
+def _usage(pid: int) -> float:
+    """Seconds of processors that the container of the process has taken. Its cgroup has those of `docker exec` too."""
+    (line,) = Path(f"/proc/{pid}/cgroup").read_text().splitlines()[-1:]
+    (group,) = re.findall(r"^0::(.*?[0-9a-f]{64}(?:\.scope)?)", line)
+    found = re.search(r"^usage_usec (\d+)$", Path(f"/sys/fs/cgroup{group}/cpu.stat").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1e6
+
+
+def _processes() -> int:
+    """How many processes and threads this machine has started since its boot. Containers share it."""
+    found = re.search(r"^processes (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def _address(lab: Lab, name: str) -> str:

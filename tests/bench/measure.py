@@ -27,6 +27,10 @@ class Taken:
     """Seconds of this machine's processors, children included and the hosts not."""
     memory: int = 0
     """Bytes at the peak, summed over the commands that ran at once and all that they started."""
+    hosts_cpu: float = 0.0
+    """Seconds of processors that the hosts took meanwhile, all together."""
+    processes: int = 0
+    """How many processes and threads were started meanwhile, on the hosts and here."""
 
 
 def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Taken:
@@ -62,4 +66,6 @@ def median(taken: Sequence[Taken]) -> Taken:
         statistics.median(one.wall for one in taken),
         statistics.median(one.cpu for one in taken),
         int(statistics.median(one.memory for one in taken)),
+        statistics.median(one.hosts_cpu for one in taken),
+        int(statistics.median(one.processes for one in taken)),
     )

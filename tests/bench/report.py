@@ -41,7 +41,10 @@ class Row:
         return self.taken.cpu / (self.nar_bytes / 1e9) / self.hosts if self.nar_bytes else 0.0
 
 
-HEADERS = ("case", "tool", "wall", "ratio", "CPU", "ratio", "CPU/GB/host", "peak", "wire", "ratio")
+HEADERS = (
+    "case", "tool", "wall", "ratio", "CPU", "ratio", "CPU/GB/host", "peak", "wire", "ratio", "hosts' CPU", "ratio",
+    "processes",
+)  # fmt: skip
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -68,6 +71,9 @@ def _cells(row: Row, peers: Sequence[Row]) -> tuple[str, ...]:
         f"{taken.memory / (1 << 20):.0f} MiB" if taken.memory else "",
         f"{row.wire_bytes / 1e6:.2f} MB" if row.wire_bytes else "",
         _ratio(row.wire_bytes, (peer.wire_bytes for peer in peers)),
+        _seconds(taken.hosts_cpu),
+        _ratio(taken.hosts_cpu, (peer.taken.hosts_cpu for peer in peers)),
+        str(taken.processes or ""),
     )
 
 
@@ -93,6 +99,8 @@ def as_json(row: Row) -> Mapping[str, object]:
         "cpu_seconds": round(row.taken.cpu, 4),
         "cpu_seconds_per_gb_and_host": round(row.cpu_per_gb, 4),
         "peak_bytes": row.taken.memory,
+        "hosts_cpu_seconds": round(row.taken.hosts_cpu, 4),
+        "processes": row.taken.processes,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -42,13 +43,12 @@ SYSTEM = """{{ busybox }}: {{
 def measure(bench: Bench) -> list[Row]:
     """`fleet` as people run it, and without its five seconds of looking on, beside a deployment by hand."""
     lab = bench.lab(*(f"whole-{number}" for number in range(max(COUNTS))))
-    old, new = (_built(bench, version) for version in ("old", "new"))
+    old, new = (built(bench, version) for version in ("old", "new"))
     rows = []
     for count in COUNTS:
         hosts = Hosts.of(lab, [f"whole-{number}" for number in range(count)], bench.folder / f"whole-{count}")
-        (hosts.folder / "hasty").mkdir()
-        _write_hasty(Path(hosts.inventory), hosts.folder / "hasty" / "fleet.toml")
-        rows += _compare(f"deployment, {count} hosts", hosts, old, new, bench.runs)
+        write_hasty(hosts)
+        rows += compare(f"deployment, {count} hosts", hosts, old, new, bench.runs)
     return rows
 
 
@@ -67,23 +67,26 @@ def tools() -> dict[str, Commands]:
     }
 
 
-def _compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> list[Row]:
+def compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> list[Row]:
     """All tools in turn, each from the old system to the new one; the first round only warms up."""
     chosen = tools()
     taken: dict[str, list[Taken]] = {name: [] for name in chosen}
-    _put(hosts, old)
+    put(hosts, old)
     for number in range(runs + 1):
         for name, commands in chosen.items():
-            one = run(commands(hosts, new.top), hosts.environment)
+            with hosts.metered() as metered:
+                one = metered(run(commands(hosts, new.top), hosts.environment))
             _require(hosts, new)
-            _put(hosts, old)
+            put(hosts, old)
             hosts.forget(new, old)
-            print(f"  {case}: {name}: {one.wall:.2f} s, {one.cpu:.2f} s of CPU", file=sys.stderr, flush=True)
+            there = f"{one.hosts_cpu:.2f} s of the hosts', {one.processes} processes"
+            print(f"  {case}: {name}: {one.wall:.2f} s, {one.cpu:.2f} s of CPU, {there}", file=sys.stderr, flush=True)
             taken[name] += [one] if number else []
     return [Row(case, name, median(all_of), runs, len(hosts.names)) for name, all_of in taken.items()]
 
 
-def _built(bench: Bench, version: str) -> Closure:
+def built(bench: Bench, version: str) -> Closure:
+    """A system with a web service, which a deployment to `whole-0` and its like brings."""
     lab = bench.lab("whole-0")
     lab.write_host("whole-0", SYSTEM.format(version=version))
     attribute = "nixosConfigurations.whole-0.config.system.build.toplevel"
@@ -94,13 +97,20 @@ def _built(bench: Bench, version: str) -> Closure:
     return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
 
 
-def _write_hasty(inventory: Path, copy: Path) -> None:
-    document = tomllib.loads(inventory.read_text())
+def write_hasty(hosts: Hosts) -> None:
+    """Write an inventory of the hosts whose deployments do not look on for five seconds: `hasty/fleet.toml`."""
+    document = tomllib.loads(Path(hosts.inventory).read_text())
     document["defaults"]["settle"] = "0s"
-    copy.write_text(tomli_w.dumps(document))
+    (hosts.folder / "hasty").mkdir()
+    (hosts.folder / "hasty" / "fleet.toml").write_text(tomli_w.dumps(document))
 
 
-def _put(hosts: Hosts, closure: Closure) -> None:
+def environment(hosts: Hosts) -> dict[str, str]:
+    """The whole environment of a tool that deploys to the hosts."""
+    return {**os.environ, **hosts.environment}
+
+
+def put(hosts: Hosts, closure: Closure) -> None:
     """Every host runs, keeps and boots the closure, without anybody's help."""
     export = subprocess.run(["nix-store", "--export", *closure.paths], check=True, capture_output=True).stdout
     switch = f'cat | nix-store --import >/dev/null && nix-env -p {PROFILE} --set "$1" && '
