@@ -87,6 +87,7 @@ class Chooser:
             choosing.cancel()
             await asyncio.gather(choosing, return_exceptions=True)
         early = self._ready()
+        were_ready = {host.name for host in early}
         self._take_failures(early, choice)
         if choice.evaluated is not None:
             self._context.journal.emit(choice.evaluated)
@@ -94,7 +95,7 @@ class Chooser:
         await looks.end(LATE)
         if self.call_off_if_required():
             return Choice(wanted={})
-        late = [host for host in self._ready() if host not in early]
+        late = [host for host in self._ready() if host.name not in were_ready]
         self._take_failures(late, choice)
         await self._prepare(late, choice, root="late-closure")
         return choice
