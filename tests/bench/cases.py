@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import hard, idle, push, revert, slow_link, start, whole
+from tests.bench import hard, idle, push, revert, scale, slow_link, start, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +33,7 @@ CASES: Mapping[str, Case] = {
     "dead": Case("whole deployments beside a host to which all packets are dropped", hard.dead),
     "pi": Case("a whole deployment to a host with a fifth of a processor and 512 MiB", hard.pi),
     "noop": Case("deployments with nothing to do, to 100 lab hosts and 1,000 simulated ones", idle.measure),
+    "scale": Case("deployments to 1,000 and 10,000 simulated hosts, without and with a switch", scale.measure),
     "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", slow_link.security),
     "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", slow_link.rebuild),
     "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),

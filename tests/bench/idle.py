@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +53,13 @@ class Idle:
     folder: Path
     hosts: Mapping[str, Simulated]
     key: Path
+    rollout: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         tables = {name: {"port": host.port, "host_key": host.host_key} for name, host in self.hosts.items()}
-        defaults = {"address": "127.0.0.1", "user": "root", "identity_file": str(self.key)}
-        document = {"fleet": {"name": "idle"}, "defaults": defaults, "hosts": tables}
+        defaults = {"address": "127.0.0.1", "user": "root", "identity_file": str(self.key), "substitute": False}
+        document = {"fleet": {"name": "idle"}, "defaults": defaults, "rollout": self.rollout, "hosts": tables}
         (self.folder / "fleet.toml").write_text(tomli_w.dumps(document))
         bare = [{"port": host.port, "host_key": host.host_key, "key": str(self.key)} for host in self.hosts.values()]
         (self.folder / "bare.json").write_text(json.dumps(bare))
@@ -115,7 +116,7 @@ def measure(bench: Bench) -> list[Row]:
 def on_simulated(bench: Bench, case: str) -> list[Row]:
     """From a flake that has not changed, and evaluated anew; beside bare asyncssh."""
     folder = bench.folder / "simulated"
-    key = _key(folder)
+    key = make_key(folder)
     (folder / "flake.nix").write_text(FLAKE)
     (folder / "fleet.toml").write_text("[hosts.one]\n")  # what it lists does not change the system
     attribute = f"path:{folder}#nixosConfigurations.one.config.system.build.toplevel"
@@ -155,7 +156,8 @@ def on_lab(bench: Bench, case: str) -> list[Row]:
     return idle.measure(case.format(count), tools, bench.runs)
 
 
-def _key(folder: Path) -> Path:
+def make_key(folder: Path) -> Path:
+    """The folder is made, and the key in it that hosts let in."""
     folder.mkdir()
     key = asyncssh.generate_private_key("ssh-ed25519")
     key.write_private_key(folder / "key")

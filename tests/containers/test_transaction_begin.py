@@ -63,7 +63,7 @@ def test_full_run_opens_nothing(subject: Subject) -> None:
     order = subject.order(subject.closure(NEW))
     script = (
         "mkdir -p /run/fleet && mount -t tmpfs -o size=4k,nr_inodes=6 none /run/fleet && "
-        'printf %s "$1" | $2 begin; ls -A /run/fleet; umount /run/fleet'
+        'printf %s "$1" | $2 begin; ls -A /run/fleet; umount -l /run/fleet'
     )
     done = subject.host.exec("unshare", "-m", "sh", "-c", script, "sh", order, subject.asks, check=False)
     assert "refused=full" in done.stdout
@@ -246,7 +246,7 @@ def test_run_that_cannot_write_its_record_switches_nothing(subject: Subject) -> 
         run = subject.begin(subject.closure(NEW))
         view = subject.follow(run, "reverted")
     finally:
-        subject.sh(f"umount {RECORD}; rmdir {RECORD}.away")
+        subject.sh(f"umount -l {RECORD}; rmdir {RECORD}.away")
     assert (view.blame, view.reason) == ("silent", f"cannot write {RECORD}")
     assert subject.sh(f"journalctl -o cat -u fleet-switch-{run}") == ""
 
@@ -256,7 +256,7 @@ def test_run_that_cannot_root_its_systems_does_not_begin(subject: Subject) -> No
     try:
         lines = subject.tell(subject.order(subject.closure(NEW)))
     finally:
-        subject.sh(f"umount {ROOTS}")
+        subject.sh(f"umount -l {ROOTS}")
     assert answers.one(lines, "refused") == "full"
     assert (subject.leftovers(), subject.running) == ("", subject.old)
 

@@ -127,7 +127,7 @@ def test_boot_that_cannot_be_written_takes_everything_back(subject: Subject) -> 
     try:
         subject.confirm(run, end="reverted")
     finally:
-        subject.sh("umount /boot")
+        subject.sh("umount -l /boot")
     assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
     assert subject.body() == "old"
 
@@ -139,7 +139,7 @@ def test_commit_without_room_on_the_boot_partition_does_not_try(subject: Subject
     try:
         view = subject.confirm(run, end="reverted")
     finally:
-        subject.sh("umount /boot; rm -r /run/boot")
+        subject.sh("umount -l /boot; rm -r /run/boot")
     assert view.blame == "silent"
     assert view.reason.startswith("commit: /boot has 0 MiB free, the new system needs")
     assert subject.stands_on == (subject.old,) * 3
@@ -152,7 +152,7 @@ def test_boot_default_that_cannot_be_put_back_is_stuck(subject: Subject) -> None
         run = subject.switched(subject.closure(NEW + f'bootLoaderScript = "{ruin}";'))
         subject.confirm(run, end="stuck")
     finally:
-        subject.sh("umount /boot")
+        subject.sh("umount -l /boot")
     assert (subject.running, subject.profile) == (subject.old, subject.old)
 
 
@@ -174,7 +174,7 @@ def test_what_boots_next_is_kept_where_it_cannot_be_put_back(subject: Subject) -
         assert subject.sh(f"readlink {PROFILE}-5-link") == bad
         assert subject.sh(f"readlink {ROOTS}/boots {ROOTS}/previous").splitlines() == [bad, previous]
     finally:
-        subject.sh("umount /boot")
+        subject.sh("umount -l /boot")
     new = subject.closure(NEW)
     subject.confirm(subject.switched(new))
     assert not subject.succeeds(f"ls {ROOTS}/boots")
@@ -187,7 +187,7 @@ def test_record_that_cannot_be_written_stops_the_commit_before_it_acts(subject: 
     try:
         subject.confirm(run, end="reverted")
     finally:
-        subject.sh("umount /nix/var/fleet")
+        subject.sh("umount -l /nix/var/fleet")
     subject.call("facts")  # the next contact tidies up
     assert (subject.stands_on, subject.generations) == ((subject.old,) * 3, before)
     assert not subject.quarantined(new)
@@ -202,7 +202,7 @@ def test_end_that_could_not_be_written_is_not_taken_for_a_reboot(subject: Subjec
         assert subject.call("facts").get("open_run") is None
         assert subject.tell(subject.order(subject.old))["refused"] == ["full"]
     finally:
-        subject.sh("umount /nix/var/fleet")
+        subject.sh("umount -l /nix/var/fleet")
     assert (subject.show(run).state, subject.running) == ("tested", new)
     assert subject.leftovers() == ""
     assert subject.sh(f"cat {RECORD}/last/run") == run
