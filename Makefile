@@ -19,11 +19,12 @@ test: lint       ## everything: types, style, unit tests, and the tests on real 
 unit: setup      ## the tests without lab hosts
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract
 
-faults: setup    ## every fault in every phase, on lab hosts
-	FLEET_FAULTS=all .venv/bin/python -m pytest tests/faults
+faults: setup    ## every fault in every phase, and the long tests, on lab hosts
+	FLEET_LONG=all .venv/bin/python -m pytest tests/faults
+	FLEET_LONG=all .venv/bin/python -m pytest -m long tests/containers
 
 reboots: setup   ## every fault around a reboot, on a virtual machine
-	FLEET_REBOOTS=all .venv/bin/python -m pytest tests/reboots
+	FLEET_LONG=all .venv/bin/python -m pytest tests/reboots
 
 chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
 	@.venv/bin/python -m tests.faults.chaos $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))

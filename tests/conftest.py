@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,12 @@ LONGEST_FIRST = ("reboots", "faults", "containers")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those marked `long` are left out, but where FLEET_LONG=all, as in `make faults` and `make reboots`."""
+    if os.environ.get("FLEET_LONG") != "all":
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
     def place(item: pytest.Item) -> int:
         folder = item.path.relative_to(config.rootpath / "tests").parts[0]
         return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)

@@ -279,7 +279,9 @@ def stage(lab: Lab, tmp_path: Path) -> Iterator[Stage]:
 
 
 def real(host: LabHost, path: str) -> str:
-    return host.exec("readlink", "-f", path).stdout.strip()
+    """Where the path leads. Docker loses the output of an exec now and then: a command that succeeded has some."""
+    found: str = wait_until(lambda: host.exec("readlink", "-f", path).stdout.strip(), f"{host.name} tells {path}")
+    return found
 
 
 def running(host: LabHost) -> str:

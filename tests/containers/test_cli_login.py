@@ -209,6 +209,7 @@ def test_busy_sshd_does_not_make_a_healthy_host_go_back(
     assert stands_on(stage.host("door"), run.hosts["door"]["closure"])
 
 
+@pytest.mark.long
 def test_sshd_that_stays_busy_makes_the_host_go_back_without_blame(
     stage: Stage, busy_sshd: Callable[[], contextlib.AbstractContextManager[None]]
 ) -> None:

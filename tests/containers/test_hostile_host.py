@@ -95,6 +95,7 @@ def test_host_that_is_hostile_from_the_start_ends_alone(all_behind: Stage) -> No
         assert "\u202e" not in run.stdout
 
 
+@pytest.mark.long
 def test_host_that_turns_hostile_in_the_middle_ends_alone(all_behind: Stage) -> None:
     becomes_hostile(all_behind, SAYINGS["both"], after=6)
     before = running(all_behind.host("evil"))

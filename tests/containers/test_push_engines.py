@@ -103,6 +103,7 @@ def test_a_server_that_dies_fails_the_push_and_the_next_one_sends_only_the_rest(
     assert again.told("push_finished")[0]["wire_bytes"] < nar_bytes(*paths) * 0.85
 
 
+@pytest.mark.long
 def test_a_link_that_is_cut_fifty_times_still_brings_all(stage: Stage) -> None:
     closure = many(stage, count=60, kib=64)
     with relay(stage.lab, "two", "--cut-after", "20000", "200000", "--cuts", "50") as port:

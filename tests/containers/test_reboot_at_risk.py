@@ -221,6 +221,7 @@ def test_what_is_restarted_in_the_course_of_a_boot_is_no_crash_loop(stage: Stage
     assert shell(host, "systemctl show --property=NRestarts --value slow") == "3"
 
 
+@pytest.mark.long
 def test_an_old_system_that_does_not_come_up_well_any_more_needs_a_human(stage: Stage) -> None:
     old = base(stage, MIGRATED)
     host = stage.host("risky")
@@ -245,6 +246,7 @@ def test_a_host_that_cannot_bring_its_old_system_back_boots_it_where_that_is_all
     assert host.exec("systemctl", "is-active", "stubborn", "by-hand").stdout == "active\nactive\n"
 
 
+@pytest.mark.long
 def test_without_leave_it_stays_as_it_is_and_needs_a_human(stage: Stage) -> None:
     old = base(stage, STUBBORN)
     host = stage.host("risky")

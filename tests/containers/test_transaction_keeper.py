@@ -37,7 +37,7 @@ def meanwhile(subject: Subject, command: str, *, times: int = 1000) -> Iterator[
         thread.join()
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash --posix", marks=pytest.mark.long)])
 @pytest.mark.parametrize("word", ["confirm", "abandon"])
 def test_keeper_that_is_killed_again_and_again_comes_to_the_same_end(subject: Subject, shell: str, word: str) -> None:
     subject.use(shell)

@@ -21,7 +21,7 @@ def old_that(subject: Subject, more: str) -> str:
     return odd
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash --posix"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash --posix", marks=pytest.mark.long)])
 @pytest.mark.parametrize("own", [True, False], ids=["by its own means", "by hand"])
 def test_what_only_new_had_is_gone_and_what_ran_runs(subject: Subject, shell: str, own: bool) -> None:  # noqa: FBT001
     subject.use(shell)

@@ -144,7 +144,9 @@ def test_word_that_is_taken_leads_where_the_table_says(subject: Subject, row: Ro
     assert subject.follow(run, ENDS[row.after]).state == ENDS[row.after]
 
 
-@pytest.mark.parametrize("state", REACH)
+@pytest.mark.parametrize(
+    "state", [pytest.param(one, marks=pytest.mark.long) if one == "stuck" else one for one in REACH]
+)
 def test_word_that_is_not_taken_changes_nothing(subject: Subject, state: str) -> None:
     run = REACH[state](subject)
     refused = [row for row in ROWS if row.state == state and not row.taken]

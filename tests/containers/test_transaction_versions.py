@@ -28,7 +28,7 @@ MEETINGS = pytest.mark.parametrize(
     "formats", [OLD_THEN_NEW, NEW_THEN_OLD], ids=["the new one comes by", "the old one comes by"]
 )
 OPEN_STATES = ("switching", "switched", "committing", "reverting")
-ENDS = ("committed", "tested", "reverted", "superseded", "stuck")
+RARE_ENDS = ("tested", "superseded", "stuck")
 TAKEN = {
     "switching": (False, True),
     "switched": (True, True),
@@ -110,7 +110,9 @@ def test_word_that_the_other_program_takes_reaches_the_one_that_began(
 
 
 @MEETINGS
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end", ["committed", "reverted", *(pytest.param(end, marks=pytest.mark.long) for end in RARE_ENDS)]
+)
 def test_transaction_that_has_ended_is_known_and_followed_by_one_of_the_other_program(
     subject: Subject, formats: tuple[int, int], end: str
 ) -> None:

@@ -11,6 +11,8 @@ from tests.containers.hostprogram import NEW, OLD, Subject
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LONG = pytest.mark.long
+"""Each waits until the host has given up to mend itself."""
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 KEYS = "/root/.ssh/authorized_keys"
 MEND = f"""\
@@ -38,13 +40,18 @@ def failing(script: str) -> str:
     ("script", "told"),
     [
         (f"mv {KEYS} /root/.ssh/x", f"a key is gone from {KEYS}"),
-        ("mount -t tmpfs x /etc", "what is mounted at /etc is not what was there at begin"),
-        ("touch /etc/nologin", "/etc/nologin keeps people from logging in"),
-        ("chmod 777 /root/.ssh", "/root/.ssh is gone, or others can write there, so that sshd does not trust it"),
+        pytest.param("mount -t tmpfs x /etc", "what is mounted at /etc is not what was there at begin", marks=LONG),
+        pytest.param("touch /etc/nologin", "/etc/nologin keeps people from logging in", marks=LONG),
+        pytest.param(
+            "chmod 777 /root/.ssh",
+            "/root/.ssh is gone, or others can write there, so that sshd does not trust it",
+            marks=LONG,
+        ),
         ("echo DenyUsers root >/etc/ssh/sshd_config.d/shut.conf", "sshd's configuration is not as at begin: denyusers"),
-        (
+        pytest.param(
             f'mv {HOST_KEY} /root/host-key; ssh-keygen -qt ed25519 -N "" -f {HOST_KEY}',
             f"{HOST_KEY} is not the host key that it was",
+            marks=LONG,
         ),
     ],
     ids=["keys", "mount", "nologin", "modes", "sshd", "host key"],

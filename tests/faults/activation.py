@@ -69,6 +69,7 @@ FAULTS = (
     ),
     Fault(
         name="activation fails in both systems",
+        slow=True,
         nix=FAILS_IN_BOTH,
         prepare=break_both,
         rows={"switching": bad("the old system's activation fails too", kind="silent")},
@@ -82,7 +83,7 @@ FAULTS = (
     ),
     Fault(name="activation exits 101", nix="switchExit = 101;", rows={"switching": bad("failed with exit status 101")}),
     Fault(name="emergency target", nix=EMERGENCY, rows={"switching": bad("", kind="")}),
-    Fault(name="new mount fails into emergency", nix=MOUNT, rows={"switching": bad("", kind="")}),
+    Fault(name="new mount fails into emergency", slow=True, nix=MOUNT, rows={"switching": bad("", kind="")}),
     Fault(
         name="daemon-reload all the while", prepare=all_the_while("systemctl daemon-reload"), rows={"switching": KEPT}
     ),
@@ -93,6 +94,7 @@ FAULTS = (
     ),
     Fault(
         name="dbus restarted by the switch",
+        slow=True,
         nix='activationScript = "systemctl restart dbus.service";',
         rows={"switching": bad("failed with exit status 1")},
         undo=restart_logind,

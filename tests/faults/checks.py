@@ -15,6 +15,7 @@ FAULTS = (
     Fault(name="check fails", status=503, rows={"switching": bad("check web: 503")}),
     Fault(
         name="check flaps",
+        slow=True,
         checks=(WEB, FLAPS),
         defaults={"settle": "1500ms"},
         rows={"switching": bad("flaps", kind="")},

@@ -101,6 +101,7 @@ FAULTS = (
     ),
     Fault(
         name="Ctrl-C twice",
+        slow=True,
         strike=interrupt_twice,
         of_run=True,
         rows={"switched": IN_DOUBT, "switching": IN_DOUBT, "reverting": IN_DOUBT},

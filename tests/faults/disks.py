@@ -48,6 +48,7 @@ UNTIDY = Row(outcome="rolled_back", code=1, on=OLD, leaves="/nix/var/fleet/open|
 FAULTS = (
     Fault(
         name="nix full",
+        slow=True,
         prepare=own_disk("/nix"),
         strike=full("/nix"),
         rows={
@@ -66,6 +67,7 @@ FAULTS = (
     Fault(name="nix read-only", prepare=own_disk("/nix"), strike=read_only("/nix"), rows={"reverting": UNTIDY}),
     Fault(
         name="boot full",
+        slow=True,
         prepare=own_disk("/boot"),
         strike=full("/boot"),
         rows={"committing": FULL_FOR_BOTH, "switched": FULL_FOR_BOTH, "reverting": GONE_BACK},
@@ -83,6 +85,7 @@ FAULTS = (
     ),
     Fault(
         name="boot loader writes nothing and exits 0",
+        slow=True,
         nix='bootLoaderScript = "exit 0";',
         rows={"committing": bad("commit: the boot default is .* not the new system")},
     ),

@@ -118,6 +118,7 @@ FAULTS = (
     ),
     Fault(
         name="network cut past the deadline",
+        slow=True,
         strike=cut_until_it_went_back,
         rows={"switched": NOT_SEEN, "switching": NOT_SEEN, "reverting": GONE_BACK, "committing": KEPT},
     ),
@@ -130,12 +131,14 @@ FAULTS = (
     Fault(name="new connections refused", strike=lose_new_connections, rows={"switching": NOT_SEEN}),
     Fault(
         name="new sshd broken",
+        slow=True,
         nix=BROKEN_SSHD,
         rows={"switching": Row(outcome="rolled_back", code=1, on=OLD, kind="silent", says="no new login")},
     ),
     Fault(name="new firewall refuses new connections", nix=FIREWALL, rows={"switching": NOT_SEEN}),
     Fault(
         name="address changed",
+        slow=True,
         prepare=two_addresses,
         strike=lose_the_first_address,
         defaults={"confirm_timeout": "45s"},  # a connection that died is noticed after three keepalives

@@ -105,6 +105,7 @@ FAULTS = (
     ),
     Fault(
         name="an unprivileged user holds the lock",
+        slow=True,
         strike=squat(600),
         rows={"switched": KEPT, "preflight": KEPT, "switching": KEPT, "committing": KEPT, "reverting": GONE_BACK},
     ),
@@ -147,6 +148,7 @@ FAULTS = (
     ),
     Fault(
         name="host key changed",
+        slow=True,
         strike=change_host_key,
         undo=restore_host_key,
         rows={

@@ -76,7 +76,7 @@ class Fault:
     undo: Callable[[Scene], None] = strike_nothing
     """What `restore` and the next reset of the host cannot undo."""
     slow: bool = False
-    """Only in the full table: it waits for long limits."""
+    """Only in the full table: it takes long, and most of what it shows is shown by a test that does not."""
     xfail: Mapping[str, str] = field(default_factory=dict)
     """Phases with a defect that is known and not yet mended."""
 

@@ -1,6 +1,6 @@
 """The fault table: after any fault, the proven new system or the old one, and people are told which.
 
-`make test` plays each fault once, where it is worst. `make faults` plays every cell (`FLEET_FAULTS=all`).
+`make test` plays each fault once, where it is worst. `make faults` plays every cell (`FLEET_LONG=all`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, 
 
 def cells() -> list[Cell]:
     """What is played: the worst phase of each quick fault, or everything."""
-    if os.environ.get("FLEET_FAULTS") == "all":
+    if os.environ.get("FLEET_LONG") == "all":
         return [Cell(fault, phase) for fault in FAULTS for phase in fault.rows]
     return [Cell(fault, next(iter(fault.rows))) for fault in FAULTS if not fault.slow]
 

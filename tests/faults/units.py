@@ -60,7 +60,7 @@ FAULTS = (
         defaults={"settle": "5s"},
         rows={"switching": bad("late.service has failed")},
     ),
-    Fault(name="crash loop", nix=LOOP, defaults={"settle": "3s"}, rows={"switching": bad("loop.service")}),
+    Fault(name="crash loop", slow=True, nix=LOOP, defaults={"settle": "3s"}, rows={"switching": bad("loop.service")}),
     Fault(name="unit failing before", prepare=fail_before, rows={"switching": KEPT}),
     Fault(name="unit of a timer fails", strike=tick, rows={"switched": KEPT}),
     Fault(name="connection of a socket fails", nix=ACCEPT, strike=knock, rows={"switched": KEPT}),

@@ -1,6 +1,6 @@
 """VMs for the tests of a session, one for each boot loader: with a kernel and a disk that forgets what was not written.
 
-Those marked `long` are part of `make reboots` alone, which sets FLEET_REBOOTS=all.
+Those marked `long` are part of `make reboots` alone, which sets FLEET_LONG=all.
 """
 
 from __future__ import annotations
@@ -23,15 +23,11 @@ TIMEOUT = 1200
 """Seconds for one test: under emulation, on a machine that has other things to do, a boot takes a minute."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.container)
-        item.add_marker(pytest.mark.timeout(TIMEOUT))
-    if os.environ.get("FLEET_REBOOTS") != "all":
-        long = [item for item in ours if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.container)
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @pytest.fixture(scope="session")
