@@ -189,6 +189,8 @@ class PushError(HostError):
     """The closure did not arrive on the host."""
 
     kind = FailureKind.PUSH
+    is_not_served = False
+    """Whether the host does not run what fleet's own engine talks to, so that `nix copy` may work."""
 
 
 class SwitchError(HostError):

@@ -80,7 +80,8 @@ class HostRun:
         await context.journal.flush()
         ours = context.slow_links if job.host.link is LinkSpeed.SLOW else context.supply
         copier = context.here if job.part.copy_with == "nix" else ours
-        await push.push(copier, self.link, job, context.run, self.program, emit=context.journal.emit)
+        tell = context.journal.emit
+        await push.push(copier, self.link, job, context.run, self.program, here=context.here, emit=tell)
         if job.built_there is not None:  # before, there was nothing to look at
             there = await system.look_there(self.link, job.host, job.closure)
             system.require_switchable(job.host, there)

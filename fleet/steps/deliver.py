@@ -279,4 +279,6 @@ class _Attempt:
         hint = SIGN if "signature" in reason else AGAIN
         if self._progress.arrived == 0 and (not reason or "serve" in reason):  # perhaps it is not allowed there
             hint = f"{AGAIN}; {INSTEAD}"
-        return PushError(name, message, said=stderr[-5:], hint=hint)
+        explained = PushError(name, message, said=stderr[-5:], hint=hint)
+        explained.is_not_served = self._progress.arrived == 0 and any("serve" in line for line in stderr)
+        return explained

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from fleet import nix
 from fleet.errors import CommandFailedError, PushError
-from fleet.events import OutputLine, PushFinished, PushProgressed
+from fleet.events import FindingReported, OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, ask, bringing
 from fleet.machine import Command
-from fleet.model import Phase
+from fleet.model import Phase, Severity
 from fleet.steps import preflight
 from fleet.steps.caches import fetch
 from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, WholePaths, deliver
@@ -44,22 +44,31 @@ async def push(
     run: RunId,
     program: HostProgram,
     *,
+    here: Machine | None = None,
     emit: Emit,
 ) -> None:
     """Bring the whole closure and the program to the host, valid and rooted for the run.
 
     First the host fetches what its own caches have. The rest is copied by `copier`: `nix copy` on this machine, or
-    fleet's own engine with a supply, or with what slow links need. If the host builds the closure itself, its
-    derivations are pushed and built there instead. Raise `PushError` if that fails.
+    fleet's own engine with a supply, or with what slow links need. Where the host does not serve that, `nix copy` on the
+    machine `here` copies instead. If the host builds the closure itself, its derivations are pushed and built there
+    instead. Raise `PushError` if that fails.
     """
     assert program.path is not None
     host = job.host
     lost = await fetch(machine, host, job.load.substitutes, run, emit=emit)
     started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, job.closure, program.path))
+    moved = None
     if isinstance(copier, Supply | SlowLinks):
-        moved = await _serve(copier, machine, job, run, program.path, root, emit)
-    else:
+        try:
+            moved = await _serve(copier, machine, job, run, program.path, root, emit)
+        except PushError as error:
+            if here is None or not error.is_not_served:
+                raise
+            emit(_not_served(error))
+            copier = here
+    if not isinstance(copier, Supply | SlowLinks):
         await root()
         async with _bridge_with_progress(machine, job, run, emit) as bridge:
             if job.built_there is not None:
@@ -67,6 +76,7 @@ async def push(
             await _copy(copier, machine, job, bridge, [program.path, *([job.closure] if job.load.missing else [])])
         size = job.load.push_bytes + sum(job.load.substitutes[path] for path in lost)
         moved = Progress(paths=len(job.load.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
+    assert moved is not None
     seconds = time.monotonic() - started
     emit(
         PushFinished(
@@ -75,6 +85,13 @@ async def push(
     )
     if job.built_there is not None:
         await _build_there(machine, job, run, emit)
+
+
+def _not_served(error: PushError) -> FindingReported:
+    """Return the note that the host does not serve fleet's own engine."""
+    hint = "--copy-with nix spares the attempt; nix copy sends whole paths, also over a slow link"
+    message = f"nix copy pushes instead of fleet's own engine: {error.message}"
+    return FindingReported(host=error.host, severity=Severity.NOTE, kind="not_served", message=message, hint=hint)
 
 
 async def _serve(

@@ -55,6 +55,27 @@ def test_a_closure_arrives_whole_and_is_counted(
     assert again.told("push_finished")[0]["wire_bytes"] < 50_000
 
 
+REFUSES = """\
+#!/bin/sh
+case $* in *--serve*) echo "error: unrecognised flag '--serve'" >&2; exit 1 ;; esac
+exec /usr/bin/nix-store "$@"
+"""
+
+
+def test_host_whose_nix_has_no_serve_any_more_is_pushed_to_with_nix_copy(stage: Stage) -> None:
+    host, closure = stage.host("one"), many(stage)
+    host.exec("sh", "-c", 'printf %s "$1" >/usr/local/bin/nix-store; chmod 755 /usr/local/bin/nix-store', "sh", REFUSES)
+    try:
+        stage.toml({"one": {}})
+        run = stage.fleet("push", "one", "--closure", closure, "--json")
+    finally:
+        host.exec("rm", "/usr/local/bin/nix-store")
+    assert run.outcomes == {"one": "staged"}, run
+    assert has(host, closure)
+    (note,) = run.told("finding_reported", kind="not_served")
+    assert "unrecognised flag '--serve'" in note["message"]
+
+
 def test_two_hosts_get_it_at_once(stage: Stage, engine: str) -> None:
     closure = many(stage)
     stage.toml({"one": {}, "two": {}})

@@ -212,6 +212,7 @@ async def test_a_server_that_refuses_what_was_planned_says_why(closure: str) -> 
         with pytest.raises(PushError, match="the host's store refused: no room") as caught:
             await deliver(bare, source, delivery(closure, planned=small), Progress())
     assert "--copy-with" not in caught.value.hint
+    assert not caught.value.is_not_served
 
 
 @pytest.mark.parametrize(
@@ -224,3 +225,4 @@ async def test_host_that_does_not_serve_has_another_way(closure: str, said: str)
         with pytest.raises(PushError) as caught:
             await deliver(bare, source, delivery(closure, planned=small), Progress())
     assert "--copy-with nix" in caught.value.hint
+    assert caught.value.is_not_served

@@ -11,7 +11,7 @@ import pytest
 
 from fleet import nix
 from fleet.errors import PushError
-from fleet.events import HostFetched, OutputLine, PushFinished, PushProgressed
+from fleet.events import FindingReported, HostFetched, OutputLine, PushFinished, PushProgressed
 from fleet.host.program import HostProgram, bringing
 from fleet.inventory import BuildOn
 from fleet.machine import Bridge, Command, Output
@@ -182,6 +182,28 @@ async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
     (delivery,) = deliveries
     assert delivery.planned == planned
     assert delivery.wanted == (NEW, "/nix/store/p-fleet-host")
+
+
+@pytest.mark.parametrize("is_not_served", [True, False])
+async def test_nix_copy_pushes_to_a_host_that_does_not_serve_our_engine(
+    monkeypatch: pytest.MonkeyPatch, *, is_not_served: bool
+) -> None:
+    async def deliver(*_: object) -> None:
+        error = PushError(JOB.host.name, "the host's store refused: unrecognised flag '--serve'")
+        error.is_not_served = is_not_served
+        raise error
+
+    monkeypatch.setattr(push, "deliver", deliver)
+    events, copying = Events(), here(Output(status=0))
+    pushing = push.push(builders.FakeSupply(), Moving(0), JOB, RUN, PROGRAM, here=copying, emit=events)
+    if is_not_served:
+        await pushing
+        (note,) = events.of(FindingReported)
+        assert (note.kind, note.severity) == ("not_served", "note")
+    else:
+        with pytest.raises(PushError):
+            await pushing
+    assert len(copying.ran) == is_not_served
 
 
 @in_no_time
