@@ -50,9 +50,9 @@ async def push(
     """Bring the whole closure and the program to the host, valid and rooted for the run.
 
     First the host fetches what its own caches have. The rest is copied by `copier`: `nix copy` on this machine, or
-    fleet's own engine with a supply, or with what slow links need. Where the host does not serve that, `nix copy` on the
-    machine `here` copies instead. If the host builds the closure itself, its derivations are pushed and built there
-    instead. Raise `PushError` if that fails.
+    fleet's own engine with a supply, or with what slow links need. Where the host does not serve that, `nix copy` of
+    the machine `here` does it. If the host builds the closure itself, its derivations are pushed, and built there.
+    Raise `PushError` if that fails.
     """
     assert program.path is not None
     host = job.host
