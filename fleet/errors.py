@@ -133,7 +133,8 @@ class UnreachableError(HostError):
     turns_away = False
     """Whether the host does answer, and says that it takes no login just now. It may take one in a while."""
     is_silent = False
-    """Whether nobody has answered at all: no TCP connection has come about in time."""
+    """Whether nobody has answered at all: no TCP connection has come about in time, straight from here. To try again
+    costs nobody anything then, and asks no person for anything."""
 
 
 class AuthenticationError(HostError):

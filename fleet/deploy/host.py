@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.bundle import write_bundle
+from fleet.deploy.seen import Seen
 from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
@@ -34,25 +35,9 @@ if TYPE_CHECKING:
     from fleet.steps.job import Job
     from fleet.steps.prove import Proof
     from fleet.steps.prove_back import Unwell
-    from fleet.steps.verdict import Verdict
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone. A deployment some days later tidies up too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """Everything that was seen of a switch, up to its end."""
-
-    end: View
-    verdict: Verdict
-    before: Mapping[str, CheckAnswer]
-    answers: tuple[CheckAnswer, ...] = ()
-    """The last answers of the checks about the new system."""
-    said: tuple[str, ...] = ()
-    """The last lines that the switch wrote."""
-    silence: str = ""
-    """What kept the host from answering meanwhile. Empty if nothing did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +100,13 @@ class HostRun:
         """Ask the host to begin, follow it and return how it ended. Raise `HostError` if it refuses to begin."""
         self._announce_phase(Phase.SWITCH)
         await self.context.journal.flush()
+        follower = self._follower()
         try:
             begun = await self._begin()
         except EndedError:  # another run has applied this very part since we looked
             await self.unroot()
             return await answer_to_part(self.link, self.job.host, self.job.part)
-        return await self._follow_to_result(before, begun, is_on_record=False)
+        return await self._follow_to_result(follower, before, begun, is_on_record=False)
 
     async def resume(self, past: HostRecord) -> HostResult:
         """Follow a host whose run another process began, as far as `past` tells, and return how it ended."""
@@ -130,7 +116,11 @@ class HostRun:
         lost = None
         if not past.heard:
             lost = UnreachableError(self.job.host.name, "the controller was lost before the switch began")
-        return await self._follow_to_result(past.before, lost, is_on_record=past.heard)
+        return await self._follow_to_result(self._follower(), past.before, lost, is_on_record=past.heard)
+
+    def _follower(self) -> Follower:
+        emit = self.context.journal.emit
+        return Follower(machine=self.link, program=self.program, run=self.context.run, job=self.job, emit=emit)
 
     async def _begin(self) -> View | HostError:
         """Ask the host to begin. Return what it showed if it has begun, or the error that leaves open whether it has.
@@ -146,16 +136,18 @@ class HostRun:
             return error
 
     async def _follow_to_result(
-        self, before: Mapping[str, CheckAnswer], begun: View | HostError | None, *, is_on_record: bool
+        self,
+        follower: Follower,
+        before: Mapping[str, CheckAnswer],
+        begun: View | HostError | None,
+        *,
+        is_on_record: bool,
     ) -> HostResult:
         """Follow the host to its end and return its result.
 
         `begun` is what `_begin` has returned, if this process began; `is_on_record` says that it is known to have.
         """
-        job, lost = self.job, begun if isinstance(begun, HostError) else None
-        follower = Follower(
-            machine=self.link, program=self.program, run=self.context.run, job=job, emit=self.context.journal.emit
-        )
+        lost = begun if isinstance(begun, HostError) else None
         has_switched = False
         try:
             followed = await follower.follow_activation(begun if isinstance(begun, View) else None)
@@ -163,7 +155,7 @@ class HostRun:
                 return await self._give_up_begin(lost)
             proof: Proof | None = None
             if has_switched := followed.view.state is State.SWITCHED:
-                proof = await self._prove(before)
+                proof = await self._prove(before, follower.cursor)
             if followed.view.is_open:
                 followed = await follower.follow_to_end(proof)
             if followed.view.state is State.UNKNOWN:
@@ -209,14 +201,19 @@ class HostRun:
         why, is_overdue = f"not seen to the end: {error}", isinstance(error, OverdueError)
         return result.in_doubt(self.job, why, has_switched=has_switched, is_overdue=is_overdue)
 
-    async def _prove(self, before: Mapping[str, CheckAnswer]) -> Proof:
-        """Prove the new system and return the proof. Emit the verdict, unless the host decided first."""
+    async def _prove(self, before: Mapping[str, CheckAnswer], cursor: str) -> Proof:
+        """Prove the new system, and return the proof. Its switch was heard up to `cursor`.
+
+        Emit the verdict, unless the host decided first.
+        """
         job, context = self.job, self.context
         emit = context.journal.emit
         monitor = CheckMonitor(
             host=job.host, checks=self._deciding_checks(before), here=context.here, emit=emit, stage="after"
         )
-        prover = prove.Prover(self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch)
+        prover = prove.Prover(
+            self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch, cursor=cursor
+        )
         proof = await prover.prove()
         match proof.verdict:
             case verdict.Proven(seconds):

@@ -7,7 +7,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnreachableError
-from fleet.machine import CONNECT_TIMEOUT
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
@@ -24,31 +23,33 @@ SOON = 1.0
 """Seconds without an answer after which other work does not wait for a host any more."""
 LATE = 2.0
 """Seconds that a silent host still gets when that work is done."""
+PAUSE = 5.0
+"""Seconds between two attempts to reach a silent host while that work goes on."""
 
 
 class Look:
-    """The look at one host: it is tried again for as long as nobody answers there, and there is time."""
+    """The look at one host. While nobody answers there, it is tried again for as long as other work takes time."""
 
     def __init__(self, host: Host, attempt: Attempt) -> None:
         self.host = host
         self.settled = asyncio.Event()
         """Is set when the look has ended, or nobody has answered for `SOON`."""
         self._attempt = attempt
-        self._limit = asyncio.timeout(None)
-        self._began: float | None = None
-        self._has_answered = False
+        self._has_begun = self._has_answered = False
         self._end = float("inf")
-        self._last_silence = UnreachableError(host.name, "no answer in time")
+        """The time of the loop after which nobody tries again."""
+        self._hurry = asyncio.Event()
+        """Is set when that time is known."""
+        self._limit: asyncio.Timeout | None = None
+        """Of the attempt that is under way, if it is not the first one."""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> bool:
         """Note that an attempt begins now, and return whether it is the first one."""
-        if self._began is not None:
+        if self._has_begun:
             return False
-        loop = asyncio.get_running_loop()
-        self._began = loop.time()
-        self._timer = loop.call_later(SOON, self._settle_if_silent)
-        self._set_limit()
+        self._has_begun = True
+        self._timer = asyncio.get_running_loop().call_later(SOON, self._settle_if_silent)
         return True
 
     def answer(self) -> None:
@@ -57,41 +58,51 @@ class Look:
         self._set_limit()
 
     def end_at(self, time: float) -> None:
-        """Give a silent host until that time of the loop, and at least its `connect_timeout`."""
+        """Try to reach a silent host until that time of the loop, and at least once: a login has limits of its own."""
         self._end = time
+        self._hurry.set()
         self._set_limit()
 
     async def run(self) -> None:
-        """Look at the host. Raise the `HostError` of the last attempt."""
+        """Look at the host. Raise the `HostError` of the last attempt that came to an end."""
         try:
-            async with self._limit:
-                while True:
-                    try:
-                        return await self._attempt(self)
-                    except UnreachableError as error:
-                        if not error.is_silent:
-                            raise
-                        self._last_silence = error
-        except TimeoutError as error:
-            if not self._limit.expired():
+            await self._attempt(self)
+        except UnreachableError as error:
+            if not error.is_silent:
                 raise
-            raise self._last_silence from error
+            await self._try_again(error)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             self.settled.set()
+
+    async def _try_again(self, silence: UnreachableError) -> None:
+        """Try until somebody answers, or there is no time left. Raise the `HostError` of the last attempt."""
+        while asyncio.get_running_loop().time() < self._end:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), PAUSE)
+            try:
+                async with asyncio.timeout(None) as self._limit:
+                    self._set_limit()
+                    return await self._attempt(self)
+            except UnreachableError as error:
+                if not error.is_silent:
+                    raise
+                silence = error
+            except TimeoutError:
+                if not self._limit or not self._limit.expired():
+                    raise
+        raise silence
 
     def _settle_if_silent(self) -> None:
         if not self._has_answered:
             self.settled.set()
 
     def _set_limit(self) -> None:
-        """Limit the look to a host that does not answer, as soon as somebody has tried to reach it."""
-        if self._began is None or self._limit.expired():
-            return
-        patience = self.host.connect_timeout or CONNECT_TIMEOUT
-        with contextlib.suppress(RuntimeError):  # the look has ended
-            self._limit.reschedule(None if self._has_answered else max(self._began + patience, self._end))
+        """Limit a further attempt for as long as nobody answers."""
+        if self._limit is not None and self._end != float("inf"):
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._limit.reschedule(None if self._has_answered else self._end)
 
 
 class Looks:
@@ -109,7 +120,7 @@ class Looks:
         await wait_all([task for task in self._tasks if task.done()])
 
     async def end(self, patience: float = 0.0) -> None:
-        """Wait until each look has ended. Silent hosts get so many seconds from now, and at least what is theirs."""
+        """Wait until each look has ended. Silent hosts get so many seconds from now, and at least one attempt."""
         time = asyncio.get_running_loop().time() + patience
         for look in self._looks:
             look.end_at(time)

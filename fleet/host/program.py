@@ -98,9 +98,12 @@ class HostProgram:
         """
         return self.call("begin", "watch", stdin=order.text())
 
-    def word(self, run: RunId, word: str) -> Command:
-        """Return the command that leaves a word for the keeper. The answer may show already what came of it."""
-        return self.call("word", run, " ".join(word.split()), "wait")
+    def word(self, run: RunId, word: str, cursor: str = "") -> Command:
+        """Return the command that leaves a word for the keeper.
+
+        The answer may show already what came of it, and has what the switch wrote after the cursor.
+        """
+        return self.call("word", run, " ".join(word.split()), "wait", cursor)
 
 
 @dataclass(frozen=True, kw_only=True)

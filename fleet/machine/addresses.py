@@ -34,7 +34,6 @@ async def first_that_works(
         return await attempts[0](lambda: None)
     running: list[asyncio.Task[tuple[Found, Resources]]] = []
     answered: set[asyncio.Task[tuple[Found, Resources]]] = set()
-    winner = None
 
     def note_answer(number: int) -> None:
         answered.add(running[number])
@@ -44,15 +43,22 @@ async def first_that_works(
             running.append(asyncio.create_task(attempt(functools.partial(note_answer, number - 1))))
             winner = await _winner(running, answered, is_last=number == len(attempts))
             if winner is not None:
+                await _close([task for task in running if task is not winner])
                 return winner.result()
-        raise _most_telling([error for task in running if isinstance(error := task.exception(), HostError)])
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        for task in running:
-            if task is not winner and not task.cancelled() and task.exception() is None:
-                await task.result()[1].aclose()
+    except BaseException:
+        await _close(running)
+        raise
+    raise _most_telling([error for task in running if isinstance(error := task.exception(), HostError)])
+
+
+async def _close(tasks: Sequence[asyncio.Task[tuple[Found, Resources]]]) -> None:
+    """End the attempts, and close what they have opened."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled() and task.exception() is None:
+            await task.result()[1].aclose()
 
 
 async def _winner(

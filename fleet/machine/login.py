@@ -37,6 +37,10 @@ Found = TypeVar("Found")
 
 PATIENCE = Patience()
 NO_OPENSSH = "there is no ssh on PATH, so not all of ~/.ssh/config counts, and nothing of /etc/ssh/ssh_config"
+ASKED_AGAIN = {
+    "host", "port", "proxy_command", "family", "local_addr", "kex_algs", "server_host_key_algs", "config",
+}  # fmt: skip
+"""What asyncssh.get_server_host_key takes from its own arguments, though they are among the options."""
 JUMPS_AT_ONCE = 6
 """Logins at a time through one jump host. sshd drops some as soon as ten are under way (MaxStartups 10:30:100)."""
 
@@ -162,17 +166,21 @@ class Logins:
                     with contextlib.suppress(HostError):
                         shown = await self._shown_key(entry, tunnel)
                         witness.stranger = shown if shown not in trusted else None
-                raise explained(host.name, error, witness, trusted) from error
+                raised = explained(host.name, error, witness, trusted)
+                if tunnel is not None and isinstance(raised, UnreachableError):
+                    raised.is_silent = False
+                raise raised from error
             finally:
                 witness.end()
 
     async def _shown_key(self, entry: Entry, tunnel: Any, on_answer: OnAnswer | None = None) -> asyncssh.SSHKey | None:
         """Return the key that answers there, whether or not it is to be trusted. Raise a `HostError`."""
         limit = asyncio.timeout(entry.connect_timeout(self.patience))
-        witness = Witness(self.patience, limit, Offers(), on_answer=on_answer, by_proxy=entry.is_by_proxy)
+        by_proxy = entry.is_by_proxy and tunnel is None
+        witness = Witness(self.patience, limit, Offers(), on_answer=on_answer, by_proxy=by_proxy)
         arguments = entry.arguments(self.patience)
         options = asyncssh.SSHClientConnectionOptions(**arguments, client_factory=lambda: witness)
-        again = {key: arguments[key] for key in ("host", "port", "family", "local_addr", "config") if key in arguments}
+        again = {key: value for key, value in arguments.items() if key in ASKED_AGAIN}
         try:
             async with limit:
                 return await asyncssh.get_server_host_key(**again, tunnel=tunnel, options=options)
@@ -217,10 +225,7 @@ class Logins:
                 machine = await way.enter_async_context(self._connect(jump, passed))
         except HostError as error:
             message = f"jump host {jump.name}: {error.message}"
-            raised = type(error)(host.name, message, said=error.said, hint=error.hint)
-            if isinstance(raised, UnreachableError) and isinstance(error, UnreachableError):
-                raised.is_silent = error.is_silent
-            raise raised from error
+            raise type(error)(host.name, message, said=error.said, hint=error.hint) from error
         return machine.connection
 
     def _jump(self, host: Host, configured: str) -> Host | None:

@@ -27,7 +27,7 @@ def explained(host: HostName, error: BaseException, witness: Witness, trusted: S
     """Return the `HostError` that says why the login failed, with what was seen of it. `trusted` are the known keys."""
     usual = in_our_words(host, error)
     if isinstance(error, TimeoutError) and isinstance(usual, UnreachableError):
-        usual.is_silent = not witness.has_answered
+        usual.is_silent = not witness.has_answered and not witness.by_proxy
     if witness.stranger is not None and "revoked" not in str(error):
         return _stranger(host, witness.stranger, trusted)
     if not witness.is_greeted and witness.greeting.lines:

@@ -280,5 +280,5 @@ class _Attempt:
         if self._progress.arrived == 0 and (not reason or "serve" in reason):  # perhaps it is not allowed there
             hint = f"{AGAIN}; {INSTEAD}"
         explained = PushError(name, message, said=stderr[-5:], hint=hint)
-        explained.is_not_served = self._progress.arrived == 0 and any("serve" in line for line in stderr)
+        explained.is_not_served = self._progress.arrived == 0 and any("--serve" in line for line in stderr)
         return explained

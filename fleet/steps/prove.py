@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.host import answers
+from fleet.host.answers import State
 from fleet.host.program import ask
 from fleet.steps.monitor import now
 from fleet.steps.verdict import Condemned, Decided, Proven
@@ -29,6 +30,8 @@ LOOK_INTERVAL = 1.0
 LONGEST_LOOK = 2.0
 """Seconds of one look, with the pause before it, that count as contact. In the rest of a longer one the link was
 silent, and a check that was failing before had no chance to pass."""
+KEEPS = (State.COMMITTING, State.COMMITTED, State.TESTED)
+"""The states of a host that has heard that it may keep the new system."""
 NEWEST = 1.0
 """Seconds since the last login began after which a system is not confirmed without one more."""
 RECONNECT_INTERVAL = 0.5
@@ -64,6 +67,8 @@ class Prover:
     run: RunId
     closure: Closure
     monitor: CheckMonitor
+    cursor: str = ""
+    """Up to where in the host's journal the words of the switch were heard."""
     watch: float = 0.0
     """The least time, in seconds of contact, for which the host is looked at, even if it settles long before."""
     _settled_since: float | None = None
@@ -83,6 +88,8 @@ class Prover:
     """The loop's time at which the newest login of the proof began."""
     _answer: View | None = None
     """What the host has answered to the word."""
+    _confirmed: Proven | None = None
+    """The verdict that the host was told, whether or not it has heard of it."""
     _away_since: float | None = None
     """Since when sshd has turned away every new login with words that it will not do so for ever."""
 
@@ -110,6 +117,8 @@ class Prover:
                 if turns_away and (final := await self._look_while_turned_away()):
                     return final
                 if now() - self._heard > self.link.host.confirm_timeout or now() - started > self._longest:
+                    if self._confirmed is not None:  # it has kept the system, or goes back by itself
+                        return self._confirmed
                     # Not `found`: a refused login is no proof of a bad system. Keys in the agent expire, and an
                     # address may belong to another machine by now.
                     return await self._condemn(Condemned(self._lost, found=False))
@@ -188,7 +197,8 @@ class Prover:
     def _judge(self, view: View) -> Verdict | None:
         """Return the verdict that follows from the view, the checks and the time; None if it is too early for one."""
         if view.state != "switched":
-            return Decided(view)
+            has_heard = self._confirmed is not None and view.state in KEEPS
+            return self._confirmed if has_heard else Decided(view)
         if view.bad:
             return Condemned("; ".join(view.bad), found=True)
         settle = self.link.host.settle
@@ -227,6 +237,8 @@ class Prover:
         match verdict:
             case Decided():
                 return verdict
+            case Proven() if verdict is self._confirmed:  # it has heard of it meanwhile
+                return verdict
             case Condemned():
                 return await self._condemn(verdict, machine)
             case Proven():
@@ -245,6 +257,7 @@ class Prover:
             return await self._commit(verdict, machine)
 
     async def _commit(self, verdict: Proven, machine: Machine) -> Verdict:
+        self._confirmed = verdict
         view = await self._leave_word(machine, "confirm")
         return verdict if view.accepted else Decided(view)
 
@@ -262,6 +275,6 @@ class Prover:
 
     async def _leave_word(self, machine: Machine, word: str) -> View:
         """Leave a word for the keeper and return the host's answer."""
-        view = answers.view(await ask(machine, self.link.host, self.program.word(self.run, word)))
+        view = answers.view(await ask(machine, self.link.host, self.program.word(self.run, word, self.cursor)))
         self._answer = view
         return view

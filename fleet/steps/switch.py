@@ -130,6 +130,11 @@ class Follower:
         host = self.job.host
         self._due = self._begun + host.activation_timeout + host.confirm_timeout + self._reboot_time
 
+    @property
+    def cursor(self) -> str:
+        """Up to where in the journal the words of the switch were heard."""
+        return self._cursor
+
     async def follow_activation(self, begun: View | None = None) -> Followed:
         """Wait until switch-to-configuration has ended or the host is back from its reboot. Return what it says then.
 

@@ -64,7 +64,7 @@ async def test_check_of_the_plan_decides(tmp_path: Path) -> None:
     world.on("a", (asks("watch"), [SWITCHED, said(state="reverted", running=OLD, blame="found", reason="x")]))
     world.on("a", (runs("journalctl"), Output(status=0)))
     await world.apply(world.plan(("a",), parts={"a": world.part("a", checks=(OK,))}))
-    assert [word.split()[0] for _, word, _ in asked("word", world.links[A].ran)] == ["abandon"]
+    assert [word.split()[0] for _, word, *_ in asked("word", world.links[A].ran)] == ["abandon"]
 
 
 async def test_limits_are_those_of_the_plan(tmp_path: Path) -> None:
@@ -404,5 +404,5 @@ async def test_run_is_taken_up_with_the_checks_of_its_plan(tmp_path: Path) -> No
     world.on("a", (asks("facts"), said(**FACTS | held)), (runs("sh", "-c", "ok"), Output(status=1)))
     async with world.fleet() as fleet:
         await fleet.resume(await fleet.open_run())
-    (word,) = [word for _, word, _ in asked("word", world.links[A].ran)]
+    (word,) = [word for _, word, *_ in asked("word", world.links[A].ran)]
     assert word.startswith("abandon")

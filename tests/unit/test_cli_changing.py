@@ -44,7 +44,7 @@ def begun(world: World, run: str, phase: Phase = Phase.SWITCH, **asked: Any) -> 
 
 def words(world: World) -> list[str]:
     """Which words the hosts were left."""
-    return [word.split()[0] for link in world.links.values() for _, word, _ in asked("word", link.ran)]
+    return [word.split()[0] for link in world.links.values() for _, word, *_ in asked("word", link.ran)]
 
 
 def going_back(tmp_path: Path) -> World:

@@ -87,7 +87,7 @@ class Case:
 
 def words(machine: FakeMachine) -> list[str]:
     """What was left for the host over this connection."""
-    return [word for _, word, _ in asked("word", machine.ran)]
+    return [word for _, word, *_ in asked("word", machine.ran)]
 
 
 @in_no_time
@@ -452,6 +452,21 @@ async def test_bad_word_goes_over_the_old_connection_when_the_new_one_is_lost() 
     case.link.beyond = FakeMachine((asks("word"), LOST), *case.link.table)
     assert isinstance(await case.prove(), Condemned)
     assert case.words == ["abandon found a.service has failed"]
+
+
+@in_no_time
+async def test_good_word_whose_answer_was_lost_and_that_was_heard_is_a_proof() -> None:
+    case = Case(look=[*[CALM] * (LOOKS + 1), said(state="committed", running=NEW)], word=LOST)
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm"]
+
+
+@in_no_time
+async def test_host_that_is_away_after_the_good_word_is_not_condemned() -> None:
+    case = Case(word=LOST)
+    case.link.connecting = [None, None, *[LOST] * 1000]
+    assert isinstance(await case.prove(), Proven)
+    assert case.words == ["confirm"]
 
 
 @in_no_time

@@ -97,7 +97,7 @@ class World:
 
 def words(link: FakeLink) -> list[str]:
     """Which words the host was left."""
-    return [word.split()[0] for _, word, _ in asked("word", link.ran)]
+    return [word.split()[0] for _, word, *_ in asked("word", link.ran)]
 
 
 async def test_hosts_that_wait_for_a_word_are_proven_and_kept(tmp_path: Path) -> None:

@@ -24,19 +24,24 @@ answer_closing() { clock; read_line deadline; answer "$1" $((${text:-0} - now));
 # Wait until run $1 leaves state $2 or a second has passed, and tell the last of what its switch wrote after cursor $3.
 watch() {
     ! enter $open "$1" || wait_for_turn "$2"
-    journalctl --quiet --no-pager --output=cat --show-cursor ${3:+"--after-cursor=$3"} \
+    tell_lines "$1" "${3-}"
+    show "$1"
+}
+
+# Tell the last of what the switch of run $1 wrote after cursor $2.
+tell_lines() {
+    journalctl --quiet --no-pager --output=cat --show-cursor ${2:+"--after-cursor=$2"} \
         "_SYSTEMD_UNIT=fleet-switch-$1.service" 2>/dev/null | tail -n 500 | cut -b -2000 |
         while IFS= read -r line; do
             case $line in '-- cursor: '*) answer cursor "${line#-- cursor: }" ;; *) printf 'line=%s\n' "$line" ;; esac
         done
-    show "$1"
 }
 
-# The same of what has just begun. Others may begin something else meanwhile.
+# The same of run $1, which has just begun. Others may begin something else meanwhile.
 watch_begun() {
     exec 9>&-
     read_line state
-    watch "$run" "$text"
+    watch "$1" "$text"
 }
 
 # Wait until the state is not $1 any more, for a second at most.
@@ -62,13 +67,13 @@ look() {
     show "$1"
 }
 
-# Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON. With $3, wait for a moment: the end may
-# be near.
+# Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON. With `wait` as $3 wait for a moment, since
+# the end may be near, and tell what the switch wrote after cursor $4.
 word() {
     if enter $open "$1" && accept_word "$2"; then
         ring
         answer accepted yes
-        [ -z "${3-}" ] || wait_for_end
+        [ -z "${3-}" ] || { wait_for_end; tell_lines "$1" "${4-}"; }
     else
         answer accepted no
     fi

@@ -62,7 +62,7 @@ main() {
     require_names "$@"
     case $command in
         root | unroot | stage | verify | acquit) "$@" ;;
-        begin) begin; [ "${2-}" != watch ] || watch_begun ;;
+        begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
         watch | look | word) recover "$@"; "$@" ;;
         show | facts | history | busy | generations) recover; "$@" ;;
         *) refuse usage "no command $command" ;;

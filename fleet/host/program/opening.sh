@@ -24,7 +24,7 @@ is_given_up() { grep -qxF -- "$1" $given_up 2>/dev/null; }
 stage() { set_root staged "$2" && unroot "$1"; }
 
 # Open the transaction of an order, which is read from stdin.
-# sets: order new old
+# sets: order new old begun
 begin() {
     order=$(cat)                        # all of it, before anybody has to wait for us
     case $order in *"${newline}end") ;; *) refuse usage "the order was cut short" ;; esac
@@ -41,9 +41,10 @@ begin() {
         ( ! enter_last || remember )    # what an older program or a full disk has kept from there
         { root_run && mv -T $draft $open; } || decline full "cannot write $roots or $open"
     fi
+    begun=$run
     enter $open
     ensure_keeper
-    answer begun "$run"
+    answer begun "$begun"
 }
 
 # Let no other process open a transaction, until this one ends.
