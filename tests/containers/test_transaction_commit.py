@@ -38,9 +38,9 @@ def test_answers_to_an_order_and_to_a_word_show_what_came_of_them(subject: Subje
 
 
 def test_answer_to_a_word_waits_no_longer_than_some_seconds(subject: Subject) -> None:
-    slow = subject.closure(NEW + 'beforeBootLoader = "sleep 12";')
+    slow = subject.closure(NEW + 'beforeBootLoader = "sleep 8";')
     run = subject.switched(slow)
-    assert subject.sh(f"timeout 10 {subject.asks} word {run} confirm wait | grep ^state=") == "state=committing"
+    assert subject.sh(f"timeout 7 {subject.asks} word {run} confirm wait | grep ^state=") == "state=committing"
     subject.follow(run, "committed")
 
 

@@ -79,7 +79,7 @@ ONCE = 'services.once = { exec = "/usr/bin/test ! -e /run/spent"; '
 ONCE += 'service = { Type = "oneshot"; RemainAfterExit = true; ExecStartPost = "/usr/bin/true%s"; }; };'
 
 
-@pytest.mark.parametrize(("ignore", "end"), [(("once.service",), "reverted"), ((), "stuck")])
+@pytest.mark.parametrize(("ignore", "end"), [(("once.service",), "reverted"), pytest.param((), "stuck", marks=LONG)])
 def test_unit_that_can_start_in_neither_system_is_ignored_or_named(
     subject: Subject, ignore: tuple[str, ...], end: str
 ) -> None:

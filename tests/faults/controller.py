@@ -108,6 +108,7 @@ FAULTS = (
     ),
     Fault(
         name="controller asleep past the deadline",
+        slow=True,
         strike=sleep_past_the_deadline,
         of_run=True,
         rows={

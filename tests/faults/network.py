@@ -128,7 +128,7 @@ FAULTS = (
         defaults={"confirm_timeout": "14s"},
         rows={"switched": KEPT, "switching": KEPT, "committing": KEPT},
     ),
-    Fault(name="new connections refused", strike=lose_new_connections, rows={"switching": NOT_SEEN}),
+    Fault(name="new connections refused", slow=True, strike=lose_new_connections, rows={"switching": NOT_SEEN}),
     Fault(
         name="new sshd broken",
         slow=True,

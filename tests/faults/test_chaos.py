@@ -14,7 +14,7 @@ from tests.faults import chaos
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROUNDS = 9
+ROUNDS = 3
 SEED = 7
 
 
