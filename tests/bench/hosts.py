@@ -89,9 +89,12 @@ class Hosts:
 
 def _usage(pid: int) -> float:
     """Seconds of processors that the container of the process has taken. Its cgroup has those of `docker exec` too."""
-    (line,) = Path(f"/proc/{pid}/cgroup").read_text().splitlines()[-1:]
-    (group,) = re.findall(r"^0::(.*?[0-9a-f]{64}(?:\.scope)?)", line)
-    found = re.search(r"^usage_usec (\d+)$", Path(f"/sys/fs/cgroup{group}/cpu.stat").read_text(), re.MULTILINE)
+    groups = Path(f"/proc/{pid}/cgroup").read_text()
+    if first := re.search(r"^\d+:[\w,]*\bcpuacct\b[\w,]*:(.*?[0-9a-f]{64}(?:\.scope)?)", groups, re.MULTILINE):
+        return int(Path(f"/sys/fs/cgroup/cpuacct{first[1]}/cpuacct.usage").read_text()) / 1e9
+    second = re.search(r"^0::(.*?[0-9a-f]{64}(?:\.scope)?)", groups, re.MULTILINE)
+    assert second
+    found = re.search(r"^usage_usec (\d+)$", Path(f"/sys/fs/cgroup{second[1]}/cpu.stat").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) / 1e6
 
