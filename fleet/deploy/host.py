@@ -64,9 +64,9 @@ class HostRun:
         self._announce_phase(Phase.PUSH)
         await context.journal.flush()
         ours = context.slow_links if job.host.link is LinkSpeed.SLOW else context.supply
-        copier = context.here if job.part.copy_with == "nix" else ours
-        tell = context.journal.emit
-        await push.push(copier, self.link, job, context.run, self.program, here=context.here, emit=tell)
+        engine = None if job.part.copy_with == "nix" else ours
+        emit = context.journal.emit
+        await push.push(context.here, self.link, job, context.run, self.program, engine=engine, emit=emit)
         if job.built_there is not None:  # before, there was nothing to look at
             there = await system.look_there(self.link, job.host, job.closure)
             system.require_switchable(job.host, there)

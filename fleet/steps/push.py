@@ -38,45 +38,42 @@ STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
 
 
 async def push(
-    copier: Machine | Supply | SlowLinks,
+    here: Machine,
     machine: RemoteMachine,
     job: Job,
     run: RunId,
     program: HostProgram,
     *,
-    here: Machine | None = None,
+    engine: Supply | SlowLinks | None = None,
     emit: Emit,
 ) -> None:
     """Bring the whole closure and the program to the host, valid and rooted for the run.
 
-    First the host fetches what its own caches have. The rest is copied by `copier`: `nix copy` on this machine, or
-    fleet's own engine with a supply, or with what slow links need. Where the host does not serve that, `nix copy` of
-    the machine `here` does it. If the host builds the closure itself, its derivations are pushed, and built there.
-    Raise `PushError` if that fails.
+    First the host fetches what its own caches have. The rest is copied by fleet's own `engine`, with a supply or with
+    what slow links need. Without one, and where the host does not serve it, `nix copy` on the machine `here` copies. If
+    the host builds the closure itself, its derivations are pushed, and built there. Raise `PushError` if that fails.
     """
     assert program.path is not None
     host = job.host
     lost = await fetch(machine, host, job.load.substitutes, run, emit=emit)
     started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, job.closure, program.path))
-    moved = None
-    if isinstance(copier, Supply | SlowLinks):
+    moved: Progress | None = None
+    if engine is not None:
         try:
-            moved = await _serve(copier, machine, job, run, program.path, root, emit)
+            moved = await _serve(engine, machine, job, run, program.path, root, emit)
         except PushError as error:
-            if here is None or not error.is_not_served:
+            if not error.is_not_served:
                 raise
             emit(_not_served(error))
-            copier = here
-    if not isinstance(copier, Supply | SlowLinks):
+    if moved is None:
         await root()
         async with _bridge_with_progress(machine, job, run, emit) as bridge:
             if job.built_there is not None:
-                await _copy(copier, machine, job, bridge, [job.built_there], derivation=True)
-            await _copy(copier, machine, job, bridge, [program.path, *([job.closure] if job.load.missing else [])])
+                await _copy(here, machine, job, bridge, [job.built_there], derivation=True)
+            await _copy(here, machine, job, bridge, [program.path, *([job.closure] if job.load.missing else [])])
         size = job.load.push_bytes + sum(job.load.substitutes[path] for path in lost)
         moved = Progress(paths=len(job.load.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
-    assert moved is not None
     seconds = time.monotonic() - started
     emit(
         PushFinished(
@@ -95,7 +92,7 @@ def _not_served(error: PushError) -> FindingReported:
 
 
 async def _serve(
-    copier: Supply | SlowLinks,
+    engine: Supply | SlowLinks,
     machine: RemoteMachine,
     job: Job,
     run: RunId,
@@ -108,9 +105,9 @@ async def _serve(
     tops = (program, job.built_there or job.closure)
     wanted = tuple(dict.fromkeys((*job.load.missing, program, *([job.built_there] if job.built_there else []))))
     transport: Transport = WholePaths()
-    supply = copier if isinstance(copier, Supply) else copier.supply
-    if isinstance(copier, SlowLinks):
-        transport = await copier.transport(machine, job.host, job.facts, emit=emit)
+    supply = engine if isinstance(engine, Supply) else engine.supply
+    if isinstance(engine, SlowLinks):
+        transport = await engine.transport(machine, job.host, job.facts, emit=emit)
     # The plan does not know what the caches have brought since, and over a slow link the host is asked for bases first.
     planned = job.load.missing if isinstance(transport, WholePaths) and not job.load.substitutes else ()
     verify = functools.partial(preflight.verify, machine, job.host, emit=emit)

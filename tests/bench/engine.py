@@ -40,7 +40,7 @@ async def measure(file: Path, top: str) -> float:
             part = Part(host=host.name, closure=closure, expected=facts.running)
             job = Job(part=part, host=host, facts=facts, load=load)
             started = time.perf_counter()
-            await push(supply, link, job, new_run_id(), program, emit=lambda _: None)
+            await push(here, link, job, new_run_id(), program, engine=supply, emit=lambda _: None)
             return time.perf_counter() - started
     finally:
         await link.close()

@@ -178,7 +178,7 @@ async def test_only_what_the_plan_knows_for_sure_is_sent_unasked(
     machine = Moving(0)
     machine.table += [(runs("xargs"), Output(status=0))]
     job = builders.job(load=Load(missing=(NEW,), substitutes=substitutes))
-    await push.push(copier, machine, job, RUN, PROGRAM, emit=Events())
+    await push.push(here(Output(status=0)), machine, job, RUN, PROGRAM, engine=copier, emit=Events())
     (delivery,) = deliveries
     assert delivery.planned == planned
     assert delivery.wanted == (NEW, "/nix/store/p-fleet-host")
@@ -195,7 +195,7 @@ async def test_nix_copy_pushes_to_a_host_that_does_not_serve_our_engine(
 
     monkeypatch.setattr(push, "deliver", deliver)
     events, copying = Events(), here(Output(status=0))
-    pushing = push.push(builders.FakeSupply(), Moving(0), JOB, RUN, PROGRAM, here=copying, emit=events)
+    pushing = push.push(copying, Moving(0), JOB, RUN, PROGRAM, engine=builders.FakeSupply(), emit=events)
     if is_not_served:
         await pushing
         (note,) = events.of(FindingReported)
