@@ -116,8 +116,7 @@ class Applying:
         bad = [name for name in self._parts if name in results and results[name].outcome is not Outcome.KEPT]
         if not bad or not self._plan.all_or_nothing:
             return False
-        why = f"all or nothing, and {', '.join(bad)} cannot take part"
-        self._context.journal.finish(*(result.skipped(host.name, why) for host in self._hosts_without_result()))
+        self._context.journal.finish(*result.called_off(self._hosts_without_result(), bad))
         return True
 
     async def _contents(self, part: Part) -> Contents:

@@ -68,8 +68,7 @@ class Chooser:
         unable = [name for name, ended in results.items() if ended.outcome in (Outcome.FAILED, Outcome.DEFERRED)]
         if not unable or not self._options.all_or_nothing:
             return False
-        why = f"all or nothing, and {', '.join(unable)} cannot take part"
-        self._context.journal.finish(*(result.skipped(host.name, why) for host in self.remaining()))
+        self._context.journal.finish(*result.called_off(self.remaining(), unable))
         return True
 
     async def _new_systems(self, looks: Looks) -> Choice:
@@ -133,14 +132,16 @@ class Chooser:
 
     async def _prepare(self, hosts: Sequence[Host], choice: Choice, *, root: str) -> None:
         """Finish those of the hosts that have nothing to do, and build what the others need."""
-        results, facts = self._context.journal.results, self._contacts.facts
+        to_build = []
         for host in hosts:
-            wanted = choice.wanted.get(host.name)
-            if wanted is None or host.name in results or self._options.goal is Goal.DRY_ACTIVATE:
+            if host.name in self._context.journal.results:
                 continue
-            if facts[host.name].stands_on(wanted.closure):
-                await self._finish_unchanged(host, facts[host.name], wanted.closure)
-        await self._build([host for host in hosts if host.name not in results], choice, root=root)
+            facts, closure = self._contacts.facts[host.name], choice.wanted[host.name].closure
+            if facts.stands_on(closure) and self._options.goal is not Goal.DRY_ACTIVATE:
+                await self._finish_unchanged(host, facts, closure)
+            else:
+                to_build.append(host)
+        await self._build(to_build, choice, root=root)
 
     async def _finish_unchanged(self, host: Host, facts: HostFacts, closure: Closure) -> None:
         """Finish a host that runs the closure already and boots it next."""

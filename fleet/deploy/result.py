@@ -64,6 +64,12 @@ def skipped(name: HostName, why: str) -> HostResult:
     return HostResult(host=name, outcome=Outcome.SKIPPED, failure=failure)
 
 
+def called_off(hosts: Iterable[Host], unable: Iterable[HostName]) -> list[HostResult]:
+    """Return the results of hosts that do not begin since it is all or nothing, and others cannot take part."""
+    why = f"all or nothing, and {', '.join(unable)} cannot take part"
+    return [skipped(host.name, why) for host in hosts]
+
+
 def forgotten(name: HostName, why: str) -> HostResult:
     """Return the result of a host of an earlier run whose end cannot be learned now."""
     hint = f"fleet resume again, or fleet status {name}, as soon as the host can be reached"
