@@ -23,7 +23,8 @@ def test_answers_to_an_order_and_to_a_word_show_what_came_of_them(subject: Subje
     """Each round trip less counts where a host is far away."""
     new = subject.closure(NEW)
     order = subject.order(new)
-    begun = subject.host.exec("sh", "-c", 'printf %s "$1" | $2 begin watch', "sh", order, subject.asks)
+    ask = ("sh", "-c", 'printf %s "$1" | $2 begin watch', "sh", order, subject.asks)
+    begun = subject.host.exec(*ask)
     lines = answers.parse(begun.stdout)
     run, view = answers.one(lines, "begun"), answers.view(lines)
     if view.state == "switching":  # it took longer than a second
@@ -35,6 +36,8 @@ def test_answers_to_an_order_and_to_a_word_show_what_came_of_them(subject: Subje
     assert (ended.accepted, ended.state, ended.boot_entry) == (True, "committed", new)
     late = answers.view(subject.call("word", run, "confirm", "wait"))
     assert (late.accepted, late.state) == (False, "committed")
+    again = answers.parse(subject.host.exec(*ask).stdout)  # as where the first answer was lost
+    assert (answers.one(again, "begun"), answers.view(again).state) == (run, "committed")
 
 
 def test_answer_to_a_word_waits_no_longer_than_some_seconds(subject: Subject) -> None:

@@ -93,6 +93,16 @@ async def test_address_that_does_not_answer_at_all_is_told_from_one_that_takes_i
     assert (caught.value.is_silent, answers) == (True, [])
 
 
+async def test_silence_behind_a_jump_host_is_told_as_one_that_is_not_tried_again_and_again(
+    logins: Logins, make_host: MakeHost
+) -> None:
+    jump, patience = make_host(name="jump"), dataclasses.replace(logins.patience, connect=0.2)
+    by_jump = dataclasses.replace(logins, hosts=named(jump), patience=patience)
+    with deaf_port() as port, pytest.raises(UnreachableError, match="no answer in time") as caught:
+        await log_in(by_jump, make_host(port=port, jump="jump"))
+    assert not caught.value.is_silent  # each attempt would log in to the jump host
+
+
 async def test_connect_timeout_of_fleet_toml_comes_before_that_of_the_ssh_configuration(
     logins: Logins, make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

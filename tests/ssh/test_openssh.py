@@ -243,6 +243,22 @@ async def test_address_is_of_the_family_that_the_configuration_says(logins: Logi
         await log_in(logins, host(server))  # sshd listens on 127.0.0.1
 
 
+async def test_key_that_a_host_shows_is_asked_for_by_the_proxy_command(
+    logins: Logins, server: Sshd, home: Path, tmp_path: Path
+) -> None:
+    (home / ".ssh/config").write_text(f"ProxyCommand {relay(tmp_path)} %p\n")
+    key, _ = await logins.host_key(host(server, address=("nowhere.invalid",), host_key=None))
+    assert key == server.host_key
+
+
+async def test_host_that_is_silent_behind_a_proxy_command_is_not_tried_again_and_again(home: Path) -> None:
+    (home / ".ssh/config").write_text("ProxyCommand sleep 60\n")
+    logins = Logins({}, patience=Patience(connect=0.1, greeting=0.1), system_known_hosts=home / "none")
+    with pytest.raises(UnreachableError, match="no answer in time") as caught:
+        await log_in(logins, Host.model_validate({"name": "web", "address": ("web.example",)}))
+    assert not caught.value.is_silent  # each attempt starts a program, which may ask people for something
+
+
 async def test_algorithms_are_those_that_the_configuration_allows(logins: Logins, home: Path, tmp_path: Path) -> None:
     async with sshd(tmp_path / "sshd", "Ciphers aes256-ctr") as server:
         server.allow(keygen(home / ".ssh/id_ed25519"))

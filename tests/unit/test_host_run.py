@@ -9,14 +9,14 @@ import pytest
 
 from fleet.deploy.rollout import Rollout
 from fleet.errors import AuthenticationError, CommandFailedError, StateError, UnreachableError
-from fleet.events import CheckReported, HostCondemned, HostProven, PhaseStarted
+from fleet.events import CheckReported, HostCondemned, HostProven, HostSwitched, PhaseStarted
 from fleet.host.program import HostProgram
 from fleet.inventory import BuildOn
 from fleet.machine import Command, Output
 from fleet.model import Derivation, Goal, HostName, HostResult, Outcome, Phase
 from fleet.plans import Action
 from fleet.steps.load import Load
-from tests.fakes import Answers, Events, FakeLink, FakeMachine, Says, asks, in_no_time, runs, said
+from tests.fakes import Answers, Events, FakeLink, FakeMachine, Says, asked, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN, host
 
@@ -93,6 +93,15 @@ async def test_good_system_is_kept() -> None:
         Phase.PUSH, Phase.SWITCH, Phase.PROVE, Phase.COMMIT,
     ]  # fmt: skip
     assert len(case.events.of(HostProven)) == 1
+
+
+@in_no_time
+async def test_time_of_a_switch_counts_from_the_order_and_the_word_asks_for_what_was_not_heard_yet() -> None:
+    shown = f"begun={RUN}\nstate=switched\nrunning={NEW}\nstatus=0\ncursor=c7\n".encode()
+    case = Case(begin=Says(seconds=3, stdout=shown), watch=said(state="committed", running=NEW))
+    assert (await case.deploy()).outcome is Outcome.KEPT
+    assert [event.seconds for event in case.events.of(HostSwitched)] == [pytest.approx(3.0)]
+    assert asked("word", case.link.ran) == [(RUN, "confirm", "wait", "c7")]
 
 
 @in_no_time

@@ -462,6 +462,12 @@ async def test_good_word_whose_answer_was_lost_and_that_was_heard_is_a_proof() -
 
 
 @in_no_time
+async def test_host_that_has_gone_back_without_hearing_the_good_word_has_decided() -> None:
+    case = Case(look=[*[CALM] * (LOOKS + 1), said(state="reverted", running="/nix/store/old")], word=LOST)
+    assert isinstance(await case.prove(), Decided)
+
+
+@in_no_time
 async def test_host_that_is_away_after_the_good_word_is_not_condemned() -> None:
     case = Case(word=LOST)
     case.link.connecting = [None, None, *[LOST] * 1000]

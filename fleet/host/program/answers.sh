@@ -37,7 +37,7 @@ tell_lines() {
         done
 }
 
-# The same of run $1, which has just begun. Others may begin something else meanwhile.
+# Watch run $1, which has just begun, from the state that it is in. Others may open transactions from now on.
 watch_begun() {
     exec 9>&-
     read_line state
