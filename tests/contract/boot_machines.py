@@ -134,7 +134,7 @@ class BootMachine:
             f"platform={at}/sys efi={at}/sys/efi/efivars command_line={at}/cmdline fstab={at}/fstab mounts=/dev/null "
             f"booted={self.booted} firmware={at}/boot/firmware grub={at}/boot/grub boot_places='{places}'\n"
             f"is_mount_point() {{ case $1 in {mounted}) ;; *) false ;; esac; }}\n"
-            f"is_boot_place() {{ case $1 in {at}/*) ;; *) false ;; esac; }}\n"
+            f"boot_mounts={at}/\n"
             f"bootctl() {{ false; }}\nfindmnt() {{ case $4 in {partitions} esac; }}\n"
         )
 

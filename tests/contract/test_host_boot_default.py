@@ -186,7 +186,7 @@ def test_the_files_are_those_of_the_partition_that_boots(tmp_path: Path, shell: 
 def test_what_lies_where_a_partition_should_be_mounted_does_not_boot(tmp_path: Path, shell: str, tree: Tree) -> None:
     machine = BootMachine(tmp_path, tree, mounts=(), fstab=("boot",))
     assert machine.default(shell)[1:] == ("", "/boot is in /fstab and not mounted")
-    assert machine.says("unmounted_boot_folders", shell) == f"{tmp_path}/boot\n"
+    assert machine.says("find_unmounted; echo $unmounted", shell) == f"{tmp_path}/boot\n"
 
 
 OTHERS: dict[str, tuple[Tree, str, str]] = {

@@ -45,7 +45,7 @@ def test_whoever_watches_does_not_spin_where_there_is_no_lock(
     tmp_path: Path, status: int, slept: str, shell: str
 ) -> None:
     """`flock` ends with 1 after its second, and with 66 where it cannot open the file."""
-    put(tmp_path, state="switching")
+    put(tmp_path, state="switching", **{".turn-switching": ""})
     assert call(tmp_path, f"{WAIT}flock() {{ return {status}; }}\nwait_for_turn switching", shell=shell) == slept
 
 

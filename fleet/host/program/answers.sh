@@ -5,7 +5,7 @@
 show() {
     wait_until_closed
     answer format $format
-    answer running "$(running_system)"
+    answer running "$(readlink -f /run/current-system)"
     for folder in $open $closed $record/open $record/last; do
         enter "$folder" "$1" || continue
         for key in run state goal since new old status blame reason unproven boot_entry boot_doubt rebooted ended; do
@@ -47,7 +47,7 @@ watch_begun() {
 # Wait until the state is not $1 any more, for a second at most.
 wait_for_turn() {
     ! state_is_not "$1" || return 0
-    if flock -s -w 1 ".turn-$1" true 2>/dev/null; then
+    if [ ! -e ".turn-$1" ] || { flock -s -w 1 6; } 2>/dev/null 6<".turn-$1"; then
         state_is_not "$1" || sleep 0.2  # the keeper is just being started, and has no lock yet
     else
         [ $? -eq 1 ] || sleep 1         # /run is full
@@ -57,11 +57,10 @@ wait_for_turn() {
 state_is_not() { read_line state; [ "$text" != "$1" ]; }
 
 # Renew the deadline of run $1, whose controller is alive, and judge the units.
-# sets: new old
 look() {
     if enter $open "$1" && ! state_is_not switched; then
         put_deadline confirm
-        new=$(get new) old=$(get old)
+        read_systems
         judge_units
     fi
     show "$1"
@@ -106,8 +105,9 @@ facts() {
     answer machine "$(uname -m)"
     answer nix "$(nix-store --version 2>/dev/null)"
     [ ! -w /nix/var/nix/db ] || answer store_writable yes
-    answer running "$(running_system)"
-    answer profile "$(profile_system)"
+    find_systems
+    answer running "$running"
+    answer profile "$profiled"
     link=$(profile_link)
     answer generation "${link%@*}"
     answer link "$link"
@@ -121,7 +121,7 @@ facts() {
     for path in "$profile"/specialisation/*; do [ ! -e "$path" ] || answer specialisation "$(readlink -f "$path")"; done
     for bad in "$record"/quarantine/*; do [ ! -e "$bad" ] || answer quarantined "/nix/store/${bad##*/}"; done
     set -f
-    answer inhibitors "$(tr -d '\n' 2>/dev/null </run/current-system/switch-inhibitors)"
+    answer inhibitors "$([ ! -s /run/current-system/switch-inhibitors ] || tr -d '\n' </run/current-system/switch-inhibitors)"
     read_line /run/current-system/init-interface-version
     answer init_interface "$text"
     if [ -e /sys/module/nvidia/version ]; then
@@ -130,8 +130,8 @@ facts() {
             -exec readlink -f '{}' ';' 2>/dev/null | head -n 1)"
     fi
     ! command -v zstd >/dev/null || answer has_zstd yes
-    answer nix_free "$(df -B1 --output=avail /nix/store | tail -n 1)"
-    answer boot_free "$(df -B1 --output=avail /boot 2>/dev/null | tail -n 1)"
+    answer nix_free "$(free_space /nix/store)"
+    answer boot_free "$(free_space /boot)"
     failing_units || trouble=
     while read -r unit _; do [ -z "$unit" ] || answer failed_unit "$unit"; done <<EOF
 $trouble
@@ -147,6 +147,10 @@ EOF
     ! serial_of . || answer last_serial "$text"
 }
 
+# Print how many bytes are free at place $1.
+# sets: free
+free_space() { free=$(df -B1 --output=avail "$1" 2>/dev/null) && echo "${free##*"$newline"}"; }
+
 # Tell what the running and the booted system have of what only a reboot makes live: where their links lead, or what their
 # files say.
 # sets: when part path found
@@ -160,8 +164,10 @@ answer_parts() {
         done
     done
     [ $# -gt 0 ] || return 0
-    # One line for each, also where nothing is.
-    found=$(for path; do case $path in /*) echo "$path" ;; esac; done | xargs readlink -m)
+    part=
+    for path; do case $path in /*) part="$part $path" ;; esac; done
+    # shellcheck disable=SC2086  # a list; there is a line for each, also where nothing is
+    found=$(readlink -m $part)
     while read -r path; do
         [ -e "$path" ] || path=
         answer "$1" "$path"
@@ -175,7 +181,8 @@ EOF
 # sets: mark
 answer_roots() {
     find $roots -maxdepth 1 '(' -name live -o -name previous -o -name staged ')' -printf '%f=%l\n' 2>/dev/null
-    for mark in $(earlier_marks); do answer doubtful "${mark##*/}"; done
+    find_earlier_marks
+    for mark in $earlier; do answer doubtful "${mark##*/}"; done
 }
 
 # Tell what a person needs to know of the open transaction.

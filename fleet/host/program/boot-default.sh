@@ -10,6 +10,7 @@ booted=/run/booted-system
 mounts=/proc/self/mounts
 fstab=/etc/fstab
 boot_places="/boot /boot/efi /efi"        # and $firmware
+boot_mounts='/(boot|efi|esp)'           # begins where else a boot partition may be mounted: a pattern
 
 # Print the system that boots next; nothing where that cannot be read.
 boot_default() { read_boot; [ -z "$default" ] || echo "$default"; }
@@ -19,12 +20,12 @@ boot_default() { read_boot; [ -z "$default" ] || echo "$default"; }
 boot_loader() { read_boot; echo "$loader"; }
 
 # Let $default be the system that boots next, by the files of $loader; or let it be empty, and $doubt say why.
-# sets: default doubt menu_entry chosen_by loader
+# sets: default doubt menu_entry chosen_by
 read_boot() {
     default='' doubt='' menu_entry='' chosen_by=''
     find_boot_folders
-    loader=$(booted_by)
-    [ -n "$loader" ] || loader=$(last_written)
+    find_booted_by
+    [ -n "$loader" ] || find_last_written
     case $loader in
         systemd_boot | extlinux | grub | raspberry_pi) "${loader}_default" ;;
         '') doubt="no files of a boot loader that fleet can read are there" ;;
@@ -33,39 +34,43 @@ read_boot() {
     [ -n "$default" ] || [ -z "$unmounted" ] || doubt="$unmounted is in $fstab and not mounted"
 }
 
-# Print the boot loader that has booted this machine, by what it left behind; nothing where none has left anything.
-# sets: line
-booted_by() {
-    line=$(get $command_line)
-    # In a container that is its host's.
-    if [ "$(system_of_command_line "$line")" = "$(readlink -f $booted)" ]; then
-        case " $line" in *" BOOT_IMAGE=("*) echo grub; return ;; esac
-    fi
-    [ -e "$efi/LoaderInfo-$loader_guid" ] || return 0
-    line=$(efi_variable LoaderInfo | LC_ALL=C tr -dc ' -~' | head -c 60)
-    case $line in
-        systemd-boot* | gummiboot*) echo systemd_boot ;;
-        grub*) echo grub ;;
-        ?*) echo "$line" ;;
+# Let $loader be the boot loader that has booted this machine, by what it left behind; empty where none has left anything.
+# sets: loader
+find_booted_by() {
+    loader=''
+    read_line $command_line
+    case " $text" in
+        # In a container that is its host's.
+        *" BOOT_IMAGE=("*) if system_of_command_line "$text" && [ "$system" = "$(readlink -f $booted)" ]; then loader=grub; return; fi ;;
+    esac
+    read_efi LoaderInfo
+    [ -n "$variable" ] || return
+    loader=$(printf %s "$variable" | LC_ALL=C tr -dc ' -~' | head -c 60)
+    case $loader in
+        systemd-boot* | gummiboot*) loader=systemd_boot ;;
+        grub*) loader=grub ;;
     esac
 }
 
-# Print the boot loader whose files were written last, of those that can have booted this machine.
-last_written() {
-    # shellcheck disable=SC2046  # a list
-    set -- $(files_in_folders extlinux/extlinux.conf grub/grub.cfg)
-    # shellcheck disable=SC2046
-    if systemd_boot_may_have_booted; then set -- "$@" $(files_in_folders loader/loader.conf); fi
+# Let $loader be the one whose files were written last, of those that can have booted this machine; empty where there are none.
+# sets: loader
+find_last_written() {
+    if systemd_boot_may_have_booted; then set -- loader/loader.conf; else set --; fi
+    find_boot_files extlinux/extlinux.conf grub/grub.cfg "$@"
+    # shellcheck disable=SC2086  # a list
+    set -- $files
     if raspberry_pi_may_have_booted; then set -- "$@" "$firmware/$(raspberry_pi_prefix)/cmdline.txt"; fi
-    case $(newest_of "$@") in
-        */extlinux.conf) echo extlinux ;;
-        */grub.cfg) echo grub ;;
-        */loader.conf) echo systemd_boot ;;
-        */cmdline.txt) echo raspberry_pi ;;
+    find_newest "$@"
+    case $newest in
+        */extlinux.conf) loader=extlinux ;;
+        */grub.cfg) loader=grub ;;
+        */loader.conf) loader=systemd_boot ;;
+        */cmdline.txt) loader=raspberry_pi ;;
+        *) loader='' ;;
     esac
 }
 
-# Print the system that kernel command line $1 boots: the last `init` counts.
+# Let $system be the one that kernel command line $1 boots: the last `init` counts. Fail where it names none.
 # sets: word system
 system_of_command_line() {
     system=
@@ -73,32 +78,32 @@ system_of_command_line() {
         case $word in init=*) system=${word#init=} ;; esac
     done
     case $system in
-        /nix/store/*/*/init) return 1 ;;        # the target of a link: whose, it does not tell
-        /*/init) echo "${system%/init}" ;;
-        *) return 1 ;;
+        /nix/store/*/*/init) system='' ;;       # the target of a link: whose, it does not tell
+        /*/init) system=${system%/init} ;;
+        *) system='' ;;
     esac
+    [ -n "$system" ]
 }
 
 # Let $folders be those in which a boot loader may have its files: where NixOS has them, and what is mounted at such a place. And
 # $unmounted those where a partition should be, and is not.
-# sets: folders unmounted
+# sets: folders folder places
 find_boot_folders() {
-    unmounted=$(unmounted_boot_folders)
-    folders=$({
-        if [ -d $platform/efi ]; then bootctl --print-esp-path; bootctl --print-boot-path; fi 2>/dev/null
+    find_unmounted
+    # shellcheck disable=SC2046  # lists
+    set -- $(boot_mounts_in $mounts) \
+        $([ ! -d $platform/efi ] || { bootctl --print-esp-path; bootctl --print-boot-path; } 2>/dev/null)
+    places=
+    for folder in $boot_places $firmware "$@"; do
         # shellcheck disable=SC2086  # a list
-        printf '%s\n' $boot_places $firmware
-        while read -r _ folder _; do if is_boot_place "$folder"; then echo "$folder"; fi; done 2>/dev/null <$mounts
-    } | while read -r folder; do
-        # shellcheck disable=SC2086  # a list
-        if [ -d "$folder" ] && ! is_below "$folder" $unmounted; then echo "$folder"; fi
-    done | xargs -r readlink -f | sort -u)
-    # shellcheck disable=SC2086  # words
-    set -- $unmounted
-    unmounted=$*
+        if [ -d "$folder" ] && ! is_below "$folder" $unmounted; then places="$places $folder"; fi
+    done
+    folders=
+    # shellcheck disable=SC2086  # a list
+    [ -z "$places" ] || for folder in $(readlink -f $places); do
+        case " $folders " in *" $folder "*) ;; *) folders="$folders $folder" ;; esac
+    done
 }
-
-is_boot_place() { case $1 in *\\*) return 1 ;; /boot* | /efi* | /esp*) ;; *) return 1 ;; esac; }
 
 # Succeed if folder $1 is one of the others, or in one.
 # sets: inner
@@ -112,29 +117,46 @@ is_below() {
     return 1
 }
 
-# Print the folders of fstab that should have a boot partition and have none: no boot loader reads what is written there.
-# sets: device folder
-unmounted_boot_folders() {
-    while read -r device folder _; do
-        case $device in '#'*) continue ;; esac
-        is_boot_place "$folder" || continue
+# Print the places in $1, a list like fstab, where a boot partition may be mounted.
+boot_mounts_in() { sed -nE "s#^[[:blank:]]*[^\#[:blank:]]+[[:blank:]]+(${boot_mounts}[^[:blank:]\\]*)[[:blank:]].*#\1#p" "$1" 2>/dev/null; }
+
+# Let $unmounted be the folders of fstab that should have a boot partition and have none: no boot loader reads what is
+# written there.
+# sets: folder unmounted
+find_unmounted() {
+    unmounted=
+    for folder in $(boot_mounts_in $fstab); do
         # To look into it mounts an automount.
-        { [ -e "$folder/." ] && is_mount_point "$folder"; } || echo "$folder"
-    done 2>/dev/null <$fstab
+        { [ -e "$folder/." ] && is_mount_point "$folder"; } || unmounted="${unmounted:+$unmounted }$folder"
+    done
 }
 
 is_mount_point() { mountpoint -q "$1"; }
 
-# Print each of the files that is there in a boot folder.
-# sets: folder file
-files_in_folders() {
+# Let $files be each of these files that is there in a boot folder.
+# sets: folder file files
+find_boot_files() {
+    files=
     for folder in $folders; do
-        for file; do [ ! -e "$folder/$file" ] || echo "$folder/$file"; done
+        for file; do [ ! -e "$folder/$file" ] || files="${files:+$files }$folder/$file"; done
     done
 }
 
-# Print that of the files which was written last.
-newest_of() { [ $# -eq 0 ] || find "$@" -maxdepth 0 -printf '%T@ %p\n' | sort -rn | head -n 1 | cut -d ' ' -f 2-; }
+# Let $newest be that of the files which was written last.
+# sets: newest
+find_newest() {
+    newest=${1-}
+    [ $# -lt 2 ] || newest=$(find "$@" -maxdepth 0 -printf '%T@ %p\n' | sort -rn | head -n 1 | cut -d ' ' -f 2-)
+}
+
+# Succeed if nothing is in folder $1.
+# sets: file
+is_empty() {
+    set +f
+    for file in "$1"/*; do [ ! -e "$file" ] || break; done
+    set -f
+    [ ! -e "$file" ]
+}
 
 # How an entry is booted once:
 #

@@ -23,11 +23,11 @@ committing() {
     next=committed
 }
 
-# Succeed if nobody switches now, and nobody has. This is asked again after every wait.
+# Succeed if nobody switches now, and nobody has: NEW is what runs. This is asked again after every wait.
 undisturbed() {
     wait_for_switch_lock || { blame silent "commit: another switch holds the lock: $(switch_lock_holder)"; return 1; }
     unchanged_by_others || return
-    [ "$(running_system)" = "$new" ] || { blame silent "commit: the new system does not run any more"; return 1; }
+    [ "$running" = "$new" ] || { blame silent "commit: the new system does not run any more"; return 1; }
 }
 
 # sets: folder
@@ -42,8 +42,9 @@ sync_boot() {
 write_boot_loader() {
     find_boot_folders
     [ "$1" != "$new" ] || [ -e before ] || boot_files >before
-    # shellcheck disable=SC2046  # a list
-    ! switch_lock_is_free || rm -f $(files_in_folders loader/loader.tmp)
+    find_boot_files loader/loader.tmp
+    # shellcheck disable=SC2086  # a list
+    [ -z "$files" ] || ! switch_lock_is_free || rm -f $files
     with_timeout 300 env NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" boot
 }
 

@@ -4,15 +4,30 @@
 # brings paths leaves a mark on the disk first, and holds a lock on it for as long as it runs (leave-mark.sh). Whoever has
 # synced the store takes free marks away, and no run begins while there is one of an earlier boot.
 
-push_marks() { find $unsynced -type f 2>/dev/null; }
+# Let $marks be all of them.
+# sets: marks mark
+find_marks() {
+    marks=
+    set +f
+    for mark in "$unsynced"/*; do [ ! -f "$mark" ] || marks="$marks $mark"; done
+    set -f
+}
+
 of_this_boot() { [ "$(get "$1")" = "$(boot_id)" ]; }
-# sets: mark
-earlier_marks() { for mark in $(push_marks); do of_this_boot "$mark" || echo "$mark"; done; }
+
+# Let $earlier be those of earlier boots, a line for each.
+# sets: earlier mark
+find_earlier_marks() {
+    find_marks
+    earlier=
+    for mark in $marks; do of_this_boot "$mark" || earlier="${earlier:+$earlier$newline}$mark"; done
+}
 
 # Sync what was pushed, and take the marks of it away. That of run $1 may be held for a moment, others for long.
 # sets: mark patience
 sync_pushes() {
-    for mark in $(push_marks); do
+    find_marks
+    for mark in $marks; do
         of_this_boot "$mark" || continue
         if [ "${mark##*/}" = "$1" ]; then patience=5; else patience=0; fi
         # shellcheck disable=SC2094  # it is only locked
@@ -21,18 +36,18 @@ sync_pushes() {
 }
 
 # Look at all that was written since the oldest mark of an earlier boot: nothing is valid in name only afterwards.
-# sets: found since bad mark report
+# sets: since bad mark report
 verify() {
     mkdir -p /run/fleet && exec 7>/run/fleet/.verifying
     flock -n 7 || refuse broken "somebody else looks already for what a power cut has damaged here: deploy again later"
-    found=$(earlier_marks)
-    [ -n "$found" ] || return 0
+    find_earlier_marks
+    [ -n "$earlier" ] || return 0
     # shellcheck disable=SC2086  # run ids have no spaces
-    since=$(stat -c %Y $found | sort -n | head -n 1)
+    since=$(stat -c %Y $earlier | sort -n | head -n 1)
     bad=$(unregister_missing && corrupt_since $((since - 1))) ||
         refuse broken "cannot look for what a power cut has damaged: nix-store fails, or waits for a garbage collection"
     lock_opening
-    for mark in $found; do unroot_run "${mark##*/}"; done
+    for mark in $earlier; do unroot_run "${mark##*/}"; done
     report=$(for path in $bad; do
         if delete_damaged "$path"; then answer damaged "$path"; continue; fi
         echo "$path" >>$record/damaged
@@ -40,7 +55,7 @@ verify() {
     done)
     sync -f /nix/store $record
     # shellcheck disable=SC2086  # run ids have no spaces
-    rm -f $found
+    rm -f $earlier
     printf '%s\n' "$report"
 }
 

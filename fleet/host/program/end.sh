@@ -2,7 +2,8 @@
 
 # Close the transaction. A keeper may die here too: each step may be done twice.
 finish() {
-    put state "$state" || { rm -f active failing; put state "$state"; }         # a full /run
+    read_line state
+    [ "$text" = "$state" ] || { rm -f active failing; put state "$state"; }     # a full /run
     put ended "$(date +%s)"
     set +f
     rm -f .bell .turn-*
@@ -59,8 +60,10 @@ unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; }
 
 # Copy the transaction to the disk, and with it its serial and all that was pushed for it.
 write_record() {
-    [ "$run" != "$(cat $record/open/run 2>/dev/null)" ] || return 0
-    rm -rf $record/open $record/.open && cp -r . $record/.open && echo "$(get serial) $run" >$record/.serial &&
+    read_line $record/open/run
+    [ "$run" != "$text" ] || return 0
+    read_line serial
+    rm -rf $record/open $record/.open && cp -r . $record/.open && echo "$text $run" >$record/.serial &&
         sync -f $record /nix/store && sync_pushes "$run" && mv -f $record/.serial $record/serial &&
         mv -T $record/.open $record/open && sync -f $record
 }

@@ -2,17 +2,17 @@
 
 # sets: default doubt conf wanted label key value
 extlinux_default() {
-    # shellcheck disable=SC2046  # a list: with mirroredBoots there are several, which are written together
-    conf=$(newest_of $(files_in_folders extlinux/extlinux.conf))
+    find_boot_files extlinux/extlinux.conf
+    # shellcheck disable=SC2086  # a list: with mirroredBoots there are several, which are written together
+    find_newest $files
+    conf=$newest
     wanted='' label=''
-    while read -r key value; do
+    while read -r key value || [ -n "$key" ]; do
         case $key in
             DEFAULT) wanted=$value ;;
             LABEL) label=$value ;;
-            APPEND) if [ "$label" = "$wanted" ] && default=$(system_of_command_line "$value"); then return; fi ;;
+            APPEND) if [ "$label" = "$wanted" ] && system_of_command_line "$value"; then default=$system; return; fi ;;
         esac
-    done <<EOF
-$(get "$conf")
-EOF
+    done 2>/dev/null <"$conf"
     default='' doubt="$conf names no system at its default label '$wanted'"
 }

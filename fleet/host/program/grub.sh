@@ -5,8 +5,10 @@ grub=/boot/grub
 # Let $default be the system of the first entry: NixOS boots that, unless told otherwise.
 # sets: default doubt conf chosen inside key value
 grub_default() {
-    # shellcheck disable=SC2046  # a list: with mirroredBoots there are several, which are written together
-    conf=$(newest_of $(files_in_folders grub/grub.cfg))
+    find_boot_files grub/grub.cfg
+    # shellcheck disable=SC2086  # a list: with mirroredBoots there are several, which are written together
+    find_newest $files
+    conf=$newest
     chosen='' inside='' doubt="no grub/grub.cfg is on the boot partition"
     [ -n "$conf" ] || return
     while read -r key value; do
@@ -16,7 +18,7 @@ grub_default() {
             'set default='*) [ -n "$inside" ] || chosen=${value#default=} ;;
             menuentry\ *) [ -z "$inside" ] || break; inside=yes ;;
             submenu\ *) break ;;
-            linux*\ * | module*\ *) if [ -n "$inside" ] && default=$(system_of_command_line "$value"); then break; fi ;;
+            linux*\ * | module*\ *) if [ -n "$inside" ] && system_of_command_line "$value"; then default=$system; break; fi ;;
         esac
     done <"$conf"
     doubt=''
@@ -29,8 +31,9 @@ grub_default() {
 # Succeed if GRUB forgets next_entry as it boots it. Else a NEW that panics would boot again and again.
 # sets: why line number type source
 grub_boots_once() {
-    why="GRUB has $(files_in_folders grub/grub.cfg | tr '\n' ' ')and which one it reads is not certain: only $grub/grub.cfg would do"
-    [ "$(files_in_folders grub/grub.cfg)" = "$(readlink -f $grub/grub.cfg)" ] || return
+    find_boot_files grub/grub.cfg
+    why="GRUB has $files and which one it reads is not certain: only $grub/grub.cfg would do"
+    [ "$files" = "$(readlink -f $grub/grub.cfg)" ] || return
     # shellcheck disable=SC2016  # grub's variable, not ours
     for line in load_env 'set default="${next_entry}"' 'save_env next_entry'; do
         why="$grub/grub.cfg has no line: $line"

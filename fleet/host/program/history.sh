@@ -56,7 +56,7 @@ remember() {
     ) || rm -f $record/.history
 }
 
-is_remembered() { cut -f 2 $record/history 2>/dev/null | grep -qxF -- "$run"; }
+is_remembered() { grep -q "^[^$tab]*$tab$run$tab" $record/history 2>/dev/null; }
 
 # Go to the transaction that ended last.
 enter_last() { enter $closed || enter $record/last; }

@@ -1,12 +1,15 @@
 # --- the keeper, forward: each state is one function, and names the next -------------------------------
 
 # Keep run $1, and no other, from the state that it is in to its end.
-# sets: next state new old old_profile
+# sets: next state old_profile
 keep() {
     [ -d $open ] || ( recover )         # somebody has removed it: there is the record
     enter $open "$1" || exit 0
-    new=$(get new) old=$(get old) old_profile=$(get old_profile)
-    state=$(get state)
+    read_systems
+    read_line old_profile
+    old_profile=$text
+    read_line state
+    state=$text
     [ -p .bell ] || mkfifo .bell        # somebody has removed it
     if [ -p .bell ]; then exec 8<>.bell; fi
     take_turn
@@ -68,8 +71,9 @@ told_to_stop() {
 # Succeed if nobody but us has switched or set the profile since the begin. Else it is hands off.
 # sets: next
 unchanged_by_others() {
-    if is_accounted_for "$(running_system)" "$old" &&
-        is_accounted_for "$(profile_system)" "$old_profile" "$(get moved)"; then return; fi
+    find_systems
+    read_line moved
+    if is_accounted_for "$running" "$old" && is_accounted_for "$profiled" "$old_profile" "$text"; then return; fi
     next=superseded
     return 1
 }
@@ -90,13 +94,14 @@ switching() {
     looks=0
     wait_for_bell activation_is_over
     if [ ! -e status ] || [ -e blame ] || [ "$next" != reverting ]; then return; fi
-    case $(get status) in
+    read_line status
+    case $text in
         0 | 4) ;;                       # 4: some unit failed. The proof decides whether it counts
         2) if ! may_fail; then blame found "activation failed with exit status 2"; return; fi ;;
         11) blame silent "another switch holds the lock (exit status 11)"; return ;;
         100) blame silent "needs a reboot: the init interface differs (exit status 100)"; return ;;
-        129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $(get status))"; return ;;
-        *) blame found "activation failed with exit status $(get status)"; return ;;
+        129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $text)"; return ;;
+        *) blame found "activation failed with exit status $text"; return ;;
     esac
     restart_counts || { blame silent "PID 1 does not answer"; return; }
     put restarts "$counts" || { blame silent "cannot write $open"; return; }
@@ -134,7 +139,8 @@ start_switch() {
 # sets: new status
 activate() {
     enter $open "$1" || exit 0
-    new=$(get new)
+    read_line new
+    new=$text
     if [ -e guarded ]; then wait_for_other_switch; else ( cd / && openly "$new/bin/switch-to-configuration" test ); fi
     status=$?
     if [ ! -e guarded ]; then

@@ -53,8 +53,8 @@ newline='
 
 # sets: command
 main() {
-    [ "$(id -u)" = 0 ] || refuse root "this needs root, and the login is $(id -un)"
-    case ${2-} in watch | look | show) ;; *) close_folders ;; esac      # these are asked again and again
+    is_root || refuse root "this needs root, and the login is $(id -un)"
+    case ${1-}:${2-} in guard:* | wake:* | *:facts | *:begin | *:root) close_folders ;; esac
     case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
     require_format "${1-}"
     shift

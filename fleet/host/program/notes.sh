@@ -4,7 +4,8 @@
 # and which services were changed and run on as OLD has started them.
 take_notes() {
     {
-        case $(get status) in
+        read_line status
+        case $text in
             2) failed_snippets "fleet-switch-$run" | sed "s/.*/activation script '&' failed, which ignore_snippets allows/" ;;
             4) failed_jobs ;;
         esac

@@ -31,7 +31,8 @@ begin() {
     recover
     lock_opening                        # to the end of this: one run begins once, however often it is told to
     write_draft
-    new=$(get new) old=${fallback:-$(running_system)}
+    read_line new
+    new=$text old=${fallback:-$(readlink -f /run/current-system)}
     if begun_before; then
         rm -r $draft
     else
@@ -54,37 +55,51 @@ lock_opening() {
 }
 
 # Succeed if this run is open, or was; `show` tells which.
-begun_before() { cat $open/run $closed/run $record/last/run 2>/dev/null | grep -qxF -- "$run"; }
+# sets: folder
+begun_before() {
+    for folder in $open $closed $record/last; do
+        read_line "$folder/run"
+        [ "$text" != "$run" ] || return 0
+    done
+    return 1
+}
 
 # Refuse the order, and leave nothing of its draft.
 decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 
 # Refuse the order if anything speaks against it.
-# sets: first_state limits bad part
+# sets: first_state limits bad part goal
 check_order() {
     if [ -d $open ]; then rm -r $draft; answer refused locked; answer_open; exit 0; fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
-    limits=$(get activation):$(get confirm)
+    read_line activation
+    limits=$text
+    read_line confirm
+    limits=$limits:$text
     is_store_path "$new" || decline usage "'$new' is no store path"
-    case $(get goal) in
+    read_line goal
+    goal=$text
+    case $goal in
         switch | test) first_state=switching ;;
-        boot) first_state=arming limits=$limits:$(get boot) ;;
+        boot) read_line boot; first_state=arming limits=$limits:$text ;;
         *) decline usage "no goal" ;;
     esac
     case :$limits: in *[!0-9:]* | *::*) decline usage "no time limits" ;; esac
     [ -e guarded ] || require_current
-    [ -z "$(earlier_marks)" ] || [ -e guarded ] ||
+    find_earlier_marks
+    [ -z "$earlier" ] || [ -e guarded ] ||
         decline stale "the host went down amid a push: part of it may be missing though Nix calls it valid"
     bad=$record/quarantine/${new##*/}
     [ ! -e "$bad" ] || [ -n "$(get retry)" ] || decline quarantined "$(cat "$bad")"
+    bad=
     nix-store --check-validity "$new" 2>/dev/null || decline incomplete "$new is not complete in this host's store"
-    bad=$(damaged_parts_of "$new" | tr '\n' ' ')
+    [ ! -e $record/damaged ] || bad=$(damaged_parts_of "$new" | tr '\n' ' ')
     [ -z "$bad" ] || [ -e guarded ] ||
         decline unfit "a power cut has damaged what it needs, nix-store --repair-path on the host mends it: $bad"
     for part in nixos-version bin/switch-to-configuration; do
         [ -e "$new/$part" ] || decline unfit "$new has no $part"
     done
-    [ -e $profile ] || [ "$(get goal)" = test ] ||
+    [ -e $profile ] || [ "$goal" = test ] ||
         decline unfit "no system profile $profile: this host has nothing to boot again. Install NixOS to its disk"
     [ $first_state != arming ] || can_go_back_by_reboot || decline unfit "$why"
 }
@@ -94,10 +109,11 @@ check_order() {
 snapshot() {
     case ${SUDO_USER-} in *[!0-9a-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
     ways_in >ways &          # PID 1 is asked meanwhile
+    find_systems
+    read_boot
     mkfifo .bell && put_new login "$login" && put_new format $format && draw_serial && put_new old "$old" && put_new program "$program" &&
         put_new since "$(date +%s)" && put_new boot_id "$(boot_id)" &&
-        put_new old_profile "$(profile_system)" && put_new old_link "$(readlink $profile)" &&
-        put_new old_boot "$(boot_default)" && put_new newest "$(newest_generation)" &&
+        put_new old_profile "$profiled" && put_new old_link "$(readlink $profile)" && put_new old_boot "$default" && put_new newest "$(newest_generation)" &&
         put_new path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
         put_deadline activation && failing_units && active_units >active &&
         while read -r unit _; do [ -z "$unit" ] || printf '%s\n' "$unit"; done >failing <<EOF && wait $! &&

@@ -4,8 +4,9 @@ firmware=/boot/firmware
 
 # Succeed if its files are there, on a partition that is mounted, and U-Boot does not say that it has booted this machine.
 raspberry_pi_may_have_booted() {
-    [ ! -e $platform/devicetree/base/chosen/u-boot,version ] && echo "$folders" | grep -qxF -- "$(readlink -f $firmware)" &&
-        raspberry_pi_system_in "$firmware/$(raspberry_pi_prefix)" >/dev/null
+    if [ -e $platform/devicetree/base/chosen/u-boot,version ] || [ ! -d $firmware ]; then return 1; fi
+    case " $folders " in *" $(readlink -f $firmware) "*) ;; *) return 1 ;; esac
+    raspberry_pi_system_in "$firmware/$(raspberry_pi_prefix)" >/dev/null
 }
 
 # sets: default doubt
@@ -18,7 +19,7 @@ raspberry_pi_prefix() { sed -n 's/^os_prefix=//p' $firmware/config.txt 2>/dev/nu
 
 # sets: line
 raspberry_pi_system_in() {
-    line=$(cat "$1/cmdline.txt" 2>/dev/null) && line=$(system_of_command_line "$line") && readlink -f "$line"
+    line=$(cat "$1/cmdline.txt" 2>/dev/null) && system_of_command_line "$line" && readlink -f "$system"
 }
 
 # sets: why

@@ -33,21 +33,23 @@ has_leftovers() {
 }
 
 # Open again what a reboot left open, or somebody removed: a record that is not in /run.
-# sets: new old state window
+# sets: state window
 reopen_record() {
     [ ! -d $open ] || return
     if [ -d $record/open ] && ! record_is_complete; then rm -rf $record/broken; mv -T $record/open $record/broken; fi
     enter $record/open || { forget_unrecorded; return; }
     is_of_our_format || return
     if enter $closed "$run"; then       # it has ended, and that could not be written
-        new=$(get new) old=$(get old) state=$(get state)
+        read_systems
+        read_line state
+        state=$text
         record_end
         return
     fi
     rm -rf $draft && cp -r $record/open $draft && enter $draft || return
     if [ "$(get boot_id)" = "$(boot_id)" ]; then put started yes; else put rebooted yes; fi || return
     state=reverting window=
-    new=$(get new) old=$(get old)
+    read_systems
     if [ -e commit ] && [ "$(running_system)" = "$new" ]; then state=committing         # NEW was proven: finish it
     elif [ -e guarded ] && [ "$(running_system)" = "$new" ]; then state=switched window=confirm         # it has booted
     elif is_on_trial; then state=switched window=boot

@@ -6,59 +6,64 @@ loader_guid=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f        # https://systemd.io/BOO
 # Succeed unless it is plain that systemd-boot has not booted this machine: it needs EFI, and leaves variables there.
 systemd_boot_may_have_booted() {
     if [ -d "$platform/efi" ]; then
-        [ -e "$efi/LoaderInfo-$loader_guid" ] || [ -z "$(find "$efi" -mindepth 1 -print -quit 2>/dev/null)" ]
+        [ -e "$efi/LoaderInfo-$loader_guid" ] || is_empty "$efi"
     else
-        [ -z "$(find "$platform" -mindepth 1 -print -quit 2>/dev/null)" ]
+        is_empty "$platform"
     fi
 }
 
 # sets: default doubt
 systemd_boot_default() {
-    default_entry && { default=$(system_of_entry "$menu_entry") || doubt="$menu_entry names no system on a command line"; }
+    default_entry || return
+    if system_of_entry "$menu_entry"; then default=$system; else doubt="$menu_entry names no system on a command line"; fi
 }
 
 # Let $menu_entry be the file of the entry that boots by default: the first in the menu that matches what $chosen_by names. Fail
 # where that is not certain, and let $doubt say why.
-# sets: menu_entry doubt conf preferred wanted key value chosen_by pattern
+# sets: menu_entry doubt preferred wanted key value chosen_by pattern
 default_entry() {
     menu_entry=''
-    conf=$(loader_conf)
+    find_loader_conf
     [ -n "$conf" ] || { doubt="no loader.conf is on the partition that systemd-boot is booted from"; return 1; }
     list_entries
     preferred='' wanted=''
-    while read -r key value; do
+    while read -r key value || [ -n "$key" ]; do
         case $key in preferred) preferred=$value ;; default) wanted=$value ;; esac
-    done <<EOF
-$(cat "$conf")
-EOF
+    done <"$conf"
     for chosen_by in LoaderEntryPreferred LoaderEntryDefault preferred default menu; do
         case $chosen_by in
-            LoaderEntry*) pattern=$(efi_variable "$chosen_by") ;;
+            LoaderEntry*) read_efi "$chosen_by"; pattern=$variable ;;
             preferred) pattern=$preferred ;;
             default) pattern=$wanted ;;
             menu) pattern='*' ;;
         esac
-        if [ "$pattern" = @saved ]; then pattern=$(efi_variable LoaderEntryLastBooted) chosen_by="$chosen_by @saved"; fi
-        # shellcheck disable=SC2046  # a list
-        set -- $(matching_entries "$pattern")
+        if [ "$pattern" = @saved ]; then
+            read_efi LoaderEntryLastBooted
+            pattern=$variable chosen_by="$chosen_by @saved"
+        fi
+        match_entries "$pattern"
+        # shellcheck disable=SC2086  # a list
+        set -- $matching
         [ $# -eq 0 ] || break
     done
     doubt="systemd-boot has no entry"
     [ $# -gt 0 ] || return
     doubt="whether LoaderEntryDefault or 'preferred' counts is for its version of systemd-boot to say"
-    case $chosen_by in LoaderEntryDefault*) [ -z "$(matching_entries "$preferred")" ] || return ;; esac
+    case $chosen_by in LoaderEntryDefault*) match_entries "$preferred"; [ -z "$matching" ] || return ;; esac
     doubt="which of $# entries systemd-boot takes for '$pattern' is not certain"
-    menu_entry=$(first_in_menu "$@") || return
+    menu_entry=$1
+    [ $# -eq 1 ] || menu_entry=$(first_in_menu "$@") || return
     doubt="systemd-boot avoids $menu_entry, which is out of tries"
     ! is_out_of_tries "$menu_entry" || return
     doubt=''
 }
 
-# Print the loader.conf that systemd-boot reads: it is on the partition that this was booted from. Where nothing tells that,
-# print the one that was written last.
-# sets: partition folder theirs
-loader_conf() {
-    partition=$(efi_variable LoaderDevicePartUUID)
+# Let $conf be the loader.conf that systemd-boot reads: it is on the partition that this was booted from. Where nothing tells
+# that, it is the one that was written last.
+# sets: partition folder theirs conf
+find_loader_conf() {
+    read_efi LoaderDevicePartUUID
+    partition=$variable
     set --
     for folder in $folders; do
         [ -e "$folder/loader/loader.conf" ] || continue
@@ -67,29 +72,24 @@ loader_conf() {
         [ -z "$theirs" ] || [ "$theirs" = "$partition" ] || continue
         set -- "$@" "$folder/loader/loader.conf"
     done
-    newest_of "$@"
+    find_newest "$@"
+    conf=$newest
 }
 
-# Print the folders that may have entries for that loader.conf: its own, and another partition.
-# sets: folder
-entry_folders() {
-    for folder in $folders; do
-        if [ "$folder" = "${conf%/loader/loader.conf}" ]; then
-            echo "$folder"
-        elif [ ! -e "$folder/loader/loader.conf" ] && is_mount_point "$folder"; then
-            echo "$folder"
-        fi
-    done
+# Succeed if folder $1 may have entries for that loader.conf: it is its own, or another partition.
+may_have_entries() {
+    [ "$1" = "${conf%/loader/loader.conf}" ] || { [ ! -e "$1/loader/loader.conf" ] && is_mount_point "$1"; }
 }
 
-# Print the entries of $entries whose ids match pattern $1, in any case.
-# sets: id file
-matching_entries() {
+# Let $matching be the entries of $entries whose ids match pattern $1, in any case.
+# sets: id file matching
+match_entries() {
+    matching=
     [ -n "$1" ] || return 0
     case $1 in *[[:upper:]]*) set -- "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')" ;; esac
     while read -r id file; do
         # shellcheck disable=SC2254  # a pattern
-        case $id in $1 | $1.conf | $1.efi) echo "$file" ;; esac
+        case $id in $1 | $1.conf | $1.efi) matching="${matching:+$matching }$file" ;; esac
     done <<EOF
 $entries
 EOF
@@ -97,15 +97,29 @@ EOF
 
 # Let $entries be the id and the file of each entry, a line for each. The name of a file may have a counter too: ID+3-1.conf. What
 # is in EFI/Linux is an entry as it is: a unified kernel image.
-# sets: entries
+# sets: folder entries file
 list_entries() {
-    # shellcheck disable=SC2046  # a list
-    set -- $(entry_folders)
-    entries=$(for folder; do
-        for file in loader/entries EFI/Linux; do [ ! -d "$folder/$file" ] || echo "$folder/$file"; done
-    done | xargs -r -I '{}' find '{}' -maxdepth 1 '(' -path '*/loader/entries/*' -iname '*.conf' -o \
-        -path '*/EFI/Linux/*' -iname '*.efi' ')' | sort -u |
-        sed 'h; s|.*/||; s/+[0-9]*\(-[0-9]*\)\{0,1\}\(\.[a-zA-Z]*\)$/\2/; s/.*/\L&/; G; s/\n/ /')
+    entries=
+    for folder in $folders; do
+        may_have_entries "$folder" || continue
+        set +f
+        for file in "$folder"/loader/entries/*.[cC][oO][nN][fF] "$folder"/EFI/Linux/*.[eE][fF][iI]; do
+            [ -e "$file" ] || continue
+            find_id "$file"
+            entries="$entries$id $file$newline"
+        done
+        set -f
+    done
+}
+
+# Let $id be that of the entry in file $1.
+# sets: id
+find_id() {
+    id=${1##*/}
+    case $id in *[[:upper:]]*) id=$(printf %s "$id" | tr '[:upper:]' '[:lower:]') ;; esac
+    set -- "${id%.*}" ".${id##*.}"
+    case $1 in *+*) ;; *) return ;; esac
+    case ${1##*+} in *[!0-9-]* | *-*-*) ;; *) id=${1%+*}$2 ;; esac
 }
 
 is_out_of_tries() { case ${1##*/} in *+0.* | *+0-*.*) ;; *) return 1 ;; esac; }
@@ -152,7 +166,7 @@ EOF
 # Print entry $1. What a unified kernel image says of itself is printed in the words of a file.
 text_of_entry() {
     case $1 in
-        *.[cC][oO][nN][fF]) cat "$1" ;;
+        *.[cC][oO][nN][fF]) get "$1" ;;
         *)
             pe_section "$1" .osrel | tr -d "\"'" | sed -n 's/^\(IMAGE_\)*ID=/sort-key /p; s/^VERSION_ID=/version /p'
             echo "options $(pe_section "$1" .cmdline | tr '\n' ' ')"
@@ -160,7 +174,7 @@ text_of_entry() {
     esac
 }
 
-# Print the system that entry $1 boots.
+# Let $system be the one that entry $1 boots; fail where it names none.
 # sets: image key value
 system_of_entry() {
     image=
@@ -205,13 +219,14 @@ pe_number() {
 # Print entry $1, whose files are named as Linux names them.
 files_of_entry() { sed "s|[[:space:]]/| ${1%/loader/entries/*}/|" "$1"; }
 
-# Print a variable of the boot loader interface, which has four bytes of attributes and then UTF-16; in lower case, since
-# ids are compared without.
-efi_variable() {
+# Let $variable be that of the boot loader interface, which has four bytes of attributes and then UTF-16; in lower case, since
+# ids are compared without. It is empty where there is none.
+# sets: variable
+read_efi() {
+    variable=
     [ -e "$efi/$1-$loader_guid" ] || return 0
     # shellcheck disable=SC2002  # of a pipe: the kernel lets nobody seek in a variable
-    cat "$efi/$1-$loader_guid" 2>/dev/null | tail -c +5 |
-        tr -d '\000' | tr '[:upper:]' '[:lower:]'
+    variable=$(cat "$efi/$1-$loader_guid" 2>/dev/null | tail -c +5 | tr -d '\000' | tr '[:upper:]' '[:lower:]')
 }
 
 # Succeed if the entries of systemd-boot, booted once, would be followed by the default.
@@ -223,13 +238,14 @@ systemd_boot_boots_once() {
     grep -qs '^options[[:space:]]' "$menu_entry"
 }
 
-# sets: conf entry
+# sets: entry
 systemd_boot_add_trial() {
     find_boot_folders
-    conf=$(loader_conf)
+    find_loader_conf
     list_entries
-    for entry in $(matching_entries '*'); do
-        if [ "${entry##*/}" = $trial.conf ] || [ "$(system_of_entry "$entry")" != "$new" ]; then continue; fi
+    match_entries '*'
+    for entry in $matching; do
+        if [ "${entry##*/}" = $trial.conf ] || ! system_of_entry "$entry" || [ "$system" != "$new" ]; then continue; fi
         grep -q '^options[[:space:]]' "$entry" || continue
         files_of_entry "$entry" | names_files_of_new || continue
         replace_synced "${entry%/*}/$trial.conf" "$(sed "s|^options.*|& $reset_parameters|" "$entry")"
@@ -240,12 +256,14 @@ systemd_boot_add_trial() {
 
 systemd_boot_choose_trial() {
     bootctl set-oneshot $trial.conf
-    efi_variable LoaderEntryOneShot | grep -qF $trial.conf
+    read_efi LoaderEntryOneShot
+    case $variable in *$trial.conf*) ;; *) return 1 ;; esac
 }
 
 # sets: entry
 systemd_boot_remove_trial() {
     [ ! -e "$efi/LoaderInfo-$loader_guid" ] || bootctl set-oneshot ""
     find_boot_folders
-    for entry in $(files_in_folders loader/entries/$trial.conf); do rm -f "$entry" && sync -f "${entry%/*}"; done
+    find_boot_files loader/entries/$trial.conf
+    for entry in $files; do rm -f "$entry" && sync -f "${entry%/*}"; done
 }

@@ -17,7 +17,7 @@ ways_in() {
     accounts=$(grep -sE "^(root${login:+|$login}):" /etc/passwd)
     says=$(with_timeout 10 sshd -T 2>&1)
     case $says in
-        *authorizedkeysfile*) says=$(printf '%s\n' "$says" | grep -E "^($sshd_words) " | sed 's/^/sshd /') ;;
+        *authorizedkeysfile*) says=$(printf '%s\n' "$says" | sed -nE "s/^($sshd_words) /sshd &/p") ;;
         *' separation directory'*) says=unread ;;       # that of Debian is there while sshd runs
         *) says= ;;
     esac
@@ -26,11 +26,17 @@ ways_in() {
 }
 
 # Print type and device of what is mounted where. An automount comes and goes by itself: it says nothing.
-# sets: places found automounts
+# sets: places found automounts home
 mounts() {
-    places=$mount_points$(printf '%s\n' "$accounts" | sed -nE 's,^([^:]*:){5}(/[^:]+):.*,|\2|\2/.ssh,p' | tr -d '\n')
+    places=$mount_points
+    while IFS=: read -r _ _ _ _ _ home _; do
+        case $home in /?*) places="$places|$home|$home/.ssh" ;; esac
+    done <<EOF
+$accounts
+EOF
     found=$(sed -nE "s#^[^ ]+ [^ ]+ [^ ]+ ([^ ]+) ($places) .* - ([^ ]+) ([^ ]+) .*#\2 \3 \4 \1#p" /proc/self/mountinfo)
-    automounts=$(printf '%s\n' "$found" | sed -n 's/ autofs .*/|/p' | tr -d '\n')
+    automounts=
+    case $found in *' autofs '*) automounts=$(printf '%s\n' "$found" | sed -n 's/ autofs .*/|/p' | tr -d '\n') ;; esac
     printf '%s\n' "$found" | grep -vE "^(${automounts}none) " |
         while read -r place type device; do printf '%s\n' "at $place $type" "device $place $device"; done
 }
@@ -39,23 +45,32 @@ mounts() {
 # sets: port
 sshd_files() {
     printf '%s\n' "$says"
-    for port in $(of_sshd port 22); do
+    of_sshd port 22
+    for port in $values; do
         ! grep -qsE "^ *[0-9]+: [0-9A-F]+:$(printf %04X "$port") [0-9A-F:]+ 0A " /proc/net/tcp /proc/net/tcp6 ||
             echo "listens $port"
     done
-    # shellcheck disable=SC2046  # paths have no spaces
-    sha256sum $(of_sshd hostkey /etc/ssh/ssh_host_ed25519_key) 2>/dev/null | sed -nE 's/^([0-9a-f]+) +/hostkey \1 /p'
+    of_sshd hostkey /etc/ssh/ssh_host_ed25519_key
+    # shellcheck disable=SC2086  # paths have no spaces
+    sha256sum $values 2>/dev/null | sed -nE 's/^([0-9a-f]+) +/hostkey \1 /p'
 }
 
-# Print what sshd says of $1, or else $2.
-of_sshd() { case $says in *"sshd $1 "*) printf '%s\n' "$says" | sed -n "s/^sshd $1 //p" ;; *) echo "$2" ;; esac; }
+# Let $values be what sshd says of $1, or else $2.
+# sets: values word value
+of_sshd() {
+    values=
+    while read -r _ word value; do [ "$word" != "$1" ] || values="${values:+$values }$value"; done <<EOF
+$says
+EOF
+    values=${values:-$2}
+}
 
 # Print what lets these people in: accounts, keys, and those of the places of the keys where nobody else can write, since
 # sshd trusts no others.
 people() {
     [ -e /etc/nologin ] || echo "open /etc/nologin"
-    printf '%s\n' "$accounts" | cut -d : -f 1,3,6,7 | sed 's/^/user /'
-    grep -sE "^(root${login:+|$login}):" /etc/shadow | cut -d : -f 1,8 | sed 's/^/until /'
+    sed -nE "s/^(root${login:+|$login}):[^:]*:([^:]*):[^:]*:[^:]*:/user \1:\2:/p" /etc/passwd
+    sed -nE "s/^(root${login:+|$login}):([^:]*:){6}([^:]*):.*/until \1:\3/p" /etc/shadow 2>/dev/null
     # shellcheck disable=SC2086  # paths have no spaces
     grep -aHsvE '^[[:space:]]*(#|$)' $keys /dev/null | head -c 1000000 | sed 's/^/key /'
     printf '%s\n' "$accounts" | while IFS=: read -r _ _ number _ _ home _; do
@@ -66,9 +81,10 @@ people() {
 
 # Print the files that have the keys of these people.
 key_files() {
+    of_sshd authorizedkeysfile ".ssh/authorized_keys /etc/ssh/authorized_keys.d/%u"
     printf '%s\n' "$accounts" | while IFS=: read -r name _ _ _ _ home _; do
-        of_sshd authorizedkeysfile ".ssh/authorized_keys /etc/ssh/authorized_keys.d/%u" | tr ' ' '\n' |
-            sed "s#%u#$name#g; s#%h#$home#g; s#%%#%#g; /^none\$/d; s#^[^/]#$home/&#"
+        # shellcheck disable=SC2086  # a list
+        printf '%s\n' $values | sed "s#%u#$name#g; s#%h#$home#g; s#%%#%#g; /^none\$/d; s#^[^/]#$home/&#"
     done | sort -u
 }
 

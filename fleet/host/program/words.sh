@@ -31,6 +31,22 @@ put() { printf '%s\n' "$2" >".$1.$$" && mv -f ".$1.$$" "$1"; }
 # The same in a draft, which nobody reads yet.
 put_new() { printf '%s\n' "$2" >"$1"; }
 
+# Let $new and $old be the systems of the transaction that we are in.
+# sets: new old
+read_systems() {
+    read_line new
+    new=$text
+    read_line old
+    old=$text
+}
+
+# Succeed if root runs this. In /proc the second number is that of the effective user.
+# sets: key text
+is_root() {
+    while read -r key _ text _; do [ "$key" != Uid: ] || break; done </proc/self/status
+    [ "$text" = 0 ]
+}
+
 # Print the id of this boot and, since a container has that of its host, when PID 1 started.
 boot_id() {
     get /proc/sys/kernel/random/boot_id
@@ -71,6 +87,13 @@ retry() { wait_for 10 "$@"; }           # PID 1 refuses calls while it re-execut
 
 running_system() { readlink -f /run/current-system; }
 profile_system() { readlink -f $profile; }
+# Let $running and $profiled be both of these.
+# sets: systems running profiled
+find_systems() {
+    systems=$(readlink -f /run/current-system $profile)
+    running=${systems%%"$newline"*} profiled=${systems#*"$newline"}
+    case $systems in *"$newline"*) ;; *) running=$(running_system) profiled=$(profile_system) ;; esac
+}
 # Print the highest number of a generation.
 # sets: link number highest
 newest_generation() {
