@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
-from fleet.deploy.bundle import write_bundle
 from fleet.deploy.seen import Seen
 from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
@@ -18,7 +17,7 @@ from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, Order, a
 from fleet.inventory import LinkSpeed
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.plans import Action
-from fleet.steps import evidence, preflight, prove, push, system, verdict
+from fleet.steps import preflight, prove, push, system, verdict
 from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove_back import BackProver
 from fleet.steps.switch import LOST, Follower, OverdueError, begin
@@ -244,6 +243,8 @@ class HostRun:
                 ended = result.not_ours(job, seen.end, seen.said[-5:])
             case _:
                 ended = result.stuck(job, seen.end, await self._evidence(seen))
+        from fleet.deploy.bundle import write_bundle  # only a host that went back needs one
+
         bundle = await write_bundle(self.context, job, since=seen.end.since, said=seen.said, answers=seen.answers)
         return result.with_bundle(ended, bundle)
 
@@ -288,6 +289,8 @@ class HostRun:
     async def _evidence(self, seen: Seen) -> list[str]:
         """Return the lines that matter, if they can be had. Never raises: nothing here may change the known end."""
         reason = seen.verdict.reason if isinstance(seen.verdict, verdict.Condemned) else seen.end.reason
+        from fleet.steps import evidence  # only a host that went back has some
+
         with contextlib.suppress(Exception):
             return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said)
         return list(seen.said[-5:])
