@@ -42,8 +42,7 @@ root_holds_lock() {
     for place in $1; do
         place=${place%/fdinfo/*}
         [ "$(real_user "$place")" = 0 ] || continue
-        read_line "$place/comm"
-        echo "${place#/proc/} $text"
+        echo "${place#/proc/} $(get "$place/comm")"
         return
     done
     return 1
