@@ -58,9 +58,14 @@ if TYPE_CHECKING:
         PhaseStarted,
         PushFinished,
         PushProgressed,
+        RolloutAsked,
         RunFinished,
         RunInterrupted,
         RunStarted,
+        SoakFinished,
+        SoakStarted,
+        UndoStarted,
+        WaveFinished,
         WaveStarted,
         decode,
         encode,
@@ -102,7 +107,8 @@ _HOMES = {
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HostCondemned HostEvent
         HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
-        PushProgressed RunFinished RunInterrupted RunStarted WaveStarted decode encode
+        PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted UndoStarted
+        WaveFinished WaveStarted decode encode
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
@@ -166,6 +172,7 @@ __all__ = [
     "PushProgressed",
     "QuarantinedError",
     "Reboot",
+    "RolloutAsked",
     "Run",
     "RunFinished",
     "RunId",
@@ -174,6 +181,8 @@ __all__ = [
     "RunResult",
     "RunStarted",
     "Severity",
+    "SoakFinished",
+    "SoakStarted",
     "Source",
     "StaleError",
     "StateError",
@@ -181,9 +190,11 @@ __all__ = [
     "StoppedError",
     "SwitchError",
     "SystemDiff",
+    "UndoStarted",
     "UnfitError",
     "UnreachableError",
     "Verb",
+    "WaveFinished",
     "WaveStarted",
     "__version__",
     "decode",

@@ -126,6 +126,8 @@ class FailureKind(enum.StrEnum):
     REPLACED = "replaced"
     IN_DOUBT = "in_doubt"
     SKIPPED = "skipped"
+    WINDOW = "window"
+    UNDONE = "undone"
     BUG = "bug"
 
 
@@ -181,3 +183,13 @@ class HostResult:
     seconds: float = 0.0
     failure: Failure | None = None
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the host is as wanted, or may be otherwise. One that is kept may have got unwell since."""
+        return self.outcome.is_good and not (self.outcome is Outcome.KEPT and self.failure is not None)
+
+    @property
+    def counts_against_run(self) -> bool:
+        """Whether it counts for `max_failures`."""
+        return self.outcome.counts_against_run or (self.outcome is Outcome.KEPT and not self.is_good)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import ConfigError
 from fleet.inventory.matching import Named, matching
+from fleet.inventory.rollouts import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fleet.inventory import Host, Inventory
+    from fleet.model import HostName
+
+
+class Wave(NamedTuple):
+    """Hosts that go together."""
+
+    hosts: tuple[HostName, ...]
+    soak: float
+    """Seconds for which they are watched before the next wave begins."""
 
 
 def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
@@ -25,15 +35,22 @@ def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
     return tuple(host for name, host in inventory.hosts.items() if name in names)
 
 
-def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[tuple[Host, ...], ...]:
-    """Return the hosts in the order of `[[rollout.waves]]`, each in the first wave that names it, and the rest last."""
+def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[Wave, ...]:
+    """Return the waves that these hosts go in, in the order of `[[rollout.waves]]`.
+
+    Each host is in the first wave that names it, and the rest are last. Where some come after others of the same wave,
+    the wave is as many as that takes, and the soak comes after the last of them.
+    """
     remaining = list(hosts)
-    result = []
-    for selector in inventory.rollout.waves:
-        names = matching(_named(inventory), [selector])
-        result.append(tuple(host for host in remaining if host.name in names))
+    after = {host.name: host.after for host in remaining}
+    found: list[Wave] = []
+    for wave in (*inventory.rollout.waves, None):
+        names = matching(_named(inventory), [wave.hosts]) if wave else after.keys()
+        groups = in_order([host.name for host in remaining if host.name in names], after)
+        found += [Wave(tuple(group), 0.0) for group in groups[:-1]]
+        found += [Wave(tuple(group), wave.soak if wave else 0.0) for group in groups[-1:]]
         remaining = [host for host in remaining if host.name not in names]
-    return tuple(wave for wave in (*result, tuple(remaining)) if wave)
+    return tuple(found)
 
 
 def _named(inventory: Inventory) -> list[Named]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": ("look", "Tell what each host runs, keeps and boots."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
+    "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
     "trust": ("access", "Write the key that a host answers with to fleet.toml."),

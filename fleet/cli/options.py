@@ -81,6 +81,14 @@ watch = click.option(
 )
 
 
+undo_on_failure = click.option(
+    "--undo-on-failure/--no-undo-on-failure",
+    default=None,
+    help="If the run fails, hosts that it has changed go back too. Default: fleet.toml's.",
+)
+ignore_windows = click.option("--ignore-windows", is_flag=True, help="Begin also outside of the windows of hosts.")
+
+
 def reboots(command: Command) -> Command:
     """Add the flags of commands that may reboot hosts. See `asked_reboot`."""
     command = click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")(
@@ -111,7 +119,10 @@ def asked_reboot(asked: dict[str, Any]) -> dict[str, Any]:
 
 def deployment(command: Command) -> Command:
     """Add the flags of a deployment, planned or done. See `asked_deployment`."""
-    for option in (intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, reboots, watch, goal):
+    for option in (
+        *(intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, reboots),
+        *(ignore_windows, undo_on_failure, watch, goal),
+    ):
         command = option(command)
     return command
 
@@ -130,7 +141,10 @@ def asked_deployment(asked: dict[str, Any]) -> dict[str, Any]:
         "eval_cache": not asked.pop("no_eval_cache"),
         **{
             key: asked.pop(key)
-            for key in ("closure", "keep_going", "retry_quarantined", "copy_with", "intent", "all_or_nothing")
+            for key in (
+                *("closure", "keep_going", "retry_quarantined", "copy_with", "intent", "all_or_nothing"),
+                *("undo_on_failure", "ignore_windows"),
+            )
         },
     }
 

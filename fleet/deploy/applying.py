@@ -39,11 +39,27 @@ if TYPE_CHECKING:
 class Applying:
     """Applies one plan, or a part of it. The journal gets every host's result."""
 
-    def __init__(self, context: Context, fleet: Inventory, plan: Plan, hosts: Iterable[HostName]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        fleet: Inventory,
+        plan: Plan,
+        hosts: Iterable[HostName],
+        *,
+        selected: Iterable[HostName] | None = None,
+        soaked: frozenset[int] = frozenset(),
+    ) -> None:
+        """Prepare to apply the plan to these hosts.
+
+        They are all of the `selected` ones, unless another process has begun with those: then they are the rest, the
+        journal has the results of the others, and the soak of the waves in `soaked` is over.
+        """
         self._context = context
         self._fleet = fleet
         self._plan = plan
         self._parts = {name: plan.parts[name] for name in hosts}
+        self._selected = frozenset(self._parts if selected is None else selected)
+        self._soaked = soaked
         self._hosts = {name: part.apply_policy(fleet.hosts[name]) for name, part in self._parts.items()}
         self._key = read_key(fleet.path, fleet.signing_key) if fleet.signing_key and self._local_parts else None
         self._contacts = HostContacts(context, count=len(self._parts), key=self._key)
@@ -62,9 +78,9 @@ class Applying:
         before a host could begin.
         """
         jobs = await self._context.stop.unless(self._jobs(known))
-        if jobs:
+        if jobs or len(self._selected) > len(self._parts):
             program = HostProgram(await store_program(self._context.here))
-            await Rollout(self._context, self._plan, jobs, program).roll_out()
+            await Rollout(self._context, self._plan, jobs, program, self._selected, soaked=self._soaked).roll_out()
 
     async def _jobs(self, known: Mapping[HostName, Job]) -> dict[HostName, Job]:
         """Return the jobs of the hosts that can begin, and give every other host its result.

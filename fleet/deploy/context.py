@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from fleet.deploy.journal import Journal
     from fleet.deploy.stop import Stop
     from fleet.machine import Link, Machine
     from fleet.model import HostName, RunId
+    from fleet.state import Request
     from fleet.steps.slow_link import SlowLinks
     from fleet.store.supply import Supply
+
+
+async def nothing() -> None:
+    """Return that nobody has asked for anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,5 @@ class Context:
     """The person or program that asked for the run."""
     origin: str
     """The name of this machine."""
+    asked: Callable[[], Awaitable[Request | None]] = nothing
+    """Returns what somebody has asked of the rollout, through the state; None if nothing."""

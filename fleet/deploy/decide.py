@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fleet.deploy.advance import LEFT_OUT
 from fleet.events import FindingReported, HostPlanned
 from fleet.inventory import BuildOn
 from fleet.model import Goal, Verb
 from fleet.plans import Action, LeftOut, Part
 from fleet.steps.reboot import goes_by_reboot
+from fleet.text import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fleet.deploy.options import Options
     from fleet.deploy.target import Wanted
@@ -61,6 +63,7 @@ def part_of(
         force=options.force,
         retry_quarantined=options.retry_quarantined,
         last_resort=host.last_resort or "",
+        windows=host.window if options.windows_count else (),
         offline=host.offline,
         substitute=host.substitute,
         copy_with=options.copy_with,
@@ -103,6 +106,20 @@ def left_out(results: Mapping[HostName, HostResult], order: Sequence[HostName]) 
         )
         for result in (results[name] for name in order if name in results)
     )
+
+
+def waves_that_begin(
+    waves: Sequence[Sequence[HostName]], jobs: Collection[HostName], results: Mapping[HostName, HostResult]
+) -> dict[HostName, str]:
+    """Return the hosts that have a job and do not begin since nobody of an earlier wave takes part, each with why.
+
+    Whoever stands on the closure takes part. So does nobody who is away: they were to show whether the others may go.
+    """
+    for number, wave in enumerate(waves, 1):
+        if not any(name in jobs or results[name].outcome not in LEFT_OUT for name in wave):
+            why = f"not begun: nobody of wave {number} takes part ({listed(wave, most=3)})"
+            return {name: why for later in waves[number:] for name in later if name in jobs}
+    return {}
 
 
 def findings(events: Iterable[Event], order: Sequence[HostName]) -> tuple[FindingReported, ...]:

@@ -9,7 +9,7 @@ from fleet.events import Envelopes, HostFinished
 from fleet.state import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fleet.events import Envelope, Event
     from fleet.model import HostName, HostResult, RunId
@@ -88,6 +88,10 @@ class Journal:
             self._early.append(envelope)
         if self._listener is not None:
             self._listener(envelope)
+
+    def adopt(self, results: Iterable[HostResult]) -> None:
+        """Keep results that another process of the same run has stored and told of."""
+        self._results.update((result.host, result) for result in results)
 
     def finish(self, *results: HostResult) -> None:
         """Keep the result of each host, then report it. Nothing else does either."""

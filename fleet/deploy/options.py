@@ -31,6 +31,8 @@ class PlanOptions(TypedDict, total=False):
     watch: float
     intent: str
     expires_in: int
+    undo_on_failure: bool | None
+    ignore_windows: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,11 @@ class Options:
     expires_in: int = A_DAY
     """Seconds from now during which the plan can be applied."""
 
+    undo_on_failure: bool | None = None
+    """Whether hosts that the run has changed go back to where they were when it fails. None: as fleet.toml says."""
+    ignore_windows: bool = False
+    """Whether hosts may begin outside of their windows. A rollback always may."""
+
     def __post_init__(self) -> None:
         """Raise `ConfigError` for options that contradict each other."""
         if self.goal is not Goal.SWITCH and self.reboot is not Reboot.NEVER:
@@ -78,6 +85,11 @@ class Options:
     def switches(self) -> bool:
         """Whether the plan changes what hosts run."""
         return self.verb is not Verb.PUSH and self.goal.switches
+
+    @property
+    def windows_count(self) -> bool:
+        """Whether a host begins in its windows only. Going back never waits for them."""
+        return self.switches and self.verb is not Verb.ROLLBACK and not self.ignore_windows
 
     @property
     def checks_decide(self) -> bool:

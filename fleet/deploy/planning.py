@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fleet import selector
-from fleet.deploy import decide
+from fleet.deploy import decide, result
 from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts
 from fleet.inventory import LinkSpeed
@@ -29,7 +29,7 @@ from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 
     from fleet.deploy.context import Context
     from fleet.deploy.options import Options
@@ -100,7 +100,7 @@ class Planner:
         contents = {closure: await contents_of(context.here, context.supply, closure) for closure in local}
         found = Found(facts=self._contacts.facts, wanted=wanted, source=choice.source, contents=contents)
         jobs = await self._jobs(found, await speeds)
-        return self._assemble(choice.source, {} if chooser.call_off_if_required() else jobs)
+        return self._assemble(choice.source, {} if chooser.call_off_if_required() else self._that_begin(jobs))
 
     async def _jobs(self, found: Found, speeds: Mapping[HostName, float]) -> dict[HostName, Job]:
         """Return a job for each host that can take part, in the order of the inventory."""
@@ -111,6 +111,13 @@ class Planner:
 
         await self._contacts.for_each_host(self._chooser.remaining(), add_job)
         return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs}
+
+    def _that_begin(self, jobs: dict[HostName, Job]) -> dict[HostName, Job]:
+        """Return the jobs without those of hosts for which nobody goes ahead, and give these their results."""
+        waves = [wave.hosts for wave in selector.waves(self._fleet, self._hosts)]
+        in_vain = decide.waves_that_begin(waves, jobs, self._context.journal.results)
+        self._context.journal.finish(*(result.skipped(name, why) for name, why in in_vain.items()))
+        return {name: job for name, job in jobs.items() if name not in in_vain}
 
     async def _job(self, host: Host, found: Found, speeds: Mapping[HostName, float]) -> Job:
         """Return what would be done to the host. Raise `HostError` if it cannot be done."""
@@ -192,9 +199,9 @@ class Planner:
     def _assemble(self, source: Source, jobs: Mapping[HostName, Job]) -> Planned:
         """Put the parts together to a plan, and report its hosts in the order of the waves."""
         hosts = [self._fleet.hosts[name] for name in jobs]
-        waves = tuple(tuple(host.name for host in wave) for wave in selector.waves(self._fleet, hosts))
+        waves = selector.waves(self._fleet, hosts)
         for number, wave in enumerate(waves, 1):
-            for name in wave:
+            for name in wave.hosts:
                 self._report(jobs[name], number)
         options, rollout, journal = self._options, self._fleet.rollout, self._context.journal
         order = [host.name for host in self._hosts]
@@ -211,7 +218,10 @@ class Planner:
             push_at_once=rollout.push_at_once or 0,
             max_failures=rollout.max_failures,
             all_or_nothing=options.all_or_nothing,
-            waves=waves,
+            waves=tuple(wave.hosts for wave in waves),
+            soaks=tuple(wave.soak for wave in waves) if any(wave.soak for wave in waves) else (),
+            after=tuple((host.name, before) for host in hosts if (before := _those_of(host.after, jobs))),
+            undo_on_failure=_undoes(options, rollout.undo_on_failure),
             left_out=decide.left_out(journal.results, order),
             findings=decide.findings(journal.early_events, order),
             parts={name: job.part for name, job in jobs.items()},
@@ -221,3 +231,13 @@ class Planner:
     def _report(self, job: Job, wave: int) -> None:
         self._context.journal.emit(planned(job.part, wave))
         self._contacts.report_notes(job)
+
+
+def _those_of(names: Sequence[HostName], known: Collection[HostName]) -> tuple[HostName, ...]:
+    return tuple(name for name in names if name in known)
+
+
+def _undoes(options: Options, default: bool) -> bool:  # noqa: FBT001 - what fleet.toml says
+    """Whether hosts go back when the run fails: only what switches can, and a rollback is a way back already."""
+    wanted = default if options.undo_on_failure is None else options.undo_on_failure
+    return wanted and options.switches and options.verb is not Verb.ROLLBACK

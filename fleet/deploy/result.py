@@ -44,7 +44,7 @@ def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None,
         return error.exit_code
     if results and all(result.failure is not None and result.failure.kind in NIX_FAILED for result in results):
         return EvaluationError.exit_code
-    return 0 if all(result.outcome.is_good for result in results) else 1
+    return 0 if all(result.is_good for result in results) else 1
 
 
 def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> HostResult:

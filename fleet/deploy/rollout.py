@@ -5,19 +5,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.deploy import result
+from fleet.deploy import result, rollout_results
+from fleet.deploy.advance import (
+    Begin,
+    End,
+    Soak,
+    Standing,
+    advance,
+    count_bad,
+    why_it_waits_in_vain,
+    why_none_may_begin,
+)
+from fleet.deploy.control import Control
 from fleet.deploy.host import HostRun
 from fleet.deploy.slots import HostSlot, Slots
 from fleet.errors import BugError, FleetError, StoppedError
-from fleet.events import PhaseStarted, WaveStarted
+from fleet.events import PhaseStarted, SoakFinished, SoakStarted, WaveFinished, WaveStarted
+from fleet.inventory.windows import opening
 from fleet.model import HostResult, Outcome, Phase
+from fleet.steps.soak import Soaker
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from fleet.deploy.context import Context
     from fleet.host.program import HostProgram
@@ -34,38 +48,107 @@ class Rollout:
     plan: Plan
     jobs: Mapping[HostName, Job]
     program: HostProgram
+    selected: Iterable[HostName] = ()
+    """The hosts of the plan that it is applied to, where those are not all."""
+    soaked: frozenset[int] = frozenset()
+    """The waves whose soak is over, where another process has begun this rollout."""
+    _control: Control = field(init=False)
     _bad_outcomes: int = field(default=0, init=False)
     """How many hosts of this rollout ended badly."""
+    _wave: int = field(default=1, init=False)
+    """The wave that is under way, or comes next."""
+
+    def __post_init__(self) -> None:
+        self._control = Control(self.context)
+        journal = self.context.journal
+        self._bad_outcomes = count_bad(journal.results, journal.record.hosts)
 
     async def roll_out(self) -> None:
         """Roll out wave by wave, until every host has ended or was skipped.
 
         When this is cancelled, hosts in the middle of a switch get a result that says so: in doubt.
         """
-        waves = [[self.jobs[name] for name in wave if name in self.jobs] for wave in self.plan.waves]
-        waves = [wave for wave in waves if wave]
+        reason = ""
         try:
-            for number, wave in enumerate(waves, 1):
-                names = tuple(job.host.name for job in wave)
-                if self._stop_reason() is None:
-                    self.context.journal.emit(WaveStarted(wave=number, waves=len(waves), hosts=names))
-                await self._wave(wave)
+            async with self._control.listening():
+                while not isinstance(move := self._next(), End):
+                    await self._control.look()
+                    await self._control.while_paused()
+                    if not self._control.why_none_may_begin:
+                        await self._do(move)
+            reason = move.reason
         finally:
-            self._finish_the_rest()
+            self._finish_the_rest(reason or "interrupted before it began")
 
-    async def _wave(self, wave: Sequence[Job]) -> None:
+    def _next(self) -> Begin | Soak | End:
+        standing = Standing(
+            wave=self._wave,
+            is_soaked=self._wave in self.soaked,
+            selected=frozenset(self.selected or self.plan.hosts),
+            results=self.context.journal.results,
+            bad=self._bad_outcomes,
+            interrupted=self._control.why_none_may_begin,
+        )
+        return advance(self.plan, standing)
+
+    async def _do(self, move: Begin | Soak) -> None:
+        self._wave = move.wave
+        match move:
+            case Begin():
+                await self._begin(move)
+            case Soak():
+                await self._soak(move)
+                self.soaked |= {move.wave}
+
+    async def _begin(self, move: Begin) -> None:
         """Wait until every host of the wave has ended.
 
         A bug at one host must not cancel the others in the middle of a switch.
         """
+        waves = len(self.plan.waves)
+        jobs = [self.jobs[name] for name in move.hosts]
+        self.context.journal.emit(WaveStarted(wave=move.wave, waves=waves, hosts=move.hosts))
         places = Slots(self.plan)
-        await wait_all([asyncio.create_task(self._take_turn(job, places)) for job in wave])
+        await wait_all([asyncio.create_task(self._take_turn(job, places)) for job in jobs])
+        results = self.context.journal.results
+        ended = Counter(results[name].outcome.value for name in self.plan.waves[move.wave - 1] if name in results)
+        self.context.journal.emit(WaveFinished(wave=move.wave, waves=waves, outcomes=dict(ended)))
+
+    async def _soak(self, move: Soak) -> None:
+        """Watch the hosts of the wave. One that gets unwell ends badly, though it keeps its system."""
+        journal = self.context.journal
+        journal.emit(SoakStarted(wave=move.wave, hosts=move.hosts, seconds=move.seconds))
+        tasks = {name: asyncio.create_task(self._watch(name, move.seconds)) for name in move.hosts}
+        with self.context.stop.calls(lambda: [task.cancel() for task in tasks.values()]):
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        unwell = {name: task.result() for name, task in tasks.items() if not task.cancelled() and task.result()}
+        for name, why in unwell.items():
+            self._finish(rollout_results.unwell(journal.results[name], why))
+        journal.emit(SoakFinished(wave=move.wave, unwell=unwell))
+
+    async def _watch(self, name: HostName, seconds: float) -> str:
+        part, job, context = self.plan.parts[name], self.jobs.get(name), self.context
+        before = context.journal.record.hosts[name].before
+        failing = [answer.check for answer in before.values() if not answer.passed]
+        soaker = Soaker(
+            link=context.links[name],
+            here=context.here,
+            emit=context.journal.emit,
+            closure=part.closure,
+            checks=[check for check in part.checks if check.name not in failing or not check.tolerate_existing],
+            failed_before=job.facts.failed_units if job is not None else None,
+        )
+        try:
+            return await soaker.soak(seconds)
+        finally:
+            await context.links[name].close()
 
     async def _take_turn(self, job: Job, places: Slots) -> None:
         name = job.host.name
         async with HostSlot(places) as turn:
-            if (reason := self._stop_reason()) is not None:
-                self._finish(result.skipped(name, reason))
+            await self._control.while_paused()
+            if (ended := self._without_beginning(job, has_waited=True)) is not None:
+                self._finish(ended)
                 return
             started = time.monotonic()
             try:
@@ -76,6 +159,19 @@ class Rollout:
                 self._finish(bug(name, job.closure, error, begun=self.context.journal.has_begun(name)))
             finally:
                 await self.context.links[name].close()
+
+    def _without_beginning(self, job: Job, *, has_waited: bool) -> HostResult | None:
+        """Return the result of a host that does not begin; None if it may.
+
+        Others that ended badly while it was pushed to stop it only if it has waited for something since.
+        """
+        name, bad = job.host.name, self._bad_outcomes if has_waited else 0
+        if reason := why_none_may_begin(self.plan, bad, self._control.why_none_may_begin):
+            return result.skipped(name, reason)
+        if reason := why_it_waits_in_vain(self.plan, name, self.context.journal.results):
+            return result.skipped(name, reason)
+        opens = opening(job.part.windows, time.time())
+        return rollout_results.outside_window(job, opens) if opens is not None else None
 
     async def _run_host(self, host_run: HostRun, turn: HostSlot) -> HostResult:
         """Take one host through the run and return its result. Only bugs raise.
@@ -104,28 +200,21 @@ class Rollout:
                 return await host_run.stage()
             if turn.must_wait:
                 self.context.journal.emit(PhaseStarted(host=job.host.name, phase=Phase.WAITING))
-            if await turn.switch() and (reason := self._stop_reason()) is not None:
+            has_waited = await turn.switch() | await self._control.while_paused()
+            if (ended := self._without_beginning(job, has_waited=has_waited)) is not None:
                 await host_run.unroot()
-                return result.skipped(job.host.name, reason)
+                return ended
             return await host_run.ask_checks()
         except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
             await host_run.unroot()
             raise
 
-    def _stop_reason(self) -> str | None:
-        """Return why no further host may begin; None if one may."""
-        if self.context.stop.is_requested:
-            return "interrupted before it began"
-        if self._bad_outcomes > self.plan.max_failures:
-            return f"not begun: {self._bad_outcomes} of the hosts before it ended badly (max_failures)"
-        return None
-
     def _finish(self, ended: HostResult) -> None:
-        self._bad_outcomes += ended.outcome.counts_against_run
+        self._bad_outcomes += ended.counts_against_run
         self.context.journal.finish(ended)
 
-    def _finish_the_rest(self) -> None:
-        """Give every job without a result one: in doubt if its switch may have begun, skipped otherwise."""
+    def _finish_the_rest(self, reason: str) -> None:
+        """Give every job without a result one: in doubt if its switch may have begun, otherwise skipped, and why."""
         for name, job in self.jobs.items():
             if name in self.context.journal.results:
                 continue
@@ -134,7 +223,7 @@ class Rollout:
                 why = "interrupted during the switch"
                 self._finish(result.in_doubt(job, why, has_switched=journal.has_switched(name)))
             else:
-                self._finish(result.skipped(name, "interrupted before it began"))
+                self._finish(result.skipped(name, reason))
 
 
 def bug(name: HostName, closure: Closure | None, error: Exception, *, begun: bool) -> HostResult:

@@ -127,6 +127,53 @@ class WaveStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WaveFinished(Event):
+    """Every host of this wave has ended. The next one begins only now."""
+
+    wave: int
+    waves: int
+    outcomes: dict[str, int]
+    """How many of its hosts ended with each outcome."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakStarted(Event):
+    """The hosts of this wave are watched before the next one begins."""
+
+    wave: int
+    hosts: tuple[HostName, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakFinished(Event):
+    """The hosts of this wave were watched for long enough."""
+
+    wave: int
+    unwell: dict[HostName, str]
+    """What is wrong with those that did not stay well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutAsked(Event):
+    """Somebody has asked the rollout for something, and it does so."""
+
+    asked: str
+    """`pause`: no further host begins until it is to `continue`; `abort`: no further host begins."""
+    who: str
+    """Empty if it goes on since nobody asks for anything any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoStarted(Event):
+    """The run has failed, and the hosts that it changed go back to where they were, by a run of its own."""
+
+    hosts: tuple[HostName, ...]
+    undo: RunId
+    """The run that takes them back."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostFetched(HostEvent):
     """The host has fetched what its own caches had. The rest is pushed."""
 

@@ -17,6 +17,7 @@ from fleet.errors import ConfigError
 from fleet.inventory import values
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
+from fleet.inventory.rollouts import RolloutTable, order_problems
 from fleet.inventory.schema import (
     PRESETS,
     BuildOn,
@@ -27,17 +28,15 @@ from fleet.inventory.schema import (
     Kind,
     LinkSpeed,
     Offline,
-    RolloutTable,
     Sudo,
     shape_problems,
 )
 from fleet.inventory.words import nearest, shown
+from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from fleet.model import HostName
 
 __all__ = [
     "BuildOn",
@@ -100,7 +99,7 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
-    rollout = _rollout(problems, raw)
+    rollout = _rollout(problems, raw, hosts)
     problems.raise_if_any()
     assert fleet is not None
     assert rollout is not None
@@ -230,19 +229,32 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
                 problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
 
 
-def _rollout(problems: Problems, raw: Raw) -> RolloutTable | None:
+def _rollout(problems: Problems, raw: Raw, hosts: dict[HostName, Host]) -> RolloutTable | None:
     try:
         rollout = RolloutTable.model_validate(raw["rollout"])
     except ValidationError as error:
         problems.add_invalid(error, "[rollout]", RolloutTable.toml_keys(), raw["rollout"])
         return None
     named = [_named(name, own, raw["defaults"]) for name, own in raw["hosts"].items() if isinstance(own, dict)]
-    for number, selector in enumerate(rollout.waves, 1):
+    waves = []
+    for number, wave in enumerate(rollout.waves, 1):
         try:
-            matching(named, [selector])
+            waves.append(frozenset(map(HostName, matching(named, [wave.hosts]))))
         except ConfigError as error:
             problems.add(f"[[rollout.waves]] {number}", "hosts", error.message)
+    _check_order(problems, raw, hosts, waves)
     return rollout
+
+
+def _check_order(problems: Problems, raw: Raw, hosts: dict[HostName, Host], waves: list[frozenset[HostName]]) -> None:
+    """Note `after` with unknown hosts, with circles, and against the order of the waves."""
+    for name, host in hosts.items():
+        for other in host.after:
+            if other not in raw["hosts"]:
+                near = nearest(other, raw["hosts"]) or "; expected hosts of this file"
+                problems.add(f"[{dotted('hosts', name)}]", "after", f"unknown host {shown(other)}{near}")
+    for name, problem in order_problems({name: host.after for name, host in hosts.items()}, waves):
+        problems.add(f"[{dotted('hosts', name)}]", "after", problem)
 
 
 def _named(name: str, own: Raw, defaults: Raw) -> Named:

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     ValidationInfo,
@@ -20,6 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fleet.inventory import amounts, values
+from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
+from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
+from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
@@ -93,7 +93,8 @@ def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tup
     return read_list
 
 
-_names = _list_of(values.name, "tags")
+_tags = _list_of(values.name, "tags")
+_hosts = _list_of(values.name, "host names")
 _globs = _list_of(values.unit_glob, "unit names")
 _snippets = _list_of(values.snippet, "names of activation scripts")
 
@@ -102,39 +103,12 @@ def _file(value: object, info: ValidationInfo) -> Path:
     return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
 
 
-def _selectors(value: object) -> tuple[str, ...]:
-    if isinstance(value, tuple):
-        return value
-    if not isinstance(value, list) or not all(isinstance(wave, dict) for wave in value):
-        raise expected(value, '[[rollout.waves]] tables, each with hosts = "SELECTOR"')
-    for number, wave in enumerate(value, 1):
-        if set(wave) != {"hosts"}:
-            wrong = ", ".join(sorted(set(wave) - {"hosts"})) or "nothing"
-            raise ValueError(f'{number}: found {wrong}, expected hosts = "SELECTOR" alone')
-    return tuple(values.line(wave["hosts"]) for wave in value)
-
-
 def _flake(value: object, info: ValidationInfo) -> str:
     return values.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
 
-Seconds = Annotated[float, BeforeValidator(amounts.seconds)]
-PositiveSeconds = Annotated[float, BeforeValidator(amounts.positive_seconds)]
-Rate = Annotated[float, BeforeValidator(amounts.rate)]  # bytes per second
-Count = Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(1))]
 CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
 CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
-
-
-class Table(BaseModel):
-    """A table of fleet.toml. Immutable, and without keys that nobody reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def toml_keys(cls) -> tuple[str, ...]:
-        """Return the keys as people write them."""
-        return tuple(f.alias or name for name, f in cls.model_fields.items())
 
 
 def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
@@ -224,7 +198,11 @@ class Host(Table):
     attr: Annotated[tuple[str, ...], BeforeValidator(values.attribute)] = Field(
         default_factory=lambda data: default_attribute(data.get("name", ""))
     )
-    tags: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = ()
+    after: Annotated[tuple[HostName, ...], BeforeValidator(_hosts)] = ()
+    """The hosts that end before this one begins, where they take part in the same run."""
+    window: Annotated[tuple[str, ...], BeforeValidator(windows)] = ()
+    """When a switch may begin. `windows.Window.parse` reads each. Empty: at any time."""
     host_key: Annotated[str, BeforeValidator(values.host_key)] | None = None
     identity_file: Annotated[Path, BeforeValidator(_file)] | None = None
     build_on: BuildOn = BuildOn.CONTROLLER
@@ -264,18 +242,6 @@ class Host(Table):
 def default_attribute(host: str) -> tuple[str, ...]:
     """Return the attribute of a flake that has the closure of the host."""
     return ("nixosConfigurations", host, "config", "system", "build", "toplevel")
-
-
-class RolloutTable(Table):
-    """How a run goes through many hosts."""
-
-    at_once: Count = 16
-    push_at_once: Count | None = None
-    """The most hosts that are pushed to at the same time; None if pushes are limited by `at_once`."""
-    bandwidth: Rate | None = None
-    """The most bytes per second that are sent to all hosts together."""
-    max_failures: Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(0))] = 0
-    waves: Annotated[tuple[str, ...], BeforeValidator(_selectors)] = ()
 
 
 class FleetTable(Table):

@@ -19,11 +19,11 @@ from fleet.errors import FleetError, StateError, StoppedError
 from fleet.events import RunStarted
 from fleet.library.drafts import Draft
 from fleet.library.record import recording
+from fleet.library.rollouts import must_undo, undo
 from fleet.library.runs import Planning, Run
 from fleet.library.tools import new_run_id
 from fleet.model import Verb
-from fleet.plans import Plan, TextError
-from fleet.state import Hosts, RunRecord
+from fleet.state import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fleet.library.runs import OnEnvelope
     from fleet.library.tools import Tools
     from fleet.model import HostName, RunId
+    from fleet.plans import Plan
     from fleet.steps.job import Job
 
 
@@ -62,7 +63,7 @@ class RunFactory:
         folder: Path | None = None
         async with contextlib.AsyncExitStack() as resources:
             try:
-                folder = resources.enter_context(self._folder(journal, options.verb))
+                folder = resources.enter_context(self.folder(journal, options.verb))
                 context = await resources.enter_async_context(self._tools.context(journal, stop, hosts, folder))
                 planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds)
                 planned = await stop.unless(planner.plan())
@@ -89,7 +90,7 @@ class RunFactory:
             finish(journal, stop, hosts, None if isinstance(error, StoppedError) else error)
 
     @contextlib.contextmanager
-    def _folder(self, journal: Journal, verb: Verb) -> Iterator[Path]:
+    def folder(self, journal: Journal, verb: Verb) -> Iterator[Path]:
         """Make a folder for the run, while inside.
 
         It is in the state if the run is recorded there, otherwise a temporary one. A rollback and a resume do not wait
@@ -142,7 +143,7 @@ class RunFactory:
         hosts: Sequence[HostName],
     ) -> Context:
         """Begin a new run that applies a plan. What it uses is open until `resources` are closed."""
-        folder = resources.enter_context(self._folder(journal, plan.verb))
+        folder = resources.enter_context(self.folder(journal, plan.verb))
         journal.emit(_run_started(journal.run, plan, hosts))
         judged = [plan.parts[name].apply_policy(self._tools.inventory.hosts[name]) for name in hosts]
         return await resources.enter_async_context(self._tools.context(journal, stop, judged, folder))
@@ -172,6 +173,8 @@ class RunFactory:
                 if must_record:
                     raise
             await Applying(context, self._tools.inventory, plan, hosts).apply(jobs)
+            if must_undo(plan, journal):
+                await undo(self, self._tools.inventory, context, plan)
 
         async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
             done = await run_to_end(journal, context.stop, selected, work())
@@ -199,54 +202,12 @@ class RunFactory:
 
         return Run(journal, stop, work)
 
-    def resume(self, past: RunRecord, stop: Stop) -> Run:
-        """Begin to take up a run that another process began."""
-        journal = Journal(past, self._tools.by)
-
-        async def work(on_envelope: OnEnvelope) -> RunResult:
-            journal.listen(on_envelope)
-            with self._folder(journal, Verb.RESUME) as folder:
-                hosts = [host for name, host in self._tools.inventory.hosts.items() if _concerns(past, name)]
-                async with self._tools.context(journal, stop, hosts, folder) as context:
-                    return await self._resume(context, past, hosts)
-
-        return Run(journal, stop, work)
-
-    async def _resume(self, context: Context, past: RunRecord, hosts: Sequence[Host]) -> RunResult:
-        from fleet.deploy.resume import Resumer, concerned  # few runs need that
-
-        journal, state = context.journal, self._tools.state
-        if not past.is_readable:
-            may_have_begun = await concerned(context.links, hosts, past.id)
-            past = dataclasses.replace(past, hosts=Hosts(may_have_begun))
-        plan = await self._plan_of(past)
-        names = tuple(past.hosts)
-        journal.emit(
-            RunStarted(run=past.id, verb=Verb.RESUME, goal=past.goal, hosts=names, watch=past.watch, strict=past.strict)
-        )
-        async with recording(state, journal, context.folder, plan=past.plan, must_record=False) as record:
-            resumer = Resumer(context, self._tools.inventory, past, plan)
-            done = await run_to_end(journal, context.stop, names, resumer.resume_all())
-        return dataclasses.replace(done, unrecorded=record.trouble)
-
-    async def _plan_of(self, past: RunRecord) -> Plan | None:
-        """Return the plan that the run applied; None if it is not known."""
-        with contextlib.suppress(FleetError, TextError):
-            if past.plan is not None:
-                return Plan.parse(await asyncio.to_thread(self._tools.state.plan, past.plan))
-        return None
-
 
 def _run_started(run: RunId, plan: Plan, hosts: Sequence[HostName]) -> RunStarted:
     parts = [plan.parts[name] for name in hosts]
     watch = max((part.watch for part in parts), default=0.0)
     strict = plan.verb is Verb.ROLLBACK and any(part.checks_decide for part in parts)
     return RunStarted(run=run, verb=plan.verb, goal=plan.goal, hosts=tuple(hosts), watch=watch, strict=strict)
-
-
-def _concerns(past: RunRecord, host: HostName) -> bool:
-    """Whether the host is in the run, or may be because its record cannot be read."""
-    return not past.is_readable or host in past.hosts
 
 
 @contextlib.contextmanager

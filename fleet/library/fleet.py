@@ -17,6 +17,7 @@ from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reader import FleetReader
+from fleet.library.taking_up import TakingUp
 from fleet.library.tools import Tools
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector
-    from fleet.model import HostName
+    from fleet.model import HostName, RunId
     from fleet.plans import Plan
-    from fleet.state import RunRecord
+    from fleet.state import Asked, RunRecord
 
 
 class Fleet(FleetReader):
@@ -49,6 +50,7 @@ class Fleet(FleetReader):
         super().__init__(tools)
         self._drafts = Drafts()
         self._factory = RunFactory(tools, self._drafts)
+        self._taking_up = TakingUp(tools, self._factory)
         self._under_way: set[Planning | Run] = set()
 
     @classmethod
@@ -155,12 +157,24 @@ class Fleet(FleetReader):
         """End a plan of this fleet without applying it. Its hosts are skipped, and nothing is changed."""
         return self._register(self._factory.decline(plan, why))
 
+    async def carry_on(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
+        """Begin to go on with a rollout that another process has begun, where nobody goes on with it.
+
+        Hosts that had begun are seen through, the others begin as the plan says; nothing is done twice. Raise
+        `ConfigError` if its plan is not known here, or has expired.
+        """
+        return self._register(await self._taking_up.carry_on(run, stop or Stop()))
+
+    async def ask(self, run: RunId, asked: Asked | None) -> None:
+        """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
+        await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
+
     def resume(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
         """Begin to learn what became of a run whose controller was lost, and follow it to the end.
 
         Nothing is built or begun.
         """
-        return self._register(self._factory.resume(run, stop or Stop()))
+        return self._register(self._taking_up.resume(run, stop or Stop()))
 
     def _register(self, run: Run) -> Run:
         self._begun(run)

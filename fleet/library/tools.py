@@ -76,6 +76,7 @@ class Tools:
                 folder=folder,
                 by=self.by,
                 origin=self.origin,
+                asked=lambda: asyncio.to_thread(self.state.asked, journal.run),
             )
 
     @contextlib.asynccontextmanager

@@ -20,7 +20,10 @@ from fleet.events import (
     PhaseStarted,
     PushFinished,
     PushProgressed,
+    RolloutAsked,
     RunStarted,
+    SoakFinished,
+    SoakStarted,
     WaveStarted,
 )
 from fleet.model import Goal, HostName, HostResult, Outcome, Phase
@@ -86,6 +89,12 @@ class Board:
                 self._planned.add(host)
             case WaveStarted(wave=wave, waves=waves):
                 self._wave, self._last = f"wave {wave}/{waves}" if waves > 1 else "", ""
+            case SoakStarted(wave=wave, seconds=seconds):
+                self.wait_for(f"soak of wave {wave}, {human_seconds(seconds)}")
+            case SoakFinished():
+                self.wait_for("")
+            case RolloutAsked(asked=asked):
+                self.wait_for("fleet rollout continue" if asked == "pause" else "")
             case OutputLine(host=None) | OutputLine(phase=Phase.EVALUATE | Phase.BUILD):
                 if event.phase in SHARED_PHASES:  # no host enters these alone: the output of Nix shows that they began
                     self._enter_shared(event.phase)

@@ -12,9 +12,14 @@ from fleet.events import (
     HostFinished,
     HostPlanned,
     OutputLine,
+    RolloutAsked,
     RunFinished,
     RunInterrupted,
     RunStarted,
+    SoakFinished,
+    SoakStarted,
+    UndoStarted,
+    WaveFinished,
     WaveStarted,
 )
 from fleet.model import Goal, HostName, Phase, Severity
@@ -62,9 +67,9 @@ class Brief:
             case FindingReported(severity=Severity.NOTE):
                 self._note(event)
                 return []
-            case WaveStarted():
+            case WaveStarted() | WaveFinished():
                 return [*self._found(), *self._wave(event)]
-            case HostFinished(result=result) if result.outcome.counts_against_run:
+            case HostFinished(result=result) if result.counts_against_run:
                 return self._bad_end(event)
             case RunFinished():
                 return self._found()
@@ -73,7 +78,7 @@ class Brief:
                 return fact_lines(event)
             case OutputLine(host=str(host), phase=Phase.SWITCH, text=text) if self._is_dry:
                 return [f"{host}: {text}"]  # what a switch would do is what was asked for
-            case RunInterrupted():
+            case RunInterrupted() | RolloutAsked() | SoakStarted() | SoakFinished() | UndoStarted():
                 return fact_lines(event)
         return []
 
@@ -87,7 +92,7 @@ class Brief:
         self._planned.clear()
         self._notes.clear()
 
-    def _wave(self, event: WaveStarted) -> list[str]:
+    def _wave(self, event: WaveStarted | WaveFinished) -> list[str]:
         """Return a line about the wave, unless there is one wave, or every host is one of its own."""
         return fact_lines(event) if 1 < event.waves < self._count else []
 

@@ -20,9 +20,14 @@ from fleet.events import (
     HostCondemned,
     HostFinished,
     OutputLine,
+    RolloutAsked,
     RunFinished,
     RunInterrupted,
     RunStarted,
+    SoakFinished,
+    SoakStarted,
+    UndoStarted,
+    WaveFinished,
     WaveStarted,
 )
 from fleet.model import Goal, Outcome, Phase, Severity
@@ -164,11 +169,11 @@ def _lasting_lines(event: Event) -> list[Text]:
             style = "red" if severity is Severity.ERROR else "yellow"
         case CheckReported(passed=False) | HostCondemned():
             style = "red"
-        case RunInterrupted():
+        case RunInterrupted() | RolloutAsked() | UndoStarted():
             style = "bold yellow"
         case HostFinished(result=result) if result.outcome is not Outcome.UNCHANGED:
             style = _outcome_style(result.outcome)
-        case RunStarted() | WaveStarted():
+        case RunStarted() | WaveStarted() | WaveFinished() | SoakStarted() | SoakFinished():
             style = "dim"
         case _:
             return []

@@ -15,14 +15,24 @@ from fleet.events import (
     HostProven,
     HostSwitched,
     PushFinished,
+    RolloutAsked,
     RunInterrupted,
     RunStarted,
+    SoakFinished,
+    SoakStarted,
+    UndoStarted,
+    WaveFinished,
     WaveStarted,
 )
 from fleet.model import HostResult, Outcome, Phase
 from fleet.output.format import change, counted, human_bytes, human_seconds, unprefixed
 from fleet.text import listed
 
+_ASKED = {
+    "pause": "the rollout is paused: no further host begins until fleet rollout continue",
+    "continue": "the rollout goes on",
+    "abort": "the rollout is aborted: no further host begins",
+}
 SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
 """The phases that all selected hosts are in together. They are shown once, and not for each host."""
 
@@ -43,6 +53,18 @@ def _run_lines(event: Event) -> list[str]:
             return [f"fleet: built {counted(count, 'system')} in {human_seconds(seconds)}"]
         case WaveStarted(wave=wave, waves=waves, hosts=hosts):
             return [f"fleet: wave {wave} of {waves}: {listed(hosts, most=6)}"]
+        case WaveFinished(wave=wave, waves=waves, outcomes=outcomes):
+            ended = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
+            return [f"fleet: wave {wave} of {waves} has ended: {ended}"]
+        case SoakStarted(wave=wave, hosts=hosts, seconds=seconds):
+            return [f"fleet: wave {wave} soaks for {human_seconds(seconds)}: {listed(hosts, most=6)}"]
+        case SoakFinished(wave=wave, unwell=unwell):
+            bad = "; ".join(f"{host}: {why}" for host, why in unwell.items())
+            return [f"fleet: wave {wave} has soaked: {bad or 'all is well'}"]
+        case RolloutAsked(asked=asked, who=who):
+            return [f"fleet: {_ASKED.get(asked, asked)}{f' ({who})' if who else ''}"]
+        case UndoStarted(hosts=hosts, undo=undo):
+            return [f"fleet: the run has failed: {listed(hosts, most=6)} go back, as run {undo}"]
         case RunInterrupted():
             going_on = "no further host begins; hosts that switched are proven or reverted"
             return [f"fleet: interrupted: {going_on} (again: leave at once)"]

@@ -35,7 +35,7 @@ def summary_lines(finished: RunFinished, *, is_terminal: bool = False) -> list[s
         if not any(row[-1] for row in rows):
             headers, rows = headers[:-1], [row[:-1] for row in rows]
         lines += table(headers, rows, is_terminal=is_terminal).splitlines()
-    well = {result.host for result in finished.hosts if result.outcome.is_good}
+    well = {result.host for result in finished.hosts if result.is_good}
     for hosts, failure in grouped_failures(finished.hosts):
         label = "note" if well.issuperset(hosts) else "error"
         lines += ["", *_coloured(failure_lines(hosts, failure, label=label), is_terminal=is_terminal)]
@@ -67,7 +67,7 @@ def _result_rows(results: Sequence[HostResult]) -> list[tuple[str, ...]]:
     rows = []
     for result in results:
         group = alike[_likeness(result)]
-        if not result.outcome.is_good or len(group) <= MANY_ALIKE:
+        if not result.is_good or len(group) <= MANY_ALIKE:
             rows.append(_result_row(result))
         elif result is group[0] and (notes := _notes(result)):
             slowest = max(group, key=lambda one: one.seconds)

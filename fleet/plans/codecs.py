@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet.inventory import Check, values
+from fleet.inventory.windows import window
 from fleet.plans.text import NONE, document, number, unescaped, words
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Field:
     codec: Codec
     is_list: bool = False
     """Whether the attribute is a tuple, with a line for each of its items."""
+    unless: object = None
+    """The value for which there is no line; None if there always is one."""
 
     @functools.cached_property
     def get(self) -> Callable[[object], Any]:
@@ -53,6 +56,8 @@ def lines_of(value: object, fields: tuple[Field, ...]) -> Iterator[tuple[str, st
     """Yield the lines of a value, in the order of its fields."""
     for field in fields:
         found = field.get(value)
+        if field.unless is not None and found == field.unless:
+            continue
         for item in found if field.is_list else (found,):
             yield field.key, field.codec.write(item)
 
@@ -62,6 +67,9 @@ def attributes_of(lines: Lines, fields: tuple[Field, ...]) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     for field in fields:
         names = field.attribute.split()
+        if field.unless is not None and not lines.has_next(field.key):
+            attributes[field.attribute] = field.unless
+            continue
         found = (lines.each if field.is_list else lines.read)(field.key, field.codec.read)
         attributes |= zip(names, found if len(names) > 1 else (found,), strict=True)
     return attributes
@@ -142,6 +150,7 @@ LINK = matching(r"[0-9A-Za-z._@+-]+", "the link of a profile")
 FINGERPRINT = matching(r"SHA256:[0-9A-Za-z+/]{43}", "a fingerprint such as SHA256:…")
 UNIT_GLOB = Codec(str, values.unit_glob)
 SNIPPET = Codec(str, values.snippet)
+WINDOW = Codec(str, window)
 WORDS = json_of(lambda data: tuple(map(str, data)), list)
 
 

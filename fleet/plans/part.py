@@ -101,6 +101,8 @@ class Part:
     """Whether to reboot although somebody is logged in, a computing job runs, or an inhibitor lock is held."""
     retry_quarantined: bool = False
     last_resort: str = ""
+    windows: tuple[str, ...] = ()
+    """When it may begin, as fleet.toml says it. Empty: at any time."""
     offline: Offline = Offline.FAIL
     substitute: bool = True
     copy_with: str = "serve"
@@ -178,6 +180,7 @@ FIELDS = (
     Field("force", "force", codecs.YES),
     Field("retry", "retry_quarantined", codecs.YES),
     Field("last_resort", "last_resort", optional(matching("reboot", "reboot"))),
+    Field("window", "windows", codecs.WINDOW, is_list=True),
     Field("offline", "offline", one_of(Offline)),
     Field("substitute", "substitute", codecs.YES),
     Field("copy_with", "copy_with", matching("serve|nix", "serve or nix")),

@@ -81,6 +81,12 @@ class Plan:
     all_or_nothing: bool = False
     waves: tuple[tuple[HostName, ...], ...] = ()
     """The hosts of all parts, in order."""
+    soaks: tuple[float, ...] = ()
+    """Seconds for which the hosts of each wave are watched before the next one begins. Empty if none are."""
+    after: tuple[tuple[HostName, tuple[HostName, ...]], ...] = ()
+    """Hosts that begin only after others of the plan have ended well, with those others."""
+    undo_on_failure: bool = False
+    """Whether hosts that the run has changed go back to where they were when it fails."""
     left_out: tuple[LeftOut, ...] = ()
     findings: tuple[FindingReported, ...] = ()
     """What people should know before they agree to the plan."""
@@ -144,7 +150,7 @@ def _parse_part(text: str, number: int) -> tuple[HostName, Part]:
 
 
 def _waves(value: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(codecs.NAME.read(name) for name in wave.split(",")) for wave in value.split(" "))
+    return tuple(NAMES.read(wave) for wave in value.split(" "))
 
 
 def _left_out(data: dict[str, Any]) -> LeftOut:
@@ -156,6 +162,8 @@ def _finding(data: dict[str, Any]) -> FindingReported:
 
 
 HOST = pair(codecs.NAME, codecs.SHA256)
+NAMES = Codec(",".join, lambda value: tuple(codecs.NAME.read(name) for name in value.split(",")))
+AFTER = pair(codecs.NAME, NAMES)
 WAVES = Codec(lambda waves: " ".join(",".join(wave) for wave in waves) or NONE, _waves)
 FIELDS = (
     Field(
@@ -174,6 +182,9 @@ FIELDS = (
     Field("max_failures", "max_failures", codecs.COUNT),
     Field("all_or_nothing", "all_or_nothing", codecs.YES),
     Field("waves", "waves", optional(WAVES, none=())),
+    Field("soak", "soaks", codecs.SECONDS, is_list=True),
+    Field("after", "after", AFTER, is_list=True),
+    Field("undo", "undo_on_failure", codecs.YES, unless=False),
     Field("left_out", "left_out", json_of(_left_out, vars), is_list=True),
     Field("finding", "findings", json_of(_finding, vars), is_list=True),
 )

@@ -89,6 +89,10 @@ class Lines:
         self._next += 1
         return value
 
+    def has_next(self, key: str) -> bool:
+        """Whether the next line has this key."""
+        return self._next < len(self._rows) and self._rows[self._next][1] == key
+
     def optional(self, key: str) -> str | None:
         """Return the value of the next line, or None if it was written without one."""
         value = self.take(key)
@@ -109,7 +113,7 @@ class Lines:
     def each(self, key: str, how: Callable[[str], Any]) -> tuple[Any, ...]:
         """Return the values of the next lines with this key. There may be none."""
         found = []
-        while self._next < len(self._rows) and self._rows[self._next][1] == key:
+        while self.has_next(key):
             found.append(self.read(key, how))
         return tuple(found)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fleet.state.folders import EVENTS
 from fleet.state.hosts import Hosts
-from fleet.state.interface import PlanRecord, Recorder, State, Tidied
+from fleet.state.interface import Asked, PlanRecord, Recorder, Request, State, Tidied
 from fleet.state.records import HostRecord, RunRecord, fold, fold_all
 from fleet.state.tidy import KEEP
 
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENTS",
     "KEEP",
+    "Asked",
     "HostRecord",
     "Hosts",
     "PlanRecord",
     "Recorder",
+    "Request",
     "RunRecord",
     "State",
     "Tidied",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import StateError
 from fleet.events import PushFinished
 from fleet.state import queries
-from fleet.state.interface import PlanRecord
+from fleet.state.interface import PlanRecord, Request
 from fleet.state.records import RunRecord, fold, fold_all
 from fleet.state.sqlite import Database
 
@@ -101,6 +101,16 @@ class Archive:
         """See `State.plans`."""
         with self._database.reading() as connection:
             return queries.all_plans(connection)
+
+    def ask(self, run: RunId, request: Request | None) -> None:
+        """See `State.ask`."""
+        with self._database.writing() as connection:
+            queries.set_request(connection, run, request)
+
+    def asked(self, run: RunId) -> Request | None:
+        """See `State.asked`."""
+        with self._database.reading() as connection:
+            return queries.request(connection, run)
 
     def forget_expired_plans(self) -> tuple[str, ...]:
         """Delete the plans that have expired and that no run applies, and return their digests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,25 @@ class PlanRecord:
     digest: str
     made: float
     expires: float
+
+
+class Asked(enum.StrEnum):
+    """What somebody may ask of a rollout that is under way."""
+
+    PAUSE = "pause"
+    """Begin no further host until it is to continue."""
+    ABORT = "abort"
+    """Begin no further host."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks of a rollout now."""
+
+    asked: Asked
+    by: str
+    at: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +149,15 @@ class State(Protocol):
 
     def plans(self) -> list[PlanRecord]:
         """Return every plan that is kept, newest first. Expired ones are among them until `tidy`."""
+
+    def ask(self, run: RunId, asked: Asked | None, *, by: str) -> None:
+        """Ask something of the rollout of a run, in place of what was asked before; None takes that back.
+
+        Whoever goes through with the run sees it within a second or so.
+        """
+
+    def asked(self, run: RunId) -> Request | None:
+        """Return what is asked of the rollout of a run; None if nothing is."""
 
     def tidy(self) -> Tidied:
         """Remove old runs, builds and plans, with their folders and events, and return what was removed.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleet.events import DecodeError, Envelope, PushFinished, decode, event_json, event_name
 from fleet.model import RunId
-from fleet.state.interface import PlanRecord
+from fleet.state.interface import Asked, PlanRecord, Request
 from fleet.state.records import FOLDED, RunRecord
 from fleet.text import valid_unicode
 
@@ -131,8 +131,25 @@ def envelopes(rows: Iterable[EventRow]) -> Iterator[Envelope]:
             yield decode(row.body, run=row.run, seq=row.seq, at=row.at, by=row.by)
 
 
+def set_request(connection: Connection, run: RunId, request: Request | None) -> None:
+    """Let this be what is asked of the run; None for nothing."""
+    connection.execute("DELETE FROM requests WHERE run = :run", {"run": run})
+    if request is not None:
+        row = {"run": run, "asked": request.asked.value, "by": valid_unicode(request.by), "at": request.at}
+        connection.execute('INSERT INTO requests (run, asked, "by", at) VALUES (:run, :asked, :by, :at)', row)
+
+
+def request(connection: Connection, run: RunId) -> Request | None:
+    """Return what is asked of the run; None if nothing is, or what this version does not know."""
+    found = connection.execute('SELECT asked, "by", at FROM requests WHERE run = :run', {"run": run}).fetchone()
+    if found is None or found[0] not in set(Asked):
+        return None
+    return Request(Asked(found[0]), found[1], found[2])
+
+
 def delete_run(connection: Connection, run: RunId) -> None:
     """Delete the run and its events."""
+    connection.execute("DELETE FROM requests WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM events WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM runs WHERE id = :run", {"run": run})
 

@@ -16,6 +16,7 @@ from fleet.events import (
     PushProgressed,
     RunFinished,
     RunStarted,
+    SoakFinished,
 )
 from fleet.model import CheckAnswer, Closure, Goal, HostName, HostResult, Outcome, Phase, RunId
 from fleet.state.hosts import Hosts
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FOLDED: tuple[type[Event], ...] = (
     RunStarted,
     RunFinished,
+    SoakFinished,
     HostPlanned,
     PhaseStarted,
     HostSwitched,
@@ -97,6 +99,8 @@ class RunRecord:
     plan: str | None = None
     """The digest of the plan that it applies."""
     hosts: Hosts = field(default_factory=Hosts)
+    soaked: frozenset[int] = frozenset()
+    """The waves whose soak is over."""
     last_seq: int = 0
     """The number of its last event: whoever resumes it goes on counting from there."""
 
@@ -129,6 +133,8 @@ def fold(record: RunRecord, envelope: Envelope) -> RunRecord:
         case RunFinished():
             hosts = _with_results(record.hosts, event.hosts)
             return _with(record, exit_code=event.exit_code, finished=envelope.at or None, hosts=hosts, last_seq=seq)
+        case SoakFinished():
+            return _with(record, soaked=record.soaked | {event.wave}, last_seq=seq)
         case HostEvent() if event.host in record.hosts:
             hosts = record.hosts.replace(_fold_host(record.hosts[event.host], event))
             return _with(record, hosts=hosts, last_seq=seq)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
 from fleet.state.archive import Archive
 from fleet.state.folders import EVENTS, Folders
-from fleet.state.interface import State, Tidied
+from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
 from fleet.state.recorder import GroupCommit
 from fleet.state.records import RunRecord, fold_all
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import PlanRecord, Recorder
+    from fleet.state.interface import Asked, PlanRecord, Recorder
 
 
 class FolderState(State):
@@ -108,6 +109,13 @@ class FolderState(State):
     def plans(self) -> list[PlanRecord]:
         archive = self._archive_if_any()
         return archive.plans() if archive else []
+
+    def ask(self, run: RunId, asked: Asked | None, *, by: str) -> None:
+        self._archive.ask(run, Request(asked, by, time.time()) if asked is not None else None)
+
+    def asked(self, run: RunId) -> Request | None:
+        archive = self._archive_if_any()
+        return archive.asked(run) if archive else None
 
     def tidy(self) -> Tidied:
         archive = self._archive_if_any()

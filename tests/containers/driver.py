@@ -217,8 +217,8 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        reports = arguments[0] in ("deploy", "push", "rollback", "resume") and "--json" in arguments
-        run = Run(process, as_json=reports)
+        reports = arguments[0] in ("deploy", "push", "rollback", "resume") or arguments[:2] == ("rollout", "continue")
+        run = Run(process, as_json=reports and "--json" in arguments)
         self._started.append(run)
         return run
 

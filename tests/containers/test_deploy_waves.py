@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, web
+from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, wait_until, web
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,3 +118,94 @@ def test_selectors_choose_hosts(stage: Stage) -> None:
     assert (run.code, run.outcomes) == (0, {"second": "kept"})
     assert answer(stage.host("second")) == f"version {version}"
     assert running(stage.host("canary")) == old
+
+
+THREE = {"waves": [{"hosts": name} for name in HOSTS]}
+
+
+def test_failed_run_takes_back_what_it_has_changed_and_proves_that(stage: Stage) -> None:
+    write(stage)
+    stage.toml(tables())
+    assert stage.deploy("--all").code == 0
+    old = {name: running(stage.host(name)) for name in HOSTS}
+    write(stage, bad="second")
+    stage.toml(tables(), rollout={**THREE, "undo_on_failure": True})
+    run = stage.deploy("--all")
+    assert run.code == 1
+    assert run.outcomes == {"canary": "rolled_back", "second": "rolled_back", "third": "skipped"}
+    assert run.failure("canary")["kind"] == "undone"
+    assert run.failure("second")["kind"] == "unhealthy"
+    assert all(stands_on(stage.host(name), old[name]) for name in HOSTS)
+    (undo,) = run.told("undo_started")
+    assert undo["hosts"] == ["canary"]
+    assert stage.document("runs")["runs"][0]["run"] == undo["undo"]
+    (there,) = stage.document("status", "canary")["hosts"]
+    assert run.hosts["canary"]["closure"] not in there["quarantined"]
+
+
+def test_host_that_gets_unwell_while_its_wave_soaks_stops_the_rest(stage: Stage) -> None:
+    old = running(stage.host("second"))
+    version = write(stage)
+    stage.toml(tables(), rollout={"waves": [{"hosts": "canary", "soak": "60s"}]})
+    run = stage.start("deploy", "--json", "--yes", "--all")
+    run.wait_for("soak_started")
+    stage.host("canary").exec("systemctl", "stop", "web")
+    run.end()
+    assert (run.code, run.outcomes) == (1, {"canary": "kept", "second": "skipped", "third": "skipped"})
+    assert "got unwell after it was kept: check web" in run.failure("canary")["message"]
+    assert running(stage.host("second")) == old
+    stage.host("canary").exec("systemctl", "start", "web")
+    wait_until(lambda: answer(stage.host("canary")) == f"version {version}", "the web service")
+
+
+def test_paused_rollout_goes_on_elsewhere_and_does_nothing_twice(stage: Stage) -> None:
+    old = running(stage.host("third"))
+    version = write(stage)
+    stage.toml(tables(second={"after": ["canary"]}, third={"after": ["second"]}))
+    run = stage.start("deploy", "--json", "--yes", "--all")
+    run.wait_for("wave_started")
+    assert stage.fleet("rollout", "pause").code == 0
+    run.wait_for("rollout_asked", asked="pause")
+    run.wait_for("wave_finished", wave=1)
+    assert running(stage.host("third")) == old
+    run.process.kill()
+    run.process.wait()
+    (past, *_) = stage.document("runs")["runs"]
+    went_on = stage.fleet("rollout", "continue", past["run"], "--json")
+    assert (went_on.code, went_on.outcomes) == (0, dict.fromkeys(HOSTS, "kept"))
+    assert [event["hosts"] for event in went_on.told("wave_started")] == [["second"], ["third"]]
+    assert [answer(stage.host(name)) for name in HOSTS] == [f"version {version}"] * 3
+    assert not [event for event in went_on.events if event.get("host") == "canary"]
+    refused = stage.fleet("rollout", "abort")
+    assert (refused.code, "no rollout is under way" in refused.stderr) == (2, True)
+
+
+def test_aborted_rollout_begins_nobody_any_more(stage: Stage) -> None:
+    old = running(stage.host("third"))
+    write(stage)
+    stage.toml(tables(), rollout=THREE)
+    run = stage.start("deploy", "--json", "--yes", "--all")
+    run.wait_for("phase_started", host="canary", phase="push")
+    assert stage.fleet("rollout", "abort").code == 0
+    run.end()
+    assert (run.code, run.outcomes["third"]) == (1, "skipped")
+    assert "has aborted the rollout" in run.failure("third")["message"]
+    assert running(stage.host("third")) == old
+
+
+def test_host_outside_its_window_is_deferred_and_gets_nothing(stage: Stage) -> None:
+    old = running(stage.host("canary"))
+    version = write(stage)
+    closed = [day for day in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun") if day not in _today_and_tomorrow()]
+    stage.toml(tables(canary={"window": f"{','.join(closed)} 00:00-24:00"}))
+    run = stage.deploy("canary", "second")
+    assert (run.code, run.outcomes) == (0, {"canary": "deferred", "second": "kept"})
+    assert run.failure("canary")["kind"] == "window"
+    assert running(stage.host("canary")) == old
+    assert not run.told("push_finished", host="canary")
+    assert stage.deploy("canary", "--ignore-windows").outcomes == {"canary": "kept"}
+    assert answer(stage.host("canary")) == f"version {version}"
+
+
+def _today_and_tomorrow() -> set[str]:
+    return {time.strftime("%a", time.gmtime(time.time() + ahead)) for ahead in (0, 86_400)}

@@ -34,6 +34,7 @@ RESULT = HostResult(host=HOST, outcome=Outcome.ROLLED_BACK, closure=CLOSURE, sec
 SAMPLES = {
     "action": "switch",
     "answer": "503",
+    "asked": "pause",
     "check": "http",
     "closure": CLOSURE,
     "closures": {HOST: CLOSURE},
@@ -49,6 +50,7 @@ SAMPLES = {
     "missing_bytes": 5,
     "missing_paths": 2,
     "nar_bytes": 7,
+    "outcomes": {"kept": 1},
     "passed": False,
     "paths": 2,
     "phase": Phase.PUSH,
@@ -71,10 +73,13 @@ SAMPLES = {
     "substitute_paths": 1,
     "text": "line",
     "total": 9,
+    "undo": RunId("20261120T042212-3fa9c2"),
+    "unwell": {HOST: "check web: 503"},
     "verb": "deploy",
     "wave": 1,
     "watch": 1.5,
     "waves": 2,
+    "who": "ann",
     "wire_bytes": 6,
 }
 

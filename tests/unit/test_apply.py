@@ -105,7 +105,7 @@ async def test_so_many_at_once_as_the_plan_says(tmp_path: Path, at_once: int) ->
 async def test_so_many_may_end_badly_as_the_plan_says(tmp_path: Path, allowed: int, second: Outcome) -> None:
     world = Applying(tmp_path, "a", "b", more=f"[rollout]\nmax_failures = {1 - allowed}")
     world.on("a", (asks("begin"), said(refused="quarantined", message="bad")))
-    result = await world.apply(world.plan(("a",), ("b",), max_failures=allowed))
+    result = await world.apply(world.plan(("a", "b"), at_once=1, max_failures=allowed))
     assert found(result) == {"a": FAILED, "b": second}
 
 

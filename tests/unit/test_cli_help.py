@@ -73,8 +73,11 @@ def test_command_is_a_click_command_with_an_example(name: str) -> None:
 
 def examples() -> list[str]:
     """Every call of fleet in a help text."""
-    texts = [fleet.help or ""] + [command_of(name.split())[0].help or "" for name in NAMES if name and name != "lab"]
-    texts.append(loaded("lab").help or "")
+    groups = [name for name in COMMANDS if isinstance(loaded(name), click.Group)]
+    texts = [fleet.help or ""] + [
+        command_of(name.split())[0].help or "" for name in NAMES if name and name not in groups
+    ]
+    texts += [loaded(name).help or "" for name in groups]
     lines = [line.strip() for text in texts for line in text.splitlines() if re.match(r"\s*(?:cd .*|fleet \w)", line)]
     calls = [call.strip() for line in lines for call in re.split(r"&&|[|;]", line)]
     return [call for call in calls if call.startswith("fleet ")]

@@ -63,6 +63,8 @@ def test_the_reference_shows_the_defaults() -> None:
         "user",
         "jump",
         "tags",
+        "after",
+        "window",
         "host_key",
         "identity_file",
         "bandwidth",

@@ -54,6 +54,11 @@ PUBLIC = {
     "run_interrupted": "",
     "run_started": "run verb goal hosts watch strict",
     "wave_started": "wave waves hosts",
+    "wave_finished": "wave waves outcomes",
+    "soak_started": "wave hosts seconds",
+    "soak_finished": "wave unwell",
+    "rollout_asked": "asked who",
+    "undo_started": "hosts undo",
 }
 
 

@@ -128,16 +128,16 @@ hosts = "@prod"
 
 def test_each_host_goes_in_the_first_wave_that_names_it_and_the_rest_last() -> None:
     fleet = inventory(WAVES)
-    order = [[host.name for host in wave] for wave in waves(fleet, fleet.hosts.values())]
+    order = [list(wave.hosts) for wave in waves(fleet, fleet.hosts.values())]
     assert order == [["gpu-01"], ["pi.lan"], ["gpu-02"], ["laptop"]]
 
 
 def test_waves_without_a_selected_host_are_dropped() -> None:
     fleet = inventory(WAVES)
-    order = [[host.name for host in wave] for wave in waves(fleet, select(fleet, ["gpu-*"]))]
+    order = [list(wave.hosts) for wave in waves(fleet, select(fleet, ["gpu-*"]))]
     assert order == [["gpu-01"], ["gpu-02"]]
 
 
 def test_without_waves_all_hosts_go_at_once() -> None:
-    assert waves(FLEET, FLEET.hosts.values()) == (tuple(FLEET.hosts.values()),)
+    assert waves(FLEET, FLEET.hosts.values()) == ((tuple(FLEET.hosts), 0.0),)
     assert waves(FLEET, ()) == ()

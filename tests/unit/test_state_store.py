@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.events import KINDS, Envelope, Event, OutputLine, PushFinished, decode, event_name
 from fleet.model import HostName, Outcome, Phase, RunId
-from fleet.state import PlanRecord, RunRecord, fold_all, open_state
+from fleet.state import Asked, PlanRecord, RunRecord, fold_all, open_state
 from fleet.state.archive import ENOUGH
 from fleet.state.records import FOLDED
 from tests.unit.event_samples import sample
@@ -213,3 +213,17 @@ def test_one_state_may_be_used_by_several_threads_at_once(tmp_path: Path) -> Non
         thread.join()
     assert all(run_id(number) in seen[number] for number in range(6))
     assert len(state.runs()) == 6
+
+
+def test_what_is_asked_of_a_rollout_is_seen_by_every_process_until_it_is_taken_back(tmp_path: Path) -> None:
+    run = RunId("20261120T042211-3fa9c1")
+    mine, theirs = open_state(tmp_path), open_state(tmp_path)
+    assert theirs.asked(run) is None
+    mine.ask(run, Asked.PAUSE, by="ann")
+    mine.ask(run, Asked.ABORT, by="bob")
+    found = theirs.asked(run)
+    assert found is not None
+    assert (found.asked, found.by) == (Asked.ABORT, "bob")
+    assert theirs.asked(RunId("20261120T042211-000000")) is None
+    theirs.ask(run, None, by="bob")
+    assert mine.asked(run) is None

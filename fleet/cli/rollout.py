@@ -1,0 +1,104 @@
+"""`fleet rollout`: what people ask of a rollout that is under way, in this terminal or in another."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.cli import options, session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet import Fleet, Stop
+    from fleet.output import Display
+    from fleet.state import Asked, RunRecord
+
+RUN = click.argument("run_id", metavar="[RUN]", required=False)
+
+
+@click.group()
+def rollout() -> None:
+    """Pause a rollout that is under way, go on with it, or abort it. Without RUN: the newest.
+
+    A host that has begun is always seen through: it keeps the new system proven, or goes back.
+
+    \b
+    fleet rollout pause
+    fleet rollout continue
+    fleet rollout abort 20261120T042211-3fa9c1
+    """
+
+
+@rollout.command()
+@RUN
+@options.file
+def pause(run_id: str | None, file: Path | None) -> int:
+    """Let no further host begin until `fleet rollout continue`. Whoever runs it need not stay."""
+    from fleet.state import Asked
+
+    return _ask(run_id, file, Asked.PAUSE, "is paused: hosts that have begun are seen through, and no other begins")
+
+
+@rollout.command()
+@RUN
+@options.file
+def abort(run_id: str | None, file: Path | None) -> int:
+    """Let no further host begin. Hosts that keep the new system keep it; `fleet rollback` takes them back."""
+    from fleet.state import Asked
+
+    return _ask(run_id, file, Asked.ABORT, "is aborted: hosts that have begun are seen through, and no other begins")
+
+
+@rollout.command("continue")
+@RUN
+@options.file
+@options.as_json
+@options.verbose
+def continue_(run_id: str | None, file: Path | None, *, as_json: bool, verbose: bool) -> int:
+    """Let a paused rollout go on. If nobody runs it any more, this command does, to its end.
+
+    Hosts that had begun are seen through, the others begin as its plan says, and nothing is done twice.
+    """
+    from fleet.cli.changing import carry_out, follow_to_end
+
+    inventory = session.open_inventory(file)
+    past, is_under_way = _find(session.fleet(inventory, ()), run_id, may_have_ended=True)
+    asyncio.run(session.fleet(inventory, ()).ask(past.id, None))
+    if is_under_way:
+        click.echo(f"run {past.id} goes on, where it is under way", err=True)
+        return 0
+    hosts = [host for name, host in inventory.hosts.items() if name in past.hosts]
+
+    async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
+        return await follow_to_end(await fleet.carry_on(past, stop=stop), output)
+
+    checks = {host.name: host.checks for host in hosts}
+    return carry_out(session.fleet(inventory, hosts), act, as_json=as_json, verbose=verbose, checks=checks)
+
+
+def _ask(run_id: str | None, file: Path | None, asked: Asked, told: str) -> int:
+    fleet = session.fleet(session.open_inventory(file), ())
+    past, _ = _find(fleet, run_id, may_have_ended=False)
+    asyncio.run(fleet.ask(past.id, asked))
+    click.echo(f"run {past.id} {told}", err=True)
+    return 0
+
+
+def _find(fleet: Fleet, run_id: str | None, *, may_have_ended: bool) -> tuple[RunRecord, bool]:
+    """Return the run with this id, or the newest that is under way or was cut short, and whether it is under way.
+
+    Raise `ConfigError` if there is none.
+    """
+    from fleet.errors import ConfigError
+
+    for record, is_under_way in asyncio.run(fleet.runs()):
+        is_meant = record.id == run_id if run_id else is_under_way or (may_have_ended and record.exit_code is None)
+        if is_meant and (is_under_way or may_have_ended):
+            return record, is_under_way
+        if record.id == run_id:
+            raise ConfigError(f"run {run_id} is not under way", hint="fleet runs lists what there is")
+    what = f"there is no run {run_id} in this machine's memory" if run_id else "no rollout is under way"
+    raise ConfigError(what, hint="fleet runs lists what there is")

@@ -1,0 +1,67 @@
+"""Compute the results of hosts that a rollout watches, takes back, or does not begin yet. Pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from fleet.model import Failure, FailureKind, HostResult, Outcome
+from fleet.text import local_time
+
+if TYPE_CHECKING:
+    from fleet.steps.job import Job
+
+
+def unwell(kept: HostResult, why: str) -> HostResult:
+    """Return the result of a host that was kept and got unwell while its wave soaked."""
+    failure = Failure(
+        kind=FailureKind.UNHEALTHY,
+        message=f"got unwell after it was kept: {why}",
+        now=f"keeps {kept.closure}",
+        hint=f"fleet rollback {kept.host} takes it back",
+    )
+    return dataclasses.replace(kept, failure=failure)
+
+
+def undone(kept: HostResult, back: HostResult) -> HostResult:
+    """Return the result of a host that was kept, and has gone back since the run failed."""
+    failure = Failure(
+        kind=FailureKind.UNDONE,
+        message="was kept, and has gone back since the run failed",
+        now=f"runs {kept.previous} again, proven",
+    )
+    return dataclasses.replace(
+        kept,
+        outcome=Outcome.ROLLED_BACK,
+        boot_default=False,
+        reboot_pending=back.reboot_pending,
+        seconds=kept.seconds + back.seconds,
+        failure=failure,
+    )
+
+
+def not_undone(kept: HostResult, why: Failure | None) -> HostResult:
+    """Return the result of a host that was kept, and should have gone back since the run failed, and has not."""
+    why = why or Failure(kind=FailureKind.SKIPPED, message="somebody has changed it since")
+    failure = dataclasses.replace(
+        why,
+        message=f"was to go back since the run failed: {why.message}",
+        now=why.now or f"keeps {kept.closure}",
+        hint=why.hint or f"fleet rollback {kept.host}",
+    )
+    is_known = why.kind not in (FailureKind.IN_DOUBT, FailureKind.STUCK, FailureKind.BUG)
+    return dataclasses.replace(kept, outcome=kept.outcome if is_known else Outcome.NEEDS_HUMAN, failure=failure)
+
+
+def outside_window(job: Job, opens: float) -> HostResult:
+    """Return the result of a host whose windows are closed. The next one opens at this second since 1970."""
+    when = local_time(opens, "%a %Y-%m-%d %H:%M %Z")
+    failure = Failure(
+        kind=FailureKind.WINDOW,
+        message=f"outside its window {' or '.join(job.part.windows)}; that opens {when}",
+        now="nothing was changed",
+        hint="deploy again then, or now with --ignore-windows",
+    )
+    return HostResult(
+        host=job.host.name, outcome=Outcome.DEFERRED, closure=job.closure, previous=job.facts.running, failure=failure
+    )

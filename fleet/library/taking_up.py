@@ -1,0 +1,121 @@
+"""Take up runs that another process has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+from fleet.deploy.journal import Journal
+from fleet.deploy.run import RunResult, run_to_end
+from fleet.errors import FleetError
+from fleet.events import RunStarted
+from fleet.library import rollouts
+from fleet.library.record import recording
+from fleet.library.runs import Run
+from fleet.model import Verb
+from fleet.plans import Plan, TextError
+from fleet.state import Hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.deploy.stop import Stop
+    from fleet.inventory import Host
+    from fleet.library.factory import RunFactory
+    from fleet.library.runs import OnEnvelope
+    from fleet.library.tools import Tools
+    from fleet.model import HostName
+    from fleet.state import RunRecord
+
+
+class TakingUp:
+    """Begins runs that take up earlier ones."""
+
+    def __init__(self, tools: Tools, factory: RunFactory) -> None:
+        self._tools = tools
+        self._factory = factory
+
+    def resume(self, past: RunRecord, stop: Stop) -> Run:
+        """Begin to take up a run that another process began."""
+        journal = Journal(past, self._tools.by)
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            journal.listen(on_envelope)
+            with self._factory.folder(journal, Verb.RESUME) as folder:
+                hosts = [host for name, host in self._tools.inventory.hosts.items() if _concerns(past, name)]
+                async with self._tools.context(journal, stop, hosts, folder) as context:
+                    return await self._resume(context, past, hosts)
+
+        return Run(journal, stop, work)
+
+    async def _resume(self, context: Context, past: RunRecord, hosts: Sequence[Host]) -> RunResult:
+        from fleet.deploy.resume import Resumer, concerned  # few runs need that
+
+        journal, state = context.journal, self._tools.state
+        if not past.is_readable:
+            may_have_begun = await concerned(context.links, hosts, past.id)
+            past = dataclasses.replace(past, hosts=Hosts(may_have_begun))
+        plan = await self._plan_of(past)
+        names = tuple(past.hosts)
+        journal.emit(
+            RunStarted(run=past.id, verb=Verb.RESUME, goal=past.goal, hosts=names, watch=past.watch, strict=past.strict)
+        )
+        async with recording(state, journal, context.folder, plan=past.plan, must_record=False) as record:
+            resumer = Resumer(context, self._tools.inventory, past, plan)
+            done = await run_to_end(journal, context.stop, names, resumer.resume_all())
+        return dataclasses.replace(done, unrecorded=record.trouble)
+
+    async def _plan_of(self, past: RunRecord) -> Plan | None:
+        """Return the plan that the run applied; None if it is not known."""
+        with contextlib.suppress(FleetError, TextError):
+            if past.plan is not None:
+                return Plan.parse(await asyncio.to_thread(self._tools.state.plan, past.plan))
+        return None
+
+    async def carry_on(self, past: RunRecord, stop: Stop) -> Run:
+        """Begin to go on with a rollout that another process has begun: with the hosts that have not begun too.
+
+        Raise `ConfigError` if its plan is not known, or cannot be applied any more.
+        """
+        plan, names = rollouts.carry_on(self._tools.inventory, past, await self._plan_of(past))
+        journal = Journal(past, self._tools.by)
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            journal.listen(on_envelope)
+            with self._factory.folder(journal, Verb.RESUME) as folder:
+                hosts = [plan.parts[name].apply_policy(self._tools.inventory.hosts[name]) for name in names]
+                async with self._tools.context(journal, stop, hosts, folder) as context:
+                    return await self._carry_on(context, past, plan, names)
+
+        return Run(journal, stop, work)
+
+    async def _carry_on(self, context: Context, past: RunRecord, plan: Plan, names: Sequence[HostName]) -> RunResult:
+        from fleet.deploy.applying import Applying
+        from fleet.deploy.resume import Resumer
+
+        journal, fleet = context.journal, self._tools.inventory
+        journal.adopt(result for name, result in rollouts.settled(past).items() if name in names)
+        journal.emit(
+            RunStarted(
+                run=past.id, verb=plan.verb, goal=past.goal, hosts=tuple(names), watch=past.watch, strict=past.strict
+            )
+        )
+
+        async def work() -> None:
+            await Resumer(context, fleet, rollouts.begun(past), plan).resume_all()
+            rest = [name for name in names if name not in journal.results]
+            await Applying(context, fleet, plan, rest, selected=names, soaked=past.soaked).apply({})
+            if rollouts.must_undo(plan, journal):
+                await rollouts.undo(self._factory, fleet, context, plan)
+
+        async with recording(self._tools.state, journal, context.folder, plan=past.plan, must_record=True) as record:
+            done = await run_to_end(journal, context.stop, names, work())
+        return dataclasses.replace(done, unrecorded=record.trouble)
+
+
+def _concerns(past: RunRecord, host: HostName) -> bool:
+    """Whether the host is in the run, or may be because its record cannot be read."""
+    return not past.is_readable or host in past.hosts
