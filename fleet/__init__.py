@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ConfigError,
         EvaluationError,
         FleetError,
+        HookError,
         HostError,
         HostKeyError,
         LockedError,
@@ -100,9 +101,9 @@ _HOMES = {
     "fleet.deploy.stop": "Stop",
     "fleet.diff": "SystemDiff",
     "fleet.errors": """
-        AnswerError AuthenticationError BugError BuildError CommandFailedError ConfigError EvaluationError FleetError
-        HostError HostKeyError LockedError PushError QuarantinedError StaleError StateError StoppedError SwitchError
-        UnfitError UnreachableError
+        AnswerError AuthenticationError BugError BuildError CommandFailedError ConfigError EvaluationError
+        FleetError HookError HostError HostKeyError LockedError PushError QuarantinedError StaleError
+        StateError StoppedError SwitchError UnfitError UnreachableError
     """,
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HostCondemned HostEvent
@@ -144,6 +145,7 @@ __all__ = [
     "Generation",
     "Goal",
     "Health",
+    "HookError",
     "HostCondemned",
     "HostError",
     "HostEvent",

@@ -13,6 +13,7 @@ FleetError                   exit  what to think
     ├── HostKeyError               the host key is unknown or not the expected one
     ├── CommandFailedError         a command ended with a status other than 0, by a signal, or not in time
     │   └── AnswerError            it answered with what cannot be read, or with too much
+    ├── HookError                  a hook that was declared for the host failed
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
     ├── StaleError                 something has happened on the host since the plan was made
@@ -159,6 +160,12 @@ class AnswerError(CommandFailedError):
     """What the host answered cannot be read, or is more than an answer may have."""
 
     kind = FailureKind.ANSWER
+
+
+class HookError(HostError):
+    """A hook that people have declared for the host failed, and may not."""
+
+    kind = FailureKind.HOOK
 
 
 class UnfitError(HostError):

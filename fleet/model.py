@@ -126,6 +126,7 @@ class FailureKind(enum.StrEnum):
     REPLACED = "replaced"
     IN_DOUBT = "in_doubt"
     SKIPPED = "skipped"
+    HOOK = "hook"
     WINDOW = "window"
     UNDONE = "undone"
     BUG = "bug"

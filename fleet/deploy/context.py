@@ -40,6 +40,8 @@ class Context:
     """The same for hosts behind slow links, to which deltas are sent."""
     folder: Path
     """The run's own folder. It exists."""
+    home: Path
+    """The folder of fleet.toml."""
     by: str
     """The person or program that asked for the run."""
     origin: str

@@ -56,6 +56,7 @@ def part_of(
         settle=host.settle,
         watch=options.watch,
         checks=host.checks,
+        hooks=host.hooks if options.goal is not Goal.DRY_ACTIVATE else (),
         checks_decide=options.checks_decide,
         ignore_units=host.ignore_units,
         ignore_snippets=host.ignore_snippets,

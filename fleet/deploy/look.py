@@ -9,10 +9,12 @@ from fleet.deploy import result
 from fleet.deploy.looks import Look, Looks
 from fleet.errors import BugError, FleetError, HostError
 from fleet.events import FindingReported, PhaseStarted
+from fleet.inventory.hooks import When
 from fleet.machine import CONTACTS
-from fleet.model import Phase, Severity
+from fleet.model import Phase, Severity, Verb
 from fleet.steps import preflight
 from fleet.steps.caches import INSTEAD
+from fleet.steps.hooks import Hooks
 from fleet.steps.sign import ask_trust, untrusted
 from fleet.tasks import wait_all
 
@@ -77,6 +79,7 @@ class HostContacts:
         link = self._context.links[host.name]
         if look.begin():
             emit(PhaseStarted(host=host.name, phase=Phase.PREFLIGHT))
+            await self._run_hooks(host)
         await link.open(on_answer=look.answer)
         facts = await preflight.preflight(link, host)
         self._facts[host.name] = facts
@@ -90,6 +93,20 @@ class HostContacts:
             if note is not None:
                 emit(preflight.report(note, host))
         self.ready.add(host.name)
+
+    async def _run_hooks(self, host: Host) -> None:
+        """Run the hooks that come before the first contact, unless the run only looks. They are what wakes a host."""
+        context = self._context
+        if context.journal.record.verb in (Verb.DEPLOY, Verb.PUSH, Verb.ROLLBACK):
+            hooks = Hooks(
+                host,
+                here=context.here,
+                folder=context.home,
+                emit=context.journal.emit,
+                environment={"FLEET_RUN": context.run},
+            )
+            for note in await hooks.run(When.BEFORE_CONTACT, None):
+                self.report(host, Severity.NOTE, "hook", note, "")
 
     async def for_each_host(self, hosts: Sequence[Host], act: Callable[[Host], Awaitable[None]]) -> None:
         """Do `act` for every host, `CONTACTS` of them at once. A host whose act raises `HostError` is left out.
@@ -138,6 +155,9 @@ class HostContacts:
 
     def report_notes(self, job: Job) -> None:
         """Report what people should know about a job before it begins."""
+        if job.part.hooks:
+            names = ", ".join(f"{hook.name} ({hook.when}, on the {hook.on})" for hook in job.part.hooks)
+            self.report(job.host, Severity.NOTE, "hooks", f"hooks run: {names}", "")
         if job.load.caches_trouble:
             message = f"the host's own caches could not be asked: {job.load.caches_trouble}"
             self.report(job.host, Severity.NOTE, "caches", message, INSTEAD)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
+from fleet.deploy.hooked import HookedHost
 from fleet.deploy.host import HostRun
 from fleet.deploy.rollout import bug
 from fleet.errors import ConfigError, HostError, UnreachableError
@@ -120,6 +121,7 @@ class Resumer:
         job = Job(part=part, host=host, facts=facts)
         started = time.monotonic()
         ended = await HostRun(context=self._context, job=job, program=HostProgram()).resume(known)
+        ended = await HookedHost(self._context, job, has_prepared=known.begun).after(ended)
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
 

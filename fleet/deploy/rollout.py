@@ -21,6 +21,7 @@ from fleet.deploy.advance import (
     why_none_may_begin,
 )
 from fleet.deploy.control import Control
+from fleet.deploy.hooked import HookedHost
 from fleet.deploy.host import HostRun
 from fleet.deploy.slots import HostSlot, Slots
 from fleet.errors import BugError, FleetError, StoppedError
@@ -153,12 +154,19 @@ class Rollout:
             started = time.monotonic()
             try:
                 host_run = HostRun(context=self.context, job=job, program=self.program, plan=self.plan)
-                ended = await self._run_host(host_run, turn)
+                hooks = HookedHost(self.context, job)
+                ended = await hooks.after(await self._run_host(host_run, hooks, turn))
                 self._finish(dataclasses.replace(ended, seconds=time.monotonic() - started))
             except Exception as error:  # a bug; its result names the host and the state that it is in
                 self._finish(bug(name, job.closure, error, begun=self.context.journal.has_begun(name)))
             finally:
                 await self.context.links[name].close()
+
+    async def _ask_and_prepare(self, host_run: HostRun, hooks: HookedHost) -> Mapping[str, CheckAnswer]:
+        """Ask the checks before the hooks may disturb what they ask, and return what they said."""
+        before = await host_run.ask_checks()
+        await hooks.before_switch()
+        return before
 
     def _without_beginning(self, job: Job, *, has_waited: bool) -> HostResult | None:
         """Return the result of a host that does not begin; None if it may.
@@ -173,14 +181,14 @@ class Rollout:
         opens = opening(job.part.windows, time.time())
         return rollout_results.outside_window(job, opens) if opens is not None else None
 
-    async def _run_host(self, host_run: HostRun, turn: HostSlot) -> HostResult:
+    async def _run_host(self, host_run: HostRun, hooks: HookedHost, turn: HostSlot) -> HostResult:
         """Take one host through the run and return its result. Only bugs raise.
 
         A stop has no effect any more once the host was asked to begin.
         """
         job = host_run.job
         try:
-            ready = await self.context.stop.unless(self._prepare(host_run, turn))
+            ready = await self.context.stop.unless(self._prepare(host_run, hooks, turn))
             return ready if isinstance(ready, HostResult) else await host_run.switch(ready)
         except StoppedError:
             return result.skipped(job.host.name, "interrupted before it began")
@@ -188,13 +196,16 @@ class Rollout:
             await host_run.unroot()
             return result.left_out(job.host, error, job.facts)
 
-    async def _prepare(self, host_run: HostRun, turn: HostSlot) -> Mapping[str, CheckAnswer] | HostResult:
-        """Do all that comes before the switch: push, wait for a place, ask the checks.
+    async def _prepare(
+        self, host_run: HostRun, hooks: HookedHost, turn: HostSlot
+    ) -> Mapping[str, CheckAnswer] | HostResult:
+        """Do all that comes before the switch: push, wait for a place, ask the checks, and run the hooks.
 
         Return the answers of the checks, or the host's result if it ends here.
         """
         job = host_run.job
         try:
+            await hooks.before_push()
             await host_run.push()
             if not job.part.goal.switches:
                 return await host_run.stage()
@@ -204,7 +215,7 @@ class Rollout:
             if (ended := self._without_beginning(job, has_waited=has_waited)) is not None:
                 await host_run.unroot()
                 return ended
-            return await host_run.ask_checks()
+            return await self._ask_and_prepare(host_run, hooks)
         except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
             await host_run.unroot()
             raise

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from fleet.errors import ConfigError
 from fleet.inventory import values
+from fleet.inventory.hooks import Hook
 from fleet.inventory.matching import Named, matching
-from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
+from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
 from fleet.inventory.rollouts import RolloutTable, order_problems
 from fleet.inventory.schema import (
     PRESETS,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildOn",
     "Check",
+    "Hook",
     "Host",
     "Inventory",
     "Kind",
@@ -184,7 +186,7 @@ def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]
         problems.add(table, "name", "unknown key; the name of a host is the name of its table")
     for number, check in enumerate(raw["checks"] if isinstance(raw.get("checks"), list) else (), 1):
         for key, problem in shape_problems(set(check)) if isinstance(check, dict) else ():
-            problems.add(check_table(table, number, check), key, problem)
+            problems.add(entry_table(table, "checks", number, check), key, problem)
     try:
         host = make()
     except ValidationError as error:

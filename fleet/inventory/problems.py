@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ConfigError
 from fleet.events import plain_text
+from fleet.inventory.hooks import Hook
 from fleet.inventory.schema import SHAPE, Check, Host
 from fleet.inventory.words import nearest, shown
 
@@ -62,20 +63,20 @@ def dotted(*parts: str) -> str:
     return ".".join(p if re.fullmatch(r"[A-Za-z0-9_-]+", p) else json.dumps(p, ensure_ascii=False) for p in parts)
 
 
-def check_table(table: str, number: int, raw: Any) -> str:
-    """Return the place of a check, such as `[[hosts.web.checks]] 2 (name)`."""
+def entry_table(table: str, key: str, number: int, raw: Any) -> str:
+    """Return the place of a check or a hook, such as `[[hosts.web.checks]] 2 (name)`."""
     name = raw.get("name") if isinstance(raw, dict) else None
     label = f" ({name})" if isinstance(name, str) else ""
-    return f"[{table[:-1]}.checks]] {number}{label}"
+    return f"[{table[:-1]}.{key}]] {number}{label}"
 
 
 def _place(
     loc: tuple[int | str, ...], table: str, keys: Sequence[str], raw: Mapping[str, Any]
 ) -> tuple[str, str, Sequence[str]]:
     """Return the table and the key of an error, and the keys that are known in that table."""
-    if len(loc) > 1 and loc[0] == "checks" and isinstance(loc[1], int):
-        check = raw["checks"][loc[1]]
-        return check_table(table, loc[1] + 1, check), " ".join(map(str, loc[2:])), Check.toml_keys()
+    if len(loc) > 1 and loc[0] in ("checks", "hooks") and isinstance(loc[1], int):
+        entry, known = raw[str(loc[0])][loc[1]], Check if loc[0] == "checks" else Hook
+        return entry_table(table, str(loc[0]), loc[1] + 1, entry), " ".join(map(str, loc[2:])), known.toml_keys()
     key = dotted(*map(str, loc)) if loc else ""
     return table, key, [each for each in keys if each != "name" or "kind" not in keys]
 

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fleet.inventory import amounts, values
+from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.windows import windows
@@ -225,6 +226,7 @@ class Host(Table):
     ignore_snippets: Annotated[tuple[str, ...], BeforeValidator(_snippets)] = ()
     """The activation scripts that may fail."""
     checks: tuple[Check, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def has_fast_aes(self) -> bool:

@@ -74,6 +74,7 @@ class Tools:
                 supply=supply,
                 slow_links=slow_links,
                 folder=folder,
+                home=self.inventory.path.parent,
                 by=self.by,
                 origin=self.origin,
                 asked=lambda: asyncio.to_thread(self.state.asked, journal.run),

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fleet.inventory import Check, values
+from fleet.inventory import Check, Hook, values
 from fleet.inventory.windows import window
 from fleet.plans.text import NONE, document, number, unescaped, words
 
@@ -154,12 +154,13 @@ WINDOW = Codec(str, window)
 WORDS = json_of(lambda data: tuple(map(str, data)), list)
 
 
-def _as_in_toml(check: Check) -> dict[str, Any]:
-    """Return the keys of a check as people write them in fleet.toml, without those that have their defaults."""
-    keys = check.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"name": check.name}
+def _as_in_toml(table: Check | Hook) -> dict[str, Any]:
+    """Return the keys of a table as people write them in fleet.toml, without those that have their defaults."""
+    keys = table.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"name": table.name}
     return {
         key: f"{number(value)}s" if key in ("within", "interval", "timeout") else value for key, value in keys.items()
     }
 
 
 CHECK = json_of(Check.model_validate, _as_in_toml)
+HOOK = json_of(Hook.model_validate, _as_in_toml)

@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.inventory import BuildOn, Check, Offline
+from fleet.inventory import BuildOn, Check, Hook, Offline
 from fleet.model import Closure, Derivation, Goal, HostName, Serial
 from fleet.plans import codecs
 from fleet.plans.codecs import Field, attributes_of, either, json_of, lines_of, matching, one_of, optional, pair
@@ -92,6 +92,7 @@ class Part:
     watch: float = 0.0
     """The least time for which it is watched."""
     checks: tuple[Check, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     checks_decide: bool = True
     """Whether a failing check takes the host back. If not, it is only reported."""
     ignore_units: tuple[str, ...] = ()
@@ -137,6 +138,7 @@ class Part:
                 "boot_timeout": float(self.boot_timeout),
                 "settle": self.settle,
                 "checks": self.checks,
+                "hooks": self.hooks,
                 "ignore_units": self.ignore_units,
                 "ignore_snippets": self.ignore_snippets,
                 "last_resort": self.last_resort or None,
@@ -174,6 +176,7 @@ FIELDS = (
     Field("watch", "watch", codecs.SECONDS),
     Field("check", "checks", codecs.CHECK, is_list=True),
     Field("checks", "checks_decide", either("tell", "decide")),
+    Field("hook", "hooks", codecs.HOOK, is_list=True),
     Field("ignore", "ignore_units", codecs.UNIT_GLOB, is_list=True),
     Field("snippet", "ignore_snippets", codecs.SNIPPET, is_list=True),
     Field("risk", "accept_boot_risk", codecs.YES),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,6 +209,42 @@ def test_host_outside_its_window_is_deferred_and_gets_nothing(stage: Stage) -> N
     assert not run.told("push_finished", host="canary")
     assert stage.deploy("canary", "--ignore-windows").outcomes == {"canary": "kept"}
     assert answer(stage.host("canary")) == f"version {version}"
+
+
+TOOLS = ("wakeonlan", "nc", "scontrol", "squeue")
+
+
+def test_hooks_of_the_documentation_run(stage: Stage) -> None:
+    """On this machine, with tools that write down how they were called."""
+    text = (Path(__file__).parents[2] / "docs/hooks.md").read_text()
+    examples = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    hooks = [hook for example in examples for host in example["hosts"].values() for hook in host["hooks"]]
+    calls = stage.folder / "calls"
+    for name in TOOLS:
+        tool = stage.folder / "tools" / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(f'#!/bin/sh\necho {name} "$@" >>{calls}\n')
+        tool.chmod(0o755)
+    path = {"PATH": f"{stage.folder / 'tools'}:{os.environ['PATH']}"}
+    drained, taken_back = (
+        "scontrol update nodename=canary state=drain reason=fleet",
+        "scontrol update nodename=canary state=resume",
+    )
+    woken = ["wakeonlan 3c:7c:3f:00:00:01", "nc -z workstation.lan 22"]
+    for bad, code in ((False, 0), (True, 1)):
+        calls.unlink(missing_ok=True)
+        write(stage, bad="canary" if bad else "")
+        stage.toml(tables(canary={"hooks": hooks}))
+        assert stage.deploy("canary", env=path).code == code
+        assert calls.read_text().splitlines() == [*woken, drained, "squeue -h -w canary", taken_back]
+
+
+def test_hook_on_the_host_runs_there_as_root(stage: Stage) -> None:
+    write(stage)
+    hook = {"when": "after_commit", "command": "id -un >/run/hook; echo $FLEET_OUTCOME >>/run/hook"}
+    stage.toml(tables(canary={"hooks": [hook]}))
+    assert stage.deploy("canary").code == 0
+    assert stage.host("canary").exec("cat", "/run/hook").stdout == "root\nkept\n"
 
 
 def _today_and_tomorrow() -> set[str]:

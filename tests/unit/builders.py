@@ -102,7 +102,7 @@ def context(
     supply = FakeSupply()
     usual: dict[str, Any] = {
         "journal": journal(Events() if events is None else events, links or ()), "stop": Stop(), "supply": supply,
-        "slow_links": SlowLinks(supply), "folder": Path("/nowhere"),
+        "slow_links": SlowLinks(supply), "folder": Path("/nowhere"), "home": Path("/etc/home"),
     }  # fmt: skip
     return Context(run=RUN, here=here or FakeMachine(), links=links or {}, by="ann", origin="desk", **{**usual, **keys})
 

@@ -73,6 +73,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "ignore_units",
         "ignore_snippets",
         "checks",
+        "hooks",
     }
     assert host.model_dump(exclude=examples) == default.model_dump(exclude=examples)
     examples = {"http", "name", "body", "headers"}

@@ -12,7 +12,7 @@
 order_keys="run from by intent source plan"
 part_keys="host new drv build manifest expected link serial action goal activation confirm boot settle watch checks risk \
 force retry last_resort offline substitute copy_with reboot forecast expires"
-list_keys="check ignore snippet window"
+list_keys="check hook ignore snippet window"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
 # Write the order to the draft, and be in there afterwards.
