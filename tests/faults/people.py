@@ -23,10 +23,13 @@ OPERATOR = {"user": "operator", "sudo": "password"}
 OTHER = ("other", "other", "other")
 
 
-def take_lock(scene: Scene, script: str, *options: str) -> None:
-    """The script runs, and has switch-to-configuration's lock. PID 1 takes no calls while a switch re-executes it."""
+def take_lock(scene: Scene, script: str, *options: str, first: str = ":") -> None:
+    """The script runs, and has switch-to-configuration's lock. PID 1 takes no calls while a switch re-executes it.
+
+    Each attempt begins with `first`.
+    """
     argv = [*HOLDER, *options, "flock", LOCK, "/bin/sh", "-c", script]
-    call = f"{shlex.join(argv)} || systemctl -q is-active intruder"
+    call = f"{first}; {shlex.join(argv)} || systemctl -q is-active intruder"
     wait_until(lambda: scene.host.exec("sh", "-c", call, check=False).status == 0, "somebody holds the lock")
 
 
@@ -43,11 +46,11 @@ def squat(seconds: float) -> Callable[[Scene], None]:
     """An unprivileged user holds the lock for so long. NixOS makes it anew for everybody to open, as after a boot."""
 
     def strike(scene: Scene) -> None:
-        script = (
-            f"systemctl -q stop intruder 2>/dev/null; mkdir -p {LOCK.rpartition('/')[0]} && rm -f {LOCK} && : >{LOCK}"
-        )
-        scene.host.exec("sh", "-c", f"umask 022; {script}")
-        take_lock(scene, f"{READY}; exec /usr/bin/sleep {seconds}", "--uid=operator")
+        made_anew = f"mkdir -p {LOCK.rpartition('/')[0]}; rm -f {LOCK}; (umask 022; : >{LOCK})"
+        scene.host.exec("systemctl", "-q", "stop", "intruder", check=False)
+        ready = f"{READY}; exec /usr/bin/sleep {seconds}"
+        # The host makes a lock that is free its own at any moment.
+        take_lock(scene, ready, "--uid=operator", first=f"systemctl -q is-active intruder || {{ {made_anew}; }}")
 
     return strike
 

@@ -7,7 +7,14 @@
 
 # Say that the way goes back for reason $2, and whether NEW was `found` bad or nobody knows: `silent`. The first reason
 # stays.
-blame() { [ -e blame ] || { put reason "$2" && put blame "$1"; }; }
+blame() { [ -e blame ] || { put reason "$2" && put blame "$1" && record_blame; }; }
+
+# Let the record on the disk say it too: a host that goes down on the way back knows it afterwards.
+record_blame() {
+    read_line $record/open/run
+    [ -z "$text" ] || [ "$text" != "${run-}" ] || cp blame reason $record/open/ 2>/dev/null
+    return 0
+}
 
 # Say that the activation did not end in time, and for which job it waited. That of a unit which OLD has too, as it is, is not
 # the fault of NEW.
@@ -29,7 +36,7 @@ blame_overrun() {
 weigh_blame() {
     [ "$(get blame)" = found ] || return 0
     why=$(excuse)
-    [ -z "$why" ] || { put reason "$(get reason): $why" && put blame silent; }
+    [ -z "$why" ] || { put reason "$(get reason): $why" && put blame silent && record_blame; }
 }
 
 # Print what explains that NEW has failed; nothing where only NEW does.
