@@ -88,7 +88,7 @@ async def _look(
     findings += tree.findings(files) if files else []
     configurations = await outputs.configurations(here, flake)
     if configurations is not None:
-        findings += outputs.unmatched(hosts, inventory.hosts.values(), configurations)
+        findings += outputs.unmatched(hosts, inventory.hosts.values(), configurations, inventory.ignore)
     if files is not None:
         findings += tree.without_host(files, {*inventory.hosts, *(configurations or ())})
         findings += commands.findings(files, cli.COMMANDS, complaint)

@@ -1,13 +1,14 @@
-"""HostSlot fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
+"""Turn fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
-`values` and `amounts` read single values, `schema` has the keys, `matching` the selectors, `problems` and `words` the
-text of errors; `edit` writes the file.
+`values`, `amounts` and `origins` read single values, `schema` and `check` have the keys, `matching` the selectors,
+`problems` and `words` the text of errors; `edit` writes the file.
 """
 
 from __future__ import annotations
 
 import tomllib
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from pydantic import ValidationError
 
 from fleet.errors import ConfigError
 from fleet.inventory import values
+from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
 from fleet.inventory.schema import (
     PRESETS,
     BuildOn,
-    Check,
     FleetTable,
     Host,
     Inventory,
@@ -29,7 +30,6 @@ from fleet.inventory.schema import (
     Offline,
     RolloutTable,
     Sudo,
-    shape_problems,
 )
 from fleet.inventory.words import nearest, shown
 
@@ -100,6 +100,7 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
+    _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw)
     problems.raise_if_any()
     assert fleet is not None
@@ -108,6 +109,7 @@ def parse(path: Path, text: str) -> Inventory:
         path=path.resolve(),
         name=fleet.name,
         flake=fleet.flake,
+        ignore=fleet.ignore,
         signing_key=fleet.signing_key,
         hosts=hosts,
         rollout=rollout,
@@ -228,6 +230,14 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
             if other != name:
                 where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")
                 problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
+
+
+def _check_ignored(problems: Problems, fleet: FleetTable | None, hosts: Raw) -> None:
+    """Note globs for configurations without a host that match a host."""
+    for glob in fleet.ignore if fleet is not None else ():
+        if matched := next((name for name in hosts if fnmatchcase(name, glob)), None):
+            remedy = "it is for configurations that are no hosts: narrow it, or remove the table of the host"
+            problems.add("[fleet]", "ignore", f"{shown(glob)} means the host {matched} of this file; {remedy}")
 
 
 def _rollout(problems: Problems, raw: Raw) -> RolloutTable | None:

@@ -5,21 +5,12 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import amounts, values
+from fleet.inventory import amounts, origins, values
+from fleet.inventory.check import Check, Count, PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
@@ -78,12 +69,6 @@ def _sudo(value: object) -> Sudo:
     raise expected(value, 'false, true or "password"')
 
 
-def _true(value: object) -> bool:
-    if value is not True:
-        raise expected(value, "true; leave the check out where there is no GPU")
-    return True
-
-
 def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
     def read_list(value: object) -> tuple[str, ...]:
         if not isinstance(value, list | tuple):
@@ -95,6 +80,7 @@ def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tup
 
 _names = _list_of(values.name, "tags")
 _globs = _list_of(values.unit_glob, "unit names")
+_configurations = _list_of(values.line, "names of configurations")
 _snippets = _list_of(values.snippet, "names of activation scripts")
 
 
@@ -114,98 +100,16 @@ def _selectors(value: object) -> tuple[str, ...]:
     return tuple(values.line(wave["hosts"]) for wave in value)
 
 
+def _addresses(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    return values.addresses(origins.named(value, info.data.get("name", "")))
+
+
+def _attribute(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    return origins.attribute(value, info.data.get("name", ""))
+
+
 def _flake(value: object, info: ValidationInfo) -> str:
-    return values.flake(value, (info.context or {}).get("folder", Path.cwd()))
-
-
-Seconds = Annotated[float, BeforeValidator(amounts.seconds)]
-PositiveSeconds = Annotated[float, BeforeValidator(amounts.positive_seconds)]
-Rate = Annotated[float, BeforeValidator(amounts.rate)]  # bytes per second
-Count = Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(1))]
-CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
-CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
-
-
-class Table(BaseModel):
-    """A table of fleet.toml. Immutable, and without keys that nobody reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def toml_keys(cls) -> tuple[str, ...]:
-        """Return the keys as people write them."""
-        return tuple(f.alias or name for name, f in cls.model_fields.items())
-
-
-def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
-    """Return what is wrong with a check that has these keys: pairs of key and problem.
-
-    The key is empty for a problem of the check as a whole.
-    """
-    kinds = [kind for kind in CHECK_KINDS if kind in keys]
-    if len(kinds) != 1:
-        has = " and ".join(kinds) or "none of them"
-        return [("", f"has {has}; exactly one of {', '.join(CHECK_KINDS)} is needed")]
-    fitting = _EXTRA_KEYS.get(kinds[0], frozenset())
-    return [
-        (key, f"does not fit a {kinds[0]} check; only {owners} checks have it")
-        for key, owners in _OWNERS.items()
-        if key in keys and key not in fitting
-    ]
-
-
-_HTTP_KEYS = frozenset({"method", "status", "body", "headers", "verify_tls"})
-_GPU_KEYS = frozenset({"count", "min_driver"})
-_EXTRA_KEYS = {"http": _HTTP_KEYS | {"from"}, "tcp": frozenset({"from"}), "gpu": _GPU_KEYS}
-_OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http") | dict.fromkeys(sorted(_GPU_KEYS), "gpu")
-
-
-def _default_check_name(data: dict[str, Any]) -> str:
-    for kind in CHECK_KINDS:
-        if target := data.get(kind):
-            printable = (char if char.isprintable() else "?" for char in " ".join(str(target).split()))
-            words = "".join(printable)
-            return {"http": words, "gpu": kind}.get(kind, f"{kind} {words}")
-    return "check"
-
-
-class Check(Table):
-    """Something that must be true of a healthy host."""
-
-    http: Annotated[str, BeforeValidator(values.url)] | None = None
-    tcp: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
-    unit: Annotated[str, BeforeValidator(values.unit)] | None = None
-    command: Annotated[str, BeforeValidator(values.script)] | None = None
-    gpu: Annotated[bool, BeforeValidator(_true)] | None = None
-    name: Annotated[str, BeforeValidator(values.line)] = Field(default_factory=_default_check_name)
-    within: PositiveSeconds = 60.0
-    interval: PositiveSeconds = 1.0
-    timeout: PositiveSeconds = 5.0
-    tolerate_existing: StrictBool = False
-    from_: Literal["host", "controller"] = Field(default="host", alias="from")
-    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
-    status: Annotated[tuple[int, ...], BeforeValidator(values.statuses)] = (200,)
-    body: Annotated[str, BeforeValidator(values.regex)] | None = None
-    headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
-    verify_tls: StrictBool = True
-    count: Count | None = None
-    min_driver: Annotated[str, BeforeValidator(amounts.version)] | None = None
-
-    @property
-    def kind(self) -> CheckKind:
-        """Which of the five kinds it is."""
-        return next(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Check:
-        keys = {type(self).model_fields[name].alias or name for name in self.model_fields_set}
-        for key, problem in shape_problems(keys):
-            raise PydanticCustomError(SHAPE, "{problem}", {"problem": f"{key} {problem}".strip()})
-        return self
-
-
-SHAPE = "check_shape"
-"""The type of the error about something that `shape_problems` has reported in full."""
+    return origins.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
 
 class Host(Table):
@@ -213,7 +117,7 @@ class Host(Table):
 
     name: Annotated[HostName, BeforeValidator(values.name)]
     kind: Kind = Kind.SERVER
-    address: Annotated[tuple[str, ...], BeforeValidator(values.addresses)] = Field(
+    address: Annotated[tuple[str, ...], BeforeValidator(_addresses)] = Field(
         default_factory=lambda data: (data.get("name", ""),)
     )
     port: Annotated[int, BeforeValidator(values.port)] | None = None
@@ -221,7 +125,7 @@ class Host(Table):
     jump: Annotated[str | None, BeforeValidator(values.jump)] = None
     sudo: Annotated[Sudo, BeforeValidator(_sudo)] = Sudo.NONE
     system: Annotated[str, BeforeValidator(values.system)] = "x86_64-linux"
-    attr: Annotated[tuple[str, ...], BeforeValidator(values.attribute)] = Field(
+    attr: Annotated[tuple[str, ...], BeforeValidator(_attribute)] = Field(
         default_factory=lambda data: default_attribute(data.get("name", ""))
     )
     tags: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
@@ -283,6 +187,8 @@ class FleetTable(Table):
 
     name: Annotated[str, BeforeValidator(values.name)]
     flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
+    ignore: Annotated[tuple[str, ...], BeforeValidator(_configurations)] = ()
+    """Globs for configurations that are no hosts."""
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
 
 
@@ -292,6 +198,8 @@ class Inventory(Table):
     path: Path
     name: str
     flake: str
+    ignore: tuple[str, ...] = ()
+    """Globs for configurations that are no hosts. No host of the file matches one."""
     signing_key: Path | None = None
     hosts: dict[HostName, Host]
     rollout: RolloutTable

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from fleet import nix
@@ -107,8 +108,13 @@ def unchecked(hosts: Iterable[Host]) -> list[Finding]:
     ]
 
 
-def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collection[str]) -> list[Finding]:
-    """Return hosts without a configuration and, if all hosts are chosen, configurations without a host."""
+def unmatched(
+    chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collection[str], ignore: Collection[str] = ()
+) -> list[Finding]:
+    """Return hosts without a configuration and, if all hosts are chosen, configurations without a host.
+
+    Those that match a glob of `ignore` need none. A glob that matches no configuration is a finding too.
+    """
     chosen, all_hosts = list(chosen), list(all_hosts)
     found = [
         Finding(
@@ -120,15 +126,26 @@ def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collecti
         if (name := _configuration(host)) is not None and name not in there
     ]
     if len(chosen) == len(all_hosts):
-        wanted = {_configuration(host) for host in all_hosts}
+        # Another deployer's output may have the system of a host whose configuration is there as well.
+        wanted = {_configuration(host) or host.name for host in all_hosts}
         found += [
             Finding(
                 kind="no_host",
                 message=f"{_CONFIGURATIONS}.{name} is a configuration that no host of fleet.toml has",
-                hint=f"add [{dotted('hosts', name)}] to fleet.toml, or move the configuration to another output",
+                hint=f"add [{dotted('hosts', name)}] to fleet.toml; if it is no host, add it to ignore of [fleet]",
             )
             for name in there
-            if name not in wanted
+            if name not in wanted and not any(fnmatchcase(name, glob) for glob in ignore)
+        ]
+        found += [
+            Finding(
+                kind="no_configuration",
+                severity=Severity.NOTE,
+                message=f"{glob} in ignore of [fleet] matches no configuration",
+                hint="remove it there, or correct it",
+            )
+            for glob in ignore
+            if not any(fnmatchcase(name, glob) for name in there)
         ]
     return found
 

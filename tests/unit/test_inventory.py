@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
-from fleet.inventory import BuildOn, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
+from fleet.inventory import BuildOn, Check, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
 from fleet.inventory.amounts import rate, seconds
 from fleet.inventory.edit import set_host_key, template
-from fleet.inventory.schema import Check, Host
-from fleet.inventory.values import addresses, attribute, flake, host_key
+from fleet.inventory.origins import attribute, flake
+from fleet.inventory.schema import Host
+from fleet.inventory.values import addresses, host_key
 from fleet.model import HostName
 
 DATA = Path(__file__).parent.parent / "data" / "inventory"
@@ -171,13 +172,13 @@ def test_the_fleet_is_called_like_its_folder_unless_it_says_otherwise() -> None:
     ],
 )
 def test_an_attribute_path_is_split_outside_of_quotes(text: str, parts: tuple[str, ...]) -> None:
-    assert attribute(text) == parts
+    assert attribute(text, "web") == parts
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", 'a."b', "a b", "a;b", "a.$(x)"])
 def test_half_an_attribute_path_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected an attribute path"):
-        attribute(text)
+        attribute(text, "web")
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "fe80::1%eth0", "::1", "web.lan", "web.lan.", "_x", "xn--bcher-kva.de"])

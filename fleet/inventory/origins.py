@@ -1,0 +1,63 @@
+"""Read the values of fleet.toml that say which systems hosts have: flakes, and attributes in them.
+
+Each reader returns the value, or raises a ValueError that says what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fleet.inventory.values import line, text
+from fleet.inventory.words import expected, shown
+
+NAME = "{name}"
+"""Stands for the name of the host in an address and in an attribute path, so that [defaults] can have them."""
+_ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)|(\{name\})')
+
+
+def named(value: object, host: str) -> object:
+    """Return the value with the name of the host in place of each `{name}` in its strings."""
+    if isinstance(value, list | tuple):
+        return [named(each, host) for each in value]
+    return value.replace(NAME, host) if isinstance(value, str) else value
+
+
+def attribute(value: object, host: str) -> tuple[str, ...]:
+    """Read a Nix attribute path and return its parts. It is split at dots outside of quotes.
+
+    A part `{name}` becomes the name of the host.
+    """
+    if isinstance(value, tuple):
+        return value
+    word = text(value, "an attribute path")
+    parts: list[str] = []
+    at = 0
+    while match := _ATTR_PART.match(word, at):
+        quoted, bare, _ = match.groups()
+        parts.append(re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare or host)
+        at = match.end()
+        if at == len(word):
+            return tuple(parts)
+        if word[at] != ".":
+            break
+        at += 1
+    raise expected(value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel')
+
+
+def flake(value: object, folder: Path) -> str:
+    """Read a flake reference, and return one that means the same from every folder."""
+    word = text(value, 'a flake reference such as "." or "github:owner/repo"')
+    if "#" in word:
+        raise expected(value, "a flake without '#': the attribute belongs to attr of a host")
+    if not line(word).startswith("path:") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", word):
+        return word
+    place, question, query = word.removeprefix("path:").partition("?")
+    scheme = "path:" if word.startswith("path:") else ""
+    try:
+        whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
+    except RuntimeError:
+        raise expected(value, "a folder whose ~ can be resolved") from None
+    if "#" in whole or "?" in whole:
+        raise ValueError(f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name")
+    return f"{scheme}{whole}{question}{query}"
