@@ -31,7 +31,7 @@ COMMANDS = {
     "resume": ("runs", "See a run through whose controller was lost."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
-    "trust": ("access", "Write the key that a host answers with to fleet.toml."),
+    "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
