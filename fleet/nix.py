@@ -6,6 +6,7 @@ This works with Nix 2.8 and newer and with Lix. Where the new command line has c
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,30 @@ PAUSE = 600.0
 
 def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
     return Command(argv=argv, timeout=timeout, stdin=stdin, root=False)
+
+
+def with_options(command: Command, options: Mapping[str, str]) -> Command:
+    """Return the command with these options, if it is one of Nix. Those that the command has itself win."""
+    begin = 2 if command.argv[:2] == ("xargs", "-r") else 0
+    if not options or command.argv[begin] not in ("nix", "nix-store", "nix-instantiate"):
+        return command
+    flags = (word for name, value in options.items() for word in ("--option", name, value))
+    argv = (*command.argv[: begin + 1], *flags, *command.argv[begin + 1 :])
+    return dataclasses.replace(command, argv=argv)
+
+
+SETTINGS = _local(*NIX, "show-config", "--json"), _local(*NIX, "config", "show", "--json")
+"""Two commands, of which Nix knows one: since 2.20 it is the second. Prints every setting of Nix."""
+
+
+def read_settings(stdout: str) -> frozenset[str]:
+    """Parse what `SETTINGS` printed: the names that options may have. Raise `ValueError` if it is something else."""
+    found = parsed_json(stdout)
+    if not isinstance(found, dict) or not all(isinstance(about, dict) for about in found.values()):
+        raise ValueError("it has no settings")
+    aliases = {alias for about in found.values() for alias in about.get("aliases", ())}
+    additive = {f"extra-{name}" for name, about in found.items() if isinstance(about.get("value"), list | dict)}
+    return frozenset({*found, *aliases, *additive})
 
 
 def quoted(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Event
     from fleet.inventory import Host, Inventory
-    from fleet.machine.local import LocalMachine
+    from fleet.machine import Machine
     from fleet.model import Finding
     from fleet.source.outputs import FlakeCheck
     from fleet.steps.evaluate import Evaluation
@@ -39,13 +39,13 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     """
     import asyncio
 
-    from fleet.machine.local import LocalMachine
+    from fleet.library.tools import LocalNix
     from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     with session.display(as_json=as_json) as output:
-        looking = _look(LocalMachine(), inventory, hosts, build=build, wait_for=output.wait_for)
+        looking = _look(LocalNix(inventory.nix_options), inventory, hosts, build=build, wait_for=output.wait_for)
         evaluation, findings, checks = asyncio.run(looking)
     rows = [_row(host, evaluation) for host in hosts]
     if as_json:
@@ -62,7 +62,7 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
 
 
 async def _look(
-    here: LocalMachine,
+    here: Machine,
     inventory: Inventory,
     hosts: Sequence[Host],
     *,
@@ -74,8 +74,10 @@ async def _look(
     from fleet.events import OutputLine
     from fleet.output.format import counted
     from fleet.source import commands, lock, outputs, tree
+    from fleet.source.options import require_known
     from fleet.steps.evaluate import evaluate
 
+    await require_known(here, inventory.path, inventory.nix_options)
     flake = inventory.flake
     findings = outputs.unchecked(hosts)
     wait_for(f"read {flake}")

@@ -34,12 +34,19 @@ class Known(Evaluation):
 
 
 async def evaluated(
-    here: Machine, flake: str, hosts: Sequence[Host], *, cache: Evaluations | None, emit: Emit
+    here: Machine,
+    flake: str,
+    hosts: Sequence[Host],
+    *,
+    cache: Evaluations | None,
+    options: Mapping[str, str] | None = None,
+    emit: Emit,
 ) -> Known:
     """Return each host's derivation, or the error that Nix gave for it.
 
     With a cache, a host is evaluated only if its source has changed since it was remembered, and new results are
     remembered. They are not if the source changed during the evaluation: nobody knows then which version Nix read.
+    `options` are those that `here` gives to Nix: other options may mean other results.
     """
     lines: list[str] = []
 
@@ -48,7 +55,7 @@ async def evaluated(
             lines.append(event.text)
         emit(event)
 
-    before = await snapshot.take(here, flake) if cache is not None else None
+    before = await snapshot.take(here, flake, options) if cache is not None else None
     if cache is None or before is None:
         fresh = await _evaluate(here, flake, hosts, emit=show)
         _note_ignored(lines, emit)
@@ -57,7 +64,7 @@ async def evaluated(
     rest = [host for host in hosts if host.name not in recalled]
     fresh = await _evaluate(here, flake, rest, emit=show) if rest else Evaluation({}, {})
     _note_ignored(lines, emit)
-    if fresh.found and before == await snapshot.take(here, flake):
+    if fresh.found and before == await snapshot.take(here, flake, options):
         pairs = {_key(host): _pair(fresh.found[host.name]) for host in rest if host.name in fresh.found}
         await asyncio.to_thread(cache.remember, before.digest, pairs)
     return Known({**recalled, **fresh.found}, fresh.failed, frozenset(recalled))

@@ -206,6 +206,7 @@ class Planner:
             made=self._made,
             expires=self._made + options.expires_in,
             source=source,
+            nix_options=tuple(self._fleet.nix_options.items()),
             intent=" ".join(options.intent.split()),
             at_once=rollout.at_once,
             push_at_once=rollout.push_at_once or 0,

@@ -110,6 +110,7 @@ def parse(path: Path, text: str) -> Inventory:
         name=fleet.name,
         flake=fleet.flake,
         ignore=fleet.ignore,
+        nix_options=fleet.nix_options,
         signing_key=fleet.signing_key,
         hosts=hosts,
         rollout=rollout,

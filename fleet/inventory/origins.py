@@ -11,6 +11,13 @@ from pathlib import Path
 from fleet.inventory.values import line, text
 from fleet.inventory.words import expected, shown
 
+RESERVED = {
+    "pure-eval": "fleet decides it: flakes are evaluated purely, and files are not",
+    "eval-cache": "fleet decides it, and has a cache of its own",
+    "store": "fleet pushes what is in this machine's store",
+    "access-tokens": "fleet.toml and plans are no places for secrets; it belongs to your own nix.conf",
+}
+"""Options of Nix that `nix_options` must not have, each with the reason."""
 NAME = "{name}"
 """Stands for the name of the host in an address and in an attribute path, so that [defaults] can have them."""
 _ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)|(\{name\})')
@@ -21,6 +28,23 @@ def named(value: object, host: str) -> object:
     if isinstance(value, list | tuple):
         return [named(each, host) for each in value]
     return value.replace(NAME, host) if isinstance(value, str) else value
+
+
+def nix_options(value: object) -> dict[str, str]:
+    """Read a table of Nix options, and return their values as Nix takes them."""
+    if not isinstance(value, dict):
+        raise expected(value, "a table of Nix options: [fleet.nix_options]")
+    options = {}
+    for name, given in value.items():
+        if re.fullmatch(r"[a-z][a-z0-9-]*", name) is None:
+            raise ValueError(f"{expected(name, 'the name of a Nix option such as cores')}")
+        if reason := RESERVED.get(name.removeprefix("extra-")):
+            raise ValueError(f"{name}: {reason}")
+        if not isinstance(given, str | int) or (isinstance(given, str) and not (given + " ").isprintable()):
+            what = "one string, with spaces between its words" if isinstance(given, list) else "text on one line"
+            raise ValueError(f"{name}: {expected(given, f'{what}, a whole number, true or false')}")
+        options[name] = str(given).lower() if isinstance(given, bool) else str(given)
+    return options
 
 
 def attribute(value: object, host: str) -> tuple[str, ...]:

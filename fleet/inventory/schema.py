@@ -189,6 +189,7 @@ class FleetTable(Table):
     flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
     ignore: Annotated[tuple[str, ...], BeforeValidator(_configurations)] = ()
     """Globs for configurations that are no hosts."""
+    nix_options: Annotated[dict[str, str], BeforeValidator(origins.nix_options)] = Field(default_factory=dict)
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
 
 
@@ -200,6 +201,8 @@ class Inventory(Table):
     flake: str
     ignore: tuple[str, ...] = ()
     """Globs for configurations that are no hosts. No host of the file matches one."""
+    nix_options: dict[str, str] = Field(default_factory=dict)
+    """Options for every Nix command that runs on this machine. Whether Nix knows them is checked later."""
     signing_key: Path | None = None
     hosts: dict[HostName, Host]
     rollout: RolloutTable

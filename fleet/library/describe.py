@@ -36,6 +36,8 @@ def describe(
         commit = f" at {plan.source.revision}" if plan.source.revision else ""
         state = ", with changes that are in no commit" if commit and not plan.source.is_clean else ""
         lines.append(f"source:  {plan.source.reference}{commit}{state}")
+    if plan.nix_options:
+        lines.append(f"nix:     {', '.join(f'{name} = {value}' for name, value in plan.nix_options)}")
     remaining = plan.expires - now
     when = f"in {human_seconds(remaining)}" if remaining > 0 else "it cannot be applied any more"
     lines.append(f"expires: {_at(plan.expires)}, {when}")

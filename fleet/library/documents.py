@@ -101,6 +101,7 @@ def whole_plan(made: Plan) -> Document:
         "made": made.made,
         "expires": made.expires,
         "source": vars(made.source),
+        "nix_options": dict(made.nix_options),
         "intent": made.intent,
         "at_once": made.at_once,
         "max_failures": made.max_failures,

@@ -72,6 +72,8 @@ class Plan:
     expires: int
     """Seconds since 1970, like `made`."""
     source: Source = Source()
+    nix_options: tuple[tuple[str, str], ...] = ()
+    """The options that the Nix of the controller evaluated and built with, each with its value."""
     intent: str = ""
     ledger: str = ""
     at_once: int = 16
@@ -167,6 +169,7 @@ FIELDS = (
     Field("made", "made", codecs.COUNT),
     Field("expires", "expires", codecs.COUNT),
     Field("source", "source", Codec(str, Source.parse)),
+    Field("nix_option", "nix_options", pair(codecs.NIX_OPTION, codecs.TEXT), is_list=True),
     Field("intent", "intent", codecs.TEXT),
     Field("ledger", "ledger", codecs.TEXT),
     Field("at_once", "at_once", codecs.COUNT),
