@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.deploy.evaluating import Known, evaluated
+from fleet.deploy.evaluating import Known, evaluated_groups
 from fleet.errors import ConfigError, EvaluationError, UnfitError
 from fleet.events import EvaluationFinished, FindingReported
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
-from fleet.plans import Source
+from fleet.plans import OtherSource, Source
 from fleet.source import evaluations, tree
 from fleet.source.options import require_known
 from fleet.source.revision import source_of
@@ -61,7 +61,8 @@ class Choice:
     failed: Mapping[HostName, EvaluationError] = field(default_factory=dict)
     """The hosts that do not evaluate."""
     source: Source = field(default_factory=Source)
-    """What was evaluated."""
+    """What was evaluated, where it is not in `other_sources`."""
+    other_sources: tuple[OtherSource, ...] = ()
     evaluated: EvaluationFinished | None = None
     """What there is to tell of that."""
 
@@ -126,8 +127,13 @@ async def _evaluate_all(context: Context, fleet: Inventory, hosts: Sequence[Host
         for host in hosts
         if host.name in evaluation.found
     }
-    source = await source_of(context.here, fleet.flake)
-    return Choice(wanted=wanted, failed=evaluation.failed, source=source, evaluated=done)
+    source, *others = [
+        OtherSource(hosts=tuple(host.name for host in group), source=await source_of(context.here, reference))
+        for reference, group in fleet.by_reference(hosts).items()
+    ]
+    return Choice(
+        wanted=wanted, failed=evaluation.failed, source=source.source, other_sources=tuple(others), evaluated=done
+    )
 
 
 async def _evaluated(
@@ -138,8 +144,10 @@ async def _evaluated(
     if fleet.nix_options:
         given = ", ".join(f"{name} = {value}" for name, value in fleet.nix_options.items())
         emit(FindingReported(host=None, severity=Severity.NOTE, kind="nix_options", message=f"Nix runs with {given}"))
-    await _note_unseen(here, fleet.flake, emit)
-    return await evaluated(here, fleet.flake, hosts, cache=cache, options=fleet.nix_options, emit=emit)
+    groups = fleet.by_reference(hosts)
+    for reference in groups:
+        await _note_unseen(here, reference, emit)
+    return await evaluated_groups(here, groups, cache=cache, options=fleet.nix_options, emit=emit)
 
 
 async def _note_unseen(here: Machine, flake: str, emit: Emit) -> None:

@@ -15,7 +15,7 @@ from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Kind(enum.StrEnum):
@@ -125,6 +125,8 @@ class Host(Table):
     jump: Annotated[str | None, BeforeValidator(values.jump)] = None
     sudo: Annotated[Sudo, BeforeValidator(_sudo)] = Sudo.NONE
     system: Annotated[str, BeforeValidator(values.system)] = "x86_64-linux"
+    flake: Annotated[str, BeforeValidator(_flake)] | None = None
+    """The flake that has its system; None if that is the one of the fleet, or the fleet's expression."""
     attr: Annotated[tuple[str, ...], BeforeValidator(_attribute)] = Field(
         default_factory=lambda data: default_attribute(data.get("name", ""))
     )
@@ -206,3 +208,10 @@ class Inventory(Table):
     signing_key: Path | None = None
     hosts: dict[HostName, Host]
     rollout: RolloutTable
+
+    def by_reference(self, hosts: Iterable[Host]) -> dict[str, list[Host]]:
+        """Return the hosts by what has their systems: the references of flakes, in the order of the hosts."""
+        groups: dict[str, list[Host]] = {}
+        for host in hosts:
+            groups.setdefault(host.flake or self.flake, []).append(host)
+        return groups

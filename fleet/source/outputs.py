@@ -113,7 +113,7 @@ def unmatched(
 ) -> list[Finding]:
     """Return hosts without a configuration and, if all hosts are chosen, configurations without a host.
 
-    Those that match a glob of `ignore` need none. A glob that matches no configuration is a finding too.
+    Configurations that match a glob of `ignore` need none.
     """
     chosen, all_hosts = list(chosen), list(all_hosts)
     found = [
@@ -137,17 +137,21 @@ def unmatched(
             for name in there
             if name not in wanted and not any(fnmatchcase(name, glob) for glob in ignore)
         ]
-        found += [
-            Finding(
-                kind="no_configuration",
-                severity=Severity.NOTE,
-                message=f"{glob} in ignore of [fleet] matches no configuration",
-                hint="remove it there, or correct it",
-            )
-            for glob in ignore
-            if not any(fnmatchcase(name, glob) for name in there)
-        ]
     return found
+
+
+def idle(ignore: Iterable[str], there: Collection[str]) -> list[Finding]:
+    """Return the globs that match no configuration."""
+    return [
+        Finding(
+            kind="no_configuration",
+            severity=Severity.NOTE,
+            message=f"{glob} in ignore of [fleet] matches no configuration",
+            hint="remove it there, or correct it",
+        )
+        for glob in ignore
+        if not any(fnmatchcase(name, glob) for name in there)
+    ]
 
 
 def _configuration(host: Host) -> str | None:

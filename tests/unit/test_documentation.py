@@ -62,6 +62,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "port",
         "user",
         "jump",
+        "flake",
         "tags",
         "host_key",
         "identity_file",

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.inventory import Host, Inventory, parse
 from fleet.model import HostName, Severity
-from fleet.source.outputs import unmatched
+from fleet.source.outputs import idle, unmatched
 
 
 def inventory(text: str) -> Inventory:
@@ -52,7 +52,8 @@ def test_a_quoted_part_of_an_attribute_path_means_what_it_says() -> None:
 def messages(text: str, *there: str) -> list[tuple[str, Severity]]:
     fleet = inventory(text)
     hosts = fleet.hosts.values()
-    return [(found.message, found.severity) for found in unmatched(hosts, hosts, there, fleet.ignore)]
+    findings = [*unmatched(hosts, hosts, there, fleet.ignore), *idle(fleet.ignore, there)]
+    return [(found.message, found.severity) for found in findings]
 
 
 def test_a_configuration_that_is_ignored_needs_no_host() -> None:
