@@ -10,9 +10,10 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from fleet.inventory.origins import FILE, is_expression
 from fleet.machine import Command
 from fleet.model import Closure, Derivation, HostName
-from fleet.scripts import one_line
+from fleet.scripts import expression, one_line
 from fleet.text import parsed_json
 
 if TYPE_CHECKING:
@@ -68,17 +69,20 @@ LONGEST = 100_000
 """The most characters of an expression: Linux allows 131,071 bytes in one argument."""
 
 
-def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
+def evaluate(reference: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
     """Evaluate the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
 
-    A lock file that does not fit is an error: what is locked is deployed. Evaluation is pure, whatever nix.conf says.
-    Nix's own cache is off: it does not work with `--apply`, and fails when several processes write it at once.
+    A lock file that does not fit is an error: what is locked is deployed. Evaluation of a flake is pure, whatever
+    nix.conf says; that of a file is not, and `output` is empty. Nix's own cache is off: it does not work with
+    `--apply`, and fails when several processes write it at once.
     """
     picks = " ".join(pick(host, path) for host, path in attributes.items())
-    apply = f"o: let f = p: {{ drv = p.drvPath; out = p.outPath; }}; in {{ {picks} }}"
-    flags = ("--json", "--no-update-lock-file", "--apply", apply)
-    always = ("--option", "pure-eval", "true", "--option", "eval-cache", "false")
-    return _local(*NIX, "eval", f"{flake}#{output}", *flags, *always, timeout=PATIENTLY)
+    outputs = "if builtins.isFunction v then v { } else v"
+    apply = f"v: let o = {outputs}; f = {expression('fleet', 'system').strip()}; in {{ {picks} }}"
+    always = ("--json", "--apply", apply, "--option", "eval-cache", "false", "--option", "pure-eval")
+    if is_expression(reference):
+        return _local(*NIX, "eval", "--file", reference.removeprefix(FILE), "", *always, "false", timeout=PATIENTLY)
+    return _local(*NIX, "eval", f"{reference}#{output}", "--no-update-lock-file", *always, "true", timeout=PATIENTLY)
 
 
 def pick(host: HostName, path: tuple[str, ...]) -> str:
@@ -280,7 +284,10 @@ def git_files(root: Path, *which: str) -> Command:
     return _local(*GIT_LISTS, "-C", str(root), "ls-files", "-z", *which)
 
 
-def git_status(root: Path) -> Command:
-    """Print the commit that is checked out, and a line for each tracked file that differs from it."""
-    flags = ("--porcelain=v2", "--branch", "--untracked-files=no")
+def git_status(root: Path, *, untracked: bool = False) -> Command:
+    """Print the commit that is checked out, and a line for each tracked file that differs from it.
+
+    With `untracked` there is a line for each file too that git neither tracks nor ignores.
+    """
+    flags = ("--porcelain=v2", "--branch", f"--untracked-files={'normal' if untracked else 'no'}")
     return _local("git", "--no-optional-locks", "-C", str(root), "status", *flags)

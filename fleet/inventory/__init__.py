@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fleet.errors import ConfigError
-from fleet.inventory import values
+from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
@@ -95,7 +95,7 @@ def parse(path: Path, text: str) -> Inventory:
     raw = {key: _table(problems, document, key) for key in _TABLES}
     if not raw["hosts"] and isinstance(document.get("hosts", {}), dict):
         problems.add("[hosts]", "", "there are no hosts; a host is a table such as [hosts.web-1]")
-    context = {"folder": path.resolve().parent}
+    context = {"folder": path.resolve().parent, "has_expression": "expression" in raw["fleet"]}
     fleet = _fleet(problems, path, raw["fleet"], context)
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
@@ -109,6 +109,7 @@ def parse(path: Path, text: str) -> Inventory:
         path=path.resolve(),
         name=fleet.name,
         flake=fleet.flake,
+        expression=fleet.expression,
         ignore=fleet.ignore,
         nix_options=fleet.nix_options,
         signing_key=fleet.signing_key,
@@ -177,8 +178,10 @@ def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
     """Build one host. Its own keys come before [defaults], then the preset of its kind, then the built-in values."""
     kind = own.get("kind", defaults.get("kind"))
     preset = PRESETS.get(kind, {}) if isinstance(kind, str) else {}
+    of_expression = context["has_expression"] and "flake" not in {**defaults, **own}
+    builtin = {"attr": origins.NAME} if of_expression else {}
     inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
-    return Host.model_validate({**preset, **inherited, **own, "name": name}, context=context)
+    return Host.model_validate({**builtin, **preset, **inherited, **own, "name": name}, context=context)
 
 
 def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]) -> Host | None:

@@ -18,6 +18,8 @@ RESERVED = {
     "access-tokens": "fleet.toml and plans are no places for secrets; it belongs to your own nix.conf",
 }
 """Options of Nix that `nix_options` must not have, each with the reason."""
+FILE = "file:"
+"""How the reference of a file with an expression begins, before its absolute path."""
 NAME = "{name}"
 """Stands for the name of the host in an address and in an attribute path, so that [defaults] can have them."""
 _ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)|(\{name\})')
@@ -69,19 +71,44 @@ def attribute(value: object, host: str) -> tuple[str, ...]:
     raise expected(value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel')
 
 
+def expression(value: object, folder: Path) -> str:
+    """Read the path of a file with a Nix expression, and return it as `file:/…`: no flake reference looks so.
+
+    A folder stands for its default.nix.
+    """
+    word = text(value, 'a file such as "default.nix"')
+    if not line(word) or "<" in word:
+        raise expected(value, 'a file such as "default.nix"')
+    try:
+        path = (folder / Path(word).expanduser()).resolve()
+    except RuntimeError:
+        raise expected(value, "a path whose ~ can be resolved") from None
+    return f"{FILE}{path if path.suffix == '.nix' else path / 'default.nix'}"
+
+
+def is_expression(reference: str) -> bool:
+    """Whether this is what `expression` returns, and no reference of a flake."""
+    return reference.startswith(f"{FILE}/") and reference.endswith(".nix")
+
+
 def flake(value: object, folder: Path) -> str:
     """Read a flake reference, and return one that means the same from every folder."""
     word = text(value, 'a flake reference such as "." or "github:owner/repo"')
     if "#" in word:
         raise expected(value, "a flake without '#': the attribute belongs to attr of a host")
+    if is_expression(word):
+        raise expected(value, 'a flake; without a flake write expression = "…" in [fleet]')
     if not line(word).startswith("path:") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", word):
         return word
     place, question, query = word.removeprefix("path:").partition("?")
     scheme = "path:" if word.startswith("path:") else ""
     try:
-        whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
+        path = (folder / Path(place.removeprefix("//")).expanduser()).resolve()
     except RuntimeError:
         raise expected(value, "a folder whose ~ can be resolved") from None
+    if path.is_file():
+        raise expected(value, 'the folder of a flake; without a flake write expression = "…" in [fleet]')
+    whole = str(path)
     if "#" in whole or "?" in whole:
         raise ValueError(f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name")
     return f"{scheme}{whole}{question}{query}"

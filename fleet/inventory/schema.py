@@ -112,6 +112,10 @@ def _flake(value: object, info: ValidationInfo) -> str:
     return origins.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
 
+def _expression(value: object, info: ValidationInfo) -> str:
+    return origins.expression(value, (info.context or {}).get("folder", Path.cwd()))
+
+
 class Host(Table):
     """A computer of the fleet, with defaults and presets applied."""
 
@@ -189,10 +193,18 @@ class FleetTable(Table):
 
     name: Annotated[str, BeforeValidator(values.name)]
     flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
+    expression: Annotated[str, BeforeValidator(_expression)] | None = None
+    """The file that has the systems, for people without flakes: its value is an attribute set."""
     ignore: Annotated[tuple[str, ...], BeforeValidator(_configurations)] = ()
     """Globs for configurations that are no hosts."""
     nix_options: Annotated[dict[str, str], BeforeValidator(origins.nix_options)] = Field(default_factory=dict)
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> FleetTable:
+        if self.expression is not None and "flake" in self.model_fields_set:
+            raise ValueError("has flake and expression; give one of them, and flake to the hosts of other flakes")
+        return self
 
 
 class Inventory(Table):
@@ -201,6 +213,8 @@ class Inventory(Table):
     path: Path
     name: str
     flake: str
+    expression: str | None = None
+    """`file:` and the path of a file that has the systems, in place of the flake."""
     ignore: tuple[str, ...] = ()
     """Globs for configurations that are no hosts. No host of the file matches one."""
     nix_options: dict[str, str] = Field(default_factory=dict)
@@ -210,8 +224,8 @@ class Inventory(Table):
     rollout: RolloutTable
 
     def by_reference(self, hosts: Iterable[Host]) -> dict[str, list[Host]]:
-        """Return the hosts by what has their systems: the references of flakes, in the order of the hosts."""
+        """Return the hosts by what has their systems, in their order: flake references, or `expression`."""
         groups: dict[str, list[Host]] = {}
         for host in hosts:
-            groups.setdefault(host.flake or self.flake, []).append(host)
+            groups.setdefault(host.flake or self.expression or self.flake, []).append(host)
         return groups

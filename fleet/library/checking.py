@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet.inventory.origins import is_expression
 from fleet.output.format import counted
 from fleet.source import lock, outputs, tree
 from fleet.source.options import require_known
@@ -57,13 +58,14 @@ class Checker:
         groups = self._fleet.by_reference(hosts)
         parts = [await self._flake(flake, group, label=len(groups) > 1) for flake, group in groups.items()]
         there = [name for _, names in parts for name in names]
+        is_whole = len(hosts) == len(self._fleet.hosts) and not any(map(is_expression, groups))
         return Checked(
             found={name: found for part, _ in parts for name, found in part.found.items()},
             failed={name: error for part, _ in parts for name, error in part.failed.items()},
             findings=(
                 *outputs.unchecked(hosts),
                 *(finding for part, _ in parts for finding in part.findings),
-                *(outputs.idle(self._fleet.ignore, there) if len(hosts) == len(self._fleet.hosts) else ()),
+                *(outputs.idle(self._fleet.ignore, there) if is_whole else ()),
             ),
             checks=tuple(check for part, _ in parts for check in part.checks),
         )
@@ -73,6 +75,8 @@ class Checker:
 
         With `label` each finding names the flake.
         """
+        if is_expression(flake):  # there is no lock file, and all files are read where they are
+            return await self._evaluate(flake, hosts), ()
         here = self._here
         self._wait_for(f"read {flake}")
         findings: list[Finding] = []
