@@ -227,6 +227,11 @@ DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 """Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
 
 
+def evaluate_expression(expression: str) -> Command:
+    """Print the value of an expression as JSON. Its evaluation is not pure, and no lock file is written."""
+    return _local(*NIX, "eval", "--impure", "--json", "--no-write-lock-file", "--expr", expression, timeout=PATIENTLY)
+
+
 def metadata(flake: str) -> Command:
     """Print what the flake and its locked inputs are. A lock file that does not fit is an error."""
     return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)
@@ -261,33 +266,5 @@ CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.current
 """Prints the system of this machine, as a Nix string."""
 
 
-GIT_LISTS = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-"""For commands that only list, and run nothing that a repository configures: also where it belongs to another user."""
-
-
-def git_root(folder: Path) -> Command:
-    """Print the top folder of the git work tree that the folder is in."""
-    return _local(*GIT_LISTS, "-C", str(folder), "rev-parse", "--show-toplevel")
-
-
 VERSION = _local("nix", "--version")
 """Prints the version of Nix."""
-
-
-def git_head(root: Path) -> Command:
-    """Print the commit that is checked out; fails if there is none yet."""
-    return _local(*GIT_LISTS, "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
-
-
-def git_files(root: Path, *which: str) -> Command:
-    """Print the files that git tracks, or others, each ended by a NUL."""
-    return _local(*GIT_LISTS, "-C", str(root), "ls-files", "-z", *which)
-
-
-def git_status(root: Path, *, untracked: bool = False) -> Command:
-    """Print the commit that is checked out, and a line for each tracked file that differs from it.
-
-    With `untracked` there is a line for each file too that git neither tracks nor ignores.
-    """
-    flags = ("--porcelain=v2", "--branch", f"--untracked-files={'normal' if untracked else 'no'}")
-    return _local("git", "--no-optional-locks", "-C", str(root), "status", *flags)

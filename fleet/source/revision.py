@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet import nix
 from fleet.inventory.origins import FILE, is_expression
 from fleet.plans import Source
+from fleet.source import git
 from fleet.source.tree import folder_of, said, work_tree
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ async def source_of(here: Machine, flake: str) -> Source:
     is_file = is_expression(flake)
     folder = Path(flake.removeprefix(FILE)).parent if is_file else folder_of(flake)
     root = await work_tree(here, flake, folder) if folder is not None and folder.is_dir() else None
-    status = await said(here, nix.git_status(root, untracked=is_file)) if root is not None else None
+    status = await said(here, git.status(root, untracked=is_file)) if root is not None else None
     if status is None:
         return Source(reference=flake)
     lines = status.splitlines()

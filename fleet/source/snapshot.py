@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from fleet import nix
 from fleet.files import read_file
-from fleet.source import lock
+from fleet.source import git, lock
 from fleet.source.tree import folder_of, on_disk, said, work_tree
 from fleet.text import parsed_json
 
@@ -70,10 +70,10 @@ async def take(here: Machine, flake: str, options: Mapping[str, str] | None = No
 
 
 async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> Snapshot | None:
-    listed = await said(here, nix.git_files(root, "--stage", "-v"))
+    listed = await said(here, git.files(root, "--stage", "-v"))
     if listed is None:
         return None
-    commit = await said(here, nix.git_head(root)) or ""  # empty before the first commit
+    commit = await said(here, git.head(root)) or ""  # empty before the first commit
     entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
     if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
         return None

@@ -17,7 +17,7 @@ from fleet.library.tools import LocalNix
 from fleet.machine import Command, Output
 from fleet.model import Derivation
 from fleet.plans import Plan
-from fleet.source import snapshot
+from fleet.source import git, snapshot
 from fleet.source.options import require_known
 from tests.fakes import FakeMachine, runs
 from tests.unit import builders
@@ -80,7 +80,7 @@ async def test_every_nix_command_here_has_them_before_its_own(command: Command) 
 
 async def test_other_commands_stay_as_they_are() -> None:
     here = FakeMachine((runs("git"), Output(status=0)))
-    command = nix.git_files(Path("/f"))
+    command = git.files(Path("/f"))
     await LocalNix({"cores": "4"}, here).run(command)
     assert here.ran == [command]
 
