@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
-    "init": ("init", "Write a fleet.toml next to a flake.nix."),
+    "init": ("init", "Write a fleet.toml for what is configured already."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
     "show": ("plan", "Tell what a kept plan would do."),

@@ -1,4 +1,4 @@
-"""Write fleet.toml: a first one, or host keys into one that people wrote."""
+"""Write host keys into a fleet.toml that people wrote."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ import stat
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-import tomli_w
-
 from fleet.errors import ConfigError
 from fleet.files import alone_in, replace_file
 from fleet.inventory import parse, read, values
 from fleet.inventory.problems import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fleet.model import HostName
-
-
-def template(hosts: Sequence[tuple[str, str | None]], *, name: str, flake: str = ".") -> str:
-    """Return the text of a first fleet.toml with these hosts, each with its system if that is known."""
-    tables = {host: {"system": system} if system else {} for host, system in hosts}
-    return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables}).rstrip() + "\n"
 
 
 def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:

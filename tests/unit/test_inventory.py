@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet.errors import ConfigError
 from fleet.inventory import BuildOn, Check, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
 from fleet.inventory.amounts import rate, seconds
-from fleet.inventory.edit import set_host_keys, template
+from fleet.inventory.edit import set_host_keys
 from fleet.inventory.origins import attribute, flake
 from fleet.inventory.schema import Host
 from fleet.inventory.values import addresses, host_key
@@ -414,12 +414,3 @@ def test_nothing_but_a_host_key_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no \[hosts.db\]"):
         set_host_keys(file, {HostName("db"): KEY})
     assert file.read_text() == "[hosts.web]\n"
-
-
-def test_the_template_is_a_valid_inventory() -> None:
-    text = template([("web", "aarch64-linux"), ("a.b", None)], name="home")
-    assert text.endswith('[hosts."a.b"]\n')
-    assert [(each.name, each.system) for each in inventory(text).hosts.values()] == [
-        ("web", "aarch64-linux"),
-        ("a.b", "x86_64-linux"),
-    ]
