@@ -87,12 +87,10 @@ class Checker:
             findings.append(stale)
         files = await tree.look(here, flake)
         findings += tree.findings(files) if files else []
-        names = await outputs.configurations(here, flake)
-        if names is not None:
-            ours = self._fleet.by_reference(self._fleet.hosts.values())[flake]
-            findings += outputs.unmatched(hosts, ours, names, self._fleet.ignore)
+        unmatched, names = await self._unmatched(flake, hosts)
+        findings += unmatched
         if files is not None:
-            findings += tree.without_host(files, {*self._fleet.hosts, *(names or ())})
+            findings += tree.without_host(files, {*self._fleet.hosts, *names})
             findings += self._of_tree(files)
         evaluated = await self._evaluate(flake, hosts)
         findings += evaluated.findings
@@ -100,7 +98,21 @@ class Checker:
         checks = await outputs.checks(here, flake, build=self._build)
         named = [dataclasses.replace(each, message=f"{flake}: {each.message}") for each in findings]
         checked = dataclasses.replace(evaluated, findings=tuple(named if label else findings), checks=tuple(checks))
-        return checked, names or ()
+        return checked, names
+
+    async def _unmatched(self, flake: str, hosts: Sequence[Host]) -> tuple[list[Finding], tuple[str, ...]]:
+        """Find hosts without a configuration, and the reverse. Return the names of all configurations, too."""
+        ours = self._fleet.by_reference(self._fleet.hosts.values())[flake]
+        findings: list[Finding] = []
+        there: list[str] = []
+        for output in (outputs.NIXOS, outputs.HIVE):
+            if output != outputs.NIXOS and not any(outputs.is_in(host, output) for host in ours):
+                continue  # a hive that nobody uses is no matter of this fleet
+            names = await outputs.configurations(self._here, flake, output)
+            if names is not None:
+                findings += outputs.unmatched(hosts, ours, names, self._fleet.ignore, output=output)
+                there += names
+        return findings, tuple(there)
 
     async def _evaluate(self, reference: str, hosts: Sequence[Host]) -> Checked:
         from fleet.events import OutputLine

@@ -136,3 +136,15 @@ async def test_a_reason_is_beside_each_host_that_is_left_out(tmp_path: Path) -> 
     text = (await adopted(BY_NAME["plain"], tmp_path)).read_text()
     assert "# [hosts.half]  # does not evaluate: the disk of half is not chosen yet" in text
     assert "# [hosts.wrong]  # does not evaluate: attribute 'missing' missing" in text
+
+
+def test_check_misses_a_host_that_was_added_to_the_hive_later(tmp_path: Path) -> None:
+    folder = BY_NAME["hive"].copy_to(tmp_path)
+    assert call("init", "--dir", str(folder)).exception is None
+    file = folder / "fleet.toml"
+    text = file.read_text()
+    file.write_text(text[: text.index("[hosts.web-2]")])
+    checked = call("check", "--json", "--file", str(file))
+    messages = [found["message"] for found in json.loads(checked.stdout)["findings"] if found["severity"] == "error"]
+    assert messages == ["colmenaHive.nodes.web-2 is a configuration that no host of fleet.toml has"]
+    assert checked.return_value == 1

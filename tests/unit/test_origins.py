@@ -74,3 +74,16 @@ def test_a_glob_that_ignores_nothing_is_noted() -> None:
 
 def test_a_host_whose_system_is_in_a_hive_has_the_configuration_of_its_name_too() -> None:
     assert messages('[hosts.web]\nattr = "colmenaHive.nodes.web"', "web") == []
+
+
+def test_a_node_of_a_hive_that_hosts_are_from_needs_a_host_too() -> None:
+    fleet = inventory('[fleet]\nignore = ["gone"]\n[hosts.web]\nattr = "colmenaHive.nodes.web"\n[hosts.db]')
+    hosts = fleet.hosts.values()
+    found = unmatched(hosts, hosts, ["web", "db", "gone", "new"], fleet.ignore, output="colmenaHive.nodes")
+    assert [finding.message for finding in found] == [
+        "colmenaHive.nodes.new is a configuration that no host of fleet.toml has"
+    ]
+    found = unmatched(hosts, hosts, [], output="colmenaHive.nodes")
+    assert [finding.message for finding in found] == [
+        "web has no configuration: the flake has no colmenaHive.nodes.web"
+    ]
