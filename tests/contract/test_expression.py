@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from fleet import cli
+from fleet import Fleet, cli
 from fleet.deploy.evaluating import evaluated_groups
 from fleet.inventory import load
 from fleet.machine.local import LocalMachine
@@ -138,3 +138,25 @@ def test_a_configuration_is_as_good_as_the_system_in_it(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_text('[defaults]\nattr = "colmenaHive.nodes.{name}"\n[hosts.a]\nchecks = [{ unit = "a.service" }]\n')
     assert names(check(file)) == {"a": "nixos-system-a"}
+
+
+# --- options ----------------------------------------------------------------------------------------
+
+OWN_SYSTEM = """
+let system = builtins.currentSystem; in
+{ web = derivation { inherit system; name = "nixos-system-${system}"; builder = "/bin/sh"; args = [ "-c" ">$out" ]; }; }
+"""
+
+
+def test_options_of_fleet_toml_reach_nix(tmp_path: Path) -> None:
+    toml = f'{EXPRESSION}nix_options = {{ system = "riscv64-linux" }}\n[hosts.web]\n'
+    file = write(tmp_path, toml, OWN_SYSTEM)
+    assert names(check(file)) == {"web": "nixos-system-riscv64-linux"}
+    built = asyncio.run(Fleet.open(file).build(eval_cache=False))
+    assert [closure[44:] for closure in built.values()] == ["nixos-system-riscv64-linux"]
+
+
+def test_check_refuses_an_option_that_nix_does_not_know(tmp_path: Path) -> None:
+    file = write(tmp_path, f"{EXPRESSION}nix_options = {{ coers = 4 }}\n[hosts.web]\n", OWN_SYSTEM)
+    done = CliRunner().invoke(cli.fleet, ["check", "--file", str(file)], standalone_mode=False)
+    assert str(done.exception) == f"{file}: [fleet.nix_options] coers: Nix has no such option; did you mean cores?"

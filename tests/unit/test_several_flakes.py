@@ -16,7 +16,7 @@ from fleet.library.documents import whole_plan
 from fleet.machine import Output
 from fleet.model import HostName
 from fleet.plans import OtherSource, Plan, Source, TextError
-from tests.fakes import Events, FakeMachine
+from tests.fakes import Events, FakeMachine, runs
 from tests.unit import builders
 from tests.unit.world import World
 
@@ -87,6 +87,22 @@ async def test_flakes_are_evaluated_beside_each_other_and_one_that_fails_fails_a
     known = await evaluated_groups(Beside(), groups, cache=None, emit=Events())
     assert sorted(known.found) == ["a"]
     assert sorted(known.failed) == ["b", "c"]
+
+
+async def test_a_flake_that_fails_as_a_whole_is_the_error_of_its_hosts_alone() -> None:
+    hosts = builders.inventory("a", "b", "c").hosts
+    groups = {"/one": [hosts[HostName("a")]], "/bad": [hosts[HostName("b")], hosts[HostName("c")]]}
+
+    def answer(command: Command) -> Output:
+        asked = [name for name in "abc" if f'"{name}" = ' in str(command)]
+        if len(asked) > 1:  # Nix fails for both together, and for none alone
+            return NO
+        found = {name: {"drv": f"/nix/store/{'d' * 32}-a.drv", "out": f"/nix/store/{'d' * 32}-a"} for name in asked}
+        return Output(status=0, stdout=json.dumps(found))
+
+    known = await evaluated_groups(FakeMachine((runs("nix"), answer)), groups, cache=None, emit=Events())
+    assert (sorted(known.found), sorted(known.failed)) == (["a"], ["b", "c"])
+    assert known.failed[HostName("b")].said == ("error: cannot fetch",)
 
 
 def test_a_plan_of_several_sources_is_read_back_and_an_old_one_is_as_before() -> None:
