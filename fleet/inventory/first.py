@@ -90,6 +90,8 @@ def _fitting(host: FirstHost) -> FirstHost:
     """Return the host without values that fleet.toml cannot have, which become remarks."""
     keys, remarks = {}, list(host.remarks)
     for key, value in host.keys.items():
+        if (key, value) == ("address", host.name):
+            continue  # that is what it is without the key
         try:
             Host.model_validate({"name": host.name, key: value})
         except ValidationError as error:

@@ -34,7 +34,7 @@ def configuration(system: str | None = None, *, evaluates: bool = True) -> dict[
 
 def printed(**configurations: object) -> Output:
     found = {"configurations": configurations, "nodes": {}, "raw": {}, "deploy": {}}
-    return Output(status=0, stdout=json.dumps({**found, "hiveIs": None, "hasConfigurations": True, "type": "set"}))
+    return Output(status=0, stdout=json.dumps({**found, "hiveIs": None, "hasConfigurations": True}))
 
 
 def nix(answer: Answers) -> FakeMachine:

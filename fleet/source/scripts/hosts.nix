@@ -31,7 +31,6 @@ let
     mapAttrs
     removeAttrs
     tryEval
-    typeOf
     ;
 
   # The value, or null if it throws.
@@ -88,7 +87,7 @@ let
   ofConfiguration =
     _: configuration:
     let
-      inherit (configuration) config;
+      config = configuration.config or { };
       build = config.system.build or { };
       users = config.users.users or { };
     in
@@ -110,9 +109,10 @@ let
       administrators = attempt (filter (name: isAdministrator users.${name}) (attrNames users));
       rootMayLogIn = attempt (mayLogIn (users.root or { }));
       sudoNeedsPassword = attempt (plain (config.security.sudo.wheelNeedsPassword or true));
-      units = attempt (
-        concatMap (name: if config.services.${name}.enable or false then [ units.${name} ] else [ ]) (attrNames units)
-      );
+      # One by one: an option that NixOS has removed throws.
+      units = concatMap (
+        name: if attempt (config.services.${name}.enable or false) == true then [ units.${name} ] else [ ]
+      ) (attrNames units);
     };
 
   colmenaKeys = {
@@ -140,7 +140,9 @@ let
     in
     if strict then value else if tried.success then set tried.value else { };
 
-  rawHive = if isFunction (outputs.colmena or { }) then outputs.colmena { } else set (outputs.colmena or { });
+  rawHive = attempt' (
+    if isFunction (outputs.colmena or { }) then outputs.colmena { } else outputs.colmena or { }
+  );
   # The modules of a raw hive are evaluated by colmena alone: what they say in plain sight is all that can be known.
   ofRaw =
     _: node:
@@ -149,7 +151,7 @@ let
       common = attempt' (if isAttrs (rawHive.defaults or null) then rawHive.defaults.deployment or { } else { });
     in
     {
-      isReadable = isAttrs node;
+      isReadable = attempt (isAttrs node) == true;
       deployment = ofDeployment (set common // set own);
     };
 
@@ -166,7 +168,7 @@ let
     sudo = null;
     user = null;
   };
-  deploy = set (outputs.deploy or { });
+  deploy = attempt' (outputs.deploy or { });
   ofDeploy =
     _: node:
     let
@@ -200,11 +202,10 @@ let
       { };
 in
 {
-  type = typeOf outputs;
   hasConfigurations = outputs ? nixosConfigurations;
   hiveIs = if outputs ? colmenaHive then "colmenaHive" else if hasHive then "" else null;
   configurations = each ofConfiguration systems;
-  nodes = each ofNode (set (if hasHive then hive.nodes or { } else { }));
+  nodes = each ofNode (attempt' (if hasHive then hive.nodes or { } else { }));
   raw = each ofRaw (removeAttrs rawHive [ "meta" "network" "defaults" ]);
-  deploy = each ofDeploy (set (deploy.nodes or { }));
+  deploy = each ofDeploy (attempt' (deploy.nodes or { }));
 }
