@@ -47,6 +47,6 @@ def init(folder: Path, name: str | None, expression: str | None) -> None:
     for image in adopted.ignored:
         click.echo(one_line(f"ignored: {image}: makes an image or a virtual machine, and is no host"), err=True)
     click.echo("no check is declared yet: hosts count as healthy where no unit fails and people can log in", err=True)
-    add = f"git add {adopted.path.name} && " if adopted.is_in_git else ""
+    add = f"git add {adopted.path} && " if adopted.is_in_git else ""
     hosts = counted(len(adopted.hosts), "host")
     click.echo(f"wrote {adopted.path} with {hosts}; read it, then: {add}fleet check", err=True)

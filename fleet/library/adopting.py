@@ -49,7 +49,10 @@ async def adopt(here: Machine, folder: Path, *, name: str | None, expression: st
     ((key, place),) = origin.items()
     is_file = key == "expression"
     reference = (origins.expression if is_file else origins.flake)(place, path.absolute().parent)
-    fleet = first_fleet(await discover(here, reference), is_file=is_file)
+    found = await discover(here, reference)
+    if found.is_raw_hive:
+        raise _raw_hive(folder / place)
+    fleet = first_fleet(found, is_file=is_file)
     if not fleet.hosts:
         raise _no_hosts(folder / place, fleet)
     text = written(fleet, head={"name": name or _fleet_name(folder), **origin})
@@ -75,12 +78,16 @@ def _origin(folder: Path, expression: str | None) -> dict[str, str]:
     if (folder / "default.nix").is_file():
         return {"expression": "default.nix"}
     if (folder / "hive.nix").is_file():
-        hint = f"write a default.nix of two lines, as {DOCS} shows for hive.nix, and run fleet init again"
-        raise ConfigError(f"{folder / 'hive.nix'}: only colmena can evaluate a hive as it is", hint=hint)
+        raise _raw_hive(folder / "hive.nix")
     raise ConfigError(
         f"{folder.resolve()}: has no flake.nix and no default.nix",
         hint="fleet init --dir FOLDER, or --expression FILE; fleet lab up has hosts to try",
     )
+
+
+def _raw_hive(file: Path) -> ConfigError:
+    hint = f"write a default.nix of two lines, as {DOCS} shows for hive.nix, and run fleet init again"
+    return ConfigError(f"{file}: only colmena can evaluate a hive as it is", hint=hint)
 
 
 def _no_hosts(place: Path, fleet: FirstFleet) -> ConfigError:

@@ -42,6 +42,8 @@ class Discovered:
     """The output that is the hive; empty if the value of the file is the hive itself."""
     has_configurations: bool = False
     """Whether there is an output `nixosConfigurations`."""
+    is_raw_hive: bool = False
+    """Whether it is a file with a hive as people write it for colmena, which colmena alone can evaluate."""
 
 
 async def discover(here: Machine, reference: str) -> Discovered:
@@ -63,6 +65,7 @@ async def discover(here: Machine, reference: str) -> Discovered:
         broken=broken,
         hive=found["hiveIs"],
         has_configurations=found["hasConfigurations"],
+        is_raw_hive=found["isRawHive"],
     )
 
 

@@ -9,7 +9,7 @@ from fleet.errors import ConfigError, EvaluationError, HostError
 from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fleet.machine import Machine, Output
@@ -23,22 +23,27 @@ async def require_known(here: Machine, file: Path, options: Mapping[str, str]) -
     if not options:
         return
     answer = await _ask(here, options)
-    place = f"{file}: [fleet.nix_options]"
-    for line in answer.stderr.splitlines():
-        if "error:" in line and (wrong := next((name for name in options if f"'{name}'" in line), None)):
-            raise ConfigError(
-                f"{place} {wrong}: Nix does not take {shown(options[wrong])}: {line.split('error: ')[-1]}"
-            )
+    refused = dict(_refused(answer, options))
     try:
         known = nix.read_settings(answer.stdout)
     except ValueError:
-        said = answer.stderr.splitlines()[-5:]
-        raise EvaluationError("Nix does not tell its settings, so nix_options cannot be checked", said=said) from None
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        hint = "nix show-config lists what there is"
-        lines = [f"{place} {name}: Nix has no such option{nearest(name, known)}" for name in unknown]
-        raise ConfigError("\n".join(lines), hint=hint)
+        if not refused:
+            said = answer.stderr.splitlines()[-5:]
+            raise EvaluationError(
+                "Nix does not tell its settings, so nix_options cannot be checked", said=said
+            ) from None
+        known = frozenset(options)  # it is through with the first wrong value
+    unknown = {name: f"Nix has no such option{nearest(name, known)}" for name in options if name not in known}
+    if problems := {**refused, **unknown}:
+        lines = [f"{file}: [fleet.nix_options] {name}: {problem}" for name, problem in problems.items()]
+        raise ConfigError("\n".join(lines), hint="nix show-config lists what there is")
+
+
+def _refused(answer: Output, options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the options whose values Nix does not take. Those of nix.conf are no matter of fleet.toml."""
+    for line in answer.stderr.splitlines():
+        if "error:" in line and (name := next((name for name in options if f"'{name}'" in line), None)):
+            yield name, f"Nix does not take {shown(options[name])}: {line.split('error: ')[-1]}"
 
 
 async def _ask(here: Machine, options: Mapping[str, str]) -> Output:

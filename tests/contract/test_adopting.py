@@ -97,6 +97,14 @@ def test_a_raw_hive_says_which_line_it_needs(tmp_path: Path) -> None:
     assert not (folder / "fleet.toml").exists()
 
 
+def test_a_hive_as_people_write_it_says_which_file_it_needs(tmp_path: Path) -> None:
+    folder = BY_NAME["npins"].copy_to(tmp_path)
+    for arguments in (["--expression", "hive.nix"], []):
+        error = call("init", "--dir", str(folder), *arguments).exception
+        assert "only colmena can evaluate a hive as it is" in str(error)
+        (folder / "default.nix").unlink(missing_ok=True)
+
+
 async def test_the_words_of_colmena_are_keys(tmp_path: Path) -> None:
     found = hosts(await adopted(BY_NAME["hive"], tmp_path))
     assert found["web-2"] == {

@@ -34,7 +34,7 @@ def configuration(system: str | None = None, *, evaluates: bool = True) -> dict[
 
 def printed(**configurations: object) -> Output:
     found = {"configurations": configurations, "nodes": {}, "raw": {}, "deploy": {}}
-    return Output(status=0, stdout=json.dumps({**found, "hiveIs": None, "hasConfigurations": True}))
+    return Output(status=0, stdout=json.dumps({**found, "hiveIs": None, "hasConfigurations": True, "isRawHive": False}))
 
 
 def nix(answer: Answers) -> FakeMachine:
@@ -166,4 +166,4 @@ def test_it_says_what_a_fleet_without_checks_proves_and_what_comes_next(
     assert "no check is declared yet" in said
     assert "left out: bad: no disk" in said
     assert "ignored: iso: makes an image" in said
-    assert ("git add fleet.toml && fleet check" in said) == is_in_git
+    assert (f"git add {folder}/fleet.toml && fleet check" in said) == is_in_git

@@ -110,6 +110,20 @@ async def test_a_value_that_nix_does_not_take_is_refused() -> None:
         await require_known(here, FILE, {"cores": "many"})
 
 
+async def test_all_that_is_wrong_is_told_at_once() -> None:
+    said = "warning: error: setting 'cores' has invalid value 'many'\nwarning: unknown setting 'coers'\n"
+    here = FakeMachine((runs("nix"), Output(status=0, stdout=json.dumps(SETTINGS), stderr=said)))
+    with pytest.raises(ConfigError) as caught:
+        await require_known(here, FILE, {"cores": "many", "coers": "4"})
+    assert [line.split()[2] for line in caught.value.message.splitlines()] == ["cores:", "coers:"]
+
+
+async def test_a_nix_that_ends_with_the_first_wrong_value_is_understood() -> None:
+    here = FakeMachine((runs("nix"), Output(status=1, stderr="error: setting 'cores' has invalid value 'many'\n")))
+    with pytest.raises(ConfigError, match='cores: Nix does not take "many"'):
+        await require_known(here, FILE, {"cores": "many", "sandbox": "true"})
+
+
 async def test_trouble_of_nix_conf_is_not_blamed_on_fleet_toml() -> None:
     said = "warning: error: setting 'max-jobs' has invalid value 'x'\n"
     here = FakeMachine((runs("nix"), Output(status=0, stdout=json.dumps(SETTINGS), stderr=said)))

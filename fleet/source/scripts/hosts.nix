@@ -202,6 +202,7 @@ let
       { };
 in
 {
+  isRawHive = isFile && !hasHive && (outputs ? meta || outputs ? network);
   hasConfigurations = outputs ? nixosConfigurations;
   hiveIs = if outputs ? colmenaHive then "colmenaHive" else if hasHive then "" else null;
   configurations = each ofConfiguration systems;
