@@ -10,6 +10,7 @@ from fleet import nix
 from fleet.errors import EvaluationError, HostError
 from fleet.inventory.origins import FILE, is_expression
 from fleet.scripts import expression
+from fleet.source import tree
 from fleet.source.remedies import explained
 from fleet.text import parsed_json
 
@@ -52,6 +53,13 @@ async def discover(here: Machine, reference: str) -> Discovered:
     That is one evaluation. A host that throws does not hide the others: only hosts that do not evaluate are evaluated
     once more, alone, for the reason. Raise `EvaluationError` if not even the names of the hosts can be told.
     """
+    try:
+        return await _discover(here, await _with_scheme(here, reference))
+    except EvaluationError as error:
+        raise await explained(here, reference, error) from error
+
+
+async def _discover(here: Machine, reference: str) -> Discovered:
     answer = await _ask(here, reference)
     broken: dict[str, str] = {}
     if answer.status == 0:
@@ -69,6 +77,21 @@ async def discover(here: Machine, reference: str) -> Discovered:
     )
 
 
+async def _with_scheme(here: Machine, reference: str) -> str:
+    """Return the reference of a flake in a folder so that `builtins.getFlake` takes the files that commands take.
+
+    Older versions take all files in a folder that has no scheme, also what git does not know.
+    """
+    folder = tree.folder_of(reference)
+    if folder is None:
+        return reference
+    root = await tree.work_tree(here, reference, folder)
+    if root is None:
+        return f"path:{folder}"
+    inside = folder.resolve().relative_to(root.resolve())
+    return f"git+file://{root.resolve()}" + (f"?dir={inside}" if inside.parts else "")
+
+
 async def _one_by_one(here: Machine, reference: str, whole: Output) -> tuple[Data, dict[str, str]]:
     """Return what is found of each host alone, and the reasons of those of whom nothing is.
 
@@ -76,8 +99,7 @@ async def _one_by_one(here: Machine, reference: str, whole: Output) -> tuple[Dat
     """
     names = await _ask(here, reference, "namesOnly = true;")
     if names.status != 0:
-        refused = EvaluationError("Nix cannot tell which hosts are configured", said=_error_lines(whole.stderr))
-        raise await explained(here, reference, refused)
+        raise EvaluationError("Nix cannot tell which hosts are configured", said=_error_lines(whole.stderr))
     listed = _read(names)
     answers = await _each(here, reference, _names(listed))
     found = {**listed, **{kind: {} for kind in KINDS}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,10 @@ HOST = f"{{ config.system.build.toplevel = {SYSTEM}; MORE }}"
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("NIX_CONFIG", "build-users-group =\nsubstituters =")
+
+
+def run_git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *words], check=True)
 
 
 async def found(folder: Path, outputs: str, *, more: str = "") -> Discovered:
@@ -74,6 +79,21 @@ async def test_a_flake_whose_hosts_have_no_names_is_an_error(tmp_path: Path) -> 
     with pytest.raises(EvaluationError, match="cannot tell which hosts") as caught:
         await discover(LocalMachine(), str(tmp_path))
     assert "error: nothing goes" in caught.value.said
+
+
+async def test_what_git_does_not_know_is_not_read_and_what_is_in_no_commit_is(tmp_path: Path) -> None:
+    below = tmp_path / "sub"
+    below.mkdir()
+    (below / "flake.nix").write_text("{ outputs = _: import ./hosts.nix; }")
+    (below / "hosts.nix").write_text(f"{{ nixosConfigurations.web = {HOST.replace('MORE', '')}; }}")
+    (tmp_path / "id_ed25519").write_text("a secret beside the flake")
+    for words in (["init", "-q"], ["add", "sub/flake.nix"]):
+        run_git(tmp_path, *words)
+    with pytest.raises(EvaluationError) as caught:
+        await discover(LocalMachine(), str(below))
+    assert "git add" in caught.value.hint
+    run_git(tmp_path, "add", "sub/hosts.nix")
+    assert list((await discover(LocalMachine(), str(below))).configurations) == ["web"]
 
 
 async def test_in_a_file_what_is_no_system_is_no_host(tmp_path: Path) -> None:
