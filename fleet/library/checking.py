@@ -73,7 +73,7 @@ class Checker:
     async def _flake(self, flake: str, hosts: Sequence[Host], *, label: bool) -> tuple[Checked, tuple[str, ...]]:
         """Check one flake for its hosts. Return what was found, and the names of its configurations.
 
-        With `label` each finding names the flake.
+        With `label` each finding and each check names the flake.
         """
         if is_expression(flake):  # there is no lock file, and all files are read where they are
             return await self._evaluate(flake, hosts), ()
@@ -96,9 +96,10 @@ class Checker:
         findings += evaluated.findings
         self._wait_for(f"{'build' if self._build else 'evaluate'} the flake's own checks")
         checks = await outputs.checks(here, flake, build=self._build)
-        named = [dataclasses.replace(each, message=f"{flake}: {each.message}") for each in findings]
-        checked = dataclasses.replace(evaluated, findings=tuple(named if label else findings), checks=tuple(checks))
-        return checked, names
+        if label:
+            findings = [dataclasses.replace(each, message=f"{flake}: {each.message}") for each in findings]
+            checks = [dataclasses.replace(each, output=f"{flake}#{each.output}") for each in checks]
+        return dataclasses.replace(evaluated, findings=tuple(findings), checks=tuple(checks)), names
 
     async def _unmatched(self, flake: str, hosts: Sequence[Host]) -> tuple[list[Finding], tuple[str, ...]]:
         """Find hosts without a configuration, and the reverse. Return the names of all configurations, too."""
