@@ -6,12 +6,14 @@ This works with Nix 2.8 and newer and with Lix. Where the new command line has c
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from fleet.inventory.origins import FILE, is_expression
 from fleet.machine import Command
 from fleet.model import Closure, Derivation, HostName
-from fleet.scripts import one_line
+from fleet.scripts import expression, one_line
 from fleet.text import parsed_json
 
 if TYPE_CHECKING:
@@ -33,6 +35,30 @@ def _local(*argv: str, timeout: float = 60.0, stdin: bytes = b"") -> Command:
     return Command(argv=argv, timeout=timeout, stdin=stdin, root=False)
 
 
+def with_options(command: Command, options: Mapping[str, str]) -> Command:
+    """Return the command with these options, if it is one of Nix. Those that the command has itself win."""
+    begin = 2 if command.argv[:2] == ("xargs", "-r") else 0
+    if not options or command.argv[begin] not in ("nix", "nix-store", "nix-instantiate"):
+        return command
+    flags = (word for name, value in options.items() for word in ("--option", name, value))
+    argv = (*command.argv[: begin + 1], *flags, *command.argv[begin + 1 :])
+    return dataclasses.replace(command, argv=argv)
+
+
+SETTINGS = _local(*NIX, "show-config", "--json"), _local(*NIX, "config", "show", "--json")
+"""Two commands, of which Nix knows one: since 2.20 it is the second. Prints every setting of Nix."""
+
+
+def read_settings(stdout: str) -> frozenset[str]:
+    """Parse what `SETTINGS` printed: the names that options may have. Raise `ValueError` if it is something else."""
+    found = parsed_json(stdout)
+    if not isinstance(found, dict) or not all(isinstance(about, dict) for about in found.values()):
+        raise ValueError("it has no settings")
+    aliases = {alias for about in found.values() for alias in about.get("aliases", ())}
+    additive = {f"extra-{name}" for name, about in found.items() if isinstance(about.get("value"), list | dict)}
+    return frozenset({*found, *aliases, *additive})
+
+
 def quoted(text: str) -> str:
     """Return the text as a Nix string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\r", "\\r")
@@ -43,17 +69,20 @@ LONGEST = 100_000
 """The most characters of an expression: Linux allows 131,071 bytes in one argument."""
 
 
-def evaluate(flake: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
+def evaluate(reference: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
     """Evaluate the derivations of these hosts, whose attributes lie below one flake output, and nothing else.
 
-    A lock file that does not fit is an error: what is locked is deployed. Evaluation is pure, whatever nix.conf says.
-    Nix's own cache is off: it does not work with `--apply`, and fails when several processes write it at once.
+    A lock file that does not fit is an error: what is locked is deployed. Evaluation of a flake is pure, whatever
+    nix.conf says; that of a file is not, and `output` is empty. Nix's own cache is off: it does not work with
+    `--apply`, and fails when several processes write it at once.
     """
     picks = " ".join(pick(host, path) for host, path in attributes.items())
-    apply = f"o: let f = p: {{ drv = p.drvPath; out = p.outPath; }}; in {{ {picks} }}"
-    flags = ("--json", "--no-update-lock-file", "--apply", apply)
-    always = ("--option", "pure-eval", "true", "--option", "eval-cache", "false")
-    return _local(*NIX, "eval", f"{flake}#{output}", *flags, *always, timeout=PATIENTLY)
+    outputs = "if builtins.isFunction v then v { } else v"
+    apply = f"v: let o = {outputs}; f = {expression('fleet', 'system').strip()}; in {{ {picks} }}"
+    always = ("--json", "--apply", apply, "--option", "eval-cache", "false", "--option", "pure-eval")
+    if is_expression(reference):
+        return _local(*NIX, "eval", "--file", reference.removeprefix(FILE), "", *always, "false", timeout=PATIENTLY)
+    return _local(*NIX, "eval", f"{reference}#{output}", "--no-update-lock-file", *always, "true", timeout=PATIENTLY)
 
 
 def pick(host: HostName, path: tuple[str, ...]) -> str:
@@ -198,6 +227,11 @@ DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
 """Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
 
 
+def evaluate_expression(expression: str) -> Command:
+    """Print the value of an expression as JSON. Its evaluation is not pure, and no lock file is written."""
+    return _local(*NIX, "eval", "--impure", "--json", "--no-write-lock-file", "--expr", expression, timeout=PATIENTLY)
+
+
 def metadata(flake: str) -> Command:
     """Print what the flake and its locked inputs are. A lock file that does not fit is an error."""
     return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)
@@ -232,30 +266,5 @@ CURRENT_SYSTEM = _local("nix-instantiate", "--eval", "--expr", "builtins.current
 """Prints the system of this machine, as a Nix string."""
 
 
-GIT_LISTS = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-"""For commands that only list, and run nothing that a repository configures: also where it belongs to another user."""
-
-
-def git_root(folder: Path) -> Command:
-    """Print the top folder of the git work tree that the folder is in."""
-    return _local(*GIT_LISTS, "-C", str(folder), "rev-parse", "--show-toplevel")
-
-
 VERSION = _local("nix", "--version")
 """Prints the version of Nix."""
-
-
-def git_head(root: Path) -> Command:
-    """Print the commit that is checked out; fails if there is none yet."""
-    return _local(*GIT_LISTS, "-C", str(root), "rev-parse", "--verify", "--quiet", "HEAD")
-
-
-def git_files(root: Path, *which: str) -> Command:
-    """Print the files that git tracks, or others, each ended by a NUL."""
-    return _local(*GIT_LISTS, "-C", str(root), "ls-files", "-z", *which)
-
-
-def git_status(root: Path) -> Command:
-    """Print the commit that is checked out, and a line for each tracked file that differs from it."""
-    flags = ("--porcelain=v2", "--branch", "--untracked-files=no")
-    return _local("git", "--no-optional-locks", "-C", str(root), "status", *flags)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
-    "init": ("init", "Write a fleet.toml next to a flake.nix."),
+    "init": ("init", "Write a fleet.toml for what is configured already."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
     "show": ("plan", "Tell what a kept plan would do."),
@@ -32,7 +32,7 @@ COMMANDS = {
     "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
-    "trust": ("access", "Write the key that a host answers with to fleet.toml."),
+    "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }

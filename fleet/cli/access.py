@@ -12,52 +12,73 @@ import click
 from fleet.cli import options, questions, session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from fleet.inventory import Host, Inventory
+    from fleet.library.trusting import ShownKey
 
 
 @click.command()
-@click.argument("name", metavar="HOST")
+@options.everything
+@options.selectors
 @options.file
-@click.option("--yes", "-y", is_flag=True, help="Do not ask: the fingerprint was compared some other way.")
-def trust(name: str, file: Path | None, *, yes: bool) -> int:
-    """Show the key that HOST answers with, ask, and write it to fleet.toml.
+@click.option("--yes", "-y", is_flag=True, help="Do not ask: the fingerprints were compared some other way.")
+def trust(selectors: tuple[str, ...], file: Path | None, *, everything: bool, yes: bool) -> int:
+    """Show the keys that hosts answer with, ask once, and write them to fleet.toml.
+
+    Compare each fingerprint with what the host itself shows, on its console:
+    ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
 
     \b
     fleet trust gpu-01
+    fleet trust @prod
     """
     from fleet.errors import ConfigError
-    from fleet.inventory.edit import set_host_key
+    from fleet.library.trusting import ShownKey, shown_keys, trust_keys
     from fleet.machine.login import Logins
+    from fleet.output.format import counted
 
     inventory = session.open_inventory(file)
-    host = _single_host(inventory, name)
-    with session.asking("host key", as_json=False) as wait_for:
-        wait_for((host.name,))
-        key, fingerprint = asyncio.run(Logins(inventory.hosts).host_key(host))
-    click.echo(f"{host.name} ({', '.join(host.address)}) answers with\n  {key}\n  {fingerprint}", err=True)
+    hosts = session.choose(inventory, selectors, everything=everything)
     given = session.given_to(inventory)
-    is_known = host.host_key == key
-    if is_known:
-        click.echo("it is the key that fleet.toml has", err=True)
-        if not given.knows_another(host.name, fingerprint):
-            return 0
-        click.echo("the sudo password went to a machine with another key before", err=True)
-    elif host.host_key is not None:
-        click.echo(f"fleet.toml has another one:\n  {host.host_key}", err=True)
+    with session.asking("host keys", as_json=False) as wait_for:
+        answers = asyncio.run(shown_keys(Logins(inventory.hosts), hosts, given, on_wait=wait_for))
+    keys = [answer for answer in answers.values() if isinstance(answer, ShownKey)]
+    _show(keys)
+    code = 1 if session.tell_errors(answers) else 0
+    asked = [shown for shown in keys if not shown.is_trusted]
+    if not asked:
+        return code
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfigError("there is no terminal to ask on", hint="compare the fingerprint, then say --yes")
-        if not questions.confirmed("Is this the fingerprint that the host itself shows?"):
+            raise ConfigError("there is no terminal to ask on", hint="compare the fingerprints, then say --yes")
+        if not questions.confirmed(_question(asked)):
             click.echo(questions.UNTOUCHED, err=True)
             return 1
-    given.allow(host.name, fingerprint)
-    if not is_known:
-        set_host_key(inventory.path, host.name, key)
-        click.echo(f"wrote host_key to {inventory.path}", err=True)
-    return 0
+    if written := trust_keys(inventory.path, asked, given):
+        click.echo(f"wrote host_key of {counted(written, 'host')} to {inventory.path}", err=True)
+    return code
+
+
+def _show(keys: Sequence[ShownKey]) -> None:
+    """Print the keys as a table, each on one line: a fingerprint that is broken in two is hard to compare."""
+    from fleet.output.table import table
+
+    rows = [(shown.host.name, ", ".join(shown.host.address), shown.fingerprint, shown.remarks) for shown in keys]
+    if rows:
+        click.echo(table(("host", "address", "fingerprint", "remarks"), rows), err=True)
+
+
+def _question(asked: Sequence[ShownKey]) -> str:
+    changed = [shown.host.name for shown in asked if shown.is_changed]
+    if changed:
+        from fleet.text import listed
+
+        click.echo(f"{listed(changed)}: was it set up anew? If not, somebody else may be answering", err=True)
+    if len(asked) == 1:
+        return f"Is this the fingerprint that {asked[0].host.name} itself shows?"
+    return f"Are these the fingerprints that the {len(asked)} hosts themselves show?"
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,15 +10,14 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from fleet.events import Event
-    from fleet.inventory import Host, Inventory
-    from fleet.machine.local import LocalMachine
+    from fleet.inventory import Host
+    from fleet.library.checking import Checked
     from fleet.model import Finding
     from fleet.source.outputs import FlakeCheck
-    from fleet.steps.evaluate import Evaluation
+    from fleet.source.tree import Tree
 
 
 @click.command()
@@ -39,15 +37,18 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     """
     import asyncio
 
-    from fleet.machine.local import LocalMachine
+    from fleet.library.checking import Checker
+    from fleet.library.tools import LocalNix
     from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     with session.display(as_json=as_json) as output:
-        looking = _look(LocalMachine(), inventory, hosts, build=build, wait_for=output.wait_for)
-        evaluation, findings, checks = asyncio.run(looking)
-    rows = [_row(host, evaluation) for host in hosts]
+        here = LocalNix(inventory.nix_options)
+        checker = Checker(here, inventory, build=build, of_tree=_wrong_commands, wait_for=output.wait_for)
+        checked = asyncio.run(checker.check(hosts))
+    findings, checks = checked.findings, checked.checks
+    rows = [_row(host, checked) for host in hosts]
     if as_json:
         click.echo(json.dumps({"hosts": rows, **_as_json(findings, checks)}))
     else:
@@ -55,53 +56,23 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
             click.echo(f"{row['name']}: {row['closure'] or unprefixed(row['error'], row['name'])}")
         for line in _lines(findings, checks):
             click.echo(line)
-        session.tell_errors(evaluation.failed)
-    if evaluation.failed or any(check.status == "failed" for check in checks):
+        session.tell_errors(checked.failed)
+    if checked.failed or any(check.status == "failed" for check in checks):
         return 3
     return 1 if any(finding.severity.value == "error" for finding in findings) else 0
 
 
-async def _look(
-    here: LocalMachine,
-    inventory: Inventory,
-    hosts: Sequence[Host],
-    *,
-    build: bool,
-    wait_for: Callable[[str], None],
-) -> tuple[Evaluation, list[Finding], list[FlakeCheck]]:
+def _wrong_commands(files: Tree) -> Iterator[Finding]:
+    """Yield the commands in the documentation of a flake that this command line would refuse."""
     from fleet import cli
     from fleet.cli.parse import complaint
-    from fleet.events import OutputLine
-    from fleet.output.format import counted
-    from fleet.source import commands, lock, outputs, tree
-    from fleet.steps.evaluate import evaluate
+    from fleet.source import commands
 
-    flake = inventory.flake
-    findings = outputs.unchecked(hosts)
-    wait_for(f"read {flake}")
-    described = await outputs.metadata(here, flake)
-    if described.status == 0:
-        findings += lock.findings(outputs.locks(described), now=time.time())
-    elif stale := lock.stale(described.stderr):
-        findings.append(stale)
-    files = await tree.look(here, flake)
-    findings += tree.findings(files) if files else []
-    configurations = await outputs.configurations(here, flake)
-    if configurations is not None:
-        findings += outputs.unmatched(hosts, inventory.hosts.values(), configurations)
-    if files is not None:
-        findings += tree.without_host(files, {*inventory.hosts, *(configurations or ())})
-        findings += commands.findings(files, cli.COMMANDS, complaint)
-    events: list[Event] = []
-    wait_for(f"evaluate {counted(len(hosts), 'host')}")
-    evaluation = await evaluate(here, flake, hosts, emit=events.append)
-    findings += outputs.warnings(event.text for event in events if isinstance(event, OutputLine))
-    wait_for(f"{'build' if build else 'evaluate'} the flake's own checks")
-    return evaluation, findings, await outputs.checks(here, flake, build=build)
+    return commands.findings(files, cli.COMMANDS, complaint)
 
 
-def _row(host: Host, evaluation: Evaluation) -> dict[str, Any]:
-    found, failed = evaluation.found.get(host.name), evaluation.failed.get(host.name)
+def _row(host: Host, checked: Checked) -> dict[str, Any]:
+    found, failed = checked.found.get(host.name), checked.failed.get(host.name)
     return {
         "name": host.name,
         "closure": found.closure if found else None,

@@ -74,7 +74,7 @@ class Chooser:
     async def _new_systems(self, looks: Looks) -> Choice:
         """Evaluate the hosts and build their systems. What becomes known of them meanwhile may end that."""
         options = self._options
-        choosing = asyncio.create_task(choose_targets(self._context, self._fleet.flake, self._hosts, options))
+        choosing = asyncio.create_task(choose_targets(self._context, self._fleet, self._hosts, options))
         try:
             await looks.settled()
             if options.all_or_nothing or not self._ready():

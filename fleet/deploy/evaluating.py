@@ -13,7 +13,7 @@ from fleet.events import FindingReported, OutputLine
 from fleet.model import Severity
 from fleet.source import snapshot
 from fleet.source.remedies import explained, ignored_settings
-from fleet.steps.evaluate import Evaluated, Evaluation, evaluate
+from fleet.steps.evaluate import WORKERS, Evaluated, Evaluation, evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,12 +34,19 @@ class Known(Evaluation):
 
 
 async def evaluated(
-    here: Machine, flake: str, hosts: Sequence[Host], *, cache: Evaluations | None, emit: Emit
+    here: Machine,
+    flake: str,
+    hosts: Sequence[Host],
+    *,
+    cache: Evaluations | None,
+    options: Mapping[str, str] | None = None,
+    emit: Emit,
 ) -> Known:
     """Return each host's derivation, or the error that Nix gave for it.
 
     With a cache, a host is evaluated only if its source has changed since it was remembered, and new results are
     remembered. They are not if the source changed during the evaluation: nobody knows then which version Nix read.
+    `options` are those that `here` gives to Nix: other options may mean other results.
     """
     lines: list[str] = []
 
@@ -48,7 +55,7 @@ async def evaluated(
             lines.append(event.text)
         emit(event)
 
-    before = await snapshot.take(here, flake) if cache is not None else None
+    before = await snapshot.take(here, flake, options) if cache is not None else None
     if cache is None or before is None:
         fresh = await _evaluate(here, flake, hosts, emit=show)
         _note_ignored(lines, emit)
@@ -57,10 +64,44 @@ async def evaluated(
     rest = [host for host in hosts if host.name not in recalled]
     fresh = await _evaluate(here, flake, rest, emit=show) if rest else Evaluation({}, {})
     _note_ignored(lines, emit)
-    if fresh.found and before == await snapshot.take(here, flake):
+    if fresh.found and before == await snapshot.take(here, flake, options):
         pairs = {_key(host): _pair(fresh.found[host.name]) for host in rest if host.name in fresh.found}
         await asyncio.to_thread(cache.remember, before.digest, pairs)
     return Known({**recalled, **fresh.found}, fresh.failed, frozenset(recalled))
+
+
+async def evaluated_groups(
+    here: Machine,
+    groups: Mapping[str, Sequence[Host]],
+    *,
+    cache: Evaluations | None,
+    options: Mapping[str, str] | None = None,
+    emit: Emit,
+) -> Known:
+    """Do that for the hosts of each reference, `WORKERS` references at once.
+
+    If Nix fails for all hosts of one of several references, each of these hosts has the error.
+    """
+    if len(groups) == 1:
+        ((reference, hosts),) = groups.items()
+        return await evaluated(here, reference, hosts, cache=cache, options=options, emit=emit)
+    workers = asyncio.Semaphore(WORKERS)
+
+    async def evaluate_group(reference: str, hosts: Sequence[Host]) -> Known:
+        async with workers:
+            try:
+                return await evaluated(here, reference, hosts, cache=cache, options=options, emit=emit)
+            except EvaluationError as error:
+                return Known({}, {host.name: error for host in hosts})
+
+    async with asyncio.TaskGroup() as tasks:
+        evaluations = [tasks.create_task(evaluate_group(*group)) for group in groups.items()]
+    results = [task.result() for task in evaluations]
+    return Known(
+        {name: found for result in results for name, found in result.found.items()},
+        {name: error for result in results for name, error in result.failed.items()},
+        frozenset(name for result in results for name in result.recalled),
+    )
 
 
 async def _evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Emit) -> Evaluation:

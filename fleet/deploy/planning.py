@@ -18,7 +18,7 @@ from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
-from fleet.plans import Plan, Source
+from fleet.plans import OtherSource, Plan
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.job import Job
@@ -29,11 +29,11 @@ from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from fleet.deploy.context import Context
     from fleet.deploy.options import Options
-    from fleet.deploy.target import Wanted
+    from fleet.deploy.target import Choice, Wanted
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, Inventory
     from fleet.model import Closure, HostName
@@ -57,7 +57,6 @@ class Found:
 
     facts: Mapping[HostName, HostFacts]
     wanted: Mapping[HostName, Wanted]
-    source: Source
     contents: Mapping[Closure, Contents]
 
 
@@ -98,9 +97,9 @@ class Planner:
         wanted = choice.wanted
         local = dict.fromkeys(wanted[host.name].closure for host in chooser.remaining() if wanted[host.name].is_local)
         contents = {closure: await contents_of(context.here, context.supply, closure) for closure in local}
-        found = Found(facts=self._contacts.facts, wanted=wanted, source=choice.source, contents=contents)
+        found = Found(facts=self._contacts.facts, wanted=wanted, contents=contents)
         jobs = await self._jobs(found, await speeds)
-        return self._assemble(choice.source, {} if chooser.call_off_if_required() else self._that_begin(jobs))
+        return self._assemble(choice, {} if chooser.call_off_if_required() else self._that_begin(jobs))
 
     async def _jobs(self, found: Found, speeds: Mapping[HostName, float]) -> dict[HostName, Job]:
         """Return a job for each host that can take part, in the order of the inventory."""
@@ -196,7 +195,7 @@ class Planner:
         limits = (speeds.get(host.name), host.bandwidth, self._fleet.rollout.bandwidth)
         return min((speed for speed in limits if speed), default=None)
 
-    def _assemble(self, source: Source, jobs: Mapping[HostName, Job]) -> Planned:
+    def _assemble(self, choice: Choice, jobs: Mapping[HostName, Job]) -> Planned:
         """Put the parts together to a plan, and report its hosts in the order of the waves."""
         hosts = [self._fleet.hosts[name] for name in jobs]
         waves = selector.waves(self._fleet, hosts)
@@ -212,7 +211,9 @@ class Planner:
             goal=options.goal,
             made=self._made,
             expires=self._made + options.expires_in,
-            source=source,
+            source=choice.source,
+            other_sources=_of_planned(choice.other_sources, jobs),
+            nix_options=tuple(self._fleet.nix_options.items()),
             intent=" ".join(options.intent.split()),
             at_once=rollout.at_once,
             push_at_once=rollout.push_at_once or 0,
@@ -241,3 +242,11 @@ def _undoes(options: Options, default: bool) -> bool:  # noqa: FBT001 - what fle
     """Whether hosts go back when the run fails: only what switches can, and a rollback is a way back already."""
     wanted = default if options.undo_on_failure is None else options.undo_on_failure
     return wanted and options.switches and options.verb is not Verb.ROLLBACK
+
+
+def _of_planned(sources: Iterable[OtherSource], jobs: Collection[HostName]) -> tuple[OtherSource, ...]:
+    """Return the sources of the hosts that something will happen to, without other hosts."""
+    planned = (
+        dataclasses.replace(source, hosts=tuple(name for name in source.hosts if name in jobs)) for source in sources
+    )
+    return tuple(source for source in planned if source.hosts)

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.deploy.evaluating import evaluated
+from fleet.deploy.evaluating import Known, evaluated_groups
 from fleet.errors import ConfigError, EvaluationError, UnfitError
 from fleet.events import EvaluationFinished, FindingReported
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.inventory import BuildOn
 from fleet.model import Closure, Severity
-from fleet.plans import Source
+from fleet.plans import OtherSource, Source
 from fleet.source import evaluations, tree
+from fleet.source.options import require_known
 from fleet.source.revision import source_of
 from fleet.steps.build import build, build_failure
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from fleet.deploy.options import Options
     from fleet.events import Emit
     from fleet.host.facts import HostFacts
-    from fleet.inventory import Host
+    from fleet.inventory import Host, Inventory
     from fleet.machine import Machine
     from fleet.model import HostName
     from fleet.source.evaluations import Evaluations
@@ -60,31 +61,32 @@ class Choice:
     failed: Mapping[HostName, EvaluationError] = field(default_factory=dict)
     """The hosts that do not evaluate."""
     source: Source = field(default_factory=Source)
-    """What was evaluated."""
+    """What was evaluated, where it is not in `other_sources`."""
+    other_sources: tuple[OtherSource, ...] = ()
     evaluated: EvaluationFinished | None = None
     """What there is to tell of that."""
 
 
-async def choose_targets(context: Context, flake: str, hosts: Sequence[Host], options: Options) -> Choice:
+async def choose_targets(context: Context, fleet: Inventory, hosts: Sequence[Host], options: Options) -> Choice:
     """Choose a new closure for every host.
 
-    Raise `EvaluationError` if nothing can be evaluated at all, and `ConfigError` if a given closure is not here.
+    Raise `EvaluationError` if nothing can be evaluated at all, and `ConfigError` if a given closure is not here, or if
+    Nix does not know an option of the fleet.
     """
     if options.closure is not None:
         closure = await require_local(context.here, options.closure)
         return Choice(wanted={host.name: Wanted(closure=closure) for host in hosts})
-    return await _evaluate_all(context, flake, hosts, options)
+    return await _evaluate_all(context, fleet, hosts, options)
 
 
 async def closures_of(
-    here: Machine, flake: str, hosts: Sequence[Host], *, folder: Path, cache: Evaluations | None, emit: Emit
+    here: Machine, fleet: Inventory, hosts: Sequence[Host], *, folder: Path, cache: Evaluations | None, emit: Emit
 ) -> dict[HostName, Closure]:
     """Build the closure of each host, with roots in `folder`, and return them.
 
-    Raise `EvaluationError` or `BuildError`.
+    Raise `ConfigError`, `EvaluationError` or `BuildError`.
     """
-    await _note_unseen(here, flake, emit)
-    evaluation = await evaluated(here, flake, hosts, cache=cache, emit=emit)
+    evaluation = await _evaluated(here, fleet, hosts, cache, emit)
     if evaluation.failed:
         raise combined(evaluation.failed)
     failed = await build(here, evaluation.found, root=folder / "closure", emit=emit)
@@ -108,13 +110,11 @@ async def require_local(here: Machine, closure: Closure) -> Closure:
     return closure
 
 
-async def _evaluate_all(context: Context, flake: str, hosts: Sequence[Host], options: Options) -> Choice:
+async def _evaluate_all(context: Context, fleet: Inventory, hosts: Sequence[Host], options: Options) -> Choice:
     """Evaluate the hosts, and return what each should get."""
     started = time.monotonic()
-    emit = context.journal.emit
-    await _note_unseen(context.here, flake, emit)
     cache = evaluations.users_own() if options.eval_cache else None
-    evaluation = await evaluated(context.here, flake, hosts, cache=cache, emit=emit)
+    evaluation = await _evaluated(context.here, fleet, hosts, cache, context.journal.emit)
     derivations = {name: found.derivation for name, found in evaluation.found.items()}
     seconds = time.monotonic() - started
     done = EvaluationFinished(derivations=derivations, recalled=len(evaluation.recalled), seconds=seconds)
@@ -127,8 +127,27 @@ async def _evaluate_all(context: Context, flake: str, hosts: Sequence[Host], opt
         for host in hosts
         if host.name in evaluation.found
     }
-    source = await source_of(context.here, flake)
-    return Choice(wanted=wanted, failed=evaluation.failed, source=source, evaluated=done)
+    source, *others = [
+        OtherSource(hosts=tuple(host.name for host in group), source=await source_of(context.here, reference))
+        for reference, group in fleet.by_reference(hosts).items()
+    ]
+    return Choice(
+        wanted=wanted, failed=evaluation.failed, source=source.source, other_sources=tuple(others), evaluated=done
+    )
+
+
+async def _evaluated(
+    here: Machine, fleet: Inventory, hosts: Sequence[Host], cache: Evaluations | None, emit: Emit
+) -> Known:
+    """Evaluate the hosts with the options of the fleet, and report what people should know of these."""
+    await require_known(here, fleet.path, fleet.nix_options)
+    if fleet.nix_options:
+        given = ", ".join(f"{name} = {value}" for name, value in fleet.nix_options.items())
+        emit(FindingReported(host=None, severity=Severity.NOTE, kind="nix_options", message=f"Nix runs with {given}"))
+    groups = fleet.by_reference(hosts)
+    for reference in groups:
+        await _note_unseen(here, reference, emit)
+    return await evaluated_groups(here, groups, cache=cache, options=fleet.nix_options, emit=emit)
 
 
 async def _note_unseen(here: Machine, flake: str, emit: Emit) -> None:

@@ -130,8 +130,9 @@ class Order:
         """Return the keys and values of the order that come from the plan."""
         if self.plan is None:
             return {"intent": NONE, "source": NONE, "plan": NONE}
-        source = str(self.plan.source) if self.plan.source.reference else NONE
-        return {"intent": words(self.plan.intent), "source": source, "plan": self.plan.digest}
+        source = self.plan.source_of(self.part.host)
+        told = str(source) if source.reference else NONE
+        return {"intent": words(self.plan.intent), "source": told, "plan": self.plan.digest}
 
 
 def bringing(command: Command, run: RunId) -> Command:

@@ -1,20 +1,22 @@
-"""HostSlot fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
+"""Turn fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
-`values` and `amounts` read single values, `schema` has the keys, `matching` the selectors, `problems` and `words` the
-text of errors; `edit` writes the file.
+`values`, `amounts` and `origins` read single values, `schema` and `check` have the keys, `matching` the selectors,
+`problems` and `words` the text of errors; `edit` writes the file.
 """
 
 from __future__ import annotations
 
 import tomllib
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from fleet.errors import ConfigError
-from fleet.inventory import values
+from fleet.inventory import origins, values
+from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.hooks import Hook
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
@@ -22,7 +24,6 @@ from fleet.inventory.rollouts import RolloutTable, order_problems
 from fleet.inventory.schema import (
     PRESETS,
     BuildOn,
-    Check,
     FleetTable,
     Host,
     Inventory,
@@ -30,7 +31,6 @@ from fleet.inventory.schema import (
     LinkSpeed,
     Offline,
     Sudo,
-    shape_problems,
 )
 from fleet.inventory.words import nearest, shown
 from fleet.model import HostName
@@ -96,11 +96,12 @@ def parse(path: Path, text: str) -> Inventory:
     raw = {key: _table(problems, document, key) for key in _TABLES}
     if not raw["hosts"] and isinstance(document.get("hosts", {}), dict):
         problems.add("[hosts]", "", "there are no hosts; a host is a table such as [hosts.web-1]")
-    context = {"folder": path.resolve().parent}
+    context = {"folder": path.resolve().parent, "has_expression": "expression" in raw["fleet"]}
     fleet = _fleet(problems, path, raw["fleet"], context)
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
+    _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
     problems.raise_if_any()
     assert fleet is not None
@@ -109,6 +110,9 @@ def parse(path: Path, text: str) -> Inventory:
         path=path.resolve(),
         name=fleet.name,
         flake=fleet.flake,
+        expression=fleet.expression,
+        ignore=fleet.ignore,
+        nix_options=fleet.nix_options,
         signing_key=fleet.signing_key,
         hosts=hosts,
         rollout=rollout,
@@ -175,8 +179,10 @@ def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
     """Build one host. Its own keys come before [defaults], then the preset of its kind, then the built-in values."""
     kind = own.get("kind", defaults.get("kind"))
     preset = PRESETS.get(kind, {}) if isinstance(kind, str) else {}
+    of_expression = context["has_expression"] and "flake" not in {**defaults, **own}
+    builtin = {"attr": origins.NAME} if of_expression else {}
     inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
-    return Host.model_validate({**preset, **inherited, **own, "name": name}, context=context)
+    return Host.model_validate({**builtin, **preset, **inherited, **own, "name": name}, context=context)
 
 
 def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]) -> Host | None:
@@ -229,6 +235,14 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
             if other != name:
                 where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")
                 problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
+
+
+def _check_ignored(problems: Problems, fleet: FleetTable | None, hosts: Raw) -> None:
+    """Note globs for configurations without a host that match a host."""
+    for glob in fleet.ignore if fleet is not None else ():
+        if matched := next((name for name in hosts if fnmatchcase(name, glob)), None):
+            remedy = "it is for configurations that are no hosts: narrow it, or remove the table of the host"
+            problems.add("[fleet]", "ignore", f"{shown(glob)} means the host {matched} of this file; {remedy}")
 
 
 def _rollout(problems: Problems, raw: Raw, hosts: dict[HostName, Host]) -> RolloutTable | None:

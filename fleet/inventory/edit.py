@@ -1,4 +1,4 @@
-"""Write fleet.toml: a first one, or a host key into one that people wrote."""
+"""Write host keys into a fleet.toml that people wrote."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ import stat
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-import tomli_w
-
 from fleet.errors import ConfigError
 from fleet.files import alone_in, replace_file
 from fleet.inventory import parse, read, values
 from fleet.inventory.problems import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fleet.model import HostName
 
 
-def template(hosts: Sequence[tuple[str, str | None]], *, name: str, flake: str = ".") -> str:
-    """Return the text of a first fleet.toml with these hosts, each with its system if that is known."""
-    tables = {host: {"system": system} if system else {} for host, system in hosts}
-    return tomli_w.dumps({"fleet": {"name": name, "flake": flake}, "hosts": tables}).rstrip() + "\n"
+def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:
+    """Write each key as `host_key` of `[hosts.NAME]` in the file, all at once, and change no other byte.
 
-
-def set_host_key(path: Path, host: HostName, key: str) -> None:
-    """Write the key as `host_key` of `[hosts.NAME]` in the file, and change no other byte.
-
-    Raise `ConfigError` if that cannot be done.
+    Raise `ConfigError` if that cannot be done; the file is as it was then.
     """
-    line = f'host_key = "{_checked(path, key)}"'
+    lines = {host: f'host_key = "{_checked(path, key)}"' for host, key in keys.items()}
     real = path.resolve()
     with alone_in(real.parent):  # if two keys are trusted at the same time, both are kept
-        before = read(path)
-        document = parse_document(path, before)
-        if host not in document.get("hosts", {}):
-            raise ConfigError(f"{path}: there is no [{dotted('hosts', host)}]")
-        wanted = copy.deepcopy(document)
-        table = wanted["hosts"][host]
-        after = None
-        if isinstance(table, dict):
-            table["host_key"] = key
-            after = next((text for text in _edits(before, host, line) if _reads_as(text, wanted)), None)
-        if after is None:
-            raise ConfigError(
-                f"{path}: cannot write host_key into [{dotted('hosts', host)}] without touching other lines",
-                hint=f"add it by hand: {line}",
-            )
-        _replace(path, real, after)
+        text = read(path)
+        document = parse_document(path, text)
+        for host, line in lines.items():
+            text = _with_host_key(path, text, document, host, line)
+            document["hosts"][host]["host_key"] = keys[host]
+        _replace(path, real, text)
+
+
+def _with_host_key(path: Path, text: str, document: dict[str, Any], host: str, line: str) -> str:
+    """Return the text with the line in the table of the host. `document` is what the text says."""
+    place = f"[{dotted('hosts', host)}]"
+    if host not in document.get("hosts", {}):
+        raise ConfigError(f"{path}: there is no {place}")
+    wanted = copy.deepcopy(document)
+    table = wanted["hosts"][host]
+    after = None
+    if isinstance(table, dict):
+        table["host_key"] = tomllib.loads(line)["host_key"]
+        after = next((edit for edit in _edits(text, host, line) if _reads_as(edit, wanted)), None)
+    if after is None:
+        raise ConfigError(
+            f"{path}: cannot write host_key into {place} without touching other lines", hint=f"add it by hand: {line}"
+        )
+    return after
 
 
 def parse_document(path: Path, text: str) -> dict[str, Any]:

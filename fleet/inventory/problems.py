@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ConfigError
 from fleet.events import plain_text
+from fleet.inventory.check import SHAPE, Check
 from fleet.inventory.hooks import Hook
-from fleet.inventory.schema import SHAPE, Check, Host
+from fleet.inventory.schema import Host
 from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:

@@ -5,27 +5,21 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StrictBool,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import amounts, values
+from fleet.inventory import origins, values
+from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
-from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
+from fleet.inventory.tables import PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class Kind(enum.StrEnum):
@@ -79,12 +73,6 @@ def _sudo(value: object) -> Sudo:
     raise expected(value, 'false, true or "password"')
 
 
-def _true(value: object) -> bool:
-    if value is not True:
-        raise expected(value, "true; leave the check out where there is no GPU")
-    return True
-
-
 def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
     def read_list(value: object) -> tuple[str, ...]:
         if not isinstance(value, list | tuple):
@@ -97,6 +85,7 @@ def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tup
 _tags = _list_of(values.name, "tags")
 _hosts = _list_of(values.name, "host names")
 _globs = _list_of(values.unit_glob, "unit names")
+_configurations = _list_of(values.line, "names of configurations")
 _snippets = _list_of(values.snippet, "names of activation scripts")
 
 
@@ -104,83 +93,20 @@ def _file(value: object, info: ValidationInfo) -> Path:
     return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
 
 
+def _addresses(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    return values.addresses(origins.named(value, info.data.get("name", "")))
+
+
+def _attribute(value: object, info: ValidationInfo) -> tuple[str, ...]:
+    return origins.attribute(value, info.data.get("name", ""))
+
+
 def _flake(value: object, info: ValidationInfo) -> str:
-    return values.flake(value, (info.context or {}).get("folder", Path.cwd()))
+    return origins.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
 
-CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
-CHECK_KINDS: tuple[CheckKind, ...] = get_args(CheckKind)
-
-
-def shape_problems(keys: set[str]) -> list[tuple[str, str]]:
-    """Return what is wrong with a check that has these keys: pairs of key and problem.
-
-    The key is empty for a problem of the check as a whole.
-    """
-    kinds = [kind for kind in CHECK_KINDS if kind in keys]
-    if len(kinds) != 1:
-        has = " and ".join(kinds) or "none of them"
-        return [("", f"has {has}; exactly one of {', '.join(CHECK_KINDS)} is needed")]
-    fitting = _EXTRA_KEYS.get(kinds[0], frozenset())
-    return [
-        (key, f"does not fit a {kinds[0]} check; only {owners} checks have it")
-        for key, owners in _OWNERS.items()
-        if key in keys and key not in fitting
-    ]
-
-
-_HTTP_KEYS = frozenset({"method", "status", "body", "headers", "verify_tls"})
-_GPU_KEYS = frozenset({"count", "min_driver"})
-_EXTRA_KEYS = {"http": _HTTP_KEYS | {"from"}, "tcp": frozenset({"from"}), "gpu": _GPU_KEYS}
-_OWNERS = {"from": "http and tcp"} | dict.fromkeys(sorted(_HTTP_KEYS), "http") | dict.fromkeys(sorted(_GPU_KEYS), "gpu")
-
-
-def _default_check_name(data: dict[str, Any]) -> str:
-    for kind in CHECK_KINDS:
-        if target := data.get(kind):
-            printable = (char if char.isprintable() else "?" for char in " ".join(str(target).split()))
-            words = "".join(printable)
-            return {"http": words, "gpu": kind}.get(kind, f"{kind} {words}")
-    return "check"
-
-
-class Check(Table):
-    """Something that must be true of a healthy host."""
-
-    http: Annotated[str, BeforeValidator(values.url)] | None = None
-    tcp: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
-    unit: Annotated[str, BeforeValidator(values.unit)] | None = None
-    command: Annotated[str, BeforeValidator(values.script)] | None = None
-    gpu: Annotated[bool, BeforeValidator(_true)] | None = None
-    name: Annotated[str, BeforeValidator(values.line)] = Field(default_factory=_default_check_name)
-    within: PositiveSeconds = 60.0
-    interval: PositiveSeconds = 1.0
-    timeout: PositiveSeconds = 5.0
-    tolerate_existing: StrictBool = False
-    from_: Literal["host", "controller"] = Field(default="host", alias="from")
-    method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
-    status: Annotated[tuple[int, ...], BeforeValidator(values.statuses)] = (200,)
-    body: Annotated[str, BeforeValidator(values.regex)] | None = None
-    headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
-    verify_tls: StrictBool = True
-    count: Count | None = None
-    min_driver: Annotated[str, BeforeValidator(amounts.version)] | None = None
-
-    @property
-    def kind(self) -> CheckKind:
-        """Which of the five kinds it is."""
-        return next(kind for kind in CHECK_KINDS if getattr(self, kind) is not None)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Check:
-        keys = {type(self).model_fields[name].alias or name for name in self.model_fields_set}
-        for key, problem in shape_problems(keys):
-            raise PydanticCustomError(SHAPE, "{problem}", {"problem": f"{key} {problem}".strip()})
-        return self
-
-
-SHAPE = "check_shape"
-"""The type of the error about something that `shape_problems` has reported in full."""
+def _expression(value: object, info: ValidationInfo) -> str:
+    return origins.expression(value, (info.context or {}).get("folder", Path.cwd()))
 
 
 class Host(Table):
@@ -188,7 +114,7 @@ class Host(Table):
 
     name: Annotated[HostName, BeforeValidator(values.name)]
     kind: Kind = Kind.SERVER
-    address: Annotated[tuple[str, ...], BeforeValidator(values.addresses)] = Field(
+    address: Annotated[tuple[str, ...], BeforeValidator(_addresses)] = Field(
         default_factory=lambda data: (data.get("name", ""),)
     )
     port: Annotated[int, BeforeValidator(values.port)] | None = None
@@ -196,7 +122,9 @@ class Host(Table):
     jump: Annotated[str | None, BeforeValidator(values.jump)] = None
     sudo: Annotated[Sudo, BeforeValidator(_sudo)] = Sudo.NONE
     system: Annotated[str, BeforeValidator(values.system)] = "x86_64-linux"
-    attr: Annotated[tuple[str, ...], BeforeValidator(values.attribute)] = Field(
+    flake: Annotated[str, BeforeValidator(_flake)] | None = None
+    """The flake that has its system; None if that is the one of the fleet, or the fleet's expression."""
+    attr: Annotated[tuple[str, ...], BeforeValidator(_attribute)] = Field(
         default_factory=lambda data: default_attribute(data.get("name", ""))
     )
     tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = ()
@@ -251,7 +179,18 @@ class FleetTable(Table):
 
     name: Annotated[str, BeforeValidator(values.name)]
     flake: Annotated[str, BeforeValidator(_flake)] = Field(default=".", validate_default=True)
+    expression: Annotated[str, BeforeValidator(_expression)] | None = None
+    """The file that has the systems, for people without flakes: its value is an attribute set."""
+    ignore: Annotated[tuple[str, ...], BeforeValidator(_configurations)] = ()
+    """Globs for configurations that are no hosts."""
+    nix_options: Annotated[dict[str, str], BeforeValidator(origins.nix_options)] = Field(default_factory=dict)
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> FleetTable:
+        if self.expression is not None and "flake" in self.model_fields_set:
+            raise ValueError("has flake and expression; give one of them, and flake to the hosts of other flakes")
+        return self
 
 
 class Inventory(Table):
@@ -260,6 +199,19 @@ class Inventory(Table):
     path: Path
     name: str
     flake: str
+    expression: str | None = None
+    """`file:` and the path of a file that has the systems, in place of the flake."""
+    ignore: tuple[str, ...] = ()
+    """Globs for configurations that are no hosts. No host of the file matches one."""
+    nix_options: dict[str, str] = Field(default_factory=dict)
+    """Options for every Nix command that runs on this machine. Whether Nix knows them is checked later."""
     signing_key: Path | None = None
     hosts: dict[HostName, Host]
     rollout: RolloutTable
+
+    def by_reference(self, hosts: Iterable[Host]) -> dict[str, list[Host]]:
+        """Return the hosts by what has their systems, in their order: flake references, or `expression`."""
+        groups: dict[str, list[Host]] = {}
+        for host in hosts:
+            groups.setdefault(host.flake or self.expression or self.flake, []).append(host)
+        return groups

@@ -24,7 +24,6 @@ _UNIT_GLOB = re.compile(r"[A-Za-z0-9_:.@\\*?\[][A-Za-z0-9_:.@\\*?\[\]!-]*")
 _SYSTEM = re.compile(r"[a-z0-9_]+-linux")
 _SYSTEMS = ("x86_64-linux", "aarch64-linux", "i686-linux", "armv7l-linux", "armv6l-linux", "riscv64-linux")
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
-_ATTR_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|([A-Za-z_][A-Za-z0-9_\'-]*)')
 
 
 def text(value: object, what: str) -> str:
@@ -57,6 +56,8 @@ def address(value: object) -> str:
     word = text(value, "an address or a list of addresses")
     if is_ip(word):
         return word
+    if "{" in word:
+        raise expected(value, "an address in which {name} stands for the host's name, and nothing else is in braces")
     if "@" in word:
         raise expected(value, 'an address alone: write user = "…" for the user')
     if re.fullmatch(r"[^:]+:\d+|\[.*\].*", word):
@@ -131,24 +132,6 @@ def system(value: object) -> str:
     if _SYSTEM.fullmatch(word) is None:
         raise ValueError(f"{expected(value, 'a system such as x86_64-linux')}{nearest(word, _SYSTEMS)}")
     return word
-
-
-def attribute(value: object) -> tuple[str, ...]:
-    """Read a Nix attribute path and return its parts. It is split at dots outside of quotes."""
-    if isinstance(value, tuple):
-        return value
-    word = text(value, "an attribute path")
-    parts: list[str] = []
-    at = 0
-    while match := _ATTR_PART.match(word, at):
-        parts.append(re.sub(r"\\(.)", r"\1", match[1]) if match[1] is not None else match[2])
-        at = match.end()
-        if at == len(word):
-            return tuple(parts)
-        if word[at] != ".":
-            break
-        at += 1
-    raise expected(value, 'an attribute path such as nixosConfigurations."my.host".config.system.build.toplevel')
 
 
 def host_key(value: object) -> str:
@@ -271,21 +254,3 @@ def file_path(value: object, folder: Path) -> Path:
         return folder / Path(word).expanduser()
     except RuntimeError:
         raise expected(value, "a path whose ~ can be resolved") from None
-
-
-def flake(value: object, folder: Path) -> str:
-    """Read a flake reference, and return one that means the same from every folder."""
-    word = text(value, 'a flake reference such as "." or "github:owner/repo"')
-    if "#" in word:
-        raise expected(value, "a flake without '#': the attribute belongs to attr of a host")
-    if not line(word).startswith("path:") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", word):
-        return word
-    place, question, query = word.removeprefix("path:").partition("?")
-    scheme = "path:" if word.startswith("path:") else ""
-    try:
-        whole = str((folder / Path(place.removeprefix("//")).expanduser()).resolve())
-    except RuntimeError:
-        raise expected(value, "a folder whose ~ can be resolved") from None
-    if "#" in whole or "?" in whole:
-        raise ValueError(f"is in the folder {shown(whole)}, but Nix cannot read '#' and '?' in a folder's name")
-    return f"{scheme}{whole}{question}{query}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from fleet.model import HostName
-    from fleet.plans import Part, Plan
+    from fleet.plans import Part, Plan, Source
 
 
 def describe(
@@ -33,9 +33,10 @@ def describe(
     if plan.intent:
         lines.append(f"intent:  {plan.intent}")
     if plan.source.reference:
-        commit = f" at {plan.source.revision}" if plan.source.revision else ""
-        state = ", with changes that are in no commit" if commit and not plan.source.is_clean else ""
-        lines.append(f"source:  {plan.source.reference}{commit}{state}")
+        lines.append(f"source:  {_source(plan.source)}")
+    lines += [f"         {_source(other.source)}, for {listed(other.hosts)}" for other in plan.other_sources]
+    if plan.nix_options:
+        lines.append(f"nix:     {', '.join(f'{name} = {value}' for name, value in plan.nix_options)}")
     remaining = plan.expires - now
     when = f"in {human_seconds(remaining)}" if remaining > 0 else "it cannot be applied any more"
     lines.append(f"expires: {_at(plan.expires)}, {when}")
@@ -53,6 +54,12 @@ def describe(
             ),
         ]
     return lines
+
+
+def _source(source: Source) -> str:
+    commit = f" at {source.revision}" if source.revision else ""
+    state = ", with changes that are in no commit" if commit and not source.is_clean else ""
+    return f"{source.reference}{commit}{state}"
 
 
 def _terms(plan: Plan, parts: Sequence[Part]) -> list[str]:

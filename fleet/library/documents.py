@@ -101,6 +101,8 @@ def whole_plan(made: Plan) -> Document:
         "made": made.made,
         "expires": made.expires,
         "source": vars(made.source),
+        "other_sources": [{"hosts": list(other.hosts), **vars(other.source)} for other in made.other_sources],
+        "nix_options": dict(made.nix_options),
         "intent": made.intent,
         "at_once": made.at_once,
         "max_failures": made.max_failures,

@@ -18,7 +18,7 @@ from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reader import FleetReader
 from fleet.library.taking_up import TakingUp
-from fleet.library.tools import Tools
+from fleet.library.tools import LocalNix, Tools
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
 from fleet.machine.ssh import Secret
@@ -70,7 +70,8 @@ class Fleet(FleetReader):
     @classmethod
     def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
         """Return the fleet of an inventory, whose hosts are reached with these logins."""
-        return cls(Tools(inventory=inventory, logins=logins, state=open_state(state_folder(inventory.name))))
+        here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name))
+        return cls(Tools(inventory=inventory, logins=logins, state=state, here=here))
 
     async def __aenter__(self) -> Self:
         return self

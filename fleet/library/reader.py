@@ -105,7 +105,7 @@ class FleetReader:
         cache = evaluations.users_own() if eval_cache else None
         with self._tools.state.hold(new_run_id()) as folder:
             found = await closures_of(
-                self._tools.here, self.inventory.flake, hosts, folder=folder, cache=cache, emit=on_event
+                self._tools.here, self.inventory, hosts, folder=folder, cache=cache, emit=on_event
             )
         with contextlib.suppress(StateError):
             await asyncio.to_thread(self._tools.state.tidy)
@@ -131,9 +131,7 @@ class FleetReader:
             if closure is not None:
                 wanted = dict.fromkeys((host.name for host in hosts), await require_local(here, closure))
             else:
-                wanted = await closures_of(
-                    here, self.inventory.flake, hosts, folder=Path(folder), cache=cache, emit=on_event
-                )
+                wanted = await closures_of(here, self.inventory, hosts, folder=Path(folder), cache=cache, emit=on_event)
 
             async def look(host: Host, link: Link) -> SystemDiff:
                 facts = await preflight(link, host)

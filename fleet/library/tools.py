@@ -17,17 +17,19 @@ from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
 from fleet.model import RunId
+from fleet.nix import with_options
 from fleet.steps.slow_link import SlowLinks
 from fleet.store.supply import Supply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from fleet.deploy.journal import Journal
     from fleet.deploy.stop import Stop
     from fleet.inventory import Host, Inventory
-    from fleet.machine import Connector, Link, Machine
+    from fleet.machine import Command, Connector, Link, Machine, OnLine, Output, TcpStream
     from fleet.model import HostName
     from fleet.state import State
 
@@ -43,6 +45,22 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # the uid has no name, as in a container
         return "unknown"
+
+
+class LocalNix:
+    """This machine, whose Nix commands get the options of a fleet."""
+
+    def __init__(self, options: Mapping[str, str], machine: Machine | None = None) -> None:
+        self._options = options
+        self._machine = machine if machine is not None else LocalMachine()
+
+    async def run(self, command: Command, *, on_line: OnLine | None = None) -> Output:
+        """See `Machine.run`."""
+        return await self._machine.run(with_options(command, self._options), on_line=on_line)
+
+    def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
+        """See `Machine.dial`."""
+        return self._machine.dial(host, port, timeout=timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

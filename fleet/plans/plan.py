@@ -48,6 +48,23 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherSource:
+    """A further source of a plan, and the hosts whose closures come from it."""
+
+    hosts: tuple[HostName, ...]
+    source: Source
+
+    def __str__(self) -> str:
+        return f"{','.join(self.hosts)} {self.source}"
+
+    @classmethod
+    def parse(cls, text: str) -> OtherSource:
+        """Return the value that `str` wrote as this text. Raise `ValueError` for other text."""
+        hosts, _, source = text.partition(" ")
+        return cls(hosts=_names(hosts), source=Source.parse(source))
+
+
+@dataclass(frozen=True, kw_only=True)
 class LeftOut:
     """A host that was selected and that nothing happens to: it stands on the closure, or cannot take part."""
 
@@ -72,6 +89,10 @@ class Plan:
     expires: int
     """Seconds since 1970, like `made`."""
     source: Source = Source()
+    """What the hosts were evaluated from that `other_sources` does not name."""
+    other_sources: tuple[OtherSource, ...] = ()
+    nix_options: tuple[tuple[str, str], ...] = ()
+    """The options that the Nix of the controller evaluated and built with, each with its value."""
     intent: str = ""
     ledger: str = ""
     at_once: int = 16
@@ -101,6 +122,10 @@ class Plan:
     def hosts(self) -> tuple[HostName, ...]:
         """The hosts that something will happen to, in the order of their waves."""
         return tuple(host for wave in self.waves for host in wave)
+
+    def source_of(self, host: HostName) -> Source:
+        """Return what the closure of the host was evaluated from."""
+        return next((other.source for other in self.other_sources if host in other.hosts), self.source)
 
     @property
     def push_bytes(self) -> int:
@@ -150,7 +175,7 @@ def _parse_part(text: str, number: int) -> tuple[HostName, Part]:
 
 
 def _waves(value: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(NAMES.read(wave) for wave in value.split(" "))
+    return tuple(map(_names, value.split(" ")))
 
 
 def _left_out(data: dict[str, Any]) -> LeftOut:
@@ -161,8 +186,12 @@ def _finding(data: dict[str, Any]) -> FindingReported:
     return FindingReported(**{**data, "severity": Severity(data["severity"])})
 
 
+def _names(value: str) -> tuple[HostName, ...]:
+    return tuple(HostName(codecs.NAME.read(name)) for name in value.split(","))
+
+
 HOST = pair(codecs.NAME, codecs.SHA256)
-NAMES = Codec(",".join, lambda value: tuple(codecs.NAME.read(name) for name in value.split(",")))
+NAMES = Codec(",".join, _names)
 AFTER = pair(codecs.NAME, NAMES)
 WAVES = Codec(lambda waves: " ".join(",".join(wave) for wave in waves) or NONE, _waves)
 FIELDS = (
@@ -175,6 +204,8 @@ FIELDS = (
     Field("made", "made", codecs.COUNT),
     Field("expires", "expires", codecs.COUNT),
     Field("source", "source", Codec(str, Source.parse)),
+    Field("other_source", "other_sources", Codec(str, OtherSource.parse), is_list=True),
+    Field("nix_option", "nix_options", pair(codecs.NIX_OPTION, codecs.TEXT), is_list=True),
     Field("intent", "intent", codecs.TEXT),
     Field("ledger", "ledger", codecs.TEXT),
     Field("at_once", "at_once", codecs.COUNT),

@@ -1,4 +1,6 @@
-"""Load the shell scripts that fleet sends along with commands: `scripts/NAME.sh` in the package that uses the script.
+"""Load the shell scripts and Nix expressions that fleet sends along with commands.
+
+They are `scripts/NAME.sh` and `scripts/NAME.nix` in the package that uses them.
 
 In this folder are the loader, and the scripts of modules that are in no package of their own.
 """
@@ -16,6 +18,12 @@ _GOES_ON = ("do", "then", "else", "in", "{", "(", "|", "||", "&&", ";;")
 def script(package: str, name: str) -> str:
     """Return the text of a script, for `sh -c`. Raise `FileNotFoundError` if the package does not have it."""
     return resources.files(package).joinpath("scripts", f"{name}.sh").read_text(encoding="utf-8")
+
+
+@functools.cache
+def expression(package: str, name: str) -> str:
+    """Return the text of a Nix expression of a package: `scripts/NAME.nix`. Raise `FileNotFoundError` without one."""
+    return resources.files(package).joinpath("scripts", f"{name}.nix").read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from fleet import nix
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Command, Machine, Output
 
-_CONFIGURATIONS = "nixosConfigurations"
+NIXOS = "nixosConfigurations"
+HIVE = "colmenaHive.nodes"
+"""The outputs whose attributes are the configurations of hosts."""
 _FOREIGN = {"darwinConfigurations": "system", "homeConfigurations": "activationPackage"}
 """Outputs of nix-darwin and home-manager, with the attribute of each configuration that is its derivation.
 
@@ -86,10 +89,10 @@ async def metadata(here: Machine, flake: str) -> Output:
     return await _ask(here, nix.metadata(flake))
 
 
-async def configurations(here: Machine, flake: str) -> tuple[str, ...] | None:
+async def configurations(here: Machine, flake: str, output: str = NIXOS) -> tuple[str, ...] | None:
     """Return the names of the flake's NixOS configurations; None if Nix cannot list them."""
-    output = await _ask(here, nix.names(flake, _CONFIGURATIONS))
-    return tuple(_names_in(output)) if output.status == 0 else None
+    answer = await _ask(here, nix.names(flake, output))
+    return tuple(_names_in(answer)) if answer.status == 0 else None
 
 
 def unchecked(hosts: Iterable[Host]) -> list[Finding]:
@@ -107,35 +110,66 @@ def unchecked(hosts: Iterable[Host]) -> list[Finding]:
     ]
 
 
-def unmatched(chosen: Iterable[Host], all_hosts: Iterable[Host], there: Collection[str]) -> list[Finding]:
-    """Return hosts without a configuration and, if all hosts are chosen, configurations without a host."""
+def unmatched(
+    chosen: Iterable[Host],
+    all_hosts: Iterable[Host],
+    there: Collection[str],
+    ignore: Collection[str] = (),
+    *,
+    output: str = NIXOS,
+) -> list[Finding]:
+    """Return hosts without a configuration and, if all hosts are chosen, configurations without a host.
+
+    `there` are the configurations in the output. Those that match a glob of `ignore` need no host.
+    """
     chosen, all_hosts = list(chosen), list(all_hosts)
     found = [
         Finding(
             kind="no_configuration",
-            message=f"{host.name} has no configuration: the flake has no {_CONFIGURATIONS}.{name}",
+            message=f"{host.name} has no configuration: the flake has no {output}.{name}",
             hint="write one, or correct attr in fleet.toml, or remove the host there",
         )
         for host in chosen
-        if (name := _configuration(host)) is not None and name not in there
+        if (name := _configuration(host, output)) is not None and name not in there
     ]
     if len(chosen) == len(all_hosts):
-        wanted = {_configuration(host) for host in all_hosts}
+        # Another deployer's output may have the system of a host whose configuration is there as well.
+        wanted = {_configuration(host, output) or host.name for host in all_hosts}
         found += [
             Finding(
                 kind="no_host",
-                message=f"{_CONFIGURATIONS}.{name} is a configuration that no host of fleet.toml has",
-                hint=f"add [{dotted('hosts', name)}] to fleet.toml, or move the configuration to another output",
+                message=f"{output}.{name} is a configuration that no host of fleet.toml has",
+                hint=f"add [{dotted('hosts', name)}] to fleet.toml; if it is no host, add it to ignore of [fleet]",
             )
             for name in there
-            if name not in wanted
+            if name not in wanted and not any(fnmatchcase(name, glob) for glob in ignore)
         ]
     return found
 
 
-def _configuration(host: Host) -> str | None:
-    """Return the name of the host's NixOS configuration, if it has one of the usual kind."""
-    return host.attr[1] if host.attr[0] == _CONFIGURATIONS and len(host.attr) > 1 else None
+def idle(ignore: Iterable[str], there: Collection[str]) -> list[Finding]:
+    """Return the globs that match no configuration."""
+    return [
+        Finding(
+            kind="no_configuration",
+            severity=Severity.NOTE,
+            message=f"{glob} in ignore of [fleet] matches no configuration",
+            hint="remove it there, or correct it",
+        )
+        for glob in ignore
+        if not any(fnmatchcase(name, glob) for name in there)
+    ]
+
+
+def is_in(host: Host, output: str) -> bool:
+    """Whether the host has its configuration from the output."""
+    return _configuration(host, output) is not None
+
+
+def _configuration(host: Host, output: str) -> str | None:
+    """Return the name of the host's configuration in the output, if it has one there."""
+    first = tuple(output.split("."))
+    return host.attr[len(first)] if host.attr[: len(first)] == first and len(host.attr) > len(first) else None
 
 
 def warnings(lines: Iterable[str]) -> list[Finding]:

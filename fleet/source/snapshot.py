@@ -17,12 +17,12 @@ from urllib.parse import parse_qsl
 
 from fleet import nix
 from fleet.files import read_file
-from fleet.source import lock
+from fleet.source import git, lock
 from fleet.source.tree import folder_of, on_disk, said, work_tree
 from fleet.text import parsed_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from fleet.machine import Machine
@@ -46,8 +46,10 @@ class Snapshot:
     """Changes with every write to a file, even with one that was undone."""
 
 
-async def take(here: Machine, flake: str) -> Snapshot | None:
+async def take(here: Machine, flake: str, options: Mapping[str, str] | None = None) -> Snapshot | None:
     """Take a snapshot of the flake; None if its evaluation may change while its files do not.
+
+    It belongs to one set of `options` for Nix.
 
     That is so for a flake that is elsewhere, has a submodule, has an input which is not locked or is a folder, or is in
     a folder with a `.git` that Nix copies like everything else.
@@ -60,17 +62,18 @@ async def take(here: Machine, flake: str) -> Snapshot | None:
     root = await work_tree(here, flake, folder)
     if version is None:
         return None
+    facts = (flake, version, *(f"{name} = {value}" for name, value in sorted((options or {}).items())))
     lock_file = folder.resolve() / asked.get("dir", "") / "flake.lock"
     if root is not None:
-        return await _of_git(here, (flake, version), root, lock_file)
-    return await asyncio.to_thread(_of_folder, (flake, version), folder.resolve(), lock_file)
+        return await _of_git(here, facts, root, lock_file)
+    return await asyncio.to_thread(_of_folder, facts, folder.resolve(), lock_file)
 
 
 async def _of_git(here: Machine, facts: Facts, root: Path, lock_file: Path) -> Snapshot | None:
-    listed = await said(here, nix.git_files(root, "--stage", "-v"))
+    listed = await said(here, git.files(root, "--stage", "-v"))
     if listed is None:
         return None
-    commit = await said(here, nix.git_head(root)) or ""  # empty before the first commit
+    commit = await said(here, git.head(root)) or ""  # empty before the first commit
     entries = [entry.partition("\t") for entry in listed.split("\0") if entry]
     if any(_SUBMODULE in about.split(" ") for about, _, _ in entries):
         return None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet import nix
 from fleet.errors import CommandFailedError
 from fleet.files import read_file
 from fleet.inventory.problems import dotted
 from fleet.model import Finding, Severity
+from fleet.source import git
 from fleet.source.secrets import PERMISSION, secrets
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ async def look(here: Machine, flake: str) -> Tree | None:
     if folder is None or not folder.is_dir():
         return None
     if root := await work_tree(here, flake, folder):
-        tracked = await said(here, nix.git_files(root))
-        untracked = await said(here, nix.git_files(root, "--others", "--exclude-standard"))
+        tracked = await said(here, git.files(root))
+        untracked = await said(here, git.files(root, "--others", "--exclude-standard"))
         return Tree(root, _paths(tracked or ""), _paths(untracked or ""))
     return Tree(folder, tuple(await asyncio.to_thread(lambda: tuple(_all_files(folder)))))
 
 
 async def work_tree(here: Machine, flake: str, folder: Path) -> Path | None:
     """Return the top of the git work tree whose tracked files Nix takes; None if it takes everything in the folder."""
-    root = None if flake.startswith("path:") else await said(here, nix.git_root(folder))
+    root = None if flake.startswith("path:") else await said(here, git.root(folder))
     return Path(root.rstrip("\n")) if root else None
 
 

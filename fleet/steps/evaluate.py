@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import EvaluationError, HostError
 from fleet.events import OutputLine
+from fleet.inventory.origins import is_expression
+from fleet.inventory.schema import default_attribute
 from fleet.model import Phase
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 """Evaluations at once when each host is evaluated alone: each may take gigabytes of memory."""
+DEPLOY_RS = "activatable-"
+"""How the names begin that deploy-rs gives to what its `activate` functions return."""
+_HASH = len(f"/nix/store/{'0' * 32}-")
 IGNORED = "error (ignored)"
 """The beginning of what Nix writes about trouble that changes nothing, such as a busy cache of its own."""
 
@@ -49,7 +54,7 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
     """
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
-    for output, group in _groups(hosts):
+    for output, group in _groups(flake, hosts):
         try:
             found |= await _together(here, flake, output, group, emit)
         except EvaluationError as error:
@@ -64,19 +69,24 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
     return Evaluation(found, failed)
 
 
-def _groups(hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
+def _groups(flake: str, hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
     """Group the hosts for one command each: of one flake output, and no more than fit in a command line argument."""
-    for output in dict.fromkeys(host.attr[0] for host in hosts):
+    for output in dict.fromkeys(_output(flake, host) for host in hosts):
         group: list[Host] = []
         length = 0
-        for host in (host for host in hosts if host.attr[0] == output):
-            added = len(nix.pick(host.name, host.attr[1:]).encode()) + 1
+        for host in (host for host in hosts if _output(flake, host) == output):
+            added = len(nix.pick(host.name, host.attr).encode()) + 1
             if group and length + added > nix.LONGEST:
                 yield output, group
                 group, length = [], 0
             group.append(host)
             length += added
         yield output, group
+
+
+def _output(flake: str, host: Host) -> str:
+    """Return the flake output that has the host's system. A file is evaluated as a whole: its output is empty."""
+    return "" if is_expression(flake) else host.attr[0]
 
 
 async def _one_by_one(here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit) -> Evaluation:
@@ -102,7 +112,7 @@ async def _together(
     here: Machine, flake: str, output: str, hosts: Sequence[Host], emit: Emit
 ) -> dict[HostName, Evaluated]:
     """Evaluate the hosts with one command. Raise `EvaluationError` if one of them fails."""
-    command = nix.evaluate(flake, output, {host.name: host.attr[1:] for host in hosts})
+    command = nix.evaluate(flake, output, {host.name: host.attr[1:] if output else host.attr for host in hosts})
 
     failed = False
 
@@ -118,7 +128,8 @@ async def _together(
         raise EvaluationError(error.message, said=error.said, hint="is nix on your PATH?") from error
     if result.status != 0:
         names = ", ".join(host.name for host in hosts)
-        raise EvaluationError(f"{names}: Nix could not evaluate {flake}#{output}", said=_error_of(result.stderr))
+        what = f"{flake}#{output}" if output else flake
+        raise EvaluationError(f"{names}: Nix could not evaluate {what}", said=_error_of(result.stderr))
     try:
         pairs = nix.read_evaluation(result.stdout)
     except ValueError as error:
@@ -134,6 +145,11 @@ def _evaluated(host: Host, found: tuple[Derivation, Closure] | None) -> Evaluate
     if nix.is_placeholder(found[1]):
         message = f"{host.name}: its system is content-addressed: its path is not known before it is built"
         raise EvaluationError(message, hint="set nixpkgs.config.contentAddressedByDefault = false for the system")
+    if found[1][_HASH:].startswith(DEPLOY_RS):
+        raise EvaluationError(
+            f"{host.name}: {'.'.join(host.attr)} is deploy-rs's wrapper around a system (activate-rs), and no system",
+            hint=f"attr of the host must lead to the system itself, such as {'.'.join(default_attribute(host.name))}",
+        )
     return Evaluated(*found)
 
 

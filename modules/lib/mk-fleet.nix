@@ -13,7 +13,9 @@
 let
   fleet = builtins.fromTOML (builtins.readFile inventory);
   defaults = fleet.defaults or { };
-  all = builtins.mapAttrs (_: host: defaults // host) fleet.hosts;
+  # Hosts with another flake have their configurations there.
+  elsewhere = builtins.filter (name: (fleet.hosts.${name}.flake or ".") != ".") (builtins.attrNames fleet.hosts);
+  all = builtins.mapAttrs (_: host: defaults // host) (builtins.removeAttrs fleet.hosts elsewhere);
 
   configurations = builtins.mapAttrs configuration all;
 

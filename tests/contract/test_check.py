@@ -222,6 +222,36 @@ def test_a_host_that_is_no_system_is_an_evaluation_error(folder: Path, bad: str)
     assert [host["error"] is None for host in document(folder, 3)["hosts"]] == [True, True, False]
 
 
+def test_findings_and_checks_name_their_flake_where_there_are_several(folder: Path) -> None:
+    other = folder.parent / "other"
+    other.mkdir()
+    write(other, more='iso = host "iso";')
+    elsewhere = f'flake = "{other}"\n'
+    (folder / "fleet.toml").write_text(
+        CHECKED.format("web-1") + CHECKED.format("web-2").replace("]\n", f"]\n{elsewhere}", 1)
+    )
+    found = document(folder, 1)
+    messages = [one["message"] for one in found["findings"] if one["kind"] == "no_host"]
+    assert sorted(messages) == [
+        f"{folder}: nixosConfigurations.web-2 is a configuration that no host of fleet.toml has",
+        f"{other}: nixosConfigurations.iso is a configuration that no host of fleet.toml has",
+        f"{other}: nixosConfigurations.web-1 is a configuration that no host of fleet.toml has",
+    ]
+    assert {check["output"] for check in found["checks"]} == {f"{folder}#checks", f"{other}#checks"}
+
+
+def test_mk_fleet_makes_no_configuration_for_a_host_of_another_flake(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text('[hosts.web]\n[hosts.db]\nflake = "."\n[hosts.gpu]\nflake = "github:a/b"\n')
+    made = Path(__file__).parent.parent.parent / "modules" / "lib" / "mk-fleet.nix"
+    arguments = f"{{ nixpkgs = {{ }}; inventory = {tmp_path}/fleet.toml; hosts = {tmp_path}; }}"
+    names = f"builtins.attrNames (import {made} {arguments})"
+    flags = ("--extra-experimental-features", "nix-command")
+    done = subprocess.run(
+        ["nix", *flags, "eval", "--impure", "--json", "--expr", names], check=True, capture_output=True
+    )
+    assert json.loads(done.stdout) == ["db", "web"]
+
+
 def dependency(folder: Path) -> Path:
     made = folder.parent / "dep"
     made.mkdir()

@@ -23,7 +23,7 @@ FLAKE = """{ outputs = _: { nixosConfigurations.a.config.system.build.toplevel =
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("init", "Nix evaluates nixosConfigurations"), ("build", "evaluate 1 host"), ("check", "read ")],
+    [("init", "Nix evaluates what is configured"), ("build", "evaluate 1 host"), ("check", "read ")],
 )
 def test_slow_nix_is_waited_for_with_a_word(tmp_path: Path, home: Path, command: str, words: str) -> None:
     folder, programs, go = tmp_path / "fleet", tmp_path / "bin", tmp_path / "go"

@@ -7,12 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import asyncssh
 import pytest
 
 from fleet.cli import run, session
 from fleet.cli.access import ssh_argv
-from fleet.errors import AuthenticationError
+from fleet.errors import AuthenticationError, UnreachableError
 from fleet.inventory import Inventory, load, parse
+from fleet.library.trusting import fingerprint
 from fleet.machine.login import Logins
 from fleet.machine.openssh import OpenSsh
 from fleet.model import HostName
@@ -98,6 +100,65 @@ def test_trust_lets_another_machine_have_the_sudo_password_if_people_say_so(
     given.require(web, "SHA256:new")
     with pytest.raises(AuthenticationError, match="was not sent"):
         given.require(web, "SHA256:old")
+
+
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q"
+
+
+@pytest.fixture
+def three(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fleet.toml with a host whose key it does not have, one with another key, and one that is away."""
+
+    async def shown(_: Logins, host: Host) -> tuple[str, str]:
+        if host.name == "away":
+            raise UnreachableError(host.name, "no route")
+        return KEY, f"SHA256:of-{host.name}"
+
+    monkeypatch.setattr(Logins, "host_key", shown)
+    file = tmp_path / "fleet.toml"
+    file.write_text(f'[fleet]\nname = "home"\n[hosts.new]\n[hosts.old]\nhost_key = "{OTHER}"\n[hosts.away]\n')
+    monkeypatch.setenv("FLEET_FILE", str(file))
+    return file
+
+
+def test_trust_shows_all_keys_in_a_table_and_asks_once(
+    three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def confirmed(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr("fleet.cli.questions.confirmed", confirmed)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    assert run(["trust", "--all"]) == 1  # one is away
+    said = capsys.readouterr().err
+    rows = {line.split()[0]: line for line in said.splitlines() if "SHA256:" in line}
+    assert list(rows) == ["new", "old"]
+    assert rows["new"].endswith("SHA256:of-new  new")
+    assert f"ANOTHER than in fleet.toml, {fingerprint(OTHER)}" in rows["old"]
+    assert "old: was it set up anew?" in said
+    assert "away: no route" in said
+    assert asked == ["Are these the fingerprints that the 2 hosts themselves show?"]
+    assert [host.host_key for host in load(three).hosts.values()] == [KEY, KEY, None]
+
+
+def test_a_no_writes_no_key(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = three.read_text()
+    monkeypatch.setattr("fleet.cli.questions.confirmed", lambda _: False)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    assert run(["trust", "new", "old"]) == 1
+    assert three.read_text() == before
+
+
+def test_keys_that_fleet_toml_has_are_no_question(trusting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trust", "--all"]) == 0
+    assert capsys.readouterr().err.splitlines()[1].endswith("known")
+
+
+def test_a_fingerprint_is_the_one_that_openssh_shows() -> None:
+    assert fingerprint(f"{KEY} a comment") == asyncssh.import_public_key(KEY).get_fingerprint()
 
 
 def test_children_of_no_command_inherit_the_sudo_password(trusting: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
-from fleet.inventory import BuildOn, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
+from fleet.inventory import BuildOn, Check, Inventory, Kind, LinkSpeed, Offline, Sudo, load, parse
 from fleet.inventory.amounts import rate, seconds
-from fleet.inventory.edit import set_host_key, template
-from fleet.inventory.schema import Check, Host
-from fleet.inventory.values import addresses, attribute, flake, host_key
+from fleet.inventory.edit import set_host_keys
+from fleet.inventory.origins import attribute, flake
+from fleet.inventory.schema import Host
+from fleet.inventory.values import addresses, host_key
 from fleet.model import HostName
 
 DATA = Path(__file__).parent.parent / "data" / "inventory"
@@ -171,13 +172,13 @@ def test_the_fleet_is_called_like_its_folder_unless_it_says_otherwise() -> None:
     ],
 )
 def test_an_attribute_path_is_split_outside_of_quotes(text: str, parts: tuple[str, ...]) -> None:
-    assert attribute(text) == parts
+    assert attribute(text, "web") == parts
 
 
 @pytest.mark.parametrize("text", ["", ".", "a.", ".a", 'a."b', "a b", "a;b", "a.$(x)"])
 def test_half_an_attribute_path_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected an attribute path"):
-        attribute(text)
+        attribute(text, "web")
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1", "fe80::1%eth0", "::1", "web.lan", "web.lan.", "_x", "xn--bcher-kva.de"])
@@ -354,7 +355,7 @@ def test_writing_a_host_key_changes_nothing_else(tmp_path: Path, before: str, af
     file = tmp_path / "fleet.toml"
     file.write_bytes(before.encode())
     file.chmod(0o640)
-    set_host_key(file, HostName("web"), KEY)
+    set_host_keys(file, {HostName("web"): KEY})
     assert file.read_bytes().decode() == after.replace("LINE", f'host_key = "{KEY}"')
     assert file.stat().st_mode & 0o777 == 0o640
     assert load(file).hosts[HostName("web")].host_key == KEY
@@ -366,7 +367,7 @@ def test_a_table_that_cannot_take_a_line_is_left_alone(tmp_path: Path, text: str
     file = tmp_path / "fleet.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match="cannot write host_key") as caught:
-        set_host_key(file, HostName("web"), KEY)
+        set_host_keys(file, {HostName("web"): KEY})
     assert caught.value.hint == f'add it by hand: host_key = "{KEY}"'
     assert file.read_text() == text
 
@@ -376,7 +377,7 @@ def test_two_keys_written_at_once_are_both_kept(tmp_path: Path) -> None:
     file.write_text("[hosts.web]\n[hosts.db]\n")
     folder = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    writer = threading.Thread(target=set_host_key, args=(file, HostName("web"), KEY))
+    writer = threading.Thread(target=set_host_keys, args=(file, {HostName("web"): KEY}))
     writer.start()
     writer.join(0.05)
     file.write_text(f'[hosts.web]\n[hosts.db]\nhost_key = "{OTHER_KEY}"\n')
@@ -385,11 +386,22 @@ def test_two_keys_written_at_once_are_both_kept(tmp_path: Path) -> None:
     assert [host.host_key for host in load(file).hosts.values()] == [KEY, OTHER_KEY]
 
 
+def test_all_keys_are_written_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text("[hosts.web]  # ours\n[hosts.db]\nport = 22\n")
+    set_host_keys(file, {HostName("web"): KEY, HostName("db"): OTHER_KEY})
+    written = f'[hosts.web]  # ours\nhost_key = "{KEY}"\n[hosts.db]\nhost_key = "{OTHER_KEY}"\nport = 22\n'
+    assert file.read_text() == written
+    with pytest.raises(ConfigError, match=r"no \[hosts.gone\]"):
+        set_host_keys(file, {HostName("web"): OTHER_KEY, HostName("gone"): KEY})
+    assert file.read_text() == written
+
+
 def test_a_host_key_is_written_through_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real.toml", tmp_path / "fleet.toml"
     real.write_text("[hosts.web]\n")
     link.symlink_to(real)
-    set_host_key(link, HostName("web"), KEY)
+    set_host_keys(link, {HostName("web"): KEY})
     assert link.is_symlink()
     assert KEY in real.read_text()
 
@@ -398,16 +410,7 @@ def test_nothing_but_a_host_key_is_written(tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_text("[hosts.web]\n")
     with pytest.raises(ConfigError, match="host_key: found"):
-        set_host_key(file, HostName("web"), 'x"\nsudo = true #')
+        set_host_keys(file, {HostName("web"): 'x"\nsudo = true #'})
     with pytest.raises(ConfigError, match=r"there is no \[hosts.db\]"):
-        set_host_key(file, HostName("db"), KEY)
+        set_host_keys(file, {HostName("db"): KEY})
     assert file.read_text() == "[hosts.web]\n"
-
-
-def test_the_template_is_a_valid_inventory() -> None:
-    text = template([("web", "aarch64-linux"), ("a.b", None)], name="home")
-    assert text.endswith('[hosts."a.b"]\n')
-    assert [(each.name, each.system) for each in inventory(text).hosts.values()] == [
-        ("web", "aarch64-linux"),
-        ("a.b", "x86_64-linux"),
-    ]

@@ -9,6 +9,7 @@ import pytest
 
 from fleet import nix
 from fleet.model import Closure, Derivation, HostName
+from fleet.scripts import expression
 
 A, B = HostName("a"), HostName("b.lan")
 DRV = "/nix/store/" + "0" * 32 + "-x.drv"
@@ -30,17 +31,30 @@ def test_text_is_quoted_for_nix(text: str, quoted: str) -> None:
     assert nix.quoted(text) == quoted
 
 
+SYSTEM = expression("fleet", "system").strip()
+
+
+def function(picks: str) -> str:
+    return f"v: let o = if builtins.isFunction v then v {{ }} else v; f = {SYSTEM}; in {{ {picks} }}"
+
+
 def test_evaluation_asks_for_all_hosts_at_once_and_changes_no_lock_file() -> None:
     command = nix.evaluate("/f", "nixosConfigurations", {A: ("a", "config"), B: ("b.lan", "config")})
-    function = (
-        "o: let f = p: { drv = p.drvPath; out = p.outPath; }; in "
-        '{ "a" = f o."a"."config"; "b.lan" = f o."b.lan"."config"; }'
-    )
     assert command.argv == (
-        *nix.NIX, "eval", "/f#nixosConfigurations", "--json", "--no-update-lock-file", "--apply", function,
-        "--option", "pure-eval", "true", "--option", "eval-cache", "false",
+        *nix.NIX, "eval", "/f#nixosConfigurations", "--no-update-lock-file", "--json",
+        "--apply", function('"a" = f o."a"."config"; "b.lan" = f o."b.lan"."config";'),
+        "--option", "eval-cache", "false", "--option", "pure-eval", "true",
     )  # fmt: skip
     assert (command.root, command.timeout) == (False, nix.PATIENTLY)
+
+
+def test_evaluation_of_a_file_reads_it_as_a_whole_and_may_look_around() -> None:
+    command = nix.evaluate("file:/f/default.nix", "", {A: ("a",), B: ("nodes", "b")})
+    assert command.argv == (
+        *nix.NIX, "eval", "--file", "/f/default.nix", "", "--json",
+        "--apply", function('"a" = f o."a"; "b.lan" = f o."nodes"."b";'),
+        "--option", "eval-cache", "false", "--option", "pure-eval", "false",
+    )  # fmt: skip
 
 
 def test_evaluation_is_read() -> None:

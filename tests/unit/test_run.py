@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet import nix
 from fleet.errors import AuthenticationError
 from fleet.events import (
     BuildFinished,
@@ -26,6 +25,7 @@ from fleet.events import (
 from fleet.machine import Output
 from fleet.model import Closure, Goal, HostName, Outcome, Reboot, RunId, Severity, Verb
 from fleet.scripts import script
+from fleet.source.git import LISTS
 from tests.fakes import Says, asks, runs, said
 from tests.unit.builders import NEW
 from tests.unit.world import BROKEN, FACTS, OLDER, VALID, YES, World
@@ -393,11 +393,11 @@ async def test_file_that_evaluation_would_read_and_nix_does_not_see_is_noted_of_
 ) -> None:
     world = World(tmp_path, "a", "b")
     world.inventory = world.inventory.model_copy(update={"flake": f"{tmp_path}{query}"})
-    git = (*nix.GIT_LISTS, "-C", str(tmp_path))
+    command = (*LISTS, "-C", str(tmp_path))
     world.here_too(
-        (runs(*git, "rev-parse"), Output(status=0, stdout=f"{tmp_path}\n")),
-        (runs(*git, "ls-files", "-z", "--others"), Output(status=0, stdout="new.nix\0notes.txt\0")),
-        (runs(*git, "ls-files", "-z"), Output(status=0, stdout="flake.nix\0")),
+        (runs(*command, "rev-parse"), Output(status=0, stdout=f"{tmp_path}\n")),
+        (runs(*command, "ls-files", "-z", "--others"), Output(status=0, stdout="new.nix\0notes.txt\0")),
+        (runs(*command, "ls-files", "-z"), Output(status=0, stdout="flake.nix\0")),
     )
     assert await world.execute() == 0
     (note,) = world.events.of(FindingReported)

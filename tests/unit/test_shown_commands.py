@@ -64,7 +64,7 @@ def test_documentation_is_what_people_and_agents_take_commands_from(path: str, *
         ("fleet deplyo x", "Did you mean deploy?"),
         ("fleet deploy --gaol test", "--gaol"),
         ("fleet deploy --goal tset", "tset"),
-        ("fleet trust", "Missing"),
+        ("fleet ssh", "Missing"),
         ("fleet lab power x maybe", "maybe"),
         ("fleet lab sink", "sink"),
         ("fleet deploy 'a", "No closing quotation"),

@@ -1,0 +1,2 @@
+# Stands for colmena's src/nix/hive/eval.nix.
+{ rawHive }: (import ../nixos.nix).makeHive rawHive

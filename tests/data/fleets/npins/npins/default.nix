@@ -1,0 +1,4 @@
+# Stands for what npins writes: an attribute set of sources.
+{
+  colmena.outPath = toString ../colmena;
+}
