@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "resume": ("runs", "See a run through whose controller was lost."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
+    "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the key that a host answers with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
@@ -128,7 +130,8 @@ def _spell_out_what_cannot_be_printed() -> None:
 
 def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
     """Return the exit code. With --json, first write the last event that scripts wait for, though there was no run."""
-    if "--json" in arguments and any(verb in arguments for verb in REPORTING):
+    ours = list(itertools.takewhile(lambda word: word != "--", arguments))
+    if "--json" in ours and any(verb in ours for verb in REPORTING):
         from fleet.events import Envelopes, RunFinished
         from fleet.model import RunId
         from fleet.output.jsonl import JsonLines

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.library.views import Health
+    from fleet.machine import Output
     from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord
@@ -76,6 +77,17 @@ def _generations(name: HostName, answer: tuple[Generation, ...] | FleetError) ->
     if isinstance(answer, FleetError):
         return {"name": name, "generations": [], "error": _error(answer)}
     return {"name": name, "generations": [dataclasses.asdict(generation) for generation in answer], "error": None}
+
+
+def execute(answers: Mapping[HostName, Output | FleetError]) -> Document:
+    """Describe what a command wrote on each host, and how it ended there."""
+    return {"hosts": [_execute(name, answer) for name, answer in answers.items()]}
+
+
+def _execute(name: HostName, answer: Output | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "status": None, "stdout": "", "stderr": "", "left_out": 0, "error": _error(answer)}
+    return {"name": name, **dataclasses.asdict(answer), "error": None}
 
 
 def plan(events: Iterable[Event], made: Plan | None, error: FleetError | None) -> Document:

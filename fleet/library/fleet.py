@@ -12,12 +12,15 @@ from fleet.deploy.options import Options, PlanOptions
 from fleet.deploy.stop import Stop
 from fleet.files import state_folder
 from fleet.inventory import Sudo
+from fleet.library.commanding import TIMEOUT, as_command, run_on_all
 from fleet.library.comparing import differences
 from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reader import FleetReader
+from fleet.library.reading import ignore
 from fleet.library.tools import Tools
+from fleet.machine import CONTACTS
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
 from fleet.machine.ssh import Secret
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
-    from fleet.machine import Connector
+    from fleet.machine import Connector, Output
     from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord
@@ -161,6 +165,25 @@ class Fleet(FleetReader):
         Nothing is built or begun.
         """
         return self._register(self._factory.resume(run, stop or Stop()))
+
+    async def execute(
+        self,
+        *selectors: str,
+        command: str | Sequence[str],
+        timeout: float = TIMEOUT,
+        at_once: int = CONTACTS,
+        stop: Stop | None = None,
+        on_wait: OnWait = ignore,
+    ) -> dict[HostName, Output | FleetError]:
+        """Run a command as root on these hosts, or on all, and return what it wrote and how it ended on each.
+
+        A text is a line for `sh`; words are a program and its arguments. It gets no input, and has `timeout` seconds on
+        each host. Only the end of a very long output is returned. At a request to stop it is ended wherever it runs.
+        Raise `ConfigError` if there is nothing to run.
+        """
+        asked = as_command(command, timeout=timeout)
+        hosts = self.select(*selectors)
+        return await run_on_all(self._tools.logins, hosts, asked, at_once=at_once, stop=stop or Stop(), on_wait=on_wait)
 
     def _register(self, run: Run) -> Run:
         self._begun(run)

@@ -14,7 +14,7 @@ from fleet.errors import ConfigError, StateError
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.library.plans import parse_plan
-from fleet.library.reading import ask_all
+from fleet.library.reading import ask_all, ignore
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
 from fleet.model import RunId
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from fleet.state import RunRecord, State
 
 
-def _ignore(_: object) -> None:
-    pass
-
-
 class FleetReader:
     """Asks hosts, and this machine, for what can be known without changing anything."""
 
@@ -58,7 +54,7 @@ class FleetReader:
         """
         return selector.select(self.inventory, selectors) if selectors else tuple(self.inventory.hosts.values())
 
-    async def status(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, HostFacts | FleetError]:
+    async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
 
         A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that have not answered
@@ -70,7 +66,7 @@ class FleetReader:
 
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
-    async def health(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, Health | FleetError]:
+    async def health(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, Health | FleetError]:
         """Ask the declared checks of each host once, and find its failed units."""
         from fleet import checks  # only this asks them
 
@@ -84,7 +80,7 @@ class FleetReader:
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
     async def generations(
-        self, *selectors: str, on_wait: OnWait = _ignore
+        self, *selectors: str, on_wait: OnWait = ignore
     ) -> dict[HostName, tuple[Generation, ...] | FleetError]:
         """Return the generations of each host, oldest first. They say which one runs, and where a rollback would go."""
 
@@ -93,9 +89,7 @@ class FleetReader:
 
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
-    async def build(
-        self, *selectors: str, eval_cache: bool = True, on_event: Emit = _ignore
-    ) -> dict[HostName, Closure]:
+    async def build(self, *selectors: str, eval_cache: bool = True, on_event: Emit = ignore) -> dict[HostName, Closure]:
         """Build the closure of each host here and return it. No host is contacted.
 
         It has a root for as long as it is among the newest builds. Raise `EvaluationError`, `BuildError` or
@@ -116,8 +110,8 @@ class FleetReader:
         *selectors: str,
         closure: Closure | None = None,
         eval_cache: bool = True,
-        on_event: Emit = _ignore,
-        on_wait: OnWait = _ignore,
+        on_event: Emit = ignore,
+        on_wait: OnWait = ignore,
     ) -> dict[HostName, SystemDiff | FleetError]:
         """Compare what each host runs with what it would get: its own closure, or `closure` for all of them.
 

@@ -21,21 +21,26 @@ Found = TypeVar("Found")
 OnWait = Callable[[Sequence["HostName"]], None]
 
 
+def ignore(_: object) -> None:
+    """Do nothing with it."""
+
+
 async def ask_all(
     logins: Connector,
     hosts: Sequence[Host],
     ask: Callable[[Host, Link], Awaitable[Found]],
     *,
     on_wait: OnWait,
+    at_once: int = CONTACTS,
 ) -> dict[HostName, Found | FleetError]:
-    """Ask every host, `CONTACTS` of them at once, and return the answers in the order of the hosts.
+    """Ask every host, `at_once` of them at the same time, and return the answers in the order of the hosts.
 
     A host that cannot be asked has its error in place of an answer, and so has one that leads into a bug. `on_wait`
     gets the names of the hosts that have not answered yet: at first, and whenever they become fewer.
     """
     left = {host.name: None for host in hosts}
     on_wait(tuple(left))
-    limit = asyncio.Semaphore(CONTACTS)
+    limit = asyncio.Semaphore(at_once)
 
     async def answer_of(host: Host) -> Found | FleetError:
         link = SshLink(logins, host)

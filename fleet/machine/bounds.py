@@ -61,6 +61,8 @@ class Outputs:
         self._stderr: Read = process.stderr.read
         self._most = most
         self._clean = clean
+        self.left_out = 0
+        """How many bytes at the beginning of an output that was read to its end are not in what was returned."""
 
     async def answer(self, command: Command) -> str:
         """Read stdout to its end, and return it, or as many of its last bytes as the command keeps.
@@ -68,7 +70,7 @@ class Outputs:
         Raise `TooMuchError` as soon as it is longer than an answer may be.
         """
         if command.keep is not None:
-            return await self._text(await _last(self._stdout, command.keep, None))
+            return await self._text(await self._last(self._stdout, command.keep, None))
         most, said, lines = command.most or self._most, bytearray(), 0
         most_lines = self._most // SHORTEST
         while block := await self._stdout(BLOCK):
@@ -86,7 +88,7 @@ class Outputs:
         `on_line` gets each line as soon as it is complete, cut to `LONGEST_LINE`. What comes faster than anybody could
         read is left out, and said so.
         """
-        said = await _last(self._stderr, TAIL if keep is None else keep, on_line)
+        said = await self._last(self._stderr, TAIL if keep is None else keep, on_line)
         return await _cleaned(said.decode(errors="replace"))
 
     async def block(self, count: int) -> bytes:
@@ -117,6 +119,12 @@ class Outputs:
             for task in reading:
                 task.cancel()
 
+    async def _last(self, read: Read, keep: int, on_line: OnLine | None) -> bytearray:
+        """Read to the end, and return the last `keep` bytes. Pass on each line."""
+        said, left_out = await _last(read, keep, on_line)
+        self.left_out += left_out
+        return said
+
     async def _text(self, said: bytearray) -> str:
         text = said.decode(errors="replace")
         return await _cleaned(text) if self._clean else text
@@ -137,10 +145,10 @@ async def _read_to_end(read: Read) -> None:
         pass
 
 
-async def _last(read: Read, keep: int, on_line: OnLine | None) -> bytearray:
-    """Read to the end, and return the last `keep` bytes. Pass on each line."""
+async def _last(read: Read, keep: int, on_line: OnLine | None) -> tuple[bytearray, int]:
+    """Read to the end. Return the last `keep` bytes, and how many came before them. Pass on each line."""
     seen = bytearray()
-    passed_on = 0
+    passed_on = dropped = 0
     teller = Teller(on_line) if on_line else None
     while block := await read(BLOCK):
         start = len(seen)
@@ -151,13 +159,15 @@ async def _last(read: Read, keep: int, on_line: OnLine | None) -> bytearray:
         if len(seen) > 2 * keep + BLOCK:
             surplus = len(seen) - keep - BLOCK
             del seen[:surplus]
+            dropped += surplus
             passed_on = max(0, passed_on - surplus)
     if teller and passed_on < len(seen):
         await teller.tell(seen[passed_on:])
     if teller:
         teller.end()
-    del seen[: max(0, len(seen) - keep)]
-    return seen
+    surplus = max(0, len(seen) - keep)
+    del seen[:surplus]
+    return seen, dropped + surplus
 
 
 @dataclass

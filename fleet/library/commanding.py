@@ -1,0 +1,65 @@
+"""Run a command of people on many hosts at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.errors import ConfigError, StoppedError
+from fleet.library.reading import ask_all
+from fleet.machine import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.deploy.stop import Stop
+    from fleet.errors import FleetError
+    from fleet.inventory import Host
+    from fleet.library.reading import OnWait
+    from fleet.machine import Connector, Link, Output
+    from fleet.model import HostName
+
+TIMEOUT = 600.0
+"""Seconds that a command has on each host, unless somebody says otherwise."""
+KEPT = 256 << 10
+"""The last bytes of each output that are kept of a host. A thousand hosts may all say as much."""
+
+
+def as_command(words: str | Sequence[str], *, timeout: float) -> Command:
+    """Return the command: a text is a line for `sh`, and words are a program and its arguments.
+
+    Raise `ConfigError` if there is nothing to run.
+    """
+    argv = ("sh", "-c", words) if isinstance(words, str) else tuple(words)
+    if not argv or not argv[-1 if isinstance(words, str) else 0].strip():
+        raise ConfigError("there is no command to run", hint="fleet exec HOST -- COMMAND")
+    if any("\0" in word for word in argv):
+        raise ConfigError("a command cannot have a NUL in it")
+    return Command(argv=argv, timeout=timeout, keep=KEPT, ends_with_us=True)
+
+
+async def run_on_all(
+    logins: Connector, hosts: Sequence[Host], command: Command, *, at_once: int, stop: Stop, on_wait: OnWait
+) -> dict[HostName, Output | FleetError]:
+    """Run the command on every host, `at_once` of them at the same time.
+
+    Return what it wrote and how it ended, or why that is not known, in the order of the hosts. At a request to stop, no
+    further host begins, and the command is ended where it runs; the answer of these hosts is `StoppedError`.
+    """
+
+    async def run(_: Host, link: Link) -> Output:
+        begun = False
+
+        async def work() -> Output:
+            nonlocal begun
+            await link.open()
+            begun = True
+            return await link.run(command)
+
+        try:
+            return await stop.unless(work())
+        except StoppedError:
+            raise StoppedError(
+                "interrupted: the command was ended" if begun else "interrupted before the command began"
+            ) from None
+
+    return await ask_all(logins, hosts, run, on_wait=on_wait, at_once=at_once)
