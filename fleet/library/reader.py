@@ -13,6 +13,7 @@ from fleet.deploy.target import closures_of, require_local
 from fleet.errors import ConfigError, StateError
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
+from fleet.library.logs import journal_of, read_logs
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
 from fleet.library.tools import new_run_id
@@ -22,6 +23,8 @@ from fleet.source import evaluations
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.events import Emit, Envelope
@@ -88,6 +91,19 @@ class FleetReader:
             return answers.generations(await ask(link, host, HostProgram().call("generations")))
 
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+
+    def logs(
+        self, *selectors: str, unit: str, lines: int | None = None, since: str = "", follow: bool = False
+    ) -> AsyncGenerator[tuple[HostName, str | FleetError]]:
+        """Yield what a unit has written to the journal of each host, line by line, and why a host cannot be read.
+
+        That is its last `lines` lines, all if that is None, or all after `since`: a duration such as `10m`, or a time
+        of the host. One host comes after another; with `follow` lines come as they are written, without an end. The
+        unit's name may have the wildcards `*` and `?`. Close the generator with `aclose` to end it early. Raise
+        `ConfigError` for a unit or a time that is none.
+        """
+        asked = journal_of(unit, lines=lines, since=since, follow=follow)
+        return read_logs(self._tools.logins, self.select(*selectors), asked, is_endless=follow)
 
     async def build(self, *selectors: str, eval_cache: bool = True, on_event: Emit = ignore) -> dict[HostName, Closure]:
         """Build the closure of each host here and return it. No host is contacted.

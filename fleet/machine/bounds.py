@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.text import plain_text, without_control
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from fleet.machine import Command, OnLine
 
@@ -33,6 +33,8 @@ TAIL = 1 << 20
 """Bytes that are kept of stderr, whose end explains a failure."""
 LONGEST_LINE = 4096
 """Characters of a line that is passed on."""
+MOST_OF_LINE = 4 * LONGEST_LINE
+"""Bytes of a line that are looked at for that: a character may have four."""
 BURST, STEADY = 4 << 20, 4 << 10
 """Characters of lines that are passed on at once, and in each second after that. A build may write for hours."""
 COST = 200
@@ -130,6 +132,19 @@ class Outputs:
         return await _cleaned(text) if self._clean else text
 
 
+async def lines(read: Read) -> AsyncIterator[str]:
+    """Yield each line as soon as it is complete, without control characters, and of a very long one the beginning."""
+    begun = bytearray()
+    while block := await read(BLOCK):
+        *complete, rest = block.split(b"\n")
+        for piece in complete:
+            yield _line(begun + piece)
+            begun.clear()
+        begun += rest[: max(0, MOST_OF_LINE - len(begun))]
+    if begun:
+        yield _line(begun)
+
+
 async def _cleaned(text: str) -> str:
     """Return the text without control characters. Other tasks get a turn after each piece of it."""
     pieces = []
@@ -208,5 +223,5 @@ class Teller:
 
 
 def _line(raw: bytearray) -> str:
-    text = plain_text(raw[: 4 * LONGEST_LINE].decode(errors="replace"))
+    text = plain_text(raw[:MOST_OF_LINE].decode(errors="replace"))
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"

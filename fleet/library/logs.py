@@ -1,0 +1,103 @@
+"""Read what a unit has written to the journals of hosts, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from fleet.errors import BugError, CommandFailedError, ConfigError, FleetError
+from fleet.inventory import amounts
+from fleet.machine import CONTACTS, Command
+from fleet.machine.bounds import lines as lines_of
+from fleet.machine.link import SshLink
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from fleet.inventory import Host
+    from fleet.machine import Connector
+    from fleet.model import HostName
+
+    Item = str | FleetError | None
+    """A line, why there are no more, or the end."""
+
+AHEAD = 1000
+"""Lines of a host that are read before somebody takes them."""
+_UNIT = re.compile(r"[\w:.\\@*?][\w:.\\@*?-]{0,254}", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[ T]\d{2}:\d{2}(?::\d{2})?)?|\d{2}:\d{2}(?::\d{2})?|today|yesterday", re.ASCII)
+
+
+def journal_of(unit: str, *, lines: int | None, since: str, follow: bool) -> Command:
+    """Return the command that prints the journal of the unit. Raise `ConfigError` for a unit or a time that is none."""
+    if _UNIT.fullmatch(unit) is None:
+        raise ConfigError(f"{unit!r} is no name of a unit", hint="such as nginx, nginx.service or 'ollama-*'")
+    flags = ["--quiet", "--no-pager", "--output=short-iso", f"--unit={unit}"]
+    flags += [f"--lines={'all' if lines is None else lines}"]
+    flags += [f"--since={_since(since)}"] if since else []
+    flags += ["--follow"] if follow else []
+    return Command(argv=("journalctl", *flags), ends_with_us=True)
+
+
+def _since(text: str) -> str:
+    """Return the moment as journalctl reads it."""
+    if _TIME.fullmatch(text):
+        return text.replace("T", " ")
+    try:
+        return f"-{amounts.seconds(text):g}s"
+    except ValueError:
+        hint = "10m, 2h30m, today, 09:30, 2026-11-30 or '2026-11-30 09:30', by the clock of the host"
+        raise ConfigError(f"--since: {text!r} is no time", hint=hint) from None
+
+
+async def read_logs(
+    logins: Connector, hosts: Sequence[Host], journal: Command, *, is_endless: bool
+) -> AsyncGenerator[tuple[HostName, str | FleetError]]:
+    """Yield what the command prints on each host, line by line, and the error of a host that cannot be read.
+
+    One host comes after another. If the logs are endless, lines of all hosts come as they are written.
+    """
+    limit = asyncio.Semaphore(len(hosts) if is_endless else CONTACTS)
+    shared: asyncio.Queue[tuple[HostName, Item]] = asyncio.Queue(AHEAD)
+    queues = {host.name: shared if is_endless else asyncio.Queue[tuple["HostName", "Item"]](AHEAD) for host in hosts}
+    tasks = [asyncio.create_task(_read(logins, host, journal, limit, queues[host.name])) for host in hosts]
+    try:
+        left = [host.name for host in hosts]
+        while left:
+            name, item = await queues[left[0]].get()
+            if item is None:
+                left.remove(name)
+            else:
+                yield name, item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _read(
+    logins: Connector,
+    host: Host,
+    journal: Command,
+    limit: asyncio.Semaphore,
+    queue: asyncio.Queue[tuple[HostName, Item]],
+) -> None:
+    """Put each line of the host into the queue, then why there are no more if that is an error, then the end."""
+    link = SshLink(logins, host)
+    async with limit:
+        try:
+            try:
+                async with link.stream(journal) as stream:
+                    async for line in lines_of(stream.read):
+                        await queue.put((host.name, line))
+                    ended = await stream.ended()
+                if ended.status != 0:
+                    message = f"journalctl failed with exit status {ended.status}"
+                    raise CommandFailedError(host.name, message, ran=str(journal), said=ended.stderr.splitlines()[-5:])
+            finally:
+                await link.close()
+        except FleetError as error:
+            await queue.put((host.name, error))
+        except Exception as error:
+            await queue.put((host.name, BugError.of(error)))
+    await queue.put((host.name, None))

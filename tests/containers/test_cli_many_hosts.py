@@ -1,0 +1,107 @@
+"""Commands about many hosts, on real ones: exec, logs, history, runs show, status and reboot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.driver import FLEET, WEB, Stage, wait_until
+
+if TYPE_CHECKING:
+    from fleet.lab import Lab
+    from tests.containers.conftest import MakeLab
+
+HOSTS = ("left", "right")
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab(*HOSTS)
+
+
+@pytest.fixture(autouse=True)
+def described(stage: Stage) -> None:
+    """fleet.toml has both hosts."""
+    stage.toml({name: {"checks": [WEB]} for name in HOSTS})
+
+
+def alive(stage: Stage, name: str, mark: str) -> bool:
+    """Whether something on the host has the mark among its words."""
+    return stage.host(name).exec("pgrep", "-f", mark, check=False).status == 0
+
+
+def test_exec_runs_as_root_and_shows_equal_hosts_together(stage: Stage) -> None:
+    run = stage.fleet("exec", "--all", "--yes", "--", 'id -u; echo "$0" | cat')
+    assert (run.code, run.stdout) == (0, "left, right (exit 0)\n  0\n  sh\n\n2 hosts: exit 0\n")
+    run = stage.fleet("exec", "--all", "--yes", "--", "hostname")
+    assert run.stdout.splitlines()[:4] == ["left (exit 0)", "  left", "", "right (exit 0)"]
+
+
+def test_exec_tells_failures_last_and_ends_with_1(stage: Stage) -> None:
+    stage.host("right").power_off()
+    try:
+        run = stage.fleet("exec", "--all", "--yes", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+        unknown = stage.fleet("exec", "left", "--json", "--", "no-such-program")
+    finally:
+        stage.host("right").power_on()
+    assert run.code == 1
+    assert run.stdout.splitlines()[:4] == ["left (exit 3)", "  out", "  stderr:", "  err"]
+    assert run.stdout.splitlines()[-1] == "0 hosts: exit 0; 2 hosts: left (exit 3), right (unreachable)"
+    assert "error: right: no connection" in run.stderr
+    assert (unknown.code, json.loads(unknown.stdout)["hosts"][0]["status"]) == (1, 127)
+
+
+def test_exec_leaves_nothing_running_after_its_time(stage: Stage) -> None:
+    run = stage.fleet("exec", "left", "--timeout", "1s", "--", "sleep 4711 & sleep 4711")
+    assert (run.code, "did not end within 1 s" in run.stderr) == (1, True)
+    wait_until(lambda: not alive(stage, "left", "sleep 4711"), "the command is gone")
+
+
+def test_exec_leaves_nothing_running_after_ctrl_c_and_tells_what_has_ended(stage: Stage) -> None:
+    script = 'if [ "$(hostname)" = right ]; then exec sleep 4712; fi; echo done'
+    run = stage.start("exec", "--all", "--yes", "--json", "--", script)
+    wait_until(lambda: alive(stage, "right", "sleep 4712"), "the command runs")
+    # what the other host says is known by then: it had no less time
+    stage.fleet("exec", "left", "--", "true")
+    run.interrupt()
+    assert run.end().code == 130
+    left, right = json.loads(run.stdout)["hosts"]
+    assert (left["status"], left["stdout"]) == (0, "done\n")
+    assert (right["status"], right["error"]["kind"]) == (None, "interrupted")
+    wait_until(lambda: not alive(stage, "right", "sleep 4712"), "the command is gone")
+
+
+def test_logs_show_what_a_unit_wrote_and_follow_it_until_ctrl_c(stage: Stage) -> None:
+    for name in HOSTS:
+        stage.host(name).exec("systemd-run", "--unit=noise", "--wait", "-q", "sh", "-c", f"echo {name} one")
+    run = stage.fleet("logs", "left", "noise", "--since", "10m")
+    assert run.code == 0
+    assert any(line.endswith("left one") for line in run.stdout.splitlines()), run
+    rows = [json.loads(line) for line in stage.fleet("logs", "--all", "noise.service", "--json").stdout.splitlines()]
+    assert {row["host"] for row in rows if row["line"].endswith(f"{row['host']} one")} == set(HOSTS)
+
+    following = stage.start("logs", "--all", "noise", "-f", "-n", "0")
+    wait_until(lambda: all(alive(stage, name, "unit=noise") for name in HOSTS), "the journals are followed")
+    for name in HOSTS:
+        stage.host(name).exec("systemd-run", "--unit=noise", "--wait", "-q", "sh", "-c", f"echo {name} two")
+    wait_until(lambda: all(f"{name} two" in following.stdout for name in HOSTS), "the lines come")
+    assert "one" not in following.stdout
+    following.interrupt()
+    assert following.end().code == 130
+    wait_until(lambda: not any(alive(stage, name, "unit=noise") for name in HOSTS), "nobody follows any more")
+
+
+def test_logs_of_a_unit_that_nobody_knows_say_so(stage: Stage) -> None:
+    run = stage.fleet("logs", "left", "nosuch")
+    assert (run.code, run.stdout, "left: no entries of nosuch" in run.stderr) == (0, "", True)
+
+
+def test_reader_that_leaves_ends_logs_quietly(stage: Stage) -> None:
+    script = f"{FLEET} logs left '*' -f -n 50 | head -n 1"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=stage.folder, env=stage.environment, capture_output=True, timeout=60, check=True
+    )
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, b"")
