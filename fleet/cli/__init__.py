@@ -32,6 +32,7 @@ COMMANDS = {
     "resume": ("runs", "See a run through whose controller was lost."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
+    "history": ("history", "List what has happened on each host, as the host remembers it."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the key that a host answers with to fleet.toml."),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fleet.events import Event
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
+    from fleet.host.history import PastTransaction
     from fleet.library.views import Health
     from fleet.machine import Output
     from fleet.model import HostName
@@ -77,6 +78,18 @@ def _generations(name: HostName, answer: tuple[Generation, ...] | FleetError) ->
     if isinstance(answer, FleetError):
         return {"name": name, "generations": [], "error": _error(answer)}
     return {"name": name, "generations": [dataclasses.asdict(generation) for generation in answer], "error": None}
+
+
+def history(answers: Mapping[HostName, tuple[PastTransaction, ...] | FleetError], *, most: int) -> Document:
+    """Describe the newest transactions of each host, at most so many, newest first."""
+    return {"hosts": [_history(name, answer, most) for name, answer in answers.items()]}
+
+
+def _history(name: HostName, answer: tuple[PastTransaction, ...] | FleetError, most: int) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "transactions": [], "error": _error(answer)}
+    newest = answer[::-1][:most]
+    return {"name": name, "transactions": [dataclasses.asdict(entry) for entry in newest], "error": None}
 
 
 def execute(answers: Mapping[HostName, Output | FleetError]) -> Document:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fleet import selector
 from fleet.deploy.target import closures_of, require_local
 from fleet.errors import ConfigError, StateError
-from fleet.host import answers
+from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
 from fleet.library.logs import journal_of, read_logs
 from fleet.library.plans import parse_plan
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fleet.events import Emit, Envelope
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
+    from fleet.host.history import PastTransaction
     from fleet.inventory import Host, Inventory
     from fleet.library.reading import OnWait
     from fleet.library.tools import Tools
@@ -104,6 +105,16 @@ class FleetReader:
         """
         asked = journal_of(unit, lines=lines, since=since, follow=follow)
         return read_logs(self._tools.logins, self.select(*selectors), asked, is_endless=follow)
+
+    async def history(
+        self, *selectors: str, on_wait: OnWait = ignore
+    ) -> dict[HostName, tuple[PastTransaction, ...] | FleetError]:
+        """Return the transactions that each host remembers, oldest first: its last 100, whoever began them."""
+
+        async def look(host: Host, link: Link) -> tuple[PastTransaction, ...]:
+            return history.entries(await ask(link, host, HostProgram().call("history")))
+
+        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
     async def build(self, *selectors: str, eval_cache: bool = True, on_event: Emit = ignore) -> dict[HostName, Closure]:
         """Build the closure of each host here and return it. No host is contacted.

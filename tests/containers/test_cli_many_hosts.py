@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import FLEET, WEB, Stage, wait_until
+from tests.containers.driver import FLEET, WEB, Run, Stage, new_version, wait_until, web
 
 if TYPE_CHECKING:
     from fleet.lab import Lab
@@ -105,3 +105,25 @@ def test_reader_that_leaves_ends_logs_quietly(stage: Stage) -> None:
         ["sh", "-c", script], cwd=stage.folder, env=stage.environment, capture_output=True, timeout=60, check=True
     )
     assert (len(done.stdout.splitlines()), done.stderr) == (1, b"")
+
+
+def deployed(stage: Stage, *names: str, more: str = "", status: int = 200, intent: str = "") -> Run:
+    """The hosts were deployed to, once more."""
+    for name in names:
+        stage.write(name, web(new_version(), status=status, more=more))
+    return stage.deploy(*names, *(["--intent", intent] if intent else []))
+
+
+def test_history_tells_who_did_what_why_and_how_it_ended(stage: Stage) -> None:
+    assert deployed(stage, "left", intent="first").code == 0
+    bad = deployed(stage, "left", status=503, intent="second")
+    assert bad.code == 1
+    (host,) = stage.document("history", "left")["hosts"]
+    newest, before = host["transactions"][:2]
+    assert (newest["state"], newest["blame"], newest["intent"]) == ("reverted", "found", "second")
+    assert (before["state"], before["intent"], before["new"]) == ("committed", "first", newest["old"])
+    assert newest["run"] == bad.events[-1]["run"]
+    assert before["began"] <= before["ended"] <= newest["began"] <= newest["ended"]
+    text = stage.fleet("history", "left", "-n", "1").stdout
+    assert "rolled back" in text
+    assert "second; check web: 503" in text
