@@ -6,17 +6,19 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import FleetError
-from fleet.events import FindingReported, HostPlanned, event_json
+from fleet.events import FindingReported, HostFinished, HostPlanned, envelope_json, event_json
 from fleet.plans.announce import announced
 from fleet.text import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fleet.diff import SystemDiff
     from fleet.events import Event
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.library.past import PastRun
     from fleet.library.views import Health
     from fleet.machine import Output
     from fleet.model import HostName
@@ -152,6 +154,38 @@ def _run(record: RunRecord, *, is_under_way: bool) -> Document:
         "open": record.is_open and not is_under_way,
         "exit_code": record.exit_code,
         "hosts": hosts,
+    }
+
+
+def past_run(past: PastRun, host: HostName | None = None, diff: SystemDiff | None = None) -> Document:
+    """Describe a run with its events and results: of all hosts, or of one with what the run was to change there."""
+    from fleet.diff import diff_json
+
+    record = past.record
+    results = {result.host: result for result in past.finished.hosts}
+    names = list(record.hosts) if host is None else [host]
+    hosts = []
+    for name in names:
+        result = results.get(name)
+        hosts.append({
+            "name": name,
+            "result": event_json(HostFinished(host=name, result=result))["result"] if result else None,
+            "settled": record.hosts[name].is_settled,
+            "evidence": [str(file) for file in past.evidence(name)],
+        })  # fmt: skip
+    events = past.envelopes if host is None else past.of_host(host)
+    return {
+        **_run(record, is_under_way=past.is_under_way),
+        "by": record.by,
+        "started": record.started,
+        "finished": record.finished,
+        "plan": record.plan,
+        "intent": past.plan.intent if past.plan else "",
+        "source": vars(past.plan.source) if past.plan else None,
+        "folder": str(past.folder),
+        "hosts": hosts,
+        "events": [envelope_json(envelope) for envelope in events],
+        "diff": diff_json({host: diff})["hosts"][0] if host is not None and diff is not None else None,
     }
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from fleet import selector
 from fleet.deploy.target import closures_of, require_local
-from fleet.errors import ConfigError, StateError
+from fleet.errors import ConfigError, FleetError, StateError
 from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
 from fleet.library.logs import journal_of, read_logs
+from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
 from fleet.library.tools import new_run_id
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from fleet.diff import SystemDiff
-    from fleet.errors import FleetError
     from fleet.events import Emit, Envelope
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
@@ -185,6 +185,35 @@ class FleetReader:
         A run that this machine does not remember has none. Raise `StateError` if the memory cannot be read.
         """
         return await asyncio.to_thread(self._tools.state.events, RunId(run), after=after)
+
+    async def past_run(self, run: str) -> PastRun:
+        """Return everything that this machine remembers of the run with this id, or whose id alone begins so.
+
+        Raise `ConfigError` if there is none, or more than one, and `StateError` if its events cannot be read.
+        """
+        state = self._tools.state
+        record, is_under_way = find_run(await self.runs(), run)
+        plan = None
+        if record.plan is not None:
+            with contextlib.suppress(FleetError):
+                plan = await self.kept_plan(record.plan)
+        return PastRun(
+            record=record,
+            is_under_way=is_under_way,
+            envelopes=tuple(await self.events(record.id)),
+            folder=state.folder(record.id),
+            plan=plan,
+        )
+
+    async def past_diff(self, past: PastRun, host: HostName) -> SystemDiff | None:
+        """Return what a run was to change on a host; None if it was to change nothing.
+
+        Only what is not in this machine's store any more is read on the host. Raise `ConfigError` if the host was not
+        in the run, and `FleetError` if it is not known any more.
+        """
+        known = self.inventory.hosts.get(host)
+        async with self._tools.links([known] if known else []) as links:
+            return await difference(past.host(host), past.record.id, links.get(host), self._tools.here)
 
     async def open_run(self, run: str | None = None) -> RunRecord:
         """Return the run that `resume` would take up: the one with this id, or the newest open one.

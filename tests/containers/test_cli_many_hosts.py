@@ -127,3 +127,23 @@ def test_history_tells_who_did_what_why_and_how_it_ended(stage: Stage) -> None:
     text = stage.fleet("history", "left", "-n", "1").stdout
     assert "rolled back" in text
     assert "second; check web: 503" in text
+
+
+def test_past_run_is_shown_with_its_evidence_and_what_it_was_to_change(stage: Stage) -> None:
+    assert deployed(stage, "left", "right", more='packages.hello = "1.0";').code == 0
+    stage.write("right", web(new_version(), status=503, more='packages.hello = "1.1";'))
+    run = stage.deploy("right").events[-1]["run"]
+    whole = stage.fleet("runs", "show", run)
+    assert (whole.code, "rolled back" in whole.stdout, "error: right: check web: 503" in whole.stdout) == (
+        0,
+        True,
+        True,
+    )
+    one = stage.fleet("runs", "show", run, "right").stdout
+    for word in ("switch", "prove", "revert", "goes back: check web", "journal.txt", "hello", "1.0 → 1.1"):
+        assert word in one, one
+    document = stage.document("runs", "show", run, "right")
+    (package,) = document["diff"]["packages"]
+    assert (package["name"], package["old"], package["new"]) == ("hello", ["1.0"], ["1.1"])
+    assert document["hosts"][0]["result"]["outcome"] == "rolled_back"
+    assert stage.document("runs")["runs"][0]["run"] == run
