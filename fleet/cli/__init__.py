@@ -27,7 +27,7 @@ COMMANDS = {
     "deploy": ("deploy", "Build, push, switch and prove."),
     "diff": ("diff", "Compare what runs with what would be deployed."),
     "rollback": ("deploy", "Go back to the system that ran before."),
-    "status": ("look", "Tell what each host runs, keeps and boots."),
+    "status": ("status", "Tell what each host runs and how it is, the worst first."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
     "health": ("look", "Ask the checks of each host once."),

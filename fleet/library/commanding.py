@@ -46,20 +46,17 @@ async def run_on_all(
     further host begins, and the command is ended where it runs; the answer of these hosts is `StoppedError`.
     """
 
-    async def run(_: Host, link: Link) -> Output:
-        begun = False
+    begun: set[HostName] = set()
 
-        async def work() -> Output:
-            nonlocal begun
-            await link.open()
-            begun = True
-            return await link.run(command)
+    async def run(host: Host, link: Link) -> Output:
+        begun.add(host.name)
+        return await link.run(command)
 
-        try:
-            return await stop.unless(work())
-        except StoppedError:
-            raise StoppedError(
-                "interrupted: the command was ended" if begun else "interrupted before the command began"
-            ) from None
+    def told(name: HostName, answer: Output | FleetError) -> Output | FleetError:
+        if not isinstance(answer, StoppedError):
+            return answer
+        is_begun = name in begun
+        return StoppedError(f"interrupted{': the command was ended' if is_begun else ' before the command began'}")
 
-    return await ask_all(logins, hosts, run, on_wait=on_wait, at_once=at_once)
+    answers = await ask_all(logins, hosts, run, on_wait=on_wait, at_once=at_once, stop=stop)
+    return {name: told(name, answer) for name, answer in answers.items()}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
     from fleet.library.past import PastRun
+    from fleet.library.seen import LastSeen
     from fleet.library.views import Health
     from fleet.machine import Output
     from fleet.model import HostName
@@ -28,16 +29,31 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
-def status(answers: Mapping[HostName, HostFacts | FleetError]) -> Document:
-    """Describe what each host runs, keeps and boots."""
-    return {"hosts": [_status(name, answer) for name, answer in answers.items()]}
+def status(
+    answers: Mapping[HostName, HostFacts | FleetError | None], last: Mapping[HostName, LastSeen] | None = None
+) -> Document:
+    """Describe what each host runs, keeps and boots. None stands for a host that was not asked yet.
+
+    `last` has what was seen of hosts that do not answer.
+    """
+    return {"hosts": [_status(name, answer, (last or {}).get(name)) for name, answer in answers.items()]}
 
 
-def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
-    if isinstance(answer, FleetError):
-        empty = dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending"))
-        rest: Document = {"transaction": None, "quarantined": [], "failed_units": [], "error": _error(answer)}
-        return {"name": name, "reachable": False, **empty, **rest}
+_NOT_KNOWN: Document = {
+    **dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending", "transaction")),
+    "quarantined": (),
+    "failed_units": (),
+    **dict.fromkeys(("since", "staged", "nix_free", "boot_free")),
+}
+"""What is said of a host that does not answer."""
+
+
+def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSeen | None) -> Document:
+    if answer is None or isinstance(answer, FleetError):
+        error = None if answer is None else _error(answer)
+        reachable = None if answer is None else False
+        seen = dataclasses.asdict(last) if last is not None else None
+        return {"name": name, "reachable": reachable, **_NOT_KNOWN, "last_seen": seen, "error": error}
     return {
         "name": name,
         "reachable": True,
@@ -50,6 +66,11 @@ def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
         "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
         "quarantined": list(answer.quarantined),
         "failed_units": list(answer.failed_units),
+        "since": answer.since or None,
+        "staged": answer.staged,
+        "nix_free": answer.nix_free,
+        "boot_free": answer.boot_free,
+        "last_seen": None,
         "error": None,
     }
 

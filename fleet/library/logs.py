@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import BugError, CommandFailedError, ConfigError, FleetError
 from fleet.inventory import amounts
+from fleet.library.reading import asked
 from fleet.machine import CONTACTS, Command
 from fleet.machine.bounds import lines as lines_of
 from fleet.machine.link import SshLink
@@ -84,20 +85,20 @@ async def _read(
 ) -> None:
     """Put each line of the host into the queue, then why there are no more if that is an error, then the end."""
     link = SshLink(logins, host)
-    async with limit:
-        try:
-            try:
-                async with link.stream(journal) as stream:
-                    async for line in lines_of(stream.read):
-                        await queue.put((host.name, line))
-                    ended = await stream.ended()
-                if ended.status != 0:
-                    message = f"journalctl failed with exit status {ended.status}"
-                    raise CommandFailedError(host.name, message, ran=str(journal), said=ended.stderr.splitlines()[-5:])
-            finally:
-                await link.close()
-        except FleetError as error:
-            await queue.put((host.name, error))
-        except Exception as error:
-            await queue.put((host.name, BugError.of(error)))
+
+    async def read() -> None:
+        async with link.stream(journal) as stream:
+            async for line in lines_of(stream.read):
+                await queue.put((host.name, line))
+            ended = await stream.ended()
+        if ended.status != 0:
+            message = f"journalctl failed with exit status {ended.status}"
+            raise CommandFailedError(host.name, message, ran=str(journal), said=ended.stderr.splitlines()[-5:])
+
+    try:
+        await asked(link, read, limit)
+    except FleetError as error:
+        await queue.put((host.name, error))
+    except Exception as error:
+        await queue.put((host.name, BugError.of(error)))
     await queue.put((host.name, None))

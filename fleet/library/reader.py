@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import selector
+from fleet.deploy.looks import LATE
 from fleet.deploy.target import closures_of, require_local
 from fleet.errors import ConfigError, FleetError, StateError
 from fleet.host import answers, history
@@ -17,8 +19,10 @@ from fleet.library.logs import journal_of, read_logs
 from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
+from fleet.library.seen import LastSeen, remember, remembered
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
+from fleet.library.watching import watch
 from fleet.model import RunId
 from fleet.source import evaluations
 from fleet.steps.preflight import preflight
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.library.reading import OnWait
     from fleet.library.tools import Tools
+    from fleet.library.watching import Watched
     from fleet.machine import Link
     from fleet.model import Closure, HostName
     from fleet.plans import Plan
@@ -62,13 +67,30 @@ class FleetReader:
         """Return what each host is and runs, or why it cannot be asked.
 
         A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that have not answered
-        yet, whenever they become fewer.
+        yet, whenever they become fewer. Nobody waits for a host at which nobody answers longer than 2 seconds after the
+        others, unless its `connect_timeout` says so. This machine remembers the answers: see `last_seen`.
         """
 
         async def look(host: Host, link: Link) -> HostFacts:
             return await preflight(link, host)
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+        found = await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait, late=LATE)
+        now = time.time()
+        seen = {name: LastSeen.of(one, now) for name, one in found.items() if not isinstance(one, FleetError)}
+        await remember(self._tools.state, self.inventory, seen)
+        return found
+
+    async def last_seen(self) -> dict[HostName, LastSeen]:
+        """Return what each host was when `status` has reached it last, from this machine."""
+        return await remembered(self._tools.state)
+
+    def watch(self, *selectors: str, every: float = 10.0) -> AsyncGenerator[dict[HostName, Watched]]:
+        """Yield what each host is and runs, now and whenever that is known anew, without an end.
+
+        Each host is asked again `every` so many seconds after its last answer; those that do not answer keep nobody
+        waiting. Close the generator with `aclose` to end it.
+        """
+        return watch(self._tools, self.select(*selectors), every=every)
 
     async def health(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, Health | FleetError]:
         """Ask the declared checks of each host once, and find its failed units."""

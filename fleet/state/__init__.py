@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fleet.state.folders import EVENTS
 from fleet.state.hosts import Hosts
-from fleet.state.interface import PlanRecord, Recorder, State, Tidied
+from fleet.state.interface import PlanRecord, Recorder, SeenRecord, State, Tidied
 from fleet.state.records import HostRecord, RunRecord, fold, fold_all
 from fleet.state.tidy import KEEP
 
@@ -26,6 +26,7 @@ __all__ = [
     "PlanRecord",
     "Recorder",
     "RunRecord",
+    "SeenRecord",
     "State",
     "Tidied",
     "fold",

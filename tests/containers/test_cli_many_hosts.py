@@ -147,3 +147,31 @@ def test_past_run_is_shown_with_its_evidence_and_what_it_was_to_change(stage: St
     assert (package["name"], package["old"], package["new"]) == ("hello", ["1.0"], ["1.1"])
     assert document["hosts"][0]["result"]["outcome"] == "rolled_back"
     assert stage.document("runs")["runs"][0]["run"] == run
+
+
+def test_status_shows_the_worst_first_and_a_dead_host_as_it_was(stage: Stage) -> None:
+    assert deployed(stage, "left", "right").code == 0
+    documents_before = stage.document("status")["hosts"]
+    right = stage.host("right")
+    right.exec("systemd-run", "-q", "--unit=rotten", "--property=Type=oneshot", "false", check=False)
+    try:
+        watching = stage.start("status", "--watch", "--interval", "1s", "--json")
+        wait_until(lambda: len(watching.events) >= 2, "documents come")
+        stage.host("left").power_off()
+        wait_until(
+            lambda: [host["reachable"] for host in watching.events[-1]["hosts"]] == [False, True], "left is gone"
+        )
+        watching.interrupt()
+        assert watching.end().code == 130
+        left, right_ = watching.events[-1]["hosts"]
+        assert left["last_seen"]["running"] == documents_before[0]["running"]
+        assert right_["failed_units"] == ["rotten.service"]
+        run = stage.fleet("status")
+    finally:
+        stage.host("left").power_on()
+        right.exec("systemctl", "reset-failed")
+    rows = run.stdout.splitlines()[1:]
+    assert (run.code, [row.split()[0] for row in rows]) == (1, ["right", "left"])
+    assert "1 failed: rotten.service" in rows[0]
+    assert "unreachable" in rows[1]
+    assert "as it was " in rows[1]
