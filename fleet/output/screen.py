@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -38,11 +40,18 @@ class Screen:
     @property
     def width(self) -> int:
         """How many columns it has now."""
+        self._measure()
         return self._console.size.width
+
+    def _measure(self) -> None:
+        """Take over the size that the terminal has now. Rich asks stdin first, which may be another one."""
+        with contextlib.suppress(OSError, ValueError):
+            self._console.size = ConsoleDimensions(*os.get_terminal_size(self._stream.fileno()))
 
     def show(self, lines: Sequence[str], *, foot: str) -> None:
         """Show as many of the lines as there is room for, how many more there are, and one line below."""
         self._lines = lines
+        self._measure()
         room = max(self._console.size.height - 2, 1)
         shown = [Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines[:room]]
         hidden = f"{len(lines) - room} more lines; " if len(lines) > room else ""
