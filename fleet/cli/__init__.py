@@ -27,6 +27,7 @@ COMMANDS = {
     "deploy": ("deploy", "Build, push, switch and prove."),
     "diff": ("diff", "Compare what runs with what would be deployed."),
     "rollback": ("deploy", "Go back to the system that ran before."),
+    "reboot": ("reboot", "Reboot hosts, and prove that they come back as they were."),
     "status": ("status", "Tell what each host runs and how it is, the worst first."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
@@ -44,7 +45,7 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply")
+REPORTING = ("deploy", "push", "rollback", "resume", "apply", "reboot")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 

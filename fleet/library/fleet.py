@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from fleet.deploy.rebooting import Agree
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord
+
+
+async def _yes(_: object) -> bool:
+    return True
 
 
 class Fleet(FleetReader):
@@ -165,6 +170,25 @@ class Fleet(FleetReader):
         Nothing is built or begun.
         """
         return self._register(self._factory.resume(run, stop or Stop()))
+
+    def reboot(
+        self,
+        *selectors: str,
+        agree: Agree | None = None,
+        force: bool = False,
+        accept_boot_risk: bool = False,
+        stop: Stop | None = None,
+    ) -> Run:
+        """Begin to reboot these hosts, or all, into what they run, and prove that they come back as they were.
+
+        All of them are looked at first. Those that would boot something else, or a system that has never booted there,
+        are left out, unless `accept_boot_risk` lets the latter; and those whose people, jobs or locks would be
+        interrupted, unless `force` is set. Then `agree` is awaited with the names of the others. They go in waves, as
+        in a deployment. No transaction is opened.
+        """
+        hosts = self.select(*selectors)
+        run = self._factory.reboot(hosts, agree or _yes, stop or Stop(), force=force, accept_boot_risk=accept_boot_risk)
+        return self._register(run)
 
     async def execute(
         self,

@@ -217,7 +217,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        reports = arguments[0] in ("deploy", "push", "rollback", "resume") and "--json" in arguments
+        reports = arguments[0] in ("deploy", "push", "rollback", "resume", "reboot") and "--json" in arguments
         run = Run(process, as_json=reports)
         self._started.append(run)
         return run

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import FLEET, WEB, Run, Stage, new_version, wait_until, web
+from fleet.scripts import one_line, script
+from tests.containers.driver import FLEET, WEB, Run, Stage, new_version, running, stands_on, wait_until, web
 
 if TYPE_CHECKING:
-    from fleet.lab import Lab
+    from collections.abc import Iterator
+
+    from fleet.lab import Lab, LabHost
     from tests.containers.conftest import MakeLab
 
 HOSTS = ("left", "right")
@@ -175,3 +180,75 @@ def test_status_shows_the_worst_first_and_a_dead_host_as_it_was(stage: Stage) ->
     assert "1 failed: rotten.service" in rows[0]
     assert "unreachable" in rows[1]
     assert "as it was " in rows[1]
+
+
+@contextmanager
+def powered(*hosts: LabHost) -> Iterator[list[str]]:
+    """Whenever one of them goes off it is switched on again, as a machine does by itself; gives who that was."""
+    ended, boots = threading.Event(), list[str]()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            for host in hosts:
+                if not host.is_on:
+                    host.power_on()
+                    boots.append(host.name)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield boots
+    finally:
+        ended.set()
+        watching.join()
+
+
+def test_reboot_proves_that_hosts_come_back_as_they_were(stage: Stage) -> None:
+    assert deployed(stage, "left", "right").code == 0
+    hosts = [stage.host(name) for name in HOSTS]
+    ran = [running(host) for host in hosts]
+    with powered(*hosts) as boots:
+        run = stage.fleet("reboot", "--all", "--yes", "--json")
+    assert run.code == 0, run
+    assert sorted(boots) == list(HOSTS)
+    assert run.outcomes == dict.fromkeys(HOSTS, "kept")
+    assert [stands_on(host, closure) for host, closure in zip(hosts, ran, strict=True)] == [True, True]
+    assert {event["passed"] for event in run.told("check_reported", stage="after")} >= {True}
+    assert stage.fleet("runs").stdout.splitlines()[1].split()[1] == "reboot"
+
+
+def test_host_whose_check_fails_after_a_reboot_needs_a_person(stage: Stage) -> None:
+    marked = {"name": "marked", "command": "test -e /run/marked", "within": "2s", "interval": "200ms"}
+    stage.toml({"left": {"checks": [marked]}})
+    stage.host("left").exec("touch", "/run/marked")
+    with powered(stage.host("left")):
+        run = stage.fleet("reboot", "left", "--json")
+    assert (run.code, run.outcomes) == (4, {"left": "needs_human"})
+    assert "check marked" in run.failure("left")["message"]
+
+
+def test_host_that_boots_something_else_is_not_rebooted(stage: Stage) -> None:
+    stage.write("left", web(new_version()))
+    assert stage.deploy("left", "--goal", "test").code == 0
+    run = stage.fleet("reboot", "left", "--json")
+    assert (run.code, run.failure("left")["kind"]) == (1, "unfit")
+    assert "a reboot would lead to" in run.failure("left")["message"]
+    assert stage.host("left").is_on
+    assert stage.deploy("left").code == 0
+
+
+def test_host_that_has_changed_since_the_look_does_not_go_down(stage: Stage) -> None:
+    host = stage.host("left")
+    boot = host.exec("sh", "-c", script("fleet.steps", "boot-state")).stdout.splitlines()[0].removeprefix("boot=")
+
+    def told(*words: str) -> str:
+        return host.exec("sh", "-c", one_line("fleet.steps", "reboot"), "sh", *words).stdout.strip()
+
+    assert told("another 1", running(host)) == "changed=it has booted again meanwhile"
+    assert told(boot, "/nix/store/other") == f"changed={running(host)} runs now"
+    for place in ("/run/fleet/open", "/nix/var/fleet/open"):
+        host.exec("mkdir", place)
+        try:
+            assert told(boot, running(host)) == "changed=a transaction is open"
+        finally:
+            host.exec("rmdir", place)
