@@ -236,6 +236,15 @@ async def test_host_that_changes_between_look_and_reboot_is_left_alone(tmp_path:
 
 
 @in_no_time
+async def test_each_host_is_looked_at_once_more_when_it_is_its_turn(tmp_path: Path) -> None:
+    world = Rebooted(tmp_path, "a")
+    world.on("a", (asks("facts"), [said(**FACTS), said(**{**FACTS, "boot_default": NEW})]))
+    done = await world.rebooted()
+    (ended,) = done.hosts
+    assert (ended.outcome, ended.failure and ended.failure.kind, world.order) == (Outcome.FAILED, "unfit", [])
+
+
+@in_no_time
 async def test_reboot_that_systemd_refuses_changes_nothing(tmp_path: Path) -> None:
     world = Rebooted(tmp_path, "a")
     world.on("a", (REBOOT, Says(status=1, stderr=b"Access denied\n")))
