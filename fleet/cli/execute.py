@@ -56,7 +56,11 @@ class WithCommand(click.Command):
     help="On how many hosts at the same time.",
 )
 @click.option(
-    "--timeout", default="10m", show_default=True, metavar="TIME", help="The time that the command has on each host."
+    "--timeout",
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="How long it may take on each host: then it is exit 124.",
 )
 def exec(
     selectors: tuple[str, ...],

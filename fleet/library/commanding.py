@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 600.0
 """Seconds that a command has on each host, unless somebody says otherwise."""
+KILL, LATE = 5.0, 20.0
+"""Seconds after `timeout` after which it is killed, and after which nobody waits for the host any more."""
 KEPT = 256 << 10
 """The last bytes of each output that are kept of a host. A thousand hosts may all say as much."""
 
@@ -27,6 +29,7 @@ KEPT = 256 << 10
 def as_command(words: str | Sequence[str], *, timeout: float) -> Command:
     """Return the command: a text is a line for `sh`, and words are a program and its arguments.
 
+    It ends with status 124 if it takes longer than `timeout` seconds, or with 137 if it does not listen to that.
     Raise `ConfigError` if there is nothing to run.
     """
     argv = ("sh", "-c", words) if isinstance(words, str) else tuple(words)
@@ -34,7 +37,9 @@ def as_command(words: str | Sequence[str], *, timeout: float) -> Command:
         raise ConfigError("there is no command to run", hint="fleet exec HOST -- COMMAND")
     if any("\0" in word for word in argv):
         raise ConfigError("a command cannot have a NUL in it")
-    return Command(argv=argv, timeout=timeout, keep=KEPT, ends_with_us=True)
+    # The host ends it, so that what it has written until then is there.
+    limited = ("timeout", f"--kill-after={KILL:g}", f"{timeout:.3f}", *argv)
+    return Command(argv=limited, timeout=timeout + LATE, keep=KEPT, ends_with_us=True)
 
 
 async def run_on_all(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from fleet.model import HostName
 
+OUT_OF_TIME = 124
+"""The exit status of `timeout` for a command that it has ended."""
 NAMED = 12
 """Hosts that are named above an output that is no failure. Of a failure all are named."""
 
@@ -44,7 +46,7 @@ def grouped_lines(answers: Mapping[HostName, Said], *, is_terminal: bool = False
 def _group(said: Said, names: Sequence[HostName], *, is_terminal: bool) -> list[str]:
     """Return the header, and under it what the hosts said. That is indented, so that no host can write a header."""
     who = listed(names, most=NAMED if said.status == 0 else len(names))
-    header = f"{who} (exit {said.status})"
+    header = f"{who} ({_ended(said.status)})"
     lines = [coloured(header, "bold" if said.status == 0 else "bold red") if is_terminal else header]
     if said.left_out:
         lines.append(f"  (the first {human_bytes(said.left_out)} are left out)")
@@ -52,6 +54,10 @@ def _group(said: Said, names: Sequence[HostName], *, is_terminal: bool) -> list[
     if said.stderr:
         lines += ["  stderr:", *_indented(said.stderr)]
     return lines
+
+
+def _ended(status: int) -> str:
+    return f"exit {status}, out of time" if status == OUT_OF_TIME else f"exit {status}"
 
 
 def _indented(text: str) -> list[str]:
@@ -63,7 +69,7 @@ def summary_line(answers: Mapping[HostName, Said], failed: Mapping[HostName, str
 
     `failed` has a word for each host on which it is not known how the command ended.
     """
-    bad = [f"{name} (exit {said.status})" for name, said in answers.items() if said.status != 0]
+    bad = [f"{name} ({_ended(said.status)})" for name, said in answers.items() if said.status != 0]
     bad += [f"{name} ({why})" for name, why in failed.items()]
     good = len(answers) + len(failed) - len(bad)
     ended = f"{counted(good, 'host')}: exit 0"

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from tests.unit.conftest import CommandLine, Terminal
 
 A, B, C = map(HostName, "abc")
-UPTIME = runs("sh", "-c", "uptime")
+LIMIT = ("timeout", "--kill-after=5", "600.000")
+UPTIME = runs(*LIMIT, "sh", "-c", "uptime")
 
 
 def test_one_word_is_a_line_for_sh_and_several_are_a_program() -> None:
-    assert as_command("df -h | tail", timeout=3).argv == ("sh", "-c", "df -h | tail")
-    assert as_command(("echo", "$HOME", "a b"), timeout=3).argv == ("echo", "$HOME", "a b")
+    limit = ("timeout", "--kill-after=5", "3.000")
+    assert as_command("df -h | tail", timeout=3).argv == (*limit, "sh", "-c", "df -h | tail")
+    assert as_command(("echo", "$HOME", "a b"), timeout=3).argv == (*limit, "echo", "$HOME", "a b")
     command = as_command("true", timeout=3)
     assert (command.root, command.stdin, command.keep, command.ends_with_us) == (True, b"", KEPT, True)
 
@@ -59,7 +61,7 @@ def test_hosts_that_say_the_same_are_shown_together_and_failures_last(
 
 def test_all_well_is_exit_0_and_one_host_needs_no_summary(tmp_path: Path, command_line: CommandLine) -> None:
     world = World(tmp_path, "a", "b")
-    world.on("a", (runs("echo", "a b"), Output(status=0, stdout="a b\n")))
+    world.on("a", (runs(*LIMIT, "echo", "a b"), Output(status=0, stdout="a b\n")))
     said = command_line(world, "exec", "a", "--", "echo", "a b")
     assert (said.code, said.out, said.err) == (0, "a (exit 0)\n  a b\n", "")
     assert world.links[B].ran == []
@@ -79,7 +81,7 @@ def test_document_has_both_outputs_the_status_and_the_error(tmp_path: Path, comm
 
 def test_words_after_the_dashes_are_never_flags(tmp_path: Path, command_line: CommandLine) -> None:
     world = World(tmp_path, "a")
-    world.on("a", (runs("ls", "--all", "--", "--json"), Output(status=0)))
+    world.on("a", (runs(*LIMIT, "ls", "--all", "--", "--json"), Output(status=0)))
     said = command_line(world, "exec", "a", "--", "ls", "--all", "--", "--json")
     assert (said.code, said.out) == (0, "a (exit 0)\n")
 
@@ -151,6 +153,11 @@ def test_no_host_writes_a_header_or_moves_the_cursor() -> None:
 
 def test_what_is_left_out_is_said() -> None:
     assert grouped_lines({A: Said(0, "end\n", left_out=2048)})[1] == "  (the first 2.0 KiB are left out)"
+
+
+def test_command_that_was_out_of_time_is_shown_with_what_it_wrote() -> None:
+    assert grouped_lines({A: Said(124, "so far\n")}) == ["a (exit 124, out of time)", "  so far"]
+    assert summary_line({A: Said(124)}, {}) == "0 hosts: exit 0; 1 host: a (exit 124, out of time)"
 
 
 def test_of_many_hosts_some_are_named_but_of_failures_all() -> None:
