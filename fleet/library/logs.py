@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Item = str | FleetError | None
     """A line, why there are no more, or the end."""
 
+_Lines = asyncio.Queue[tuple["HostName", "Item"]]
 AHEAD = 1000
 """Lines of a host that are read before somebody takes them."""
 _UNIT = re.compile(r"[\w:.\\@*?][\w:.\\@*?-]{0,254}", re.ASCII)
@@ -56,49 +57,66 @@ async def read_logs(
 ) -> AsyncGenerator[tuple[HostName, str | FleetError]]:
     """Yield what the command prints on each host, line by line, and the error of a host that cannot be read.
 
-    One host comes after another. If the logs are endless, lines of all hosts come as they are written.
+    One host comes after another, whoever answers first. If the logs are endless, lines of all hosts come as they are
+    written.
     """
-    limit = asyncio.Semaphore(len(hosts) if is_endless else CONTACTS)
-    shared: asyncio.Queue[tuple[HostName, Item]] = asyncio.Queue(AHEAD)
-    queues = {host.name: shared if is_endless else asyncio.Queue[tuple["HostName", "Item"]](AHEAD) for host in hosts}
-    tasks = [asyncio.create_task(_read(logins, host, journal, limit, queues[host.name])) for host in hosts]
+    places = asyncio.Semaphore(len(hosts) if is_endless else CONTACTS)
+    shared = _Lines(AHEAD) if is_endless else None
+    begun: asyncio.Queue[_Lines] = asyncio.Queue()
+    tasks = [
+        asyncio.create_task(_read(logins, host, journal, places, _Told(host.name, shared or _Lines(AHEAD), begun)))
+        for host in hosts
+    ]
+    left = len(hosts)
     try:
-        left = [host.name for host in hosts]
         while left:
-            name, item = await queues[left[0]].get()
-            if item is None:
-                left.remove(name)
-            else:
-                yield name, item
+            lines, is_over = await begun.get(), False  # a host that has begun has a place, and goes on to its end
+            while left and not is_over:
+                name, item = await lines.get()
+                if item is not None:
+                    yield name, item
+                    continue
+                left -= 1
+                is_over = not is_endless
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _read(
-    logins: Connector,
-    host: Host,
-    journal: Command,
-    limit: asyncio.Semaphore,
-    queue: asyncio.Queue[tuple[HostName, Item]],
-) -> None:
-    """Put each line of the host into the queue, then why there are no more if that is an error, then the end."""
+class _Told:
+    """What one host tells, for whoever takes it."""
+
+    def __init__(self, name: HostName, lines: _Lines, begun: asyncio.Queue[_Lines]) -> None:
+        self._name = name
+        self._lines = lines
+        self._begun: asyncio.Queue[_Lines] | None = begun
+
+    async def put(self, item: Item) -> None:
+        """Put the item there as soon as there is room; the first one says that the host has begun."""
+        if self._begun is not None:
+            self._begun.put_nowait(self._lines)
+            self._begun = None
+        await self._lines.put((self._name, item))
+
+
+async def _read(logins: Connector, host: Host, journal: Command, places: asyncio.Semaphore, told: _Told) -> None:
+    """Tell each line of the host, then why there are no more if that is an error, then the end."""
     link = SshLink(logins, host)
 
     async def read() -> None:
         async with link.stream(journal) as stream:
             async for line in lines_of(stream.read):
-                await queue.put((host.name, line))
+                await told.put(line)
             ended = await stream.ended()
         if ended.status != 0:
             message = f"journalctl failed with exit status {ended.status}"
             raise CommandFailedError(host.name, message, ran=str(journal), said=ended.stderr.splitlines()[-5:])
 
     try:
-        await asked(link, read, limit)
+        await asked(link, read, places)
     except FleetError as error:
-        await queue.put((host.name, error))
+        await told.put(error)
     except Exception as error:
-        await queue.put((host.name, BugError.of(error)))
-    await queue.put((host.name, None))
+        await told.put(BugError.of(error))
+    await told.put(None)

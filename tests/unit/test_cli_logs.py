@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import tracemalloc
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from fleet.library.logs import AHEAD, journal_of
 from fleet.machine import Output
 from fleet.machine.bounds import LONGEST_LINE, lines
 from fleet.model import HostName
+from tests.fakes import in_no_time
 from tests.unit.world import World
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def test_each_line_of_json_has_its_host(tmp_path: Path, command_line: CommandLin
     has(world, "a", Journal(b"one\n"))
     has(world, "b", Journal(error=UnreachableError(B, "no connection")))
     said = command_line(world, "logs", "a", "b", "nginx", "--json")
-    one, error = map(json.loads, said.out.splitlines())
+    one, error = sorted(map(json.loads, said.out.splitlines()), key=lambda row: str(row["host"]))
     assert one == {"host": "a", "line": "one"}
     assert (error["host"], error["error"]["kind"], said.code) == ("b", "unreachable", 1)
 
@@ -173,6 +175,34 @@ async def test_host_that_writes_faster_than_anybody_reads_has_to_wait(tmp_path: 
             await asyncio.sleep(0)
         assert journal.read_so_far <= AHEAD + 3
         await items.aclose()
+
+
+@in_no_time
+async def test_host_that_answers_late_keeps_no_other_one_waiting(tmp_path: Path) -> None:
+    world = World(tmp_path, "late", "a", "b")
+    world.links[HostName("late")].answers_at = asyncio.get_running_loop().time() + 3.0
+    for name in ("late", "a", "b"):
+        has(world, name, Journal(*[b"x\n"] * 3 * AHEAD))
+    async with world.fleet() as fleet:
+        start = asyncio.get_running_loop().time()
+        items = fleet.logs(unit="nginx")
+        found = [(name, asyncio.get_running_loop().time() - start) async for name, _ in items]
+    assert [name for name, _ in found] == [name for name in ("a", "b", "late") for _ in range(3 * AHEAD)]
+    assert {seconds for name, seconds in found if name != "late"} == {0.0}
+
+
+@in_no_time
+async def test_late_host_gets_a_place_though_the_others_have_more_than_anybody_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet.library.logs.CONTACTS", 1)
+    world = World(tmp_path, "late", "a", "b")
+    world.links[HostName("late")].answers_at = asyncio.get_running_loop().time() + 1.0
+    for name in ("late", "a", "b"):
+        has(world, name, Journal(*[b"x\n"] * 3 * AHEAD))
+    async with world.fleet() as fleet:
+        found = [name async for name, _ in fleet.logs(unit="nginx")]
+    assert Counter(found) == dict.fromkeys(("late", "a", "b"), 3 * AHEAD)
 
 
 async def test_very_long_line_is_cut_and_takes_no_memory() -> None:
