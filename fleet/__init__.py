@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     )
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
+    from fleet.host.history import PastTransaction
     from fleet.library.fleet import Fleet
     from fleet.library.plans import read_plan, write_plan
     from fleet.library.runs import Planning, Run
@@ -113,6 +114,7 @@ _HOMES = {
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
+    "fleet.host.history": "PastTransaction",
     "fleet.library.fleet": "Fleet",
     "fleet.library.plans": "read_plan write_plan",
     "fleet.library.runs": "Planning Run",
@@ -164,6 +166,7 @@ __all__ = [
     "Outcome",
     "OutputLine",
     "Part",
+    "PastTransaction",
     "Phase",
     "PhaseStarted",
     "Plan",

@@ -26,6 +26,7 @@ class Verb(enum.StrEnum):
     ROLLBACK = "rollback"
     PLAN = "plan"
     RESUME = "resume"
+    REBOOT = "reboot"
 
 
 class Goal(enum.StrEnum):

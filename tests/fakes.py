@@ -157,7 +157,7 @@ class FakeMachine:
         if answer.died_of:
             ended = how_it_ended(-signal.Signals[answer.died_of])
             raise CommandFailedError(self.name, f"{name} {ended}", ran=str(command))
-        return Output(status=answer.status, stdout=stdout, stderr=stderr)
+        return Output(status=answer.status, stdout=stdout, stderr=stderr, left_out=outputs.left_out)
 
     @contextlib.asynccontextmanager
     async def dial(self, host: str, port: int, *, timeout: float) -> AsyncIterator[TcpStream]:

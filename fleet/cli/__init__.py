@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,16 @@ COMMANDS = {
     "deploy": ("deploy", "Build, push, switch and prove."),
     "diff": ("diff", "Compare what runs with what would be deployed."),
     "rollback": ("deploy", "Go back to the system that ran before."),
-    "status": ("look", "Tell what each host runs, keeps and boots."),
+    "reboot": ("reboot", "Reboot hosts, and prove that they come back as they were."),
+    "status": ("status", "Tell what each host runs and how it is, the worst first."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
     "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
+    "history": ("history", "List what has happened on each host, as the host remembers it."),
+    "logs": ("logs", "Show what a unit has written to the journal."),
+    "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
@@ -41,7 +46,7 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply")
+REPORTING = ("deploy", "push", "rollback", "resume", "apply", "reboot")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 
@@ -129,7 +134,8 @@ def _spell_out_what_cannot_be_printed() -> None:
 
 def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
     """Return the exit code. With --json, first write the last event that scripts wait for, though there was no run."""
-    if "--json" in arguments and any(verb in arguments for verb in REPORTING):
+    ours = list(itertools.takewhile(lambda word: word != "--", arguments))
+    if "--json" in ours and any(verb in ours for verb in REPORTING):
         from fleet.events import Envelopes, RunFinished
         from fleet.model import RunId
         from fleet.output.jsonl import JsonLines

@@ -16,19 +16,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet import Fleet, Stop
+    from fleet.model import HostName
     from fleet.output import Display
     from fleet.state import RunRecord
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[show RUN [HOST]]")
 @options.file
 @options.as_json
-def runs(file: Path | None, *, as_json: bool) -> int:
+@click.pass_context
+def runs(context: click.Context, file: Path | None, *, as_json: bool) -> int:
     """List the runs of this fleet that this machine remembers, newest first.
 
     \b
     fleet runs
+    fleet runs show 20261120T042211-3fa9c1
     """
+    if context.invoked_subcommand is not None:
+        return 0
     from fleet.library import documents
     from fleet.output.table import table
 
@@ -54,6 +59,61 @@ def _state(run: RunRecord, *, is_under_way: bool) -> str:
 def _hosts(run: RunRecord) -> str:
     outcomes = Counter(host.result.outcome.value if host.result else "unknown" for host in run.hosts.values())
     return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.items())
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="RUN")
+@click.argument("host", metavar="[HOST]", required=False)
+@options.file
+@options.as_json
+@click.pass_context
+def show_run(context: click.Context, run_id: str, host: HostName | None, file: Path | None, *, as_json: bool) -> int:
+    """Tell what became of a run; with HOST step by step, with what it was to change there.
+
+    RUN is the id of a run, or its beginning. That is what this machine remembers. The host is asked only for what the
+    store here does not have any more of the two systems that are compared.
+
+    \b
+    fleet runs show 20261120T042211-3fa9c1
+    fleet runs show 20261120T042211 gpu-01
+    """
+    given = context.parent.params if context.parent else {}
+    inventory = session.open_inventory(file or given.get("file"))
+    asked = [inventory.hosts[host]] if host in inventory.hosts else []
+    return asyncio.run(
+        _show(session.fleet(inventory, asked), run_id, host, as_json=as_json or bool(given.get("as_json")))
+    )
+
+
+async def _show(fleet: Fleet, run_id: str, host: HostName | None, *, as_json: bool) -> int:
+    from fleet.errors import FleetError
+    from fleet.library import documents
+    from fleet.library.past_lines import host_lines, run_lines
+
+    past = await fleet.past_run(run_id)
+    diff, error = None, None
+    if host is not None:
+        past.host(host)
+        try:
+            with session.asking("what was to change", as_json=as_json) as wait_for:
+                wait_for((host,))
+                diff = await fleet.past_diff(past, host)
+        except FleetError as caught:
+            error = caught
+    if as_json:
+        click.echo(json.dumps(documents.past_run(past, host, diff)))
+    else:
+        is_terminal = sys.stdout.isatty()
+        lines = (
+            run_lines(past, is_terminal=is_terminal)
+            if host is None
+            else host_lines(past, host, diff, is_terminal=is_terminal)
+        )
+        for line in lines:
+            click.echo(line)
+    if host is not None and error is not None:
+        session.tell_errors({host: error})
+    return 0
 
 
 @click.command()

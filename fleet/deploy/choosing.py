@@ -147,7 +147,9 @@ class Chooser:
         """Finish a host that runs the closure already and boots it next."""
         if self._options.reboot is Reboot.ALWAYS:
             message = "runs and boots this system already, and is not rebooted: there is none to come back to"
-            self._contacts.report(host, Severity.NOTE, "not_rebooted", message, "reboot it by hand, if that is meant")
+            self._contacts.report(
+                host, Severity.NOTE, "not_rebooted", message, f"fleet reboot {host.name}, if that is meant"
+            )
         self._context.journal.emit(decide.unchanged_event(host, facts, closure))
         self._context.journal.finish(result.unchanged(host, facts, closure))
         await self._context.links[host.name].close()

@@ -123,6 +123,15 @@ class HostFacts:
             parts.append(f"NVIDIA driver: {self.nvidia} -> {self.running_nvidia}")
         return tuple(parts)
 
+    @property
+    def since(self) -> int:
+        """When the running system became the system profile: seconds since 1970, by the host's clock.
+
+        0 if it is not the system profile, or that is not known.
+        """
+        moment = self.link.partition("@")[2].partition(".")[0]
+        return whole_number(moment) if self.running == self.profile else 0
+
     def stands_on(self, closure: Closure) -> bool:
         """Return whether there is nothing to do: the host runs, keeps and boots this closure, and has nothing open."""
         default = self.profile if self.boot_default is None else self.boot_default

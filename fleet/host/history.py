@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ORDERED = ("by", "origin", "source", "intent")
 """The fields that a history has as the order had them."""
+
+_REVISION = re.compile(r" rev ([0-9a-f]{7,64}) (clean|dirty)$")
+"""The end of a source as a plan writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,15 @@ class PastTransaction:
     source: str
     intent: str
     reason: str
+
+    @property
+    def revision(self) -> str:
+        """The commit that `new` was evaluated from, with `-dirty` if there were changes that no commit has.
+
+        Empty if that is not known.
+        """
+        found = _REVISION.search(self.source)
+        return f"{found[1]}{'' if found[2] == 'clean' else '-dirty'}" if found else ""
 
 
 def entries(lines: Lines) -> tuple[PastTransaction, ...]:

@@ -6,17 +6,22 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import FleetError
-from fleet.events import FindingReported, HostPlanned, event_json
+from fleet.events import FindingReported, HostFinished, HostPlanned, envelope_json, event_json
 from fleet.plans.announce import announced
 from fleet.text import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from fleet.diff import SystemDiff
     from fleet.events import Event
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
+    from fleet.host.history import PastTransaction
+    from fleet.library.past import PastRun
+    from fleet.library.seen import LastSeen
     from fleet.library.views import Health
+    from fleet.machine import Output
     from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord
@@ -24,16 +29,31 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
-def status(answers: Mapping[HostName, HostFacts | FleetError]) -> Document:
-    """Describe what each host runs, keeps and boots."""
-    return {"hosts": [_status(name, answer) for name, answer in answers.items()]}
+def status(
+    answers: Mapping[HostName, HostFacts | FleetError | None], last: Mapping[HostName, LastSeen] | None = None
+) -> Document:
+    """Describe what each host runs, keeps and boots. None stands for a host that was not asked yet.
+
+    `last` has what was seen of hosts that do not answer.
+    """
+    return {"hosts": [_status(name, answer, (last or {}).get(name)) for name, answer in answers.items()]}
 
 
-def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
-    if isinstance(answer, FleetError):
-        empty = dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending"))
-        rest: Document = {"transaction": None, "quarantined": [], "failed_units": [], "error": _error(answer)}
-        return {"name": name, "reachable": False, **empty, **rest}
+_NOT_KNOWN: Document = {
+    **dict.fromkeys(("running", "profile", "boot_default", "booted", "generation", "reboot_pending", "transaction")),
+    "quarantined": (),
+    "failed_units": (),
+    **dict.fromkeys(("since", "staged", "nix_free", "boot_free")),
+}
+"""What is said of a host that does not answer."""
+
+
+def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSeen | None) -> Document:
+    if answer is None or isinstance(answer, FleetError):
+        error = None if answer is None else _error(answer)
+        reachable = None if answer is None else False
+        seen = dataclasses.asdict(last) if last is not None else None
+        return {"name": name, "reachable": reachable, **_NOT_KNOWN, "last_seen": seen, "error": error}
     return {
         "name": name,
         "reachable": True,
@@ -46,6 +66,11 @@ def _status(name: HostName, answer: HostFacts | FleetError) -> Document:
         "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
         "quarantined": list(answer.quarantined),
         "failed_units": list(answer.failed_units),
+        "since": answer.since or None,
+        "staged": answer.staged,
+        "nix_free": answer.nix_free,
+        "boot_free": answer.boot_free,
+        "last_seen": None,
         "error": None,
     }
 
@@ -76,6 +101,29 @@ def _generations(name: HostName, answer: tuple[Generation, ...] | FleetError) ->
     if isinstance(answer, FleetError):
         return {"name": name, "generations": [], "error": _error(answer)}
     return {"name": name, "generations": [dataclasses.asdict(generation) for generation in answer], "error": None}
+
+
+def history(answers: Mapping[HostName, tuple[PastTransaction, ...] | FleetError], *, most: int) -> Document:
+    """Describe the newest transactions of each host, at most so many, newest first."""
+    return {"hosts": [_history(name, answer, most) for name, answer in answers.items()]}
+
+
+def _history(name: HostName, answer: tuple[PastTransaction, ...] | FleetError, most: int) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "transactions": [], "error": _error(answer)}
+    newest = answer[::-1][:most]
+    return {"name": name, "transactions": [dataclasses.asdict(entry) for entry in newest], "error": None}
+
+
+def execute(answers: Mapping[HostName, Output | FleetError]) -> Document:
+    """Describe what a command wrote on each host, and how it ended there."""
+    return {"hosts": [_execute(name, answer) for name, answer in answers.items()]}
+
+
+def _execute(name: HostName, answer: Output | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "status": None, "stdout": "", "stderr": "", "left_out": 0, "error": _error(answer)}
+    return {"name": name, **dataclasses.asdict(answer), "error": None}
 
 
 def plan(events: Iterable[Event], made: Plan | None, error: FleetError | None) -> Document:
@@ -129,6 +177,38 @@ def _run(record: RunRecord, *, is_under_way: bool) -> Document:
         "open": record.is_open and not is_under_way,
         "exit_code": record.exit_code,
         "hosts": hosts,
+    }
+
+
+def past_run(past: PastRun, host: HostName | None = None, diff: SystemDiff | None = None) -> Document:
+    """Describe a run with its events and results: of all hosts, or of one with what the run was to change there."""
+    from fleet.diff import diff_json
+
+    record = past.record
+    results = {result.host: result for result in past.finished.hosts}
+    names = list(record.hosts) if host is None else [host]
+    hosts = []
+    for name in names:
+        result = results.get(name)
+        hosts.append({
+            "name": name,
+            "result": event_json(HostFinished(host=name, result=result))["result"] if result else None,
+            "settled": record.hosts[name].is_settled,
+            "evidence": [str(file) for file in past.evidence(name)],
+        })  # fmt: skip
+    events = past.envelopes if host is None else past.of_host(host)
+    return {
+        **_run(record, is_under_way=past.is_under_way),
+        "by": record.by,
+        "started": record.started,
+        "finished": record.finished,
+        "plan": record.plan,
+        "intent": past.plan.intent if past.plan else "",
+        "source": vars(past.plan.source) if past.plan else None,
+        "folder": str(past.folder),
+        "hosts": hosts,
+        "events": [envelope_json(envelope) for envelope in events],
+        "diff": diff_json({host: diff})["hosts"][0] if host is not None and diff is not None else None,
     }
 
 

@@ -22,7 +22,7 @@ from fleet.library.record import recording
 from fleet.library.rollouts import must_undo, undo
 from fleet.library.runs import Planning, Run
 from fleet.library.tools import new_run_id
-from fleet.model import Verb
+from fleet.model import Goal, Verb
 from fleet.state import RunRecord
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from fleet.deploy.context import Context
     from fleet.deploy.options import Options
+    from fleet.deploy.rebooting import Agree
     from fleet.inventory import Host
     from fleet.library.drafts import Drafts
     from fleet.library.runs import OnEnvelope
@@ -199,6 +200,27 @@ class RunFactory:
                     await resources.enter_async_context(record)
                 journal.finish(*(result.skipped(name, why) for name in plan.hosts))
                 return finish(journal, stop, draft.hosts if draft else plan.hosts, None)
+
+        return Run(journal, stop, work)
+
+    def reboot(self, hosts: Sequence[Host], agree: Agree, stop: Stop, *, force: bool, accept_boot_risk: bool) -> Run:
+        """Begin to reboot hosts into the systems that they run."""
+        journal = Journal(RunRecord(id=new_run_id()), self._tools.by)
+        names = tuple(host.name for host in hosts)
+
+        async def work(on_envelope: OnEnvelope) -> RunResult:
+            from fleet.deploy.rebooting import Rebooting  # few runs do that
+
+            journal.listen(on_envelope)
+            with self.folder(journal, Verb.REBOOT) as folder:
+                journal.emit(RunStarted(run=journal.run, verb=Verb.REBOOT, goal=Goal.BOOT, hosts=names))
+                async with self._tools.context(journal, stop, hosts, folder) as context:
+                    rebooting = Rebooting(context, self._tools.inventory, hosts, agree, force, accept_boot_risk)
+                    async with recording(self._tools.state, journal, folder, must_record=False) as record:
+                        done = await run_to_end(journal, stop, names, rebooting.reboot_all())
+            with contextlib.suppress(FleetError):
+                await asyncio.to_thread(self._tools.state.tidy)
+            return dataclasses.replace(done, unrecorded=record.trouble)
 
         return Run(journal, stop, work)
 

@@ -12,13 +12,16 @@ from fleet.deploy.options import Options, PlanOptions
 from fleet.deploy.stop import Stop
 from fleet.files import state_folder
 from fleet.inventory import Sudo
+from fleet.library.commanding import TIMEOUT, as_command, run_on_all
 from fleet.library.comparing import differences
 from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reader import FleetReader
+from fleet.library.reading import ignore
 from fleet.library.taking_up import TakingUp
 from fleet.library.tools import LocalNix, Tools
+from fleet.machine import CONTACTS
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
 from fleet.machine.ssh import Secret
@@ -29,14 +32,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from fleet.deploy.rebooting import Agree
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
-    from fleet.machine import Connector
+    from fleet.machine import Connector, Output
     from fleet.model import HostName, RunId
     from fleet.plans import Plan
     from fleet.state import Asked, RunRecord
+
+
+async def _yes(_: object) -> bool:
+    return True
 
 
 class Fleet(FleetReader):
@@ -176,6 +185,44 @@ class Fleet(FleetReader):
         Nothing is built or begun.
         """
         return self._register(self._taking_up.resume(run, stop or Stop()))
+
+    def reboot(
+        self,
+        *selectors: str,
+        agree: Agree | None = None,
+        force: bool = False,
+        accept_boot_risk: bool = False,
+        stop: Stop | None = None,
+    ) -> Run:
+        """Begin to reboot these hosts, or all, into what they run, and prove that they come back as they were.
+
+        All of them are looked at first. Those that would boot something else, or a system that has never booted there,
+        are left out, unless `accept_boot_risk` lets the latter; and those whose people, jobs or locks would be
+        interrupted, unless `force` is set. Then `agree` is awaited with the names of the others. They go in waves, as
+        in a deployment. No transaction is opened.
+        """
+        hosts = self.select(*selectors)
+        run = self._factory.reboot(hosts, agree or _yes, stop or Stop(), force=force, accept_boot_risk=accept_boot_risk)
+        return self._register(run)
+
+    async def execute(
+        self,
+        *selectors: str,
+        command: str | Sequence[str],
+        timeout: float = TIMEOUT,
+        at_once: int = CONTACTS,
+        stop: Stop | None = None,
+        on_wait: OnWait = ignore,
+    ) -> dict[HostName, Output | FleetError]:
+        """Run a command as root on these hosts, or on all, and return what it wrote and how it ended on each.
+
+        A text is a line for `sh`; words are a program and its arguments. It gets no input, and has `timeout` seconds on
+        each host. Only the end of a very long output is returned. At a request to stop it is ended wherever it runs.
+        Raise `ConfigError` if there is nothing to run.
+        """
+        asked = as_command(command, timeout=timeout)
+        hosts = self.select(*selectors)
+        return await run_on_all(self._tools.logins, hosts, asked, at_once=at_once, stop=stop or Stop(), on_wait=on_wait)
 
     def _register(self, run: Run) -> Run:
         self._begun(run)

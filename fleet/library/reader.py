@@ -5,39 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import selector
+from fleet.deploy.looks import LATE
 from fleet.deploy.target import closures_of, require_local
-from fleet.errors import ConfigError, StateError
-from fleet.host import answers
+from fleet.errors import ConfigError, FleetError, StateError
+from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
+from fleet.library.logs import journal_of, read_logs
+from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
-from fleet.library.reading import ask_all
+from fleet.library.reading import ask_all, ignore
+from fleet.library.seen import LastSeen, remember, remembered
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
+from fleet.library.watching import watch
 from fleet.model import RunId
 from fleet.source import evaluations
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from fleet.diff import SystemDiff
-    from fleet.errors import FleetError
     from fleet.events import Emit, Envelope
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
+    from fleet.host.history import PastTransaction
     from fleet.inventory import Host, Inventory
     from fleet.library.reading import OnWait
     from fleet.library.tools import Tools
+    from fleet.library.watching import Watched
     from fleet.machine import Link
     from fleet.model import Closure, HostName
     from fleet.plans import Plan
     from fleet.state import RunRecord, State
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 class FleetReader:
@@ -58,19 +63,36 @@ class FleetReader:
         """
         return selector.select(self.inventory, selectors) if selectors else tuple(self.inventory.hosts.values())
 
-    async def status(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, HostFacts | FleetError]:
+    async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
 
         A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that have not answered
-        yet, whenever they become fewer.
+        yet, whenever they become fewer. Nobody waits for a host at which nobody answers longer than 2 seconds after the
+        others, unless its `connect_timeout` says so. This machine remembers the answers: see `last_seen`.
         """
 
         async def look(host: Host, link: Link) -> HostFacts:
             return await preflight(link, host)
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+        found = await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait, late=LATE)
+        now = time.time()
+        seen = {name: LastSeen.of(one, now) for name, one in found.items() if not isinstance(one, FleetError)}
+        await remember(self._tools.state, self.inventory, seen)
+        return found
 
-    async def health(self, *selectors: str, on_wait: OnWait = _ignore) -> dict[HostName, Health | FleetError]:
+    async def last_seen(self) -> dict[HostName, LastSeen]:
+        """Return what each host was when `status` has reached it last, from this machine."""
+        return await remembered(self._tools.state)
+
+    def watch(self, *selectors: str, every: float = 10.0) -> AsyncGenerator[dict[HostName, Watched]]:
+        """Yield what each host is and runs, now and whenever that is known anew, without an end.
+
+        Each host is asked again `every` so many seconds after its last answer; those that do not answer keep nobody
+        waiting. Close the generator with `aclose` to end it.
+        """
+        return watch(self._tools, self.select(*selectors), every=every)
+
+    async def health(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, Health | FleetError]:
         """Ask the declared checks of each host once, and find its failed units."""
         from fleet import checks  # only this asks them
 
@@ -84,7 +106,7 @@ class FleetReader:
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
     async def generations(
-        self, *selectors: str, on_wait: OnWait = _ignore
+        self, *selectors: str, on_wait: OnWait = ignore
     ) -> dict[HostName, tuple[Generation, ...] | FleetError]:
         """Return the generations of each host, oldest first. They say which one runs, and where a rollback would go."""
 
@@ -93,9 +115,30 @@ class FleetReader:
 
         return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
 
-    async def build(
-        self, *selectors: str, eval_cache: bool = True, on_event: Emit = _ignore
-    ) -> dict[HostName, Closure]:
+    def logs(
+        self, *selectors: str, unit: str, lines: int | None = None, since: str = "", follow: bool = False
+    ) -> AsyncGenerator[tuple[HostName, str | FleetError]]:
+        """Yield what a unit has written to the journal of each host, line by line, and why a host cannot be read.
+
+        That is its last `lines` lines, all if that is None, or all after `since`: a duration such as `10m`, or a time
+        of the host. One host comes after another; with `follow` lines come as they are written, without an end. The
+        unit's name may have the wildcards `*` and `?`. Close the generator with `aclose` to end it early. Raise
+        `ConfigError` for a unit or a time that is none.
+        """
+        asked = journal_of(unit, lines=lines, since=since, follow=follow)
+        return read_logs(self._tools.logins, self.select(*selectors), asked, is_endless=follow)
+
+    async def history(
+        self, *selectors: str, on_wait: OnWait = ignore
+    ) -> dict[HostName, tuple[PastTransaction, ...] | FleetError]:
+        """Return the transactions that each host remembers, oldest first: its last 100, whoever began them."""
+
+        async def look(host: Host, link: Link) -> tuple[PastTransaction, ...]:
+            return history.entries(await ask(link, host, HostProgram().call("history")))
+
+        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+
+    async def build(self, *selectors: str, eval_cache: bool = True, on_event: Emit = ignore) -> dict[HostName, Closure]:
         """Build the closure of each host here and return it. No host is contacted.
 
         It has a root for as long as it is among the newest builds. Raise `EvaluationError`, `BuildError` or
@@ -116,8 +159,8 @@ class FleetReader:
         *selectors: str,
         closure: Closure | None = None,
         eval_cache: bool = True,
-        on_event: Emit = _ignore,
-        on_wait: OnWait = _ignore,
+        on_event: Emit = ignore,
+        on_wait: OnWait = ignore,
     ) -> dict[HostName, SystemDiff | FleetError]:
         """Compare what each host runs with what it would get: its own closure, or `closure` for all of them.
 
@@ -162,6 +205,35 @@ class FleetReader:
         A run that this machine does not remember has none. Raise `StateError` if the memory cannot be read.
         """
         return await asyncio.to_thread(self._tools.state.events, RunId(run), after=after)
+
+    async def past_run(self, run: str) -> PastRun:
+        """Return everything that this machine remembers of the run with this id, or whose id alone begins so.
+
+        Raise `ConfigError` if there is none, or more than one, and `StateError` if its events cannot be read.
+        """
+        state = self._tools.state
+        record, is_under_way = find_run(await self.runs(), run)
+        plan = None
+        if record.plan is not None:
+            with contextlib.suppress(FleetError):
+                plan = await self.kept_plan(record.plan)
+        return PastRun(
+            record=record,
+            is_under_way=is_under_way,
+            envelopes=tuple(await self.events(record.id)),
+            folder=state.folder(record.id),
+            plan=plan,
+        )
+
+    async def past_diff(self, past: PastRun, host: HostName) -> SystemDiff | None:
+        """Return what a run was to change on a host; None if it was to change nothing.
+
+        Only what is not in this machine's store any more is read on the host. Raise `ConfigError` if the host was not
+        in the run, and `FleetError` if it is not known any more.
+        """
+        known = self.inventory.hosts.get(host)
+        async with self._tools.links([known] if known else []) as links:
+            return await difference(past.host(host), past.record.id, links.get(host), self._tools.here)
 
     async def open_run(self, run: str | None = None) -> RunRecord:
         """Return the run that `resume` would take up: the one with this id, or the newest open one.

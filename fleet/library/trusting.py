@@ -77,7 +77,7 @@ async def shown_keys(
         key, digest = await logins.host_key(host)
         return ShownKey(host=host, key=key, fingerprint=digest, had_password=given.knows_another(host.name, digest))
 
-    return await ask_all(logins, hosts, look, on_wait=on_wait)
+    return await ask_all(logins, hosts, look, on_wait=on_wait, logs_in=False)
 
 
 def trust_keys(file: Path, keys: Iterable[ShownKey], given: GivenTo) -> int:

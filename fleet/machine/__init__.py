@@ -39,7 +39,10 @@ class Command:
     argv: tuple[str, ...]
     stdin: bytes = b""
     timeout: float = 60.0
-    """Seconds after which the command is given up. Its process may live on at the far end."""
+    """Seconds after which the command is given up. Its process may live on at the far end, unless it `ends_with_us`."""
+    ends_with_us: bool = False
+    """Whether it is ended, with all that it has started, when it is given up or this machine goes away. It gets no
+    input, and `stdin` must be empty."""
     root: bool = True
     """Whether it needs root. A machine whose user is not root uses sudo for that."""
     keep: int | None = None
@@ -64,6 +67,8 @@ class Output:
     status: int
     stdout: str = ""
     stderr: str = ""
+    left_out: int = 0
+    """How many bytes of both were too many to keep. They are missing at the beginning."""
 
 
 class Machine(Protocol):

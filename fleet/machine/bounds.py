@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.text import plain_text, without_control
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from fleet.machine import Command, OnLine
 
@@ -33,6 +33,8 @@ TAIL = 1 << 20
 """Bytes that are kept of stderr, whose end explains a failure."""
 LONGEST_LINE = 4096
 """Characters of a line that is passed on."""
+MOST_OF_LINE = 4 * LONGEST_LINE
+"""Bytes of a line that are looked at for that: a character may have four."""
 BURST, STEADY = 4 << 20, 4 << 10
 """Characters of lines that are passed on at once, and in each second after that. A build may write for hours."""
 COST = 200
@@ -61,6 +63,8 @@ class Outputs:
         self._stderr: Read = process.stderr.read
         self._most = most
         self._clean = clean
+        self.left_out = 0
+        """How many bytes at the beginning of an output that was read to its end are not in what was returned."""
 
     async def answer(self, command: Command) -> str:
         """Read stdout to its end, and return it, or as many of its last bytes as the command keeps.
@@ -68,7 +72,7 @@ class Outputs:
         Raise `TooMuchError` as soon as it is longer than an answer may be.
         """
         if command.keep is not None:
-            return await self._text(await _last(self._stdout, command.keep, None))
+            return await self._text(await self._last(self._stdout, command.keep, None))
         most, said, lines = command.most or self._most, bytearray(), 0
         most_lines = self._most // SHORTEST
         while block := await self._stdout(BLOCK):
@@ -86,7 +90,7 @@ class Outputs:
         `on_line` gets each line as soon as it is complete, cut to `LONGEST_LINE`. What comes faster than anybody could
         read is left out, and said so.
         """
-        said = await _last(self._stderr, TAIL if keep is None else keep, on_line)
+        said = await self._last(self._stderr, TAIL if keep is None else keep, on_line)
         return await _cleaned(said.decode(errors="replace"))
 
     async def block(self, count: int) -> bytes:
@@ -117,9 +121,28 @@ class Outputs:
             for task in reading:
                 task.cancel()
 
+    async def _last(self, read: Read, keep: int, on_line: OnLine | None) -> bytearray:
+        """Read to the end, and return the last `keep` bytes. Pass on each line."""
+        said, left_out = await _last(read, keep, on_line)
+        self.left_out += left_out
+        return said
+
     async def _text(self, said: bytearray) -> str:
         text = said.decode(errors="replace")
         return await _cleaned(text) if self._clean else text
+
+
+async def lines(read: Read) -> AsyncIterator[str]:
+    """Yield each line as soon as it is complete, without control characters, and of a very long one the beginning."""
+    begun = bytearray()
+    while block := await read(BLOCK):
+        *complete, rest = block.split(b"\n")
+        for piece in complete:
+            yield _line(begun + piece)
+            begun.clear()
+        begun += rest[: max(0, MOST_OF_LINE - len(begun))]
+    if begun:
+        yield _line(begun)
 
 
 async def _cleaned(text: str) -> str:
@@ -137,10 +160,10 @@ async def _read_to_end(read: Read) -> None:
         pass
 
 
-async def _last(read: Read, keep: int, on_line: OnLine | None) -> bytearray:
-    """Read to the end, and return the last `keep` bytes. Pass on each line."""
+async def _last(read: Read, keep: int, on_line: OnLine | None) -> tuple[bytearray, int]:
+    """Read to the end. Return the last `keep` bytes, and how many came before them. Pass on each line."""
     seen = bytearray()
-    passed_on = 0
+    passed_on = dropped = 0
     teller = Teller(on_line) if on_line else None
     while block := await read(BLOCK):
         start = len(seen)
@@ -151,13 +174,15 @@ async def _last(read: Read, keep: int, on_line: OnLine | None) -> bytearray:
         if len(seen) > 2 * keep + BLOCK:
             surplus = len(seen) - keep - BLOCK
             del seen[:surplus]
+            dropped += surplus
             passed_on = max(0, passed_on - surplus)
     if teller and passed_on < len(seen):
         await teller.tell(seen[passed_on:])
     if teller:
         teller.end()
-    del seen[: max(0, len(seen) - keep)]
-    return seen
+    surplus = max(0, len(seen) - keep)
+    del seen[:surplus]
+    return seen, dropped + surplus
 
 
 @dataclass
@@ -198,5 +223,5 @@ class Teller:
 
 
 def _line(raw: bytearray) -> str:
-    text = plain_text(raw[: 4 * LONGEST_LINE].decode(errors="replace"))
+    text = plain_text(raw[:MOST_OF_LINE].decode(errors="replace"))
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"

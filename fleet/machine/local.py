@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ class LocalMachine:
         process = await started(command, self._environment)
         try:
             async with asyncio.timeout(command.timeout):
-                stdout, stderr = await _talk(process, command, on_line)
+                output = await _talk(process, command, on_line)
                 status = await process.wait()
         except BaseException as error:
             await _end(process)
@@ -50,8 +51,8 @@ class LocalMachine:
             raise CommandFailedError(HERE, message, ran=str(command)) from error
         if status < 0:
             died = f"{command.argv[0]} {how_it_ended(status)}"
-            raise CommandFailedError(HERE, died, ran=str(command), said=stderr.splitlines()[-5:])
-        return Output(status=status, stdout=stdout, stderr=stderr)
+            raise CommandFailedError(HERE, died, ran=str(command), said=output.stderr.splitlines()[-5:])
+        return dataclasses.replace(output, status=status)
 
     def dial(self, host: str, port: int, *, timeout: float) -> AbstractAsyncContextManager[TcpStream]:
         """See `Machine.dial`."""
@@ -84,14 +85,15 @@ async def _start(command: Command, environment: Mapping[str, str] | None) -> asy
         raise CommandFailedError(HERE, message, ran=str(command)) from error
 
 
-async def _talk(process: asyncio.subprocess.Process, command: Command, on_line: OnLine | None) -> tuple[str, str]:
+async def _talk(process: asyncio.subprocess.Process, command: Command, on_line: OnLine | None) -> Output:
+    """Return what the process has written until its outputs ended, with status 0: it may not have ended yet."""
     assert process.stdin is not None
     outputs = Outputs(process, most=MOST_HERE, clean=False)
     async with asyncio.TaskGroup() as group:
         stdout = group.create_task(outputs.answer(command))
         stderr = group.create_task(outputs.errors(command.keep, on_line))
         group.create_task(_feed(process.stdin, command.stdin))
-    return stdout.result(), stderr.result()
+    return Output(status=0, stdout=stdout.result(), stderr=stderr.result(), left_out=outputs.left_out)
 
 
 async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:

@@ -117,10 +117,11 @@ class SshMachine:
             async with asyncio.TaskGroup() as group:
                 stdout = group.create_task(outputs.answer(command))
                 stderr = group.create_task(outputs.errors(command.keep, on_line))
-                group.create_task(_feed(process.stdin, command.stdin))
+                if not command.ends_with_us:
+                    group.create_task(_feed(process.stdin, command.stdin))
             await process.wait_closed()
             status = self._status(process, command, stderr.result())
-            return Output(status=status, stdout=stdout.result(), stderr=stderr.result())
+            return Output(status=status, stdout=stdout.result(), stderr=stderr.result(), left_out=outputs.left_out)
 
     def _status(self, process: asyncssh.SSHClientProcess[bytes], command: Command, stderr: str) -> int:
         """Return the exit status of a process that has ended. Raise `HostError` if it has none."""
@@ -136,7 +137,8 @@ class SshMachine:
     @contextlib.asynccontextmanager
     async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         elevate = command.root and self._host.sudo is not Sudo.NONE
-        argv = self._elevated(command.argv) if elevate else command.argv
+        argv = _watching(command.argv) if command.ends_with_us else command.argv
+        argv = self._elevated(argv) if elevate else argv
         process = await self._session(argv)
         try:
             if elevate:
@@ -277,6 +279,11 @@ class SshMachine:
         await self._starter.close()
         self.connection.close()  # waits neither for the far end nor for bytes that are still to be sent
         await self.connection.wait_closed()
+
+
+def _watching(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command so that it ends when its stdin does, which is when nobody waits for it any more."""
+    return ("sh", "-c", one_line("fleet.machine", "end-with-us"), "sh", *argv)
 
 
 async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:

@@ -40,6 +40,15 @@ def human_seconds(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02}m"
 
 
+def human_age(seconds: float) -> str:
+    """Return how long ago something was, in its largest unit: `12 s`, `5 min`, `3 h` or `41 d`."""
+    whole = max(int(seconds), 0)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
 def one_line(text: str) -> str:
     """Return the text without control characters, with spaces for line breaks."""
     return plain_text(text).replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from fleet.output.format import one_line
@@ -16,15 +17,16 @@ def table(
     *,
     is_terminal: bool = False,
     width: int | None = None,
+    styles: Sequence[str] = (),
 ) -> str:
     """Return the rows under their headers, without a final newline.
 
     Without a terminal, columns are aligned with spaces, each row is one line, and nothing is cut off. On a terminal,
     cells wrap so that a line has `width` columns, by default the terminal's own. Words of the first column, which are
-    names, are not broken.
+    names, are not broken. `styles` are those of rich for the rows.
     """
     clean = [[one_line(cell) for cell in row] for row in rows]
-    return _drawn(headers, clean, width) if is_terminal else _aligned([list(headers), *clean])
+    return _drawn(headers, clean, width, styles) if is_terminal else _aligned([list(headers), *clean])
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -38,7 +40,7 @@ def _aligned(rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None) -> str:
+def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None, styles: Sequence[str]) -> str:
     import io
 
     from rich.box import SIMPLE_HEAD
@@ -51,8 +53,8 @@ def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None) -> 
     drawn.add_column(name, min_width=max((len(word) for row in rows for word in row[0].split()), default=0))
     for header in others:
         drawn.add_column(header)
-    for row in rows:
-        drawn.add_row(*(Text(cell, overflow="fold", style=_STYLES.get(cell, "")) for cell in row))
+    for row, style in zip_longest(rows, styles, fillvalue=""):
+        drawn.add_row(*(Text(cell, overflow="fold", style=_STYLES.get(cell, "")) for cell in row), style=style)
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=width)
     console.print(drawn)

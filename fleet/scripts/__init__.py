@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 from importlib import resources
 
-_GOES_ON = ("do", "then", "else", "in", "{", "(", "|", "||", "&&", ";;")
-"""What ends a line that does not end a command."""
+_GOES_ON = ("do", "then", "else", "in", "{", "(", "|", "||", "&&", ";;", "&")
+"""What ends a line after which no `;` may stand."""
 
 
 @functools.cache

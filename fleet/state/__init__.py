@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fleet.state.folders import EVENTS
 from fleet.state.hosts import Hosts
-from fleet.state.interface import Asked, PlanRecord, Recorder, Request, State, Tidied
+from fleet.state.interface import Asked, PlanRecord, Recorder, Request, SeenRecord, State, Tidied
 from fleet.state.records import HostRecord, RunRecord, fold, fold_all
 from fleet.state.tidy import KEEP
 
@@ -28,6 +28,7 @@ __all__ = [
     "Recorder",
     "Request",
     "RunRecord",
+    "SeenRecord",
     "State",
     "Tidied",
     "fold",

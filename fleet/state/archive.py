@@ -14,11 +14,12 @@ from fleet.state.records import RunRecord, fold, fold_all
 from fleet.state.sqlite import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
+    from fleet.state.interface import SeenRecord
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -86,6 +87,17 @@ class Archive:
             if isinstance(push, PushFinished) and push.wire_bytes >= ENOUGH and push.seconds > 0:
                 found.setdefault(push.host, push.wire_bytes / push.seconds)
         return found
+
+    def remember_seen(self, seen: Mapping[HostName, SeenRecord], known: Collection[HostName]) -> None:
+        """See `State.remember_seen`."""
+        with self._database.writing() as connection:
+            queries.add_seen(connection, seen)
+            queries.delete_seen(connection, queries.all_seen(connection).keys() - set(known))
+
+    def seen(self) -> dict[HostName, SeenRecord]:
+        """See `State.seen`. Raise `StateError`."""
+        with self._database.reading() as connection:
+            return queries.all_seen(connection)
 
     def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
         """See `State.keep_plan`."""

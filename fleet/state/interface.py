@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
@@ -43,6 +44,16 @@ class Request:
     by: str
     at: float
     """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class SeenRecord:
+    """What was seen of a host when it last answered."""
+
+    at: float
+    """Seconds since 1970."""
+    body: str
+    """A JSON document, whose contents only its writer knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +169,12 @@ class State(Protocol):
 
     def asked(self, run: RunId) -> Request | None:
         """Return what is asked of the rollout of a run; None if nothing is."""
+
+    def remember_seen(self, seen: Mapping[HostName, SeenRecord], *, known: Collection[HostName]) -> None:
+        """Write what was seen of these hosts, in place of what was seen before. Forget hosts that are not `known`."""
+
+    def seen(self) -> dict[HostName, SeenRecord]:
+        """Return what was seen last of each host. Never raises: nothing depends on it."""
 
     def tidy(self) -> Tidied:
         """Remove old runs, builds and plans, with their folders and events, and return what was removed.

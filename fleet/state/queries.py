@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleet.events import DecodeError, Envelope, PushFinished, decode, event_json, event_name
-from fleet.model import RunId
-from fleet.state.interface import Asked, PlanRecord, Request
+from fleet.model import HostName, RunId
+from fleet.state.interface import Asked, PlanRecord, Request, SeenRecord
 from fleet.state.records import FOLDED, RunRecord
 from fleet.text import valid_unicode
 
@@ -152,6 +152,26 @@ def delete_run(connection: Connection, run: RunId) -> None:
     connection.execute("DELETE FROM requests WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM events WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM runs WHERE id = :run", {"run": run})
+
+
+def add_seen(connection: Connection, seen: Mapping[HostName, SeenRecord]) -> None:
+    """Write what was seen of these hosts, in place of what was seen before."""
+    connection.executemany(
+        "INSERT INTO seen (host, at, body) VALUES (:host, :at, :body)"
+        " ON CONFLICT (host) DO UPDATE SET at = excluded.at, body = excluded.body",
+        [{"host": host, "at": record.at, "body": valid_unicode(record.body)} for host, record in seen.items()],
+    )
+
+
+def all_seen(connection: Connection) -> dict[HostName, SeenRecord]:
+    """Return what was seen last of each host."""
+    found = connection.execute("SELECT host, at, body FROM seen ORDER BY host")
+    return {HostName(host): SeenRecord(at, body) for host, at, body in found}
+
+
+def delete_seen(connection: Connection, hosts: Iterable[HostName]) -> None:
+    """Forget these hosts."""
+    connection.executemany("DELETE FROM seen WHERE host = :host", [{"host": host} for host in hosts])
 
 
 def add_plan(connection: Connection, record: PlanRecord, text: str) -> None:

@@ -18,13 +18,13 @@ from fleet.state.records import RunRecord, fold_all
 from fleet.state.tidy import remove_old
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import Asked, PlanRecord, Recorder
+    from fleet.state.interface import Asked, PlanRecord, Recorder, SeenRecord
 
 
 class FolderState(State):
@@ -90,6 +90,15 @@ class FolderState(State):
         archive = self._archive_if_any()
         with contextlib.suppress(StateError):
             return archive.speeds() if archive else {}
+        return {}
+
+    def remember_seen(self, seen: Mapping[HostName, SeenRecord], *, known: Collection[HostName]) -> None:
+        self._archive.remember_seen(seen, known)
+
+    def seen(self) -> dict[HostName, SeenRecord]:
+        archive = self._archive_if_any()
+        with contextlib.suppress(StateError):
+            return archive.seen() if archive else {}
         return {}
 
     def keep_plan(self, digest: str, text: str, *, expires: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnfitError
-from fleet.host.program import HostProgram, ask
+from fleet.host.program import HostProgram, ask, locked
 from fleet.model import Reboot
 from fleet.plans import Action
 
@@ -62,6 +62,36 @@ def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool)
         "its boot loader cannot boot it once: if it does not boot at all, somebody has to choose the old one there "
         f"({facts.boots_not_once})"
     )
+
+
+def require_same_boot(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -> tuple[str, ...]:
+    """Return what people should know who accept the risk of a reboot into the system that runs.
+
+    Raise `LockedError` if a transaction is open, and `UnfitError` if the host would boot another system, or, unless the
+    risk was accepted, one that has never booted there: there is nothing that it could come back to then.
+    """
+    if facts.transaction is not None:
+        raise locked(host, facts.transaction)
+    if facts.lock_holder:
+        message = f"somebody switches it: switch-to-configuration's lock is held by process {facts.lock_holder}"
+        raise UnfitError(host.name, message, hint="wait until that has ended")
+    if facts.profile != facts.running or facts.boot_default not in (facts.running, None):
+        target = facts.boot_default or facts.profile
+        hint = f"fleet deploy {host.name} makes what runs the boot default, or boots what is wanted; so does a rollback"
+        raise UnfitError(host.name, f"a reboot would lead to {target}, and not to what runs", hint=hint)
+    risks = []
+    if facts.boot_default is None:
+        risks.append((f"what it boots cannot be read ({facts.boot_doubt})", "--accept-boot-risk reboots all the same"))
+    if facts.reboot_pending:
+        parts = ", ".join(facts.reboot_pending)
+        hint = (
+            f"fleet rollback {host.name} --to {facts.booted}, which did boot, and then fleet deploy {host.name} "
+            "--reboot always boots it on trial; --accept-boot-risk reboots all the same"
+        )
+        risks.append((f"a reboot starts what never booted there, with nothing to come back to: {parts}", hint))
+    if risks and not accept_boot_risk:
+        raise UnfitError(host.name, "; ".join(what for what, _ in risks), hint=risks[-1][1])
+    return tuple(what for what, _ in risks)
 
 
 async def require_idle(machine: Machine, host: Host, *, force: bool) -> tuple[str, ...]:

@@ -217,7 +217,8 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        reports = arguments[0] in ("deploy", "push", "rollback", "resume") or arguments[:2] == ("rollout", "continue")
+        verbs = ("deploy", "push", "rollback", "resume", "reboot")
+        reports = arguments[0] in verbs or arguments[:2] == ("rollout", "continue")
         run = Run(process, as_json=reports and "--json" in arguments)
         self._started.append(run)
         return run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, web
+from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, wait_until, web
 from tests.sshd_real import agent, keygen
 
 if TYPE_CHECKING:
@@ -92,6 +92,24 @@ def test_user_becomes_root_by_sudo(stage: Stage, user: str, sudo: object, passwo
     assert stands_on(stage.host("door"), run.hosts["door"]["closure"])
     told = run.stdout + run.stderr + "".join(path.read_text() for path in stage.home.rglob("*.jsonl"))
     assert '"operator"' not in told
+
+
+@pytest.mark.parametrize(
+    ("user", "sudo", "password"),
+    [("deploy", True, None), ("operator", "password", "operator")],
+    ids=["passwordless", "with a password"],
+)
+def test_command_runs_as_root_by_sudo_and_is_ended_with_us(
+    stage: Stage, user: str, sudo: object, password: str | None
+) -> None:
+    host = stage.host("door")
+    stage.toml({"door": {"user": user, "sudo": sudo}})
+    env = {"FLEET_SUDO_PASSWORD": password} if password else {}
+    run = stage.fleet("exec", "door", "--", "id -un; cat", env=env)
+    assert (run.code, run.stdout, run.stderr) == (0, "door (exit 0)\n  root\n", "")
+    run = stage.fleet("exec", "door", "--timeout", "1s", "--", "sleep 4713 & sleep 4713", env=env)
+    assert (run.code, run.stdout) == (1, "door (exit 124, out of time)\n")
+    wait_until(lambda: host.exec("pgrep", "-f", "sleep 4713", check=False).status == 1, "the command is gone")
 
 
 def test_wrong_sudo_password_is_refused_once_and_nowhere_shown(stage: Stage) -> None:

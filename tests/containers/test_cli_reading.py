@@ -46,14 +46,18 @@ def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -
     rows = stage.document("status")["hosts"]
     assert [row["name"] for row in rows] == list(HOSTS)
     keys = "name reachable running profile boot_default booted generation reboot_pending transaction quarantined"
+    keys += " failed_units since staged nix_free boot_free last_seen error"
     for row in rows:
-        assert list(row) == [*keys.split(), "failed_units", "error"]
+        assert list(row) == keys.split()
         closure = running(stage.host(row["name"]))
         assert (row["running"], row["profile"], row["boot_default"]) == (closure, closure, closure)
         assert (row["reachable"], row["generation"], row["reboot_pending"]) == (True, 3, False)
         assert (row["transaction"], row["quarantined"], row["failed_units"], row["error"]) == (None, [], [], None)
+        assert abs(row["since"] - int(stage.host(row["name"]).exec("date", "+%s").stdout)) < 600
+        assert row["nix_free"] > 1 << 20
     text = stage.fleet("status").stdout
-    assert [line.split()[:4] for line in text.splitlines()[1:]] == [[name, deployed, "3", "the"] for name in HOSTS]
+    rows = [line.split() for line in text.splitlines()[1:]]
+    assert [[row[0], row[1], row[4], row[5]] for row in rows] == [[name, deployed, "3", "ok"] for name in HOSTS]
 
 
 def test_program_is_sent_to_a_host_once_and_kept_by_its_hash(stage: Stage, deployed: str) -> None:

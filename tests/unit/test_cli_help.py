@@ -30,7 +30,7 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that the words name, and its arguments."""
     command: click.Command = fleet
     context = click.Context(fleet)
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and words:
         found = command.get_command(context, words[0])
         assert found is not None, f"no such command: {words}"
         command, words = found, words[1:]

@@ -16,10 +16,16 @@ from click.testing import CliRunner
 import fleet
 from fleet import cli, errors, events, model
 from fleet.cli.parse import complaint
+from fleet.errors import UnreachableError
+from fleet.host.history import PastTransaction
 from fleet.host.program import source
 from fleet.library import documents
+from fleet.library.past import PastRun
+from fleet.library.seen import LastSeen
+from fleet.machine import Output
 from fleet.plans import LeftOut
 from fleet.source.commands import shown
+from fleet.state import RunRecord
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -174,7 +180,7 @@ def test_results_and_failures_are_documented() -> None:
     assert fields_of("a failure") == set(shown["error"])
 
 
-@pytest.mark.parametrize("verb", ["status", "health", "generations"])
+@pytest.mark.parametrize("verb", ["status", "health", "generations", "history"])
 def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -184,6 +190,23 @@ def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path)
     done = CliRunner().invoke(cli.fleet, [verb, "--json", "--file", str(inventory)], standalone_mode=False)
     (host,) = json.loads(done.stdout)["hosts"]
     assert fields_of(f"`{verb}`") == set(host)
+
+
+def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> None:
+    name = model.HostName("a")
+    (host,) = documents.execute({name: Output(status=0)})["hosts"]
+    (failed,) = documents.execute({name: UnreachableError(name, "gone")})["hosts"]
+    assert fields_of("`exec`") == set(host) == set(failed)
+    past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
+    assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
+    seen = {field.name for field in dataclasses.fields(LastSeen)}
+    assert seen <= set(
+        words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `status`") for cell in row))
+    )
+    told = {field.name for field in dataclasses.fields(PastTransaction)}
+    assert told <= set(
+        words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `history`") for cell in row))
+    )
 
 
 def test_documents_of_plans_are_documented() -> None:
