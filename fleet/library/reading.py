@@ -38,7 +38,6 @@ async def ask_all(
     at_once: int = CONTACTS,
     stop: Stop | None = None,
     late: float | None = None,
-    logs_in: bool = True,
 ) -> dict[HostName, Found | FleetError]:
     """Ask every host, `at_once` of them at the same time, and return the answers in the order of the hosts.
 
@@ -46,7 +45,7 @@ async def ask_all(
     answer, and so has one that leads into a bug. `on_wait` gets the names of the hosts that have not answered yet: at
     first, and whenever they become fewer. At a request to stop the answer of these is `StoppedError`. With `late`, the
     hosts at which nobody has answered when all others are done get only so many seconds more, unless fleet.toml says
-    how long. Without `logs_in` the link of a host is not opened.
+    how long.
     """
     left = {host.name: None for host in hosts}
     on_wait(tuple(left))
@@ -56,7 +55,7 @@ async def ask_all(
     async def answer_of(host: Host) -> Found | FleetError:
         link = SshLink(logins, host)
         try:
-            work = asked(link, lambda: ask(host, link), places, silent=silent, logs_in=logs_in)
+            work = asked(link, lambda: ask(host, link), places, silent=silent)
             return await (stop.unless(work) if stop is not None else work)
         except FleetError as error:
             return error
@@ -79,9 +78,8 @@ async def asked(
     *,
     closes: bool = True,
     silent: _Silent | None = None,
-    logs_in: bool = True,
 ) -> Found:
-    """Take a place, connect if it `logs_in`, and return what `ask` returns.
+    """Take a place, connect, and return what `ask` returns.
 
     The place is given to somebody else while nobody answers. If it `closes`, the link is closed afterwards, and in any
     case after an error.
@@ -89,13 +87,12 @@ async def asked(
     place = _Place(places)
     await place.take()
     try:
-        if logs_in:
-            with place.lent_while_silent() as take_back:
-                if silent is None:
-                    await link.open(on_answer=take_back)
-                else:
-                    await silent.open(link, on_answer=take_back)
-            await place.take()
+        with place.lent_while_silent() as take_back:
+            if silent is None:
+                await link.open(on_answer=take_back)
+            else:
+                await silent.open(link, on_answer=take_back)
+        await place.take()
         found = await ask()
     except BaseException:
         await link.close()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet.errors import FleetError
 from fleet.inventory.edit import set_host_keys
-from fleet.library.reading import ask_all
+from fleet.machine import CONTACTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from fleet.errors import FleetError
     from fleet.inventory import Host
     from fleet.library.reading import OnWait
-    from fleet.machine import Link
     from fleet.machine.given import GivenTo
     from fleet.machine.login import Logins
     from fleet.model import HostName
@@ -73,11 +73,23 @@ async def shown_keys(
 ) -> dict[HostName, ShownKey | FleetError]:
     """Return the key that each host answers with, or why it does not answer. Nobody logs in."""
 
-    async def look(host: Host, _: Link) -> ShownKey:
-        key, digest = await logins.host_key(host)
+    left = {host.name: None for host in hosts}
+    places = asyncio.Semaphore(CONTACTS)
+    on_wait(tuple(left))
+
+    async def look(host: Host) -> ShownKey | FleetError:
+        try:
+            async with places:
+                key, digest = await logins.host_key(host)
+        except FleetError as error:
+            return error
+        finally:
+            del left[host.name]
+            on_wait(tuple(left))
         return ShownKey(host=host, key=key, fingerprint=digest, had_password=given.knows_another(host.name, digest))
 
-    return await ask_all(logins, hosts, look, on_wait=on_wait, logs_in=False)
+    found = await asyncio.gather(*map(look, hosts))
+    return {host.name: each for host, each in zip(hosts, found, strict=True)}
 
 
 def trust_keys(file: Path, keys: Iterable[ShownKey], given: GivenTo) -> int:
