@@ -77,11 +77,21 @@
                 { }
             )
           ];
+          deliver.imports = [
+            ./modules/deliver.nix
+            (
+              { lib, pkgs, ... }:
+              { services.fleet.deliver.package = lib.mkDefault (pkgs.callPackage ./modules/lib/package.nix { }); }
+            )
+          ];
         in
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
-          inherit guard;
-          default.imports = builtins.attrValues files ++ [ guard ];
+          inherit deliver guard;
+          default.imports = builtins.attrValues files ++ [
+            deliver
+            guard
+          ];
         };
 
       packages = ofProgram (

@@ -31,6 +31,7 @@ COMMANDS = {
     "status": ("status", "Tell what each host runs and how it is, the worst first."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
+    "deliver": ("deliver", "Bring hosts what they have missed while they were away."),
     "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
@@ -46,7 +47,7 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply", "reboot")
+REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 

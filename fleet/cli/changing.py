@@ -63,7 +63,7 @@ def change(
     consent.require_terminal(changed)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        return await _plan_and_apply(fleet, output, stop, hosts, options, asks=consent.is_asked_for(changed))
+        return await plan_and_apply(fleet, output, stop, hosts, options, asks=consent.is_asked_for(changed))
 
     checks = {host.name: host.checks for host in hosts}
     fleet = session.fleet(inventory, hosts)
@@ -89,9 +89,10 @@ def carry_out(
     return asyncio.run(work())
 
 
-async def _plan_and_apply(
+async def plan_and_apply(
     fleet: Fleet, output: Display, stop: Stop, hosts: Sequence[Host], options: Options, *, asks: bool
 ) -> int:
+    """Plan, show the plan and ask if it `asks`, and apply. Return the exit code."""
     view = PlanView()
     planning = fleet.plan_as(hosts, options, stop=stop)
     await follow(planning, output, view)

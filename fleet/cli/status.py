@@ -84,8 +84,10 @@ async def _look(fleet: Fleet, names: list[HostName], wait_for: Any) -> dict[Host
     from fleet.library.watching import Watched
 
     answers = await fleet.status(*names, on_wait=wait_for)
-    last = await fleet.last_seen()
-    return {name: Watched(answer=answer, last=last.get(name)) for name, answer in answers.items()}
+    last, waits = await fleet.last_seen(), await fleet.waiting()
+    return {
+        name: Watched(answer=answer, last=last.get(name), waits=waits.get(name)) for name, answer in answers.items()
+    }
 
 
 def _lines(found: Mapping[HostName, Watched], *, is_terminal: bool, width: int | None = None) -> list[str]:
@@ -98,7 +100,8 @@ def _document(found: Mapping[HostName, Watched]) -> dict[str, Any]:
     from fleet.library import documents
 
     last = {name: one.last for name, one in found.items() if one.last is not None}
-    return documents.status({name: one.answer for name, one in found.items()}, last)
+    waits = {name: one.waits for name, one in found.items() if one.waits is not None}
+    return documents.status({name: one.answer for name, one in found.items()}, last, waits)
 
 
 async def _watch(fleet: Fleet, names: list[HostName], every: float, *, as_json: bool) -> int:

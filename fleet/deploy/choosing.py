@@ -6,19 +6,21 @@ Nothing is built for a host before it was looked at. Nobody waits long for a hos
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy import decide, result
 from fleet.deploy.looks import LATE
 from fleet.deploy.target import Choice, Wanted, choose_targets, combined, require_rollback_target, rollback_target
+from fleet.errors import FleetError
 from fleet.events import BuildFinished
 from fleet.inventory import BuildOn
 from fleet.model import Goal, Outcome, Reboot, Severity, Verb
 from fleet.steps.build import build, build_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from fleet.deploy.context import Context
     from fleet.deploy.look import HostContacts
@@ -80,7 +82,7 @@ class Chooser:
             if options.all_or_nothing or not self._ready():
                 await looks.end()
             if self.call_off_if_required() or not self.remaining():
-                return Choice(wanted={})
+                return await self._for_those_away(choosing)
             choice = await choosing
         finally:
             choosing.cancel()
@@ -98,6 +100,14 @@ class Chooser:
         self._take_failures(late, choice)
         await self._prepare(late, choice, root="late-closure")
         return choice
+
+    async def _for_those_away(self, choosing: Awaitable[Choice]) -> Choice:
+        """Return what hosts should get that are away for now, though nothing is left to be done now."""
+        away = [ended for ended in self._context.journal.results.values() if ended.outcome is Outcome.DEFERRED]
+        if away and self._options.verb is Verb.DEPLOY and not self._options.all_or_nothing:
+            with contextlib.suppress(FleetError):  # where it does not evaluate there is nothing to bring them
+                return await choosing
+        return Choice(wanted={})
 
     async def _former_systems(self) -> Choice:
         """Choose what each host ran before."""

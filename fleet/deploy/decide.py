@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fleet.deploy.advance import LEFT_OUT
 from fleet.events import FindingReported, HostPlanned
 from fleet.inventory import BuildOn
-from fleet.model import Goal, Verb
+from fleet.model import Goal, Outcome, Verb
 from fleet.plans import Action, LeftOut, Part
 from fleet.steps.reboot import goes_by_reboot
 from fleet.text import listed
@@ -96,16 +96,22 @@ def unchanged_event(host: Host, facts: HostFacts, closure: Closure) -> HostPlann
     )
 
 
-def left_out(results: Mapping[HostName, HostResult], order: Sequence[HostName]) -> tuple[LeftOut, ...]:
+def left_out(
+    results: Mapping[HostName, HostResult], order: Sequence[HostName], wanted: Mapping[HostName, Wanted]
+) -> tuple[LeftOut, ...]:
     """Return the hosts that nothing will happen to, and why, in this order: the order they ended in is an accident."""
-    return tuple(
-        LeftOut(
-            host=result.host,
-            outcome=result.outcome,
-            kind=result.failure.kind if result.failure else "",
-            message=result.failure.message if result.failure else "",
-        )
-        for result in (results[name] for name in order if name in results)
+    return tuple(_left_out(results[name], wanted.get(name)) for name in order if name in results)
+
+
+def _left_out(ended: HostResult, wanted: Wanted | None) -> LeftOut:
+    is_away = ended.outcome is Outcome.DEFERRED and wanted is not None
+    return LeftOut(
+        host=ended.host,
+        outcome=ended.outcome,
+        kind=ended.failure.kind if ended.failure else "",
+        message=ended.failure.message if ended.failure else "",
+        closure=wanted.closure if wanted and is_away else "",
+        derivation=wanted.evaluated.derivation if wanted and is_away and wanted.evaluated else "",
     )
 
 

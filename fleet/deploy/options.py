@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from fleet.errors import ConfigError
 from fleet.model import Goal, Reboot, Verb
 
 if TYPE_CHECKING:
-    from fleet.model import Closure
+    from collections.abc import Mapping
+
+    from fleet.model import Closure, Derivation, HostName
 
 A_DAY = 86_400
 
@@ -33,6 +35,15 @@ class PlanOptions(TypedDict, total=False):
     expires_in: int
     undo_on_failure: bool | None
     ignore_windows: bool
+
+
+@dataclass(frozen=True)
+class Late:
+    """A system that was evaluated earlier."""
+
+    closure: Closure
+    derivation: Derivation | None
+    """What the closure is built from; None if it was given, and is in the local store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,8 @@ class Options:
     """Whether hosts that the run has changed go back to where they were when it fails. None: as fleet.toml says."""
     ignore_windows: bool = False
     """Whether hosts may begin outside of their windows. A rollback always may."""
+    late: Mapping[HostName, Late] = field(default_factory=dict)
+    """What hosts should get that were away when it was evaluated. If there is any, nothing is evaluated now."""
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for options that contradict each other."""

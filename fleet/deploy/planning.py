@@ -223,7 +223,7 @@ class Planner:
             soaks=tuple(wave.soak for wave in waves) if any(wave.soak for wave in waves) else (),
             after=tuple((host.name, before) for host in hosts if (before := _those_of(host.after, jobs))),
             undo_on_failure=_undoes(options, rollout.undo_on_failure),
-            left_out=decide.left_out(journal.results, order),
+            left_out=decide.left_out(journal.results, order, choice.wanted),
             findings=decide.findings(journal.early_events, order),
             parts={name: job.part for name, job in jobs.items()},
         )

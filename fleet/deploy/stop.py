@@ -42,6 +42,13 @@ class Stop:
             with contextlib.suppress(RuntimeError):  # the loop is closed: its work has ended
                 loop.call_soon_threadsafe(act)
 
+    async def requested(self) -> None:
+        """Wait until somebody asks to stop."""
+        asked = asyncio.Event()
+        with self.calls(asked.set):
+            if not self.is_requested:
+                await asked.wait()
+
     @contextlib.contextmanager
     def calls(self, act: Callable[[], object]) -> Iterator[None]:
         """Call `act` in the running loop at each further request, while inside."""

@@ -21,6 +21,7 @@ from fleet.source import evaluations, tree
 from fleet.source.options import require_known
 from fleet.source.revision import source_of
 from fleet.steps.build import build, build_failure
+from fleet.steps.evaluate import Evaluated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import HostName
     from fleet.source.evaluations import Evaluations
-    from fleet.steps.evaluate import Evaluated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,17 @@ async def choose_targets(context: Context, fleet: Inventory, hosts: Sequence[Hos
     if options.closure is not None:
         closure = await require_local(context.here, options.closure)
         return Choice(wanted={host.name: Wanted(closure=closure) for host in hosts})
+    if options.late:
+        return Choice(wanted={host.name: await _wanted_late(context.here, host, options) for host in hosts})
     return await _evaluate_all(context, fleet, hosts, options)
+
+
+async def _wanted_late(here: Machine, host: Host, options: Options) -> Wanted:
+    late = options.late[host.name]
+    if late.derivation is None:
+        return Wanted(closure=await require_local(here, late.closure))
+    evaluated = Evaluated(derivation=late.derivation, closure=late.closure)
+    return Wanted(closure=late.closure, evaluated=evaluated, is_local=host.build_on is BuildOn.CONTROLLER)
 
 
 async def closures_of(

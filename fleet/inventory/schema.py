@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import origins, values
+from fleet.inventory import amounts, origins, values
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
@@ -60,8 +60,13 @@ class LinkSpeed(enum.StrEnum):
     SLOW = "slow"
 
 
-PRESETS: Mapping[str, Mapping[str, str]] = {
-    Kind.LAPTOP: {"offline": "defer"},
+PRESETS: Mapping[str, Mapping[str, str | bool]] = {
+    Kind.LAPTOP: {
+        "offline": "defer",
+        "deliver_on_battery": False,
+        "deliver_metered": False,
+        "deliver_in_session": False,
+    },
     Kind.PI: {"link": "slow"},
 }
 
@@ -137,6 +142,14 @@ class Host(Table):
     build_on: BuildOn = BuildOn.CONTROLLER
     substitute: StrictBool = True
     offline: Offline = Offline.FAIL
+    deliver_within: PositiveSeconds = amounts.LONGEST
+    """How long what it should get waits for it, if it was away."""
+    deliver_on_battery: StrictBool = True
+    """Whether that may come while it runs on battery."""
+    deliver_metered: StrictBool = True
+    """Whether that may come over a metered connection."""
+    deliver_in_session: StrictBool = True
+    """Whether that may come while somebody works there."""
     link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
     """The most bytes per second that are sent to the host; None for as many as the link takes."""

@@ -24,19 +24,26 @@ if TYPE_CHECKING:
     from fleet.machine import Output
     from fleet.model import HostName
     from fleet.plans import Plan
-    from fleet.state import RunRecord
+    from fleet.state import Delivery, RunRecord
 
 Document = dict[str, Any]
 
 
 def status(
-    answers: Mapping[HostName, HostFacts | FleetError | None], last: Mapping[HostName, LastSeen] | None = None
+    answers: Mapping[HostName, HostFacts | FleetError | None],
+    last: Mapping[HostName, LastSeen] | None = None,
+    waits: Mapping[HostName, Delivery] | None = None,
 ) -> Document:
     """Describe what each host runs, keeps and boots. None stands for a host that was not asked yet.
 
-    `last` has what was seen of hosts that do not answer.
+    `last` has what was seen of hosts that do not answer, `waits` what hosts should get that were away.
     """
-    return {"hosts": [_status(name, answer, (last or {}).get(name)) for name, answer in answers.items()]}
+    rows = []
+    for name, answer in answers.items():
+        waiting = (waits or {}).get(name)
+        behind = {"closure": waiting.closure, "since": waiting.first, "missed": waiting.missed} if waiting else None
+        rows.append({**_status(name, answer, (last or {}).get(name)), "behind": behind})
+    return {"hosts": rows}
 
 
 _NOT_KNOWN: Document = {

@@ -17,6 +17,7 @@ from fleet.deploy.run import RunResult, finish, run_to_end, unexpected
 from fleet.deploy.stop import Stop
 from fleet.errors import FleetError, StateError, StoppedError
 from fleet.events import RunStarted
+from fleet.library import delivering
 from fleet.library.drafts import Draft
 from fleet.library.record import recording
 from fleet.library.rollouts import must_undo, undo
@@ -180,6 +181,7 @@ class RunFactory:
         async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
             done = await run_to_end(journal, context.stop, selected, work())
         with contextlib.suppress(FleetError):
+            await delivering.note(self._tools, journal.run, plan, journal.results)
             await asyncio.to_thread(state.tidy)
         return dataclasses.replace(done, unrecorded=record.trouble)
 

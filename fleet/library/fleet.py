@@ -14,6 +14,7 @@ from fleet.files import state_folder
 from fleet.inventory import Sudo
 from fleet.library.commanding import TIMEOUT, as_command, run_on_all
 from fleet.library.comparing import differences
+from fleet.library.delivering import options_for, those_back
 from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
 from fleet.library.plans import keep_plan, require_applicable
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.delivering import Back
     from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector, Output
     from fleet.model import HostName, RunId
     from fleet.plans import Plan
-    from fleet.state import Asked, RunRecord
+    from fleet.state import Asked, Delivery, RunRecord
 
 
 async def _yes(_: object) -> bool:
@@ -185,6 +187,21 @@ class Fleet(FleetReader):
         Nothing is built or begun.
         """
         return self._register(self._taking_up.resume(run, stop or Stop()))
+
+    async def deliveries(self, *selectors: str) -> tuple[Delivery, ...]:
+        """Return what waits for these hosts, or for all, since they were away. Raise `StateError`."""
+        names = {host.name for host in self.select(*selectors)}
+        found = await asyncio.to_thread(self._tools.state.deliveries)
+        return tuple(delivery for delivery in found if delivery.host in names)
+
+    async def those_back(self, deliveries: Sequence[Delivery]) -> dict[HostName, Back]:
+        """Return which of the hosts that something waits for answer, and what forbids to change them unasked."""
+        return await those_back(self._tools, deliveries)
+
+    def plan_delivery(self, deliveries: Sequence[Delivery], *, stop: Stop | None = None) -> Planning:
+        """Begin to make a plan that brings hosts what waits for them. There is at least one."""
+        hosts = [self.inventory.hosts[delivery.host] for delivery in deliveries]
+        return self.plan_as(hosts, options_for(deliveries), stop=stop)
 
     def reboot(
         self,

@@ -94,7 +94,7 @@ async def keep_plan(plan: Plan, state: State, here: Machine) -> None:
     derivations = dict.fromkeys(derivation for derivation in built_there if derivation is not None)
     if derivations:
         referring = await _rooting(here, nix.refer_to(derivations))
-        paths.append(_path_in(referring.stdout))
+        paths.append(path_in(referring.stdout))
     if not paths:
         return
     folder = state.plan_folder(plan.digest)
@@ -112,7 +112,7 @@ async def _rooting(here: Machine, command: Command) -> Output:
     return ran
 
 
-def _path_in(stdout: str) -> str:
+def path_in(stdout: str) -> str:
     """Return the store path that Nix has printed as a Nix string. Raise `StateError` for anything else."""
     with contextlib.suppress(ValueError):
         path = parsed_json(stdout)

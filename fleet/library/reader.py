@@ -22,7 +22,7 @@ from fleet.library.reading import ask_all, ignore
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
-from fleet.library.watching import watch
+from fleet.library.watching import waiting, watch
 from fleet.model import RunId
 from fleet.source import evaluations
 from fleet.steps.preflight import preflight
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fleet.machine import Link
     from fleet.model import Closure, HostName
     from fleet.plans import Plan
-    from fleet.state import RunRecord, State
+    from fleet.state import Delivery, RunRecord, State
 
 
 class FleetReader:
@@ -83,6 +83,10 @@ class FleetReader:
     async def last_seen(self) -> dict[HostName, LastSeen]:
         """Return what each host was when `status` has reached it last, from this machine."""
         return await remembered(self._tools.state)
+
+    async def waiting(self) -> dict[HostName, Delivery]:
+        """Return what waits for hosts that were away. Where that cannot be read, nothing is said to wait."""
+        return await waiting(self._tools.state)
 
     def watch(self, *selectors: str, every: float = 10.0) -> AsyncGenerator[dict[HostName, Watched]]:
         """Yield what each host is and runs, now and whenever that is known anew, without an end.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import FleetError
 from fleet.host.answers import State
 from fleet.library.seen import LastSeen
-from fleet.output.format import human_age, human_bytes, short_name
+from fleet.output.format import counted, human_age, human_bytes, short_name
 from fleet.output.table import table
 from fleet.steps.preflight import BOOT_FLOOR, NIX_FLOOR
 from fleet.text import listed
@@ -61,7 +61,7 @@ def _row(name: HostName, one: Watched, now: float) -> Row:
         return _silent_row(name, one, now)
     facts = one.answer
     seen = LastSeen.of(facts, now)
-    remarks = _remarks(facts, name)
+    remarks = [*_behind(name, one, now), *_remarks(facts, name)]
     cells = _cells(seen, name, now, health=_health(facts.failed_units), pending=_pending(facts, name))
     return Row(_rank(facts, remarks), (*cells, "; ".join(remarks) or "-"))
 
@@ -71,13 +71,22 @@ def _silent_row(name: HostName, one: Watched, now: float) -> Row:
     why = one.answer.message if isinstance(one.answer, FleetError) else ""
     health = one.answer.kind.value.replace("_", " ") if isinstance(one.answer, FleetError) else "not asked yet"
     rank = AWAY if isinstance(one.answer, FleetError) else WELL
+    behind = _behind(name, one, now)
     if one.last is None:
-        return Row(rank, ("-", "-", "-", health, "-", "-", "-", why or "-"))
+        return Row(rank, ("-", "-", "-", health, "-", "-", "-", "; ".join(filter(None, (*behind, why))) or "-"))
     last = f"as it was {human_age(now - one.last.at)} ago"
     if one.last.failed_units:
         last += f", with {_health(one.last.failed_units)}"
     cells = _cells(one.last, name, now, health=health, pending="-")
-    return Row(rank, (*cells, "; ".join(filter(None, (last, why)))))
+    return Row(rank, (*cells, "; ".join(filter(None, (*behind, last, why)))))
+
+
+def _behind(name: HostName, one: Watched, now: float) -> list[str]:
+    """Return what the host has missed while it was away, and since when."""
+    if (waits := one.waits) is None:
+        return []
+    missed = counted(waits.missed, "deployment")
+    return [f"behind by {missed} for {human_age(now - waits.first)}: gets {short_name(waits.closure, name)}"]
 
 
 def _cells(seen: LastSeen, name: HostName, now: float, *, health: str, pending: str) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.deploy.look import KEPT_OPEN
-from fleet.errors import BugError, FleetError
+from fleet.errors import BugError, FleetError, StateError
 from fleet.library.reading import asked
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.machine import CONTACTS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.library.tools import Tools
     from fleet.model import HostName
+    from fleet.state import Delivery, State
 
 REMEMBER = 60.0
 """Seconds between two times that what was seen is written to the disk."""
@@ -35,12 +37,14 @@ class Watched:
     """Its newest answer, or why it gives none. None before the first."""
     last: LastSeen | None = None
     """What it was when it last answered, if it ever has."""
+    waits: Delivery | None = None
+    """What it should get, since it was away when it was deployed to."""
 
 
 async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGenerator[dict[HostName, Watched]]:
     """Yield what is known of every host, at first and whenever that changes. It is remembered now and then."""
-    remembers = await remembered(tools.state)
-    known = {host.name: Watched(last=remembers.get(host.name)) for host in hosts}
+    remembers, waits = await remembered(tools.state), await waiting(tools.state)
+    known = {host.name: Watched(last=remembers.get(host.name), waits=waits.get(host.name)) for host in hosts}
     changed = asyncio.Event()
     places = asyncio.Semaphore(CONTACTS)
 
@@ -51,7 +55,8 @@ async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGe
                 answer = await _look(link, host, places, closes=len(hosts) > KEPT_OPEN)
                 before = known[host.name].last
                 last = before if isinstance(answer, FleetError) else LastSeen.of(answer, time.time())
-                known[host.name] = Watched(answer=answer, last=last)
+                waits = await waiting(tools.state)
+                known[host.name] = Watched(answer=answer, last=last, waits=waits.get(host.name))
                 changed.set()
                 await asyncio.sleep(every)
         finally:
@@ -73,6 +78,13 @@ async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGe
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await _remember(tools, known)
+
+
+async def waiting(state: State) -> dict[HostName, Delivery]:
+    """Return what waits for hosts that were away. Where that cannot be read, nothing is said to wait."""
+    with contextlib.suppress(StateError):
+        return {delivery.host: delivery for delivery in await asyncio.to_thread(state.deliveries)}
+    return {}
 
 
 async def _look(link: SshLink, host: Host, places: asyncio.Semaphore, *, closes: bool) -> HostFacts | FleetError:

@@ -73,6 +73,9 @@ class LeftOut:
     kind: str = ""
     """The kind of its failure, if it has one."""
     message: str = ""
+    closure: str = ""
+    """What it would get. Empty if that is not known, or if nothing keeps it from that."""
+    derivation: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +185,11 @@ def _left_out(data: dict[str, Any]) -> LeftOut:
     return LeftOut(**{**data, "outcome": Outcome(data["outcome"])})
 
 
+def _plain_left_out(left: LeftOut) -> dict[str, Any]:
+    """Return what people and older plans know of, and what waits for the host only where something does."""
+    return {key: value for key, value in vars(left).items() if value or key not in ("closure", "derivation")}
+
+
 def _finding(data: dict[str, Any]) -> FindingReported:
     return FindingReported(**{**data, "severity": Severity(data["severity"])})
 
@@ -216,7 +224,7 @@ FIELDS = (
     Field("soak", "soaks", codecs.SECONDS, is_list=True),
     Field("after", "after", AFTER, is_list=True),
     Field("undo", "undo_on_failure", codecs.YES, unless=False),
-    Field("left_out", "left_out", json_of(_left_out, vars), is_list=True),
+    Field("left_out", "left_out", json_of(_left_out, _plain_left_out), is_list=True),
     Field("finding", "findings", json_of(_finding, vars), is_list=True),
 )
 """The lines of a plan's head between its title and its hosts, in their order."""

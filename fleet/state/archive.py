@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import SeenRecord
+    from fleet.state.interface import Delivery, SeenRecord
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -98,6 +98,26 @@ class Archive:
         """See `State.seen`. Raise `StateError`."""
         with self._database.reading() as connection:
             return queries.all_seen(connection)
+
+    def want(self, deliveries: Sequence[Delivery]) -> None:
+        """See `State.want`."""
+        with self._database.writing() as connection:
+            queries.set_deliveries(connection, deliveries)
+
+    def no_longer_want(self, hosts: Collection[HostName], before: RunId) -> None:
+        """See `State.no_longer_want`."""
+        with self._database.writing() as connection:
+            queries.delete_deliveries(connection, hosts, before)
+
+    def deliveries(self) -> list[Delivery]:
+        """See `State.deliveries`."""
+        with self._database.reading() as connection:
+            return queries.deliveries(connection, time.time())
+
+    def forget_expired_deliveries(self) -> list[HostName]:
+        """Delete what hosts should have got by now, and return those hosts."""
+        with self._database.writing() as connection:
+            return queries.delete_expired_deliveries(connection, time.time())
 
     def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
         """See `State.keep_plan`."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
     from fleet.errors import StateError
     from fleet.events import Envelope
-    from fleet.model import HostName, RunId
+    from fleet.model import Closure, Derivation, HostName, RunId
     from fleet.state.records import RunRecord
 
 
@@ -54,6 +54,26 @@ class SeenRecord:
     """Seconds since 1970."""
     body: str
     """A JSON document, whose contents only its writer knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What a host should get that was away when it was deployed to. Times are in seconds since 1970."""
+
+    host: HostName
+    closure: Closure
+    derivation: Derivation | None
+    """What the closure is built from; None if it was given, and is in the local store."""
+    run: RunId
+    """The newest run in which the host was away."""
+    by: str
+    intent: str
+    made: float
+    expires: float
+    first: float
+    """When the first of the deployments ended that it has missed."""
+    missed: int
+    """How many it has missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +195,21 @@ class State(Protocol):
 
     def seen(self) -> dict[HostName, SeenRecord]:
         """Return what was seen last of each host. Never raises: nothing depends on it."""
+
+    def want(self, deliveries: Sequence[Delivery]) -> None:
+        """Remember what hosts should get when they are back, each in place of what it should get before.
+
+        `first` and `missed` go on from there.
+        """
+
+    def no_longer_want(self, hosts: Collection[HostName], *, before: RunId) -> None:
+        """Forget what these hosts should get since this run or an earlier one."""
+
+    def deliveries(self) -> list[Delivery]:
+        """Return what hosts should get when they are back, in the order of their names. Expired ones are not in it."""
+
+    def delivery_root(self, host: HostName) -> Path:
+        """Return where the root is of what the host should get. Its folder may not exist."""
 
     def tidy(self) -> Tidied:
         """Remove old runs, builds and plans, with their folders and events, and return what was removed.

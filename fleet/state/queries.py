@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fleet.events import DecodeError, Envelope, PushFinished, decode, event_json, event_name
 from fleet.model import HostName, RunId
-from fleet.state.interface import Asked, PlanRecord, Request, SeenRecord
+from fleet.state.interface import Asked, Delivery, PlanRecord, Request, SeenRecord
 from fleet.state.records import FOLDED, RunRecord
 from fleet.text import valid_unicode
 
@@ -172,6 +172,47 @@ def all_seen(connection: Connection) -> dict[HostName, SeenRecord]:
 def delete_seen(connection: Connection, hosts: Iterable[HostName]) -> None:
     """Forget these hosts."""
     connection.executemany("DELETE FROM seen WHERE host = :host", [{"host": host} for host in hosts])
+
+
+def set_deliveries(connection: Connection, deliveries: Iterable[Delivery]) -> None:
+    """Write what hosts should get, in place of what they should get before: it counts what each has missed."""
+    columns = 'host, closure, derivation, run, "by", intent, made, expires, first, missed'
+    values = ":host, :closure, :derivation, :run, :by, :intent, :made, :expires, :first, :missed"
+    changed = ("closure", "derivation", "run", '"by"', "intent", "made", "expires")
+    kept = ", ".join(f"{column} = excluded.{column}" for column in changed)
+    # An expired one is over: what comes after it is the first again.
+    again = "CASE WHEN deliveries.expires > excluded.made THEN {} ELSE {} END"
+    connection.executemany(
+        f"INSERT INTO deliveries ({columns}) VALUES ({values}) ON CONFLICT (host) DO UPDATE SET {kept},"
+        f" first = {again.format('deliveries.first', 'excluded.first')},"
+        f" missed = {again.format('deliveries.missed + 1', '1')}",
+        [
+            vars(delivery) | {"by": valid_unicode(delivery.by), "intent": valid_unicode(delivery.intent)}
+            for delivery in deliveries
+        ],
+    )
+
+
+def deliveries(connection: Connection, now: float) -> list[Delivery]:
+    """Return what hosts should get, without what has expired."""
+    columns = 'host, closure, derivation, run, "by", intent, made, expires, first, missed'
+    found = connection.execute(f"SELECT {columns} FROM deliveries WHERE expires > :now ORDER BY host", {"now": now})
+    names = columns.replace('"', "").split(", ")
+    return [Delivery(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def delete_expired_deliveries(connection: Connection, now: float) -> list[HostName]:
+    """Delete what hosts should have got by now, and return those hosts."""
+    found = connection.execute("SELECT host FROM deliveries WHERE expires <= :now ORDER BY host", {"now": now})
+    hosts = [HostName(host) for (host,) in found]
+    connection.execute("DELETE FROM deliveries WHERE expires <= :now", {"now": now})
+    return hosts
+
+
+def delete_deliveries(connection: Connection, hosts: Iterable[HostName], before: RunId) -> None:
+    """Forget what these hosts should get since this run or an earlier one."""
+    rows = [{"host": host, "run": before} for host in hosts]
+    connection.executemany("DELETE FROM deliveries WHERE host = :host AND run <= :run", rows)
 
 
 def add_plan(connection: Connection, record: PlanRecord, text: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import Asked, PlanRecord, Recorder, SeenRecord
+    from fleet.state.interface import Asked, Delivery, PlanRecord, Recorder, SeenRecord
 
 
 class FolderState(State):
@@ -126,6 +126,22 @@ class FolderState(State):
         archive = self._archive_if_any()
         return archive.asked(run) if archive else None
 
+    def want(self, deliveries: Sequence[Delivery]) -> None:
+        self._archive.want(deliveries)
+
+    def no_longer_want(self, hosts: Collection[HostName], *, before: RunId) -> None:
+        archive = self._archive_if_any()
+        known = {delivery.host for delivery in archive.deliveries()} if archive else set()
+        if archive and (concerned := [host for host in hosts if host in known]):
+            archive.no_longer_want(concerned, before)
+
+    def deliveries(self) -> list[Delivery]:
+        archive = self._archive_if_any()
+        return archive.deliveries() if archive else []
+
+    def delivery_root(self, host: HostName) -> Path:
+        return self._path.parent / "deliveries" / host
+
     def tidy(self) -> Tidied:
         archive = self._archive_if_any()
         runs = {*self._runs_with_events(), *(archive.run_ids() if archive else ())}
@@ -135,6 +151,8 @@ class FolderState(State):
             builds=remove_old(builds, self._folders, is_needed=self._folders.has_events, forget=lambda _: None),
             plans=archive.forget_expired_plans() if archive else (),
         )
+        for host in archive.forget_expired_deliveries() if archive else ():
+            self.delivery_root(host).unlink(missing_ok=True)
         for digest in tidied.plans:
             shutil.rmtree(self.plan_folder(digest), ignore_errors=True)
         return tidied

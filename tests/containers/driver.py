@@ -217,7 +217,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        verbs = ("deploy", "push", "rollback", "resume", "reboot")
+        verbs = ("deploy", "push", "rollback", "resume", "reboot", "deliver")
         reports = arguments[0] in verbs or arguments[:2] == ("rollout", "continue")
         run = Run(process, as_json=reports and "--json" in arguments)
         self._started.append(run)

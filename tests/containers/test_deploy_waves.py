@@ -247,5 +247,42 @@ def test_hook_on_the_host_runs_there_as_root(stage: Stage) -> None:
     assert stage.host("canary").exec("cat", "/run/hook").stdout == "root\nkept\n"
 
 
+def test_host_that_was_away_gets_the_newest_system_once_when_it_is_back(stage: Stage, off: str) -> None:
+    stage.toml(tables(third={"kind": "laptop", "deliver_in_session": True}))
+    for _ in range(3):
+        version = write(stage)
+        assert stage.deploy("--all").outcomes["third"] == "deferred"
+    (there,) = stage.document("status", "third", code=1)["hosts"]
+    assert there["behind"]["missed"] == 3
+    watching = stage.start("deliver", "--watch", "--json")
+    stage.host("third").power_on()
+    wait_until(lambda: answer(stage.host("third")) == f"version {version}", "the newest system")
+    wait_until(lambda: stage.document("status", "third", code=None)["hosts"][0]["behind"] is None, "nothing waits")
+    watching.interrupt()
+    watching.end()
+    assert watching.code == 0
+    ended = watching.told("host_finished")
+    assert [(event["host"], event["result"]["outcome"]) for event in ended] == [("third", "kept")]
+    nothing = stage.fleet("deliver", "--yes")
+    assert (nothing.code, "nothing waits" in nothing.stderr) == (0, True)
+
+
+def test_what_waits_for_a_host_is_overtaken_by_a_run_from_elsewhere(stage: Stage, off: str) -> None:
+    stage.toml(tables(third={"kind": "laptop", "deliver_in_session": True}))
+    old = write(stage)
+    run = stage.deploy("third")
+    assert run.outcomes == {"third": "deferred"}, (run.stdout, run.stderr)
+    stage.host("third").power_on()
+    version = write(stage)
+    elsewhere = {"XDG_STATE_HOME": str(stage.folder / "elsewhere")}
+    assert stage.deploy("third", env=elsewhere).outcomes == {"third": "kept"}
+    watching = stage.start("deliver", "--watch")
+    wait_until(lambda: stage.document("status", "third", code=None)["hosts"][0]["behind"] is None, "nothing waits")
+    watching.interrupt()
+    watching.end()
+    assert (watching.code, "kept" in watching.stderr, old != version) == (0, False, True)
+    assert answer(stage.host("third")) == f"version {version}"
+
+
 def _today_and_tomorrow() -> set[str]:
     return {time.strftime("%a", time.gmtime(time.time() + ahead)) for ahead in (0, 86_400)}

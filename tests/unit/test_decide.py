@@ -132,7 +132,7 @@ def test_hosts_that_are_left_out_say_why() -> None:
         B: HostResult(host=B, outcome=Outcome.FAILED, failure=failure),
         A: HostResult(host=A, outcome=Outcome.UNCHANGED),
     }
-    assert decide.left_out(results, (A, B, HostName("c"))) == (
+    assert decide.left_out(results, (A, B, HostName("c")), {}) == (
         LeftOut(host=A, outcome=Outcome.UNCHANGED),
         LeftOut(host=B, outcome=Outcome.FAILED, kind="locked", message="taken"),
     )

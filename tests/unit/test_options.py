@@ -51,4 +51,8 @@ def test_what_cannot_be_meant_together_is_refused(words: dict[str, Any], told: s
 
 def test_keyword_arguments_are_the_fields_of_options() -> None:
     fields = {field.name for field in dataclasses.fields(Options)}
-    assert PlanOptions.__annotations__.keys() == fields - {"back_to", "strict"}  # which a rollback alone has
+    assert PlanOptions.__annotations__.keys() == fields - {
+        "back_to",
+        "strict",
+        "late",
+    }  # of a rollback, and of a late delivery

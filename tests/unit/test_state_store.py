@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.events import KINDS, Envelope, Event, OutputLine, PushFinished, decode, event_name
 from fleet.model import HostName, Outcome, Phase, RunId
-from fleet.state import Asked, PlanRecord, RunRecord, fold_all, open_state
+from fleet.state import Asked, Delivery, PlanRecord, RunRecord, fold_all, open_state
 from fleet.state.archive import ENOUGH
 from fleet.state.records import FOLDED
 from tests.unit.event_samples import sample
@@ -227,3 +227,38 @@ def test_what_is_asked_of_a_rollout_is_seen_by_every_process_until_it_is_taken_b
     assert theirs.asked(RunId("20261120T042211-000000")) is None
     theirs.ask(run, None, by="bob")
     assert mine.asked(run) is None
+
+
+def delivery(host: HostName, run: str, **changes: Any) -> Delivery:
+    known: dict[str, Any] = {
+        "closure": "/nix/store/x-1", "derivation": None, "by": "ann", "intent": "", "made": 100.0,
+        "expires": time.time() + 100, "first": 100.0, "missed": 1,
+    }  # fmt: skip
+    return Delivery(host=host, run=RunId(run), **(known | changes))
+
+
+def test_what_waits_for_a_host_is_the_newest_and_counts_what_it_has_missed(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    assert state.deliveries() == []
+    state.want([delivery(WEB, "r1"), delivery(DB, "r1")])
+    state.want([delivery(WEB, "r2", closure="/nix/store/x-2", made=200.0, first=200.0)])
+    found = {one.host: one for one in state.deliveries()}
+    assert found[DB] == delivery(DB, "r1", expires=found[DB].expires)
+    assert (found[WEB].closure, found[WEB].first, found[WEB].missed) == ("/nix/store/x-2", 100.0, 2)
+    state.no_longer_want([WEB], before=RunId("r1"))
+    assert [one.host for one in state.deliveries()] == [DB, WEB]
+    state.no_longer_want([WEB], before=RunId("r3"))
+    assert [one.host for one in state.deliveries()] == [DB]
+
+
+def test_what_has_waited_for_too_long_is_forgotten_with_its_root(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    state.want([delivery(WEB, "r1", expires=150.0), delivery(DB, "r1")])
+    root = state.delivery_root(WEB)
+    root.parent.mkdir(parents=True)
+    root.symlink_to("/nix/store/x-1")
+    assert [one.host for one in state.deliveries()] == [DB]
+    state.tidy()
+    assert not root.is_symlink()
+    state.want([delivery(WEB, "r2", made=200.0, first=200.0)])
+    assert [(one.host, one.first, one.missed) for one in state.deliveries()] == [(DB, 100.0, 1), (WEB, 200.0, 1)]
