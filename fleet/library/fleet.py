@@ -20,7 +20,7 @@ from fleet.library.reader import FleetReader
 from fleet.library.tools import Tools
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
-from fleet.machine.ssh import Secret
+from fleet.machine.sudo import Secret
 from fleet.model import Verb
 from fleet.state import open_state
 

@@ -19,7 +19,7 @@ from fleet.machine.files import LoginFiles
 from fleet.machine.keys import Offers, agent_keys
 from fleet.machine.openssh import OpenSsh
 from fleet.machine.refusals import explained
-from fleet.machine.ssh import Secret, SshMachine
+from fleet.machine.ssh import SshMachine
 from fleet.machine.translate import translated
 from fleet.machine.witness import Patience, Witness
 from fleet.model import HostName
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import OnAnswer
     from fleet.machine.given import GivenTo
+    from fleet.machine.sudo import Secret
 
 Found = TypeVar("Found")
 
