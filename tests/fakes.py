@@ -197,6 +197,9 @@ class _Mute:
 class FakeLink(FakeMachine):
     """A `Link` to a fake host: a fresh connection leads to the same machine, unless the test has another."""
 
+    is_here = False
+    shortfall = ""
+
     def __init__(self, host: Host, *table: tuple[Fits, Answers]) -> None:
         super().__init__(*table, name=host.name)
         self.host = host
@@ -229,6 +232,9 @@ class FakeLink(FakeMachine):
             raise error
         self.connected += 1
         yield self.beyond
+
+    async def rehearse(self) -> None:
+        """See `Link.rehearse`."""
 
     async def close(self) -> None:
         """See `Link.close`."""

@@ -93,7 +93,7 @@ class Rollout:
             return result.left_out(job.host, error, job.facts)
 
     async def _prepare(self, host_run: HostRun, turn: HostSlot) -> Mapping[str, CheckAnswer] | HostResult:
-        """Do all that comes before the switch: push, wait for a place, ask the checks.
+        """Do all that comes before the switch: push, wait for a place, try a login, ask the checks.
 
         Return the answers of the checks, or the host's result if it ends here.
         """
@@ -107,6 +107,7 @@ class Rollout:
             if await turn.switch() and (reason := self._stop_reason()) is not None:
                 await host_run.unroot()
                 return result.skipped(job.host.name, reason)
+            await host_run.link.rehearse()
             return await host_run.ask_checks()
         except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
             await host_run.unroot()

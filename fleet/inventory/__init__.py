@@ -1,7 +1,7 @@
 """HostSlot fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
 `values` and `amounts` read single values, `schema` has the keys, `matching` the selectors, `problems` and `words` the
-text of errors; `edit` writes the file.
+text of errors; `local` is about the address of that name; `edit` writes the file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fleet.errors import ConfigError
 from fleet.inventory import values
+from fleet.inventory.local import check_local, remote_addresses
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, check_table, dotted, unknown_key
 from fleet.inventory.schema import (
@@ -100,6 +101,7 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
+    check_local(problems, hosts)
     rollout = _rollout(problems, raw)
     problems.raise_if_any()
     assert fleet is not None
@@ -222,7 +224,7 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
     """Note hosts that are the same computer."""
     seen: dict[tuple[str, int, str | None], str] = {}
     for name, host in hosts.items():
-        for address in host.address:
+        for address in remote_addresses(host):
             place = (address.lower().rstrip("."), host.port or 22, host.jump)
             other = seen.setdefault(place, name)
             if other != name:

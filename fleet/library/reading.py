@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fleet.errors import BugError, FleetError
 from fleet.machine import CONTACTS
-from fleet.machine.link import SshLink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -38,7 +37,7 @@ async def ask_all(
     limit = asyncio.Semaphore(CONTACTS)
 
     async def answer_of(host: Host) -> Found | FleetError:
-        link = SshLink(logins, host)
+        link = logins.link(host)
         async with limit:
             try:
                 try:
