@@ -158,6 +158,6 @@ class OwnLink:
         units = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in said.stdout.split("\n\n")]
         return any(
             unit.get("LoadState") == "loaded"
-            and (unit.get("ActiveState") != "inactive" or unit.get("UnitFileState") not in ("disabled", "masked"))
+            and (unit.get("ActiveState") != "inactive" or unit.get("UnitFileState") != "disabled")
             for unit in units
         )

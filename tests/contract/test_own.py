@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import AuthenticationError, CommandFailedError
+from fleet.errors import AnswerError, AuthenticationError, CommandFailedError
 from fleet.inventory import Sudo
 from fleet.machine import Command
+from fleet.machine.bounds import MOST
 from fleet.machine.own import OwnMachine
 from fleet.machine.pipe import LocalStreams
 from fleet.machine.sudo import Secret
@@ -20,6 +21,7 @@ from fleet.store.send import Progress
 from fleet.store.supply import Supply
 from tests.contract import test_store
 from tests.contract.links import own_host
+from tests.contract.test_local import is_there
 from tests.contract.test_push_over_ssh import has_all
 from tests.contract.test_store import closure
 from tests.ssh.test_sudo import NOT_ALLOWED, PASSWORDLESS, STRICT, WHO
@@ -140,6 +142,23 @@ async def test_bridge_leads_to_a_command_that_is_root(sudo: Path) -> None:
         await until(lambda: "exit" in bridge.stderr)
     assert bridge.stderr.splitlines()[0] == "odd"
     assert (bridge.sent, bridge.received) == (4, 9)
+
+
+async def test_answers_have_the_limits_of_a_host() -> None:
+    machine = OwnMachine(own_host(), is_root=True)
+    assert (await machine.run(Command(argv=("printf", r"\033[31mred\007")))).stdout == "red"
+    with pytest.raises(AnswerError, match="answers with more than"):
+        await machine.run(Command(argv=("head", "-c", str(MOST + 1), "/dev/zero")))
+
+
+async def test_nothing_is_left_behind_a_bridge_that_was_closed(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    command = Command(argv=("sh", "-c", f"echo $$ >{file}; exec sleep 60"))
+    async with OwnMachine(own_host(), is_root=True).bridge(command) as bridge:
+        _, writer = await asyncio.open_unix_connection(bridge.socket)
+        await until(lambda: file.exists() and file.read_text())
+    await until(lambda: not is_there(file))
+    writer.close()
 
 
 async def test_bridge_says_why_nothing_is_behind_it() -> None:

@@ -145,6 +145,13 @@ async def test_server_with_another_key_is_no_proof(own: Any) -> None:
             await proven_by(link)
 
 
+async def test_server_that_cannot_be_talked_to_has_proven_nothing(own: Any, home: Path) -> None:
+    (home / ".ssh" / "config").write_text("Ciphers aes128-ctr\n")
+    async with listening(Server(), encryption_algs=["aes256-gcm@openssh.com"]) as server:
+        with pytest.raises(AuthenticationError, match="no login is possible"):
+            await proven_by(own(port=server.port))
+
+
 async def test_without_a_server_there_is_no_login_and_that_is_said(own: Any) -> None:
     link = own(port=refused_port())
     await link.rehearse()
