@@ -46,6 +46,8 @@ def check_local(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
         table = f"[{dotted('hosts', name)}]"
         if host.host_key is None:
             remedy = f"host_key is missing: write the first two words of {KEY_FILE} there"
+            if name == LOCAL:
+                remedy += f'; or write address = "{LOCAL}." if that is only a name'
             problems.add(table, "address", f"a machine knows by its host key that it is this {LOCAL} one, and {remedy}")
             continue
         other = seen.setdefault(bare_key(host.host_key), name)

@@ -94,6 +94,12 @@ def test_local_host_without_a_key_is_refused_with_the_remedy(tmp_path: Path) -> 
     assert "host_key is missing: write the first two words of /etc/ssh/ssh_host_ed25519_key.pub there" in said
 
 
+def test_host_whose_name_is_local_is_told_how_to_be_only_a_name(tmp_path: Path) -> None:
+    assert 'or write address = "local." if that is only a name' in problems(tmp_path, "[hosts.local]\n")
+    (host,) = parse(tmp_path / "fleet.toml", '[hosts.local]\naddress = "local."\n').hosts.values()
+    assert not is_here(host)
+
+
 def test_each_machine_of_a_fleet_may_be_local_and_is_one_host(tmp_path: Path) -> None:
     hosts = f'[hosts.one]\naddress = "local"\nhost_key = "{KEY}"\n[hosts.two]\naddress = "local"\nhost_key = '
     assert len(parse(tmp_path / "fleet.toml", f'{hosts}"{OTHER}"\n').hosts) == 2
