@@ -66,7 +66,13 @@ class LocalStream:
             raise BrokenPipeError("the command reads no more") from error
 
     async def aclose(self) -> None:
-        """End the command, and drop the rest of what it says. One that sudo has made root loses its pipes only."""
+        """End the command, and drop the rest of what it says. One that sudo has made root loses its pipes only.
+
+        It ends by itself then, if it reads to the end: so it must not wait for us to close them.
+        """
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.transport.abort()
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:

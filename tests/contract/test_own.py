@@ -131,6 +131,15 @@ async def test_root_command_that_is_given_up_loses_its_pipes(
     assert any(isinstance(process, subprocess.Popen) for process in left)
 
 
+async def test_stream_that_is_left_keeps_nobody_where_only_sudo_can_be_killed() -> None:
+    """What sudo runs has another session here, so that it outlives sudo, and ends with its input."""
+    before = asyncio.get_running_loop().time()
+    async with OwnMachine(own_host(), is_root=True).stream(Command(argv=("setsid", "--wait", "cat"))) as stream:
+        await stream.write(b"x")
+        assert await stream.read(1) == b"x"
+    assert asyncio.get_running_loop().time() < before + 4
+
+
 async def test_bridge_leads_to_a_command_that_is_root(sudo: Path) -> None:
     script = 'printf "%s " "$BECAME"; cat; echo odd >&2; exit 3'
     async with of_user(Sudo.PASSWORD, 'p w"$').bridge(Command(argv=("sh", "-c", script))) as bridge:
