@@ -23,6 +23,8 @@ NOT_LET_IN = (
     "the SSH server here has proven its host key and let nobody in ({refusal}): "
     "with a key of your own in authorized_keys a proof logs in, too"
 )
+TRUE_TIMEOUT = 20.0
+"""Seconds in which a login has to run `true`."""
 ASK_SYSTEMD = 30.0
 """Seconds in which systemd says what it knows of them. It refuses calls while it re-executes."""
 
@@ -91,14 +93,21 @@ class OwnLink:
         return self._machine.stream(command)
 
     async def rehearse(self) -> None:
-        """See `Link.rehearse`. Raise `HostKeyError` if the server here does not have the key of fleet.toml."""
+        """See `Link.rehearse`. Raise `HostKeyError` if the server here does not have the key of fleet.toml.
+
+        Raise what `Machine.run` raises if a login here does not become root, since then a proof could not look.
+        """
         async with contextlib.AsyncExitStack() as stack:
             try:
-                await self._enter_by_ssh(stack)
+                machine = await self._enter_by_ssh(stack)
             except UnreachableError as error:  # one that is too busy now may let us in later
                 self._is_served = not error.is_refused
-            else:
-                self._is_served = True
+                return
+            self._is_served = True
+            ran = await machine.run(Command(argv=("true",), timeout=TRUE_TIMEOUT))
+            if ran.status != 0:
+                message = f"a login to the SSH server here runs nothing: `true` ends with exit status {ran.status}"
+                raise CommandFailedError(self.host.name, message, said=ran.stderr.splitlines()[-3:])
 
     @contextlib.asynccontextmanager
     async def fresh(self) -> AsyncIterator[RemoteMachine]:

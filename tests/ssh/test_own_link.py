@@ -152,6 +152,20 @@ async def test_server_that_cannot_be_talked_to_has_proven_nothing(own: Any, home
             await proven_by(own(port=server.port))
 
 
+async def test_login_that_runs_nothing_is_told_before_the_switch(own: Any, server: Server) -> None:
+    server.shell = "false"
+    with pytest.raises(CommandFailedError, match="a login to the SSH server here runs nothing"):
+        await own(port=server.port).rehearse()
+
+
+async def test_login_that_does_not_become_root_is_told_before_the_switch(
+    own: Any, server: Server, tmp_path: Path
+) -> None:
+    server.path = scripts(tmp_path / "there", {"sudo": "exit 1"})
+    with pytest.raises(AuthenticationError, match="sudo refused"):
+        await own(port=server.port, sudo=True).rehearse()
+
+
 async def test_without_a_server_there_is_no_login_and_that_is_said(own: Any) -> None:
     link = own(port=refused_port())
     await link.rehearse()
