@@ -136,12 +136,16 @@ class UnreachableError(HostError):
     is_silent = False
     """Whether nobody has answered at all: no TCP connection has come about in time, straight from here. To try again
     costs nobody anything then, and asks no person for anything."""
+    is_refused = False
+    """Whether the host itself has said that nobody listens there."""
 
 
 class AuthenticationError(HostError):
     """The host refused the login, or sudo refused the password."""
 
     kind = FailureKind.AUTHENTICATION
+    has_proven_key = False
+    """Whether the host has proven its key before it refused the login."""
 
 
 class HostKeyError(HostError):

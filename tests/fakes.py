@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from fleet.events import Event
     from fleet.inventory import Host
+    from fleet.machine import Link
+    from fleet.machine.pace import Pace
 
 Parameters = ParamSpec("Parameters")
 Fits = Callable[[Command], bool]
@@ -199,6 +201,12 @@ class FakeLink(FakeMachine):
 
     def __init__(self, host: Host, *table: tuple[Fits, Answers]) -> None:
         super().__init__(*table, name=host.name)
+        self.is_here = False
+        self.shortfall = ""
+        self.rehearsal: Exception | None = None
+        """What the login before the switch raises."""
+        self.ran_before_rehearsal = -1
+        """How many commands it had run when that login was tried; -1 if none was."""
         self.host = host
         self.connecting: list[Exception | None] = []
         """What each attempt to connect anew gives; afterwards they succeed, unless the machine is lost."""
@@ -230,6 +238,12 @@ class FakeLink(FakeMachine):
         self.connected += 1
         yield self.beyond
 
+    async def rehearse(self) -> None:
+        """See `Link.rehearse`."""
+        self.ran_before_rehearsal = len(self.ran)
+        if self.rehearsal is not None:
+            raise self.rehearsal
+
     async def close(self) -> None:
         """See `Link.close`."""
         self.closed += 1
@@ -242,6 +256,11 @@ class FakeLogins(Logins):
         self._links = {link.name: link for link in links}
         super().__init__({name: link.host for name, link in self._links.items()})
         self.connected = self.open = self.most_open = 0
+
+    def link(self, host: Host, *, pace: Pace | None = None) -> Link:
+        """See `Logins.link`: the fake host itself, where it is this machine."""
+        link = self._links[host.name]
+        return link if link.is_here else super().link(host, pace=pace)
 
     @contextlib.asynccontextmanager
     async def connect(  # type: ignore[override]  # it does as well

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +15,6 @@ from fleet.cli import options, questions, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from fleet.inventory import Host, Inventory
     from fleet.library.trusting import ShownKey
@@ -88,6 +89,8 @@ def _question(asked: Sequence[ShownKey]) -> str:
 def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     """Open a shell on HOST, or run COMMAND there, logging in as a deployment would.
 
+    Where this machine is HOST it is a shell of your own, without SSH.
+
     \b
     fleet ssh gpu-01
     fleet ssh gpu-01 -- journalctl -f
@@ -99,6 +102,8 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     inventory = session.open_inventory(file)
     host = _single_host(inventory, name)
     logins = Logins(inventory.hosts)
+    if logins.is_here(host):
+        return _own_shell(host, command)
     argv = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))
     try:
         return subprocess.run([*argv, "--", *command], check=False).returncode
@@ -106,6 +111,21 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
         from fleet.errors import ConfigError
 
         raise ConfigError("there is no ssh on PATH", hint="install an OpenSSH client") from None
+
+
+def _own_shell(host: Host, command: tuple[str, ...]) -> int:
+    """Run the command, or a login shell, as a login by SSH would: in the home folder, by the shell of this user."""
+    import pwd
+    import subprocess
+
+    account = pwd.getpwuid(os.getuid())
+    shell = account.pw_shell or "/bin/sh"
+    home = account.pw_dir if Path(account.pw_dir).is_dir() else "/"
+    if not command:
+        click.echo(f"{host.name} is this machine: a shell of {account.pw_name}", err=True)
+    # Shells take a dash before their name for what `login` does.
+    argv = [shell, "-c", " ".join(command)] if command else [f"-{Path(shell).name}"]
+    return subprocess.run(argv, executable=shell, cwd=home, check=False).returncode
 
 
 def _single_host(inventory: Inventory, name: str) -> Host:
@@ -119,7 +139,13 @@ def _single_host(inventory: Inventory, name: str) -> Host:
 
 
 def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]) -> list[str]:
-    """Return OpenSSH's arguments for what fleet.toml says about the host, ending with its address."""
+    """Return OpenSSH's arguments for what fleet.toml says about the host, ending with its address.
+
+    Raise `UnfitError` if it has none for other machines.
+    """
+    from fleet.inventory.local import remote_addresses
+    from fleet.machine.recognition import not_here
+
     argv = ["ssh", "-l", user_of(host)]
     if host.port is not None:
         argv += ["-p", str(host.port)]
@@ -133,7 +159,10 @@ def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]
         argv += ["-o", f"KnownHostsCommand={known}"]
     if host.jump is not None:
         argv += _through(inventory, host.jump, user_of)
-    return [*argv, host.address[0]]
+    addresses = remote_addresses(host)
+    if not addresses:
+        raise not_here(host)
+    return [*argv, addresses[0]]
 
 
 def _through(inventory: Inventory, jump: str, user_of: Callable[[Host], str]) -> list[str]:
@@ -141,9 +170,13 @@ def _through(inventory: Inventory, jump: str, user_of: Callable[[Host], str]) ->
 
     If that is a host of the inventory, it has its own key and identity, and perhaps a jump host.
     """
+    from fleet.machine.recognition import is_here
+
     known = next((host for host in inventory.hosts.values() if host.name == jump), None)
     if known is None:
         return ["-J", jump]
+    if is_here(known):
+        return []
     *login, address = ssh_argv(inventory, known, user_of=user_of)
     command = shlex.join(login).replace("%", "%%")
     return ["-o", f"ProxyCommand={command} -W '[%h]:%p' {shlex.quote(address)}"]

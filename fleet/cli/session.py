@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.inventory import Check, Host, Inventory
     from fleet.machine.given import GivenTo
-    from fleet.machine.ssh import Secret
+    from fleet.machine.sudo import Secret
     from fleet.model import HostName
     from fleet.output import Display
 
@@ -91,7 +91,7 @@ def take_password() -> None:
 def _sudo_password(asking: Sequence[Host]) -> Secret:
     import click
 
-    from fleet.machine.ssh import Secret
+    from fleet.machine.sudo import Secret
 
     if _taken:
         return Secret(_taken.pop())

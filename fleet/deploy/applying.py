@@ -21,7 +21,7 @@ from fleet.steps.job import Job
 from fleet.steps.load import Contents, Load, contents_of, load_of
 from fleet.steps.preflight import verify
 from fleet.steps.program import store_program
-from fleet.steps.reboot import require_idle, require_safe_reboot
+from fleet.steps.reboot import require_elsewhere, require_idle, require_safe_reboot
 from fleet.steps.sign import read_key, sign
 from fleet.steps.system import require_not_quarantined
 
@@ -189,6 +189,7 @@ class Applying:
             await require_current(link, host, part, facts)
             require_not_quarantined(host, facts, part.closure, retry_quarantined=part.retry_quarantined)
         if part.by_reboot:
+            require_elsewhere(link)
             require_safe_reboot(host, facts, accept_boot_risk=part.accept_boot_risk)
             await require_idle(link, host, force=part.force)
         load = Load() if contents is None else await self._load(link, host, facts, contents)

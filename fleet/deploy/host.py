@@ -255,7 +255,7 @@ class HostRun:
             notes = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
         else:
             notes = await self._notes_on_failing_checks()
-        notes += result.notes_on_rollback(self.plan)
+        notes += [*result.notes_on_rollback(self.plan), *filter(None, [self.link.shortfall])]
         if part.action is Action.COMMIT:
             is_default = part.goal is Goal.SWITCH
             notes.append("ran already; is now the boot default too" if is_default else "ran already")

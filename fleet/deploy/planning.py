@@ -23,7 +23,7 @@ from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
-from fleet.steps.reboot import require_another_system, require_idle, require_safe_reboot
+from fleet.steps.reboot import require_another_system, require_elsewhere, require_idle, require_safe_reboot
 from fleet.steps.sign import read_key
 from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
@@ -170,6 +170,7 @@ class Planner:
     async def _require_reboot(self, host: Host, facts: HostFacts, seen: Survey) -> None:
         """Report how the host will reboot. Raise `UnfitError` if it must not, or could not come back."""
         options, report = self._options, self._contacts.report
+        require_elsewhere(self._context.links[host.name])
         way_back = require_safe_reboot(host, facts, accept_boot_risk=options.accept_boot_risk)
         risk = "" if facts.boots_once else "accepted with --accept-boot-risk"
         why = ", ".join(seen.reboot) or "--reboot always"

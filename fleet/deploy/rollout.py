@@ -163,7 +163,8 @@ class Rollout:
                 await self.context.links[name].close()
 
     async def _ask_and_prepare(self, host_run: HostRun, hooks: HookedHost) -> Mapping[str, CheckAnswer]:
-        """Ask the checks before the hooks may disturb what they ask, and return what they said."""
+        """Try a login and ask the checks, before the hooks may disturb both, and return what the checks said."""
+        await host_run.link.rehearse()
         before = await host_run.ask_checks()
         await hooks.before_switch()
         return before
@@ -199,7 +200,7 @@ class Rollout:
     async def _prepare(
         self, host_run: HostRun, hooks: HookedHost, turn: HostSlot
     ) -> Mapping[str, CheckAnswer] | HostResult:
-        """Do all that comes before the switch: push, wait for a place, ask the checks, and run the hooks.
+        """Do all that comes before the switch: push, wait for a place, try a login, ask the checks, run the hooks.
 
         Return the answers of the checks, or the host's result if it ends here.
         """

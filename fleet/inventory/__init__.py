@@ -1,7 +1,7 @@
 """Turn fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
 `values`, `amounts` and `origins` read single values, `schema` and `check` have the keys, `matching` the selectors,
-`problems` and `words` the text of errors; `edit` writes the file.
+`problems` and `words` the text of errors; `local` is about the address of that name; `edit` writes the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fleet.errors import ConfigError
 from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.hooks import Hook
+from fleet.inventory.local import check_local, remote_addresses
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
 from fleet.inventory.rollouts import RolloutTable, order_problems
@@ -101,6 +102,7 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
+    check_local(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
     problems.raise_if_any()
@@ -229,7 +231,7 @@ def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
     """Note hosts that are the same computer."""
     seen: dict[tuple[str, int, str | None], str] = {}
     for name, host in hosts.items():
-        for address in host.address:
+        for address in remote_addresses(host):
             place = (address.lower().rstrip("."), host.port or 22, host.jump)
             other = seen.setdefault(place, name)
             if other != name:

@@ -25,7 +25,7 @@ from fleet.library.tools import LocalNix, Tools
 from fleet.machine import CONTACTS
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
-from fleet.machine.ssh import Secret
+from fleet.machine.sudo import Secret
 from fleet.model import Verb
 from fleet.state import open_state
 

@@ -11,7 +11,6 @@ from fleet.inventory import amounts
 from fleet.library.reading import asked
 from fleet.machine import CONTACTS, Command
 from fleet.machine.bounds import lines as lines_of
-from fleet.machine.link import SshLink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -102,7 +101,7 @@ class _Told:
 
 async def _read(logins: Connector, host: Host, journal: Command, places: asyncio.Semaphore, told: _Told) -> None:
     """Tell each line of the host, then why there are no more if that is an error, then the end."""
-    link = SshLink(logins, host)
+    link = logins.link(host)
 
     async def read() -> None:
         async with link.stream(journal) as stream:

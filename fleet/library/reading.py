@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fleet.errors import BugError, FleetError, UnreachableError
 from fleet.machine import CONTACTS
-from fleet.machine.link import SshLink
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
@@ -53,7 +52,7 @@ async def ask_all(
     places = asyncio.Semaphore(at_once)
 
     async def answer_of(host: Host) -> Found | FleetError:
-        link = SshLink(logins, host)
+        link = logins.link(host)
         try:
             work = asked(link, lambda: ask(host, link), places, silent=silent)
             return await (stop.unless(work) if stop is not None else work)
@@ -72,7 +71,7 @@ async def ask_all(
 
 
 async def asked(
-    link: SshLink,
+    link: Link,
     ask: Callable[[], Awaitable[Found]],
     places: asyncio.Semaphore,
     *,
@@ -144,7 +143,7 @@ class _Silent:
         self._late = late
         self._limits: dict[HostName, asyncio.Timeout] = {}
 
-    async def open(self, link: SshLink, *, on_answer: Callable[[], None]) -> None:
+    async def open(self, link: Link, *, on_answer: Callable[[], None]) -> None:
         """Connect. Raise what that raises, and `UnreachableError` if nobody answers and there is no more time."""
         host, began = link.host, asyncio.get_running_loop().time()
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy.context import Context
-from fleet.machine.link import SshLink
 from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
@@ -104,9 +103,7 @@ class Tools:
         cap = self.inventory.rollout.bandwidth
         shared = Pace(cap) if cap else None
         links: dict[HostName, Link] = {
-            host.name: SshLink(
-                self.logins, host, pace=Pace(host.bandwidth, within=shared) if host.bandwidth else shared
-            )
+            host.name: self.logins.link(host, pace=Pace(host.bandwidth, within=shared) if host.bandwidth else shared)
             for host in hosts
         }
         try:

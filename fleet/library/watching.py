@@ -13,7 +13,6 @@ from fleet.errors import BugError, FleetError, StateError
 from fleet.library.reading import asked
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.machine import CONTACTS
-from fleet.machine.link import SshLink
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.library.tools import Tools
+    from fleet.machine import Link
     from fleet.model import HostName
     from fleet.state import Delivery, State
 
@@ -49,7 +49,7 @@ async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGe
     places = asyncio.Semaphore(CONTACTS)
 
     async def follow(host: Host) -> None:
-        link = SshLink(tools.logins, host)
+        link = tools.logins.link(host)
         try:
             while True:
                 answer = await _look(link, host, places, closes=len(hosts) > KEPT_OPEN)
@@ -87,7 +87,7 @@ async def waiting(state: State) -> dict[HostName, Delivery]:
     return {}
 
 
-async def _look(link: SshLink, host: Host, places: asyncio.Semaphore, *, closes: bool) -> HostFacts | FleetError:
+async def _look(link: Link, host: Host, places: asyncio.Semaphore, *, closes: bool) -> HostFacts | FleetError:
     try:
         return await asked(link, lambda: preflight(link, host), places, closes=closes)
     except FleetError as error:

@@ -1,7 +1,7 @@
 """Machines run commands. They know nothing about NixOS.
 
-`local.py` runs commands here, `ssh.py` on a host. Both keep the contract of `Machine`, and so does the fake of the unit
-tests; `tests/contract` tests all three against it.
+`local.py` runs commands here, `ssh.py` on a host, and `own.py` here where this machine is a host. All keep the contract
+of `Machine`, and so does the fake of the unit tests; `tests/contract` tests them against it.
 """
 
 from __future__ import annotations
@@ -132,8 +132,12 @@ class Connector(Protocol):
     def connect(self, host: Host, *, on_answer: OnAnswer | None = None) -> AbstractAsyncContextManager[RemoteMachine]:
         """Open a new connection to the host, and close it on the way out.
 
-        Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
+        Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`, and `UnfitError` if no address leads there.
         """
+        ...
+
+    def link(self, host: Host, *, pace: Pace | None = None) -> Link:
+        """Return a link to the host, which connects when it is first used. What is sent goes at this pace."""
         ...
 
 
@@ -145,6 +149,19 @@ class Link(RemoteMachine, Protocol):
         """The host at the other end."""
         ...
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the host is this very machine, and reached without SSH."""
+        ...
+
+    @property
+    def shortfall(self) -> str:
+        """What people should know of the fresh connections so far: why they prove less than a login by SSH does.
+
+        Empty if each was one.
+        """
+        ...
+
     async def open(self, *, on_answer: OnAnswer | None = None) -> None:
         """Connect, unless the link is connected.
 
@@ -154,6 +171,13 @@ class Link(RemoteMachine, Protocol):
 
     def fresh(self) -> AbstractAsyncContextManager[RemoteMachine]:
         """Open a new connection beside the old one, to prove that the host still lets people in.
+
+        Raises what `connect` raises.
+        """
+        ...
+
+    async def rehearse(self) -> None:
+        """Try before the switch what `fresh` will do afterwards, where a link does not know yet that this works.
 
         Raises what `connect` raises.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import socket
@@ -18,6 +19,7 @@ from asyncssh.public_key import get_certificate_algs, get_public_key_algs
 
 from fleet.errors import AuthenticationError, HostKeyError
 from fleet.inventory import Host, LinkSpeed
+from fleet.inventory.local import named_address
 from fleet.machine.files import KeyFile, LoginFiles
 from fleet.machine.keys import Offers, in_order
 from fleet.machine.openssh import OpenSsh, Question, UnreadableError
@@ -36,6 +38,7 @@ KEEPALIVE_COUNT = 4
 USER_KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 DEFAULT_USER = "root"
+LOOPBACK = "127.0.0.1"
 USUAL_KEYS = tuple(f"~/.ssh/id_{kind}" for kind in ("rsa", "ecdsa", "ecdsa_sk", "ed25519", "ed25519_sk"))
 KNOWN_ALGORITHMS: dict[str, tuple[str, Callable[[], Sequence[bytes]]]] = {
     "ciphers": ("encryption_algs", get_encryption_algs),
@@ -174,6 +177,22 @@ class Entries:
         settings = await self.settings(host, address)
         known = self._known_hosts(host, settings)
         return Entry(host=host, address=address, settings=settings, known_hosts=known, files=self.files)
+
+    async def entry_here(self, host: Host) -> Entry:
+        """Return how to log in to the host from itself: as from elsewhere, but straight to its own SSH server.
+
+        Raises what `entry` raises.
+        """
+        entry = await self.entry(host, named_address(host))
+        settings = dataclasses.replace(
+            entry.settings,
+            hostname=LOOPBACK,
+            proxy_jump="",
+            proxy_command="",
+            bind_address="",
+            address_family=socket.AF_UNSPEC,
+        )
+        return dataclasses.replace(entry, address=LOOPBACK, settings=settings)
 
     async def settings(self, host: Host, address: str) -> Settings:
         """Return what the SSH configuration says about the address of the host. Raise `AuthenticationError`."""

@@ -23,6 +23,11 @@ class SshLink:
     What was under way at that moment is not repeated: the caller decides about that.
     """
 
+    is_here = False
+    """See `Link.is_here`."""
+    shortfall = ""
+    """See `Link.shortfall`."""
+
     def __init__(self, connector: Connector, host: Host, *, pace: Pace | None = None) -> None:
         self.host = host
         self._connector = connector
@@ -77,6 +82,9 @@ class SshLink:
         """See `Link.fresh`."""
         async with self._connector.connect(self.host) as machine:
             yield machine
+
+    async def rehearse(self) -> None:
+        """See `Link.rehearse`. The link itself came about by a login."""
 
     async def close(self) -> None:
         """See `Link.close`."""

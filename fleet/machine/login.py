@@ -12,14 +12,19 @@ from weakref import WeakKeyDictionary
 import asyncssh
 
 from fleet.errors import AuthenticationError, HostError, UnreachableError
+from fleet.inventory.local import named_address, remote_addresses
 from fleet.inventory.values import host_and_port
 from fleet.machine.addresses import Resources, first_that_works
 from fleet.machine.entry import SYSTEM_KNOWN_HOSTS, Entries, Entry, JumpHost
 from fleet.machine.files import LoginFiles
 from fleet.machine.keys import Offers, agent_keys
+from fleet.machine.link import SshLink
 from fleet.machine.openssh import OpenSsh
+from fleet.machine.own import OwnMachine
+from fleet.machine.own_link import OwnLink
+from fleet.machine.recognition import HOST_KEYS, fingerprint, is_here, not_here
 from fleet.machine.refusals import explained
-from fleet.machine.ssh import Secret, SshMachine
+from fleet.machine.ssh import SshMachine
 from fleet.machine.translate import translated
 from fleet.machine.witness import Patience, Witness
 from fleet.model import HostName
@@ -29,8 +34,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.inventory import Host
-    from fleet.machine import OnAnswer
+    from fleet.machine import Link, OnAnswer
     from fleet.machine.given import GivenTo
+    from fleet.machine.pace import Pace
+    from fleet.machine.sudo import Secret
 
 Found = TypeVar("Found")
 
@@ -74,6 +81,8 @@ class Logins:
     """Remembers who gets these passwords. None gives them to whoever asks."""
     patience: Patience = PATIENCE
     system_known_hosts: Path = SYSTEM_KNOWN_HOSTS
+    host_keys: Path = HOST_KEYS
+    """The folder with the public host keys of this machine."""
     files: LoginFiles = field(default_factory=LoginFiles)
     openssh: OpenSsh = field(default_factory=OpenSsh)
     tell: Callable[[HostName, str], None] = lambda _host, _text: None
@@ -95,11 +104,38 @@ class Logins:
         async with self._connect(host, (), on_answer) as machine:
             yield machine
 
+    def link(self, host: Host, *, pace: Pace | None = None) -> Link:
+        """See `Connector.link`. Where this very machine is the host, the link needs no SSH; only a proof logs in."""
+        if not self.is_here(host):
+            return SshLink(self, host, pace=pace)
+        machine = OwnMachine(host, self.sudo_passwords.get(host.name))
+        return OwnLink(host, machine, functools.partial(self.connect_here, host))
+
+    def is_here(self, host: Host) -> bool:
+        """Whether the host is this very machine, and reached without SSH."""
+        return is_here(host, self.host_keys)
+
+    @contextlib.asynccontextmanager
+    async def connect_here(self, host: Host, *, by_keys: bool) -> AsyncIterator[SshMachine]:
+        """Log in to the SSH server of this machine, which is the host, and log out on the way out.
+
+        Without `by_keys` no key is offered. Raise `UnreachableError`, `AuthenticationError` or `HostKeyError`.
+        """
+        with translated(host.name):
+            entry = await self.entries.entry_here(host)
+            connection = await self._log_in(entry, None, lambda: None, by_keys=by_keys)
+        machine = SshMachine(host, connection, entry.address, self.sudo_passwords.get(host.name), self.given)
+        async with contextlib.AsyncExitStack() as resources:
+            resources.push_async_callback(machine.close)
+            yield machine
+
     async def host_key(self, host: Host) -> tuple[str, str]:
         """Return the key that the host shows at its first reachable address, and the key's fingerprint.
 
-        Both are text: `(ssh-ed25519 AAAA…, SHA256:…)`.
+        Both are text: `(ssh-ed25519 AAAA…, SHA256:…)`. If this machine is the host, that is the key of fleet.toml.
         """
+        if self.is_here(host) and host.host_key is not None:
+            return host.host_key, fingerprint(host.host_key)
 
         async def ask(entry: Entry, tunnel: Any, on_answer: OnAnswer, _: Resources) -> tuple[str, str]:
             key = await self._shown_key(entry, tunnel, on_answer)
@@ -115,7 +151,7 @@ class Logins:
 
         Raise `AuthenticationError` if the SSH configuration cannot be read.
         """
-        return (await self.entries.settings(host, host.address[0])).user
+        return (await self.entries.settings(host, named_address(host))).user
 
     @contextlib.asynccontextmanager
     async def _connect(
@@ -135,14 +171,16 @@ class Logins:
         async with contextlib.AsyncExitStack() as way:
             yield await self._at_first_address(way, host, via, log_in)
 
-    async def _log_in(self, entry: Entry, tunnel: Any, on_answer: OnAnswer) -> asyncssh.SSHClientConnection:
+    async def _log_in(
+        self, entry: Entry, tunnel: Any, on_answer: OnAnswer, *, by_keys: bool = True
+    ) -> asyncssh.SSHClientConnection:
         """Log in, and raise a `HostError` that says in words why it failed."""
         host = entry.host
         if self.openssh.is_missed():
             self.tell(host.name, NO_OPENSSH)
         async with agent_keys(entry.settings.agent) as held:
             try:
-                offers = entry.offers(held)
+                offers = entry.offers(held) if by_keys else Offers()
             except OSError as error:
                 what = f"cannot read {error.filename}: {error.strerror}"
                 raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
@@ -169,6 +207,8 @@ class Logins:
                 raised = explained(host.name, error, witness, trusted)
                 if tunnel is not None and isinstance(raised, UnreachableError):
                     raised.is_silent = False
+                if isinstance(raised, AuthenticationError):
+                    raised.has_proven_key = witness.has_proven_key
                 raise raised from error
             finally:
                 witness.end()
@@ -207,7 +247,10 @@ class Logins:
                     found = await act(entry, tunnel, on_answer, resources)
                 return found, resources.pop_all()
 
-        found, resources = await first_that_works([functools.partial(attempt, address) for address in host.address])
+        addresses = remote_addresses(host)
+        if not addresses:
+            raise not_here(host, self.host_keys)
+        found, resources = await first_that_works([functools.partial(attempt, address) for address in addresses])
         await way.enter_async_context(resources)
         return found
 
@@ -218,7 +261,7 @@ class Logins:
         jump = self._jump(host, configured)
         passed = (*via, host.name)
         # As in OpenSSH, a ProxyJump that matches every host does not apply to the jump host itself.
-        if jump is None or (jump.name in passed and host.jump is None):
+        if jump is None or (jump.name in passed and host.jump is None) or self.is_here(jump):
             return None
         try:
             async with self._doors.to(jump.name):

@@ -26,6 +26,8 @@ FOR_NOW = {asyncssh.DISC_TOO_MANY_CONNECTIONS, asyncssh.DISC_SERVICE_NOT_AVAILAB
 def explained(host: HostName, error: BaseException, witness: Witness, trusted: Sequence[asyncssh.SSHKey]) -> HostError:
     """Return the `HostError` that says why the login failed, with what was seen of it. `trusted` are the known keys."""
     usual = in_our_words(host, error)
+    if isinstance(usual, UnreachableError):
+        usual.is_refused = isinstance(error, ConnectionRefusedError)
     if isinstance(error, TimeoutError) and isinstance(usual, UnreachableError):
         usual.is_silent = not witness.has_answered and not witness.by_proxy
     if witness.stranger is not None and "revoked" not in str(error):

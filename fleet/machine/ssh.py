@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shlex
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
 
-from fleet.errors import AnswerError, AuthenticationError, CommandFailedError, ConfigError, HostError, UnreachableError
+from fleet.errors import AnswerError, CommandFailedError, HostError, UnreachableError
 from fleet.events import plain_text
 from fleet.inventory import Sudo
-from fleet.machine import CHANNELS, Bridge, Command, Output
+from fleet.machine import CHANNELS, Output
 from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.patched.session import is_refused
-from fleet.machine.pump import BLOCK, cancel_all, pump_down, pump_up, start_task
+from fleet.machine.pump import BLOCK, NOTED, bridged, pump_down, pump_up
 from fleet.machine.sessions import Sessions
 from fleet.machine.stream import SshStream
-from fleet.machine.sudo import sudo_refusal
+from fleet.machine.sudo import Elevation, elevated
 from fleet.machine.tcp import dial_through
 from fleet.machine.translate import translated
-from fleet.scripts import one_line
+from fleet.machine.words import ended_with_us
 from fleet.text import how_it_ended
 
 if TYPE_CHECKING:
@@ -31,43 +30,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from fleet.inventory import Host
-    from fleet.machine import OnLine, TcpStream
+    from fleet.machine import Bridge, Command, OnLine, TcpStream
     from fleet.machine.given import GivenTo
+    from fleet.machine.sudo import Secret
 
-PROMPT = "fleet: sudo password:"
-ELEVATED = "fleet: elevated"
-LECTURE = 64 << 10
-"""Bytes that sudo may say, at most, until it has made us root."""
-NOTED = 64 << 10
-"""Bytes that are kept of the stderr of each command behind a bridge."""
-LONGEST_PASSWORD = 255
-"""Bytes. sudo reads no more of it everywhere."""
 ENDING = 5.0
 """Seconds that the host gets to end a session that we have closed. It counts as a session until then."""
 ASK_AGAIN = 0.1
 """Seconds before the host is asked again for a session that it had no place for."""
-
-
-class Secret:
-    """A password. It is never part of an argv, an event or a repr, and is sent on stdin only."""
-
-    def __init__(self, text: str) -> None:
-        """Raise `ConfigError` for what sudo would not take as a whole: the rest would go to a command that is root."""
-        self._text = text
-        data = text.encode(errors="surrogateescape")
-        if len(data) > LONGEST_PASSWORD or any(end in data for end in b"\n\r\0"):
-            message = f"the sudo password has a line break or a NUL in it, or more than {LONGEST_PASSWORD} bytes"
-            raise ConfigError(message, hint="sudo would read a part of it; does it come from a file with more lines?")
-
-    def reveal(self) -> str:
-        return self._text
-
-    def line(self) -> bytes:
-        """Return the line that is sent to sudo."""
-        return self._text.encode(errors="surrogateescape") + b"\n"
-
-    def __repr__(self) -> str:
-        return "***"
 
 
 class SshMachine:
@@ -137,8 +107,8 @@ class SshMachine:
     @contextlib.asynccontextmanager
     async def _started(self, command: Command) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         elevate = command.root and self._host.sudo is not Sudo.NONE
-        argv = _watching(command.argv) if command.ends_with_us else command.argv
-        argv = self._elevated(argv) if elevate else argv
+        argv = ended_with_us(command.argv) if command.ends_with_us else command.argv
+        argv = elevated(argv, self._host.sudo) if elevate else argv
         process = await self._session(argv)
         try:
             if elevate:
@@ -186,59 +156,31 @@ class SshMachine:
     def _runs_nothing(self, argv: tuple[str, ...]) -> CommandFailedError:
         return CommandFailedError(self.name, "the host runs no commands for us", ran=shlex.join(argv))
 
-    def _elevated(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        # Not -n: it forbids PAM to let somebody in who needs no password, as by a forwarded agent. Without a terminal
-        # and without -S sudo asks nobody either.
-        ask = ("-k", "-S", "-p", PROMPT) if self._host.sudo is Sudo.PASSWORD else ()
-        return ("sudo", *ask, "--", "sh", "-c", one_line("fleet.machine", "be-root"), "sh", *argv)
-
     async def _pass_sudo(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Become root with sudo. Nothing but the password has gone to stdin when this returns."""
-        prompt, elevated = PROMPT.encode(), ELEVATED.encode() + b"\n"
-        outputs, said, prompts = Outputs(process), b"", 0
-        while not said.endswith(elevated):
-            said += await outputs.until(prompt, elevated, most=LECTURE)
-            if said.endswith(prompt):
-                prompts += 1
-                if prompts > 1 or self._password is None:
-                    raise AuthenticationError(self.name, "sudo password refused", hint="type it again")
-                if self._given is not None:
-                    self._given.require(self.name, self.host_key)
-                process.stdin.write(self._password.line())
-            elif not said.endswith(elevated):
-                raise await self._refusal_of_sudo(process, said)
 
-    async def _refusal_of_sudo(self, process: asyncssh.SSHClientProcess[bytes], said: bytes) -> HostError:
-        """Return the error that says why sudo did not make us root. `said` is all that it wrote."""
-        if len(said) >= LECTURE:
-            return AnswerError(self.name, f"sudo says more than {LECTURE >> 10} KiB and does not make us root")
-        await process.wait_closed()
-        if process.returncode is None:
-            return UnreachableError(self.name, "connection lost while becoming root")
-        return sudo_refusal(self.name, self.user, self._host.sudo, process.returncode, said)
+        def give() -> None:
+            assert self._password is not None
+            if self._given is not None:
+                self._given.require(self.name, self.host_key)
+            process.stdin.write(self._password.line())
+
+        async def ended() -> int | None:
+            await process.wait_closed()
+            return process.returncode
+
+        sudo, outputs = self._host.sudo, Outputs(process)
+        elevation = Elevation(name=self.name, user=self.user, sudo=sudo, outputs=outputs, ended=ended)
+        await elevation.complete(give if self._password is not None else None)
 
     @property
     def user(self) -> str:
         """The user who has logged in."""
         return str(self.connection.get_extra_info("username") or "the user")
 
-    @contextlib.asynccontextmanager
-    async def bridge(self, command: Command) -> AsyncIterator[Bridge]:
+    def bridge(self, command: Command) -> AbstractAsyncContextManager[Bridge]:
         """See `RemoteMachine.bridge`."""
-        # The path of a UNIX socket has at most 107 bytes, so the folder's must be short. Nobody else may look into it.
-        with tempfile.TemporaryDirectory(prefix="fleet-", ignore_cleanup_errors=True) as folder:
-            bridge = Bridge(Path(folder) / "s", last_moved=asyncio.get_running_loop().time())
-            tasks: set[asyncio.Task[None]] = set()
-
-            def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                start_task(tasks, self._serve(bridge, command, reader, writer), writer)
-
-            server = await asyncio.start_unix_server(serve, bridge.socket)
-            try:
-                yield bridge
-            finally:
-                server.close()
-                await cancel_all(tasks)
+        return bridged(functools.partial(self._serve, command))
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command) -> AsyncIterator[SshStream]:
@@ -251,7 +193,7 @@ class SshMachine:
                 yield stream
 
     async def _serve(
-        self, bridge: Bridge, command: Command, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, command: Command, bridge: Bridge, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Pump one connection of the bridge to a new run of the command. What goes wrong is noted in the bridge."""
         try:
@@ -279,11 +221,6 @@ class SshMachine:
         await self._starter.close()
         self.connection.close()  # waits neither for the far end nor for bytes that are still to be sent
         await self.connection.wait_closed()
-
-
-def _watching(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the command so that it ends when its stdin does, which is when nobody waits for it any more."""
-    return ("sh", "-c", one_line("fleet.machine", "end-with-us"), "sh", *argv)
 
 
 async def _feed(stdin: asyncssh.SSHWriter[bytes], data: bytes) -> None:

@@ -42,3 +42,8 @@ def reader(script: str) -> str:
     Not all shells that only run a command pass on its exit status, or the signal that it died of.
     """
     return f"exec sh -c '{one_line('fleet.machine', script)}'"
+
+
+def ended_with_us(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command so that it ends when its stdin does, which is when nobody waits for it any more."""
+    return ("sh", "-c", one_line("fleet.machine", "end-with-us"), "sh", *argv)

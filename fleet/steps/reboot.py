@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
-    from fleet.machine import Machine
+    from fleet.machine import Link, Machine
 
 
 MOST_ACTIVITIES = 20
@@ -38,6 +38,14 @@ def require_another_system(host: Host, action: Action, wanted: Reboot) -> None:
         message = "runs this system already, though it boots another: there is none to come back to from a reboot"
         hint = f"fleet deploy {host.name} without a reboot makes it the boot default; or roll back first"
         raise UnfitError(host.name, message, hint=hint)
+
+
+def require_elsewhere(link: Link) -> None:
+    """Raise `UnfitError` if the host to be rebooted is this machine: nobody would be here to prove the new system."""
+    if link.is_here:
+        message = "this machine would reboot, and fleet with it, so that nobody proves the new system and it goes back"
+        hint = "deploy from another machine; or without a reboot, and reboot when that is kept"
+        raise UnfitError(link.host.name, message, hint=hint)
 
 
 def require_safe_reboot(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -> str:

@@ -1,4 +1,4 @@
-"""Hosts that are this machine, over links that break, and over SSH."""
+"""Hosts that are this machine: over links that break, over SSH, and without."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import UnreachableError
-from fleet.inventory import Host
+from fleet.inventory import Host, Sudo
 from fleet.machine.login import Logins
 from fleet.machine.pipe import LocalStreams
 from fleet.model import HostName
-from tests.sshd import Server, listening
+from tests.sshd import KEY, Server, listening, public
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,6 +44,11 @@ async def over_ssh() -> AsyncIterator[SshMachine]:
     """A host whose commands run here too, by a login to an SSH server of this process."""
     async with listening(Server()) as server, Logins({}).connect(host_of(server)) as machine:
         yield machine
+
+
+def own_host(sudo: Sudo = Sudo.NONE) -> Host:
+    """A host that is this machine."""
+    return Host(name=HostName("web-1"), address=("local",), host_key=public(KEY), sudo=sudo)
 
 
 def host_of(server: Server) -> Host:

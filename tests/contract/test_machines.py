@@ -1,4 +1,4 @@
-"""What every machine does alike: the one here, one over SSH, and the fake that stands for both in unit tests."""
+"""What every machine does alike: the one here, also as a host, one over SSH, and the fake of the unit tests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from fleet.errors import AnswerError, CommandFailedError
 from fleet.machine import Command, Machine, Output
 from fleet.machine.bounds import BURST, LONGEST_LINE, MOST, MOST_LINES, TAIL, Outputs
 from fleet.machine.local import LocalMachine
+from fleet.machine.own import OwnMachine
 from fleet.machine.patched import PLAIN
-from tests.contract.links import over_ssh
+from tests.contract.links import over_ssh, own_host
 from tests.fakes import FakeMachine, Says, nothing_left
 from tests.sshd import refused_port
 
@@ -40,12 +41,18 @@ async def local(_: Says) -> AsyncIterator[Machine]:
     yield LocalMachine()
 
 
+@contextlib.asynccontextmanager
+async def own(_: Says) -> AsyncIterator[Machine]:
+    yield OwnMachine(own_host(), is_root=True)
+
+
 def remote(_: Says) -> AbstractAsyncContextManager[Machine]:
     return over_ssh()
 
 
 @pytest.fixture(
-    params=[(fake, "0"), (local, "0"), (remote, "0"), (remote, "1")], ids=["fake", "local", "ssh", "plain ssh"]
+    params=[(fake, "0"), (local, "0"), (own, "0"), (remote, "0"), (remote, "1")],
+    ids=["fake", "local", "own", "ssh", "plain ssh"],
 )
 def make(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     made: Make

@@ -320,6 +320,7 @@ class Held(LocalStreams):
     """A local store whose first answer about paths is held back."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked, self.go_on = asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager

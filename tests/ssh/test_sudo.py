@@ -12,7 +12,7 @@ import pytest
 from fleet.errors import AnswerError, AuthenticationError, CommandFailedError, ConfigError, UnreachableError
 from fleet.machine import Command
 from fleet.machine.given import GivenTo
-from fleet.machine.ssh import Secret
+from fleet.machine.sudo import Secret
 from fleet.model import HostName
 from tests.ssh.conftest import BOTH_WAYS
 from tests.sshd import Server, listening, network, public, scripts

@@ -216,6 +216,14 @@ async def test_host_with_another_key_is_not_the_host_of_the_plan(
     assert kinds(result) == ({} if outcome is KEPT else {"a": "host_key"})
 
 
+async def test_plan_of_elsewhere_does_not_reboot_this_machine(tmp_path: Path) -> None:
+    world = Applying(tmp_path, "a")
+    world.links[A].is_here = True
+    part = world.part("a", goal=Goal.BOOT, accept_boot_risk=True, force=True)
+    result = await world.apply(world.plan(("a",), parts={"a": part}))
+    assert (kinds(result), world.began()) == ({"a": "unfit"}, [])
+
+
 @pytest.mark.parametrize("changes", [{"serial": "42-b"}, {"link": "system-8-link@7"}, {"running": OLDER}])
 async def test_host_that_has_changed_since_is_stale_and_gets_nothing(tmp_path: Path, changes: dict[str, str]) -> None:
     world = Applying(tmp_path, "a", "b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -66,6 +67,66 @@ def test_everything_that_is_said_is_passed_on_and_a_comment_never_meets_a_shell(
 def test_jump_hosts_are_passed() -> None:
     assert "-l user-of-full -p 2222" in argv("behind")[-2]
     assert argv("far")[-3:] == ["-J", "me@bastion:23", "far"]
+
+
+# --- where the host is this machine -----------------------------------------------------------------
+
+OWN = f"""
+[hosts.own]
+address = ["local", "own.lan"]
+host_key = "{KEY}"
+[hosts.away]
+address = "local"
+host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEdy1O4RrRfvmFzGMLzwmP1bs5JEaGBSjPw3YFTCXq7V"
+[hosts.behind]
+jump = "own"
+"""
+
+
+@pytest.fixture
+def at_home(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine is the host `own`, and `full` is a fleet.toml that says so; its folder has the person's home."""
+    account = pwd.struct_passwd(("ann", "x", os.getuid(), os.getgid(), "", str(home), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: account)
+    monkeypatch.setattr("fleet.machine.recognition._keys", lambda _: [KEY])
+    file = tmp_path / "fleet.toml"
+    file.write_text(OWN)
+    monkeypatch.setenv("FLEET_FILE", str(file))
+    return home
+
+
+def test_shell_on_this_machine_is_ones_own_without_ssh(at_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ssh", "own", "--", "pwd; echo", "$0", "two;", "exit 3"]) == 3
+    assert capfd.readouterr().out == f"{at_home}\n/bin/sh two\n"
+
+
+def test_shell_without_a_command_is_a_login_shell(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[object, object]] = []
+
+    def run_child(argv: list[str], *, executable: str, **_: object) -> SimpleNamespace:
+        ran.append((argv, executable))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("subprocess.run", run_child)
+    assert run(["ssh", "own"]) == 0
+    assert ran == [(["-sh"], "/bin/sh")]
+
+
+def test_host_that_is_local_elsewhere_has_no_shell_here(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ssh", "away", "true"]) == 1
+    assert "its only address is local, and this machine is another" in capsys.readouterr().err
+
+
+def test_ssh_goes_to_an_address_for_other_machines_and_never_by_way_of_this_one(at_home: Path) -> None:
+    known = load(Path(os.environ["FLEET_FILE"]))
+    hosts = {str(name): host for name, host in known.hosts.items()}
+    assert ssh_argv(known, hosts["own"], user_of=lambda _: "ann")[-1] == "own.lan"
+    assert ssh_argv(known, hosts["behind"], user_of=lambda _: "ann") == ["ssh", "-l", "ann", "behind"]
+
+
+def test_trust_tells_the_key_of_this_machine(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["trust", "own"]) == 0
+    assert "known" in capsys.readouterr().err
 
 
 # --- who gets the sudo password --------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.deploy.rollout import Rollout
-from fleet.errors import AuthenticationError, CommandFailedError, StateError, UnreachableError
+from fleet.errors import AuthenticationError, CommandFailedError, HostKeyError, StateError, UnreachableError
 from fleet.events import CheckReported, HostCondemned, HostProven, HostSwitched, PhaseStarted
 from fleet.host.program import HostProgram
 from fleet.inventory import BuildOn
@@ -130,6 +130,31 @@ async def test_bytes_come_after_the_root_and_before_the_switch() -> None:
 async def test_tested_system_is_not_the_boot_default() -> None:
     found = await Case(job={"goal": Goal.TEST}, watch=[SWITCHED, said(state="tested", running=NEW)]).deploy()
     assert (found.outcome, found.boot_default) == (Outcome.KEPT, False)
+
+
+@in_no_time
+async def test_what_the_logins_of_a_proof_lack_is_said() -> None:
+    case = Case()
+    case.link.shortfall = "nobody has logged in"
+    found = await case.deploy()
+    assert (found.outcome, found.notes) == (Outcome.KEPT, ("nobody has logged in",))
+
+
+@in_no_time
+async def test_login_is_tried_before_the_switch() -> None:
+    case = Case()
+    await case.deploy()
+    before, after = case.link.ran[: case.link.ran_before_rehearsal], case.link.ran[case.link.ran_before_rehearsal :]
+    assert any(asks("root")(command) for command in before)
+    assert any(asks("begin")(command) for command in after)
+
+
+async def test_host_whose_login_is_another_machines_is_not_switched() -> None:
+    case = Case()
+    case.link.rehearsal = HostKeyError(WEB, "the host shows another key")
+    found = await case.deploy()
+    assert (found.outcome, found.failure and found.failure.kind) == (Outcome.FAILED, "host_key")
+    assert (case.has_begun, case.asked("begin", "unroot")) == (False, ["unroot"])
 
 
 @in_no_time

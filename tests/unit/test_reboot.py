@@ -17,7 +17,7 @@ from fleet.errors import UnfitError
 from fleet.host import answers
 from fleet.host.facts import host_facts
 from fleet.machine.local import LocalMachine
-from fleet.model import Closure, Reboot
+from fleet.model import Closure, HostName, Reboot
 from fleet.plans import Action
 from fleet.steps.reboot import goes_by_reboot, require_idle, require_safe_reboot
 from fleet.steps.survey import Systems, survey
@@ -168,6 +168,14 @@ def test_what_a_reboot_may_do_has_to_be_allowed(
     world.on("a", (asks("busy"), said(busy="ann is logged in")))
     told = command_line(world, "deploy", "a", "--reboot", "always", *flags, "--no-eval-cache", "--copy-with", "nix")
     assert (told.code, why in told.out, world.began()) == (1, True, [])
+
+
+def test_machine_does_not_reboot_itself_since_nobody_would_prove_it(tmp_path: Path, command_line: CommandLine) -> None:
+    world = World(tmp_path, "a")
+    world.links[HostName("a")].is_here = True
+    flags = ("--reboot", "always", "--force", "--accept-boot-risk", "--no-eval-cache", "--copy-with", "nix")
+    told = command_line(world, "deploy", "a", *flags)
+    assert (told.code, "this machine would reboot, and fleet with it" in told.out, world.began()) == (1, True, [])
 
 
 def test_a_goal_that_never_reboots_takes_no_reboot(capsys: pytest.CaptureFixture[str]) -> None:
