@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         EvaluationFinished,
         Event,
         FindingReported,
+        HooksStarted,
         HostCondemned,
         HostEvent,
         HostFetched,
@@ -107,8 +108,8 @@ _HOMES = {
         StateError StoppedError SwitchError UnfitError UnreachableError
     """,
     "fleet.events": """
-        BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HostCondemned HostEvent
-        HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
+        BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HooksStarted HostCondemned
+        HostEvent HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
         PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted UndoStarted
         WaveFinished WaveStarted decode encode
     """,
@@ -148,6 +149,7 @@ __all__ = [
     "Goal",
     "Health",
     "HookError",
+    "HooksStarted",
     "HostCondemned",
     "HostError",
     "HostEvent",

@@ -20,7 +20,9 @@ class Wave(NamedTuple):
 
     hosts: tuple[HostName, ...]
     soak: float
-    """Seconds for which they are watched before the next wave begins."""
+    """Seconds for which the hosts of `of` are watched, all together, after the last of them has ended."""
+    of: int
+    """The wave of fleet.toml that they are from, from 1."""
 
 
 def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
@@ -44,11 +46,10 @@ def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[Wave, ...]:
     remaining = list(hosts)
     after = {host.name: host.after for host in remaining}
     found: list[Wave] = []
-    for wave in (*inventory.rollout.waves, None):
+    for number, wave in enumerate((*inventory.rollout.waves, None), 1):
         names = matching(_named(inventory), [wave.hosts]) if wave else after.keys()
         groups = in_order([host.name for host in remaining if host.name in names], after)
-        found += [Wave(tuple(group), 0.0) for group in groups[:-1]]
-        found += [Wave(tuple(group), wave.soak if wave else 0.0) for group in groups[-1:]]
+        found += [Wave(tuple(group), wave.soak if wave else 0.0, number) for group in groups]
         remaining = [host for host in remaining if host.name not in names]
     return tuple(found)
 

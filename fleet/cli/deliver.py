@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 INTERVAL = 2.0
 """Seconds between two looks at who is back."""
 AGAIN = 60.0
-"""Seconds before the next attempt at a host that answered and did not get what waits for it."""
+"""Seconds before the next attempt at a host that answered and did not get what waits for it. Each pause after that is
+twice as long, up to `SELDOM`: each attempt is a run that is recorded."""
+SELDOM = 3600.0
 
 
 @click.command()
@@ -64,12 +66,32 @@ def deliver(
     inventory = session.open_inventory(file)
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     if watches:
-        return asyncio.run(_watch(session.fleet(inventory, hosts), hosts, as_json=as_json, verbose=verbose))
+        there = _without_questions(hosts)
+        return asyncio.run(_watch(session.fleet(inventory, there), there, as_json=as_json, verbose=verbose))
     waiting = asyncio.run(session.fleet(inventory, ()).deliveries(*(host.name for host in hosts)))
     if not waiting:
         return _nothing(as_json=as_json)
     fleet = session.fleet(inventory, [inventory.hosts[delivery.host] for delivery in waiting])
+    waiting = asyncio.run(_not_overtaken(fleet, waiting))
+    if not waiting:
+        return _nothing(as_json=as_json)
     return _deliver_once(fleet, waiting, Consent(**answers), as_json=as_json, verbose=verbose)
+
+
+def _without_questions(hosts: Sequence[Host]) -> list[Host]:
+    """Return the hosts without those whose sudo asks for a password, where nobody is there to give it. Say so."""
+    if session.has_password() or sys.stdin.isatty():
+        return list(hosts)
+    from fleet.inventory import Sudo
+
+    asking = [host.name for host in hosts if host.sudo is Sudo.PASSWORD]
+    if asking:
+        names = ", ".join(asking)
+        click.echo(
+            f"{names}: left out, since sudo asks for a password there; {session.PASSWORD_VARIABLE} can give it",
+            err=True,
+        )
+    return [host for host in hosts if host.sudo is not Sudo.PASSWORD]
 
 
 def _nothing(*, as_json: bool) -> int:
@@ -85,6 +107,13 @@ def _nothing(*, as_json: bool) -> int:
     else:
         click.echo("nothing waits for these hosts", err=True)
     return 0
+
+
+async def _not_overtaken(fleet: Fleet, waiting: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
+    """Return what still waits when the hosts were looked at: a later run from elsewhere may have overtaken it."""
+    await fleet.those_back(waiting)
+    left = await fleet.deliveries(*(delivery.host for delivery in waiting))
+    return tuple(delivery for delivery in left if delivery in waiting)
 
 
 def _deliver_once(
@@ -112,24 +141,32 @@ async def _watch(fleet: Fleet, hosts: Sequence[Host], *, as_json: bool, verbose:
         checks = {host.name: host.checks for host in hosts}
         return session.display(as_json=as_json, verbose=verbose, checks=checks)
 
-    not_before: dict[str, tuple[str, float]] = {}
+    pauses: dict[str, Pause] = {}
     told: dict[str, str] = {}
     async with fleet:
         with interrupts() as stop:
             while not stop.is_requested:
                 with contextlib.suppress(StateError):  # the disk may be better the next time
                     waiting = await fleet.deliveries(*(host.name for host in hosts))
-                    due = [one for one in waiting if not _is_early(one, not_before)]
-                    await _deliver_to_those_back(fleet, due, stop, display, not_before, told)
+                    due = [one for one in waiting if not _is_early(one, pauses)]
+                    await _deliver_to_those_back(fleet, due, stop, display, pauses, told)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.requested(), INTERVAL)
     return INTERRUPTED if stop.is_insisted else 0
 
 
-def _is_early(delivery: Delivery, not_before: dict[str, tuple[str, float]]) -> bool:
+class Pause(NamedTuple):
+    """How long a host gets no further attempt at the delivery of this run."""
+
+    run: str
+    seconds: float
+    until: float
+
+
+def _is_early(delivery: Delivery, pauses: dict[str, Pause]) -> bool:
     """Whether this very delivery was tried lately, and may have come to nothing."""
-    run, until = not_before.get(delivery.host, ("", 0.0))
-    return run == delivery.run and time.monotonic() < until
+    pause = pauses.get(delivery.host)
+    return pause is not None and pause.run == delivery.run and time.monotonic() < pause.until
 
 
 async def _deliver_to_those_back(
@@ -137,7 +174,7 @@ async def _deliver_to_those_back(
     due: list[Delivery],
     stop: Stop,
     display: Callable[[], AbstractContextManager[Display]],
-    not_before: dict[str, tuple[str, float]],
+    pauses: dict[str, Pause],
     told: dict[str, str],
 ) -> None:
     """Deliver what is due to the hosts that answer and may be changed now."""
@@ -157,4 +194,7 @@ async def _deliver_to_those_back(
         await follow(planning, output)
         with contextlib.suppress(FleetError):  # the last event has reported it
             await follow_to_end(fleet.apply(await planning, stop=stop), output)
-    not_before |= {delivery.host: (delivery.run, time.monotonic() + AGAIN) for delivery in ready}
+    for delivery in ready:
+        before = pauses.get(delivery.host)
+        pause = AGAIN if before is None or before.run != delivery.run else min(2 * before.seconds, SELDOM)
+        pauses[delivery.host] = Pause(delivery.run, pause, time.monotonic() + pause)

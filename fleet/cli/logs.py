@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from fleet import FleetError
     from fleet.model import HostName
@@ -96,6 +99,22 @@ def _teller(names: list[HostName], *, as_json: bool) -> Callable[[HostName, str 
     return as_document if as_json else as_text
 
 
+async def _until_the_reader_leaves(show: Coroutine[Any, Any, None]) -> None:
+    """Wait for the work. Raise `BrokenPipeError` as soon as nobody reads what it shows."""
+    from fleet.output.reader import reader_has_left
+
+    showing, left = asyncio.ensure_future(show), asyncio.ensure_future(reader_has_left(sys.stdout))
+    try:
+        await asyncio.wait((showing, left), return_when=asyncio.FIRST_COMPLETED)
+        if not showing.done():
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        await showing
+    finally:
+        for task in (showing, left):
+            task.cancel()
+        await asyncio.gather(showing, left, return_exceptions=True)
+
+
 async def _follow(
     items: AsyncGenerator[Item], names: list[HostName], tell: Callable[[HostName, str | FleetError], None], unit: str
 ) -> int:
@@ -119,7 +138,7 @@ async def _follow(
     with interrupts() as stop:
         async with contextlib.aclosing(items):
             try:
-                await stop.unless(show())
+                await stop.unless(_until_the_reader_leaves(show()))
             except StoppedError:
                 return INTERRUPTED
     for name in silent:

@@ -93,8 +93,13 @@ def _find(fleet: Fleet, run_id: str | None, *, may_have_ended: bool) -> tuple[Ru
     Raise `ConfigError` if there is none.
     """
     from fleet.errors import ConfigError
+    from fleet.model import Verb
 
     for record, is_under_way in asyncio.run(fleet.runs()):
+        if record.verb == Verb.REBOOT:
+            if record.id == run_id:
+                raise ConfigError(f"run {run_id} is a reboot of hosts, and no rollout", hint="Ctrl-C there ends it")
+            continue
         is_meant = record.id == run_id if run_id else is_under_way or (may_have_ended and record.exit_code is None)
         if is_meant and (is_under_way or may_have_ended):
             return record, is_under_way

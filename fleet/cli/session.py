@@ -82,6 +82,11 @@ def _tell(host: HostName, text: str) -> None:
     click.echo(f"{host}: {text}", err=True)
 
 
+def has_password() -> bool:
+    """Whether the environment has given the sudo password."""
+    return bool(_taken)
+
+
 def take_password() -> None:
     """Take the sudo password out of the environment: Nix, git, ssh and its helpers must not inherit it."""
     if PASSWORD_VARIABLE in os.environ:

@@ -25,8 +25,8 @@ class Standing:
 
     wave: int = 1
     """The wave to look at first. All before it are over."""
-    is_soaked: bool = False
-    """Whether the soak of that wave is over."""
+    soaked: frozenset[int] = frozenset()
+    """The waves after which a soak is over."""
     selected: frozenset[HostName]
     """The hosts of the plan that it is applied to."""
     results: Mapping[HostName, HostResult]
@@ -46,7 +46,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class Soak:
-    """The hosts of this wave that were changed are watched for some seconds. Then it is over."""
+    """Hosts that were changed are watched for some seconds after this wave. Then it is over."""
 
     wave: int
     hosts: tuple[HostName, ...]
@@ -66,6 +66,7 @@ def advance(plan: Plan, standing: Standing) -> Begin | Soak | End:
     It takes time for the hosts of the waves that it looks at only.
     """
     results = standing.results
+    soaks = {soak.last: soak for soak in plan.soaks}
     for number in range(standing.wave, len(plan.waves) + 1):
         wave = [name for name in plan.waves[number - 1] if name in standing.selected]
         waiting = tuple(name for name in wave if name not in results)
@@ -73,11 +74,11 @@ def advance(plan: Plan, standing: Standing) -> Begin | Soak | End:
             return End(reason)
         if waiting:
             return Begin(number, waiting)
-        is_soaked = standing.is_soaked and number == standing.wave
-        kept = tuple(name for name in wave if results[name].outcome is Outcome.KEPT)
-        soak = plan.soaks[number - 1] if plan.soaks else 0.0
-        if soak and kept and not is_soaked:
-            return Soak(number, kept, soak)
+        soak = soaks.get(number)
+        if soak is not None and number not in standing.soaked:
+            those = [name for each in plan.waves[soak.first - 1 : number] for name in each if name in standing.selected]
+            if kept := tuple(name for name in those if results[name].outcome is Outcome.KEPT):
+                return Soak(number, kept, soak.seconds)
         if wave and number < len(plan.waves) and not any(results[name].outcome not in LEFT_OUT for name in wave):
             return End(f"not begun: nobody of wave {number} took part ({listed(wave, most=3)})")
     return End()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.deploy import result
+from fleet.deploy import result, rollout_results
 from fleet.deploy.look import HostContacts
 from fleet.deploy.rollout import Rollout
 from fleet.deploy.stale import outcome_of_last, require_current
@@ -90,6 +91,8 @@ class Applying:
         jobs = {name: known[name] for name in self._parts if name in known}
         if len(jobs) < len(self._parts):
             jobs = await self._look_at_hosts()
+            if self._plan.all_or_nothing:
+                self._context.journal.finish(*rollout_results.closed(jobs.values(), time.time()))
             if self._end_if_all_or_nothing():
                 return {}
         if jobs and self._key is not None:

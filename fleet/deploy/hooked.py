@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy.result import with_now
 from fleet.errors import HookError
+from fleet.events import HooksStarted
 from fleet.inventory.hooks import When
 from fleet.model import Outcome
 from fleet.steps.hooks import Hooks
@@ -25,6 +26,7 @@ class HookedHost:
 
     def __init__(self, context: Context, job: Job, *, has_prepared: bool = False) -> None:
         """`has_prepared` says that the hooks before the switch have run, in another process."""
+        self._host = job.host.name
         self._link = context.links[job.host.name]
         self._hooks = Hooks(
             job.host,
@@ -34,7 +36,9 @@ class HookedHost:
             environment={"FLEET_RUN": context.run, "FLEET_CLOSURE": job.closure, "FLEET_PREVIOUS": job.part.expected},
         )
         self._notes: list[str] = []
-        self._has_prepared = has_prepared
+        self.has_prepared = has_prepared
+        """Whether hooks before the switch have begun to run."""
+        self._journal = context.journal
 
     async def before_push(self) -> None:
         """Run the hooks before the push. Raise `HookError` if one fails that may not."""
@@ -42,7 +46,11 @@ class HookedHost:
 
     async def before_switch(self) -> None:
         """Run the hooks before the switch. Raise `HookError` if one fails that may not."""
-        self._has_prepared = bool(self._hooks.at(When.BEFORE_SWITCH))
+        if not self._hooks.at(When.BEFORE_SWITCH):
+            return
+        self.has_prepared = True
+        self._journal.emit(HooksStarted(host=self._host, when=When.BEFORE_SWITCH.value))
+        await self._journal.flush()  # whoever takes the run up knows what is to be undone
         self._notes += await self._hooks.run(When.BEFORE_SWITCH, self._link)
 
     async def after(self, ended: HostResult) -> HostResult:
@@ -66,6 +74,6 @@ class HookedHost:
     def _when(self, ended: HostResult) -> When | None:
         if ended.outcome is Outcome.KEPT:
             return When.AFTER_COMMIT
-        if ended.outcome is Outcome.ROLLED_BACK or (ended.outcome in UNTOUCHED and self._has_prepared):
+        if ended.outcome is Outcome.ROLLED_BACK or (ended.outcome in UNTOUCHED and self.has_prepared):
             return When.AFTER_ROLLBACK
         return None

@@ -84,6 +84,8 @@ class Options:
     """Whether hosts that the run has changed go back to where they were when it fails. None: as fleet.toml says."""
     ignore_windows: bool = False
     """Whether hosts may begin outside of their windows. A rollback always may."""
+    is_undo: bool = False
+    """For `rollback`: whether it takes back what a failed run has changed. Nothing stops that halfway."""
     late: Mapping[HostName, Late] = field(default_factory=dict)
     """What hosts should get that were away when it was evaluated. If there is any, nothing is evaluated now."""
 

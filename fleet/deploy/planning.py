@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fleet import selector
-from fleet.deploy import decide, result
+from fleet.deploy import decide, result, rollout_results
 from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
-from fleet.plans import OtherSource, Plan
+from fleet.plans import OtherSource, Plan, SoakOf
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.job import Job
@@ -109,10 +109,15 @@ class Planner:
             jobs[host.name] = await self._job(host, found, speeds)
 
         await self._contacts.for_each_host(self._chooser.remaining(), add_job)
-        return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs}
+        if self._options.all_or_nothing:
+            self._context.journal.finish(*rollout_results.closed(jobs.values(), time.time()))
+        results = self._context.journal.results
+        return {host.name: jobs[host.name] for host in self._hosts if host.name in jobs and host.name not in results}
 
     def _that_begin(self, jobs: dict[HostName, Job]) -> dict[HostName, Job]:
         """Return the jobs without those of hosts for which nobody goes ahead, and give these their results."""
+        if self._options.is_undo:  # nobody goes ahead: all go back, as many as can
+            return jobs
         waves = [wave.hosts for wave in selector.waves(self._fleet, self._hosts)]
         in_vain = decide.waves_that_begin(waves, jobs, self._context.journal.results)
         self._context.journal.finish(*(result.skipped(name, why) for name, why in in_vain.items()))
@@ -218,10 +223,10 @@ class Planner:
             intent=" ".join(options.intent.split()),
             at_once=rollout.at_once,
             push_at_once=rollout.push_at_once or 0,
-            max_failures=rollout.max_failures,
+            max_failures=len(hosts) if options.is_undo else rollout.max_failures,
             all_or_nothing=options.all_or_nothing,
             waves=tuple(wave.hosts for wave in waves),
-            soaks=tuple(wave.soak for wave in waves) if any(wave.soak for wave in waves) else (),
+            soaks=_soaks(waves) if options.verb is Verb.DEPLOY else (),
             after=tuple((host.name, before) for host in hosts if (before := _those_of(host.after, jobs))),
             undo_on_failure=_undoes(options, rollout.undo_on_failure),
             left_out=decide.left_out(journal.results, order, choice.wanted),
@@ -233,6 +238,17 @@ class Planner:
     def _report(self, job: Job, wave: int) -> None:
         self._context.journal.emit(planned(job.part, wave))
         self._contacts.report_notes(job)
+
+
+def _soaks(waves: Sequence[selector.Wave]) -> tuple[SoakOf, ...]:
+    """Return the soaks of these waves, of which several may be one wave of fleet.toml."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, wave in enumerate(waves, 1):
+        first.setdefault(wave.of, number)
+        last[wave.of] = number
+    soaks = {wave.of: wave.soak for wave in waves if wave.soak}
+    return tuple(SoakOf(first[of], last[of], seconds) for of, seconds in soaks.items())
 
 
 def _those_of(names: Sequence[HostName], known: Collection[HostName]) -> tuple[HostName, ...]:

@@ -19,7 +19,7 @@ from fleet.output.format import human_seconds
 from fleet.steps.boot_again import boot_of, reboot, until_back, what_is_wrong
 from fleet.steps.monitor import ask_once
 from fleet.steps.preflight import preflight
-from fleet.steps.reboot import require_idle, require_same_boot
+from fleet.steps.reboot import require_elsewhere, require_idle, require_same_boot
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Rebooting:
             facts = contacts.facts[host.name]
             for note in require_same_boot(host, facts, accept_boot_risk=self.accept_boot_risk):
                 contacts.report(host, Severity.NOTE, "reboots", note, "accepted with --accept-boot-risk")
+            require_elsewhere(self.context.links[host.name])
             for activity in await require_idle(self.context.links[host.name], host, force=self.force):
                 message = f"the reboot interrupts {activity}"
                 contacts.report(host, Severity.NOTE, "forced", message, "asked for with --force")
@@ -112,9 +113,9 @@ class Rebooting:
             self._asked.add(host.name)
             try:
                 await reboot(link, boot, facts)
-            except UnreachableError:  # as a host that goes down is
+            except (UnreachableError, CommandFailedError):  # as a host that goes down is, or one that is slow to
                 pass
-            except HostError:
+            except HostError:  # nothing was changed
                 self._asked.discard(host.name)
                 raise
             await link.close()

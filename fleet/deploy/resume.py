@@ -121,7 +121,7 @@ class Resumer:
         job = Job(part=part, host=host, facts=facts)
         started = time.monotonic()
         ended = await HostRun(context=self._context, job=job, program=HostProgram()).resume(known)
-        ended = await HookedHost(self._context, job, has_prepared=known.begun).after(ended)
+        ended = await HookedHost(self._context, job, has_prepared=known.prepared or known.begun).after(ended)
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
 

@@ -84,7 +84,7 @@ class Rollout:
     def _next(self) -> Begin | Soak | End:
         standing = Standing(
             wave=self._wave,
-            is_soaked=self._wave in self.soaked,
+            soaked=self.soaked,
             selected=frozenset(self.selected or self.plan.hosts),
             results=self.context.journal.results,
             bad=self._bad_outcomes,
@@ -99,7 +99,6 @@ class Rollout:
                 await self._begin(move)
             case Soak():
                 await self._soak(move)
-                self.soaked |= {move.wave}
 
     async def _begin(self, move: Begin) -> None:
         """Wait until every host of the wave has ended.
@@ -122,10 +121,13 @@ class Rollout:
         tasks = {name: asyncio.create_task(self._watch(name, move.seconds)) for name in move.hosts}
         with self.context.stop.calls(lambda: [task.cancel() for task in tasks.values()]):
             await asyncio.gather(*tasks.values(), return_exceptions=True)
-        unwell = {name: task.result() for name, task in tasks.items() if not task.cancelled() and task.result()}
+        if any(task.cancelled() for task in tasks.values()):
+            return  # it is not over: whoever goes on with the rollout begins it anew
+        unwell = {name: why for name, task in tasks.items() if (why := task.result())}
         for name, why in unwell.items():
             self._finish(rollout_results.unwell(journal.results[name], why))
         journal.emit(SoakFinished(wave=move.wave, unwell=unwell))
+        self.soaked |= {move.wave}
 
     async def _watch(self, name: HostName, seconds: float) -> str:
         part, job, context = self.plan.parts[name], self.jobs.get(name), self.context
@@ -136,7 +138,11 @@ class Rollout:
             here=context.here,
             emit=context.journal.emit,
             closure=part.closure,
-            checks=[check for check in part.checks if check.name not in failing or not check.tolerate_existing],
+            checks=[
+                check
+                for check in part.checks
+                if part.checks_decide and (check.name not in failing or not check.tolerate_existing)
+            ],
             failed_before=job.facts.failed_units if job is not None else None,
         )
         try:
@@ -216,7 +222,13 @@ class Rollout:
             if (ended := self._without_beginning(job, has_waited=has_waited)) is not None:
                 await host_run.unroot()
                 return ended
-            return await self._ask_and_prepare(host_run, hooks)
+            before = await self._ask_and_prepare(host_run, hooks)
+            if hooks.has_prepared:  # that may have taken hours
+                await self._control.while_paused()
+                if (ended := self._without_beginning(job, has_waited=True)) is not None:
+                    await host_run.unroot()
+                    return ended
+            return before  # noqa: TRY300 - a cancellation is no error
         except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
             await host_run.unroot()
             raise

@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from fleet.inventory.windows import opening
 from fleet.model import Failure, FailureKind, HostResult, Outcome
 from fleet.text import local_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleet.steps.job import Job
+
+
+UNCHANGED = "nothing was changed"
+"""What is said of a host that has not begun to go back, and so keeps what it should not."""
 
 
 def unwell(kept: HostResult, why: str) -> HostResult:
@@ -23,8 +30,8 @@ def unwell(kept: HostResult, why: str) -> HostResult:
     return dataclasses.replace(kept, failure=failure)
 
 
-def undone(kept: HostResult, back: HostResult) -> HostResult:
-    """Return the result of a host that was kept, and has gone back since the run failed."""
+def undone(kept: HostResult, *, seconds: float = 0.0, reboot_pending: bool = False) -> HostResult:
+    """Return the result of a host that was kept, and has gone back since the run failed, in so many seconds."""
     failure = Failure(
         kind=FailureKind.UNDONE,
         message="was kept, and has gone back since the run failed",
@@ -34,8 +41,8 @@ def undone(kept: HostResult, back: HostResult) -> HostResult:
         kept,
         outcome=Outcome.ROLLED_BACK,
         boot_default=False,
-        reboot_pending=back.reboot_pending,
-        seconds=kept.seconds + back.seconds,
+        reboot_pending=reboot_pending,
+        seconds=kept.seconds + seconds,
         failure=failure,
     )
 
@@ -46,11 +53,17 @@ def not_undone(kept: HostResult, why: Failure | None) -> HostResult:
     failure = dataclasses.replace(
         why,
         message=f"was to go back since the run failed: {why.message}",
-        now=why.now or f"keeps {kept.closure}",
+        now=f"keeps {kept.closure}" if why.now in ("", UNCHANGED) else why.now,
         hint=why.hint or f"fleet rollback {kept.host}",
     )
     is_known = why.kind not in (FailureKind.IN_DOUBT, FailureKind.STUCK, FailureKind.BUG)
     return dataclasses.replace(kept, outcome=kept.outcome if is_known else Outcome.NEEDS_HUMAN, failure=failure)
+
+
+def closed(jobs: Iterable[Job], now: float) -> list[HostResult]:
+    """Return the results of the hosts that are outside of their windows now, in seconds since 1970."""
+    found = [(job, opening(job.part.windows, now)) for job in jobs]
+    return [outside_window(job, opens) for job, opens in found if opens is not None]
 
 
 def outside_window(job: Job, opens: float) -> HostResult:

@@ -77,8 +77,19 @@ async def choose_targets(context: Context, fleet: Inventory, hosts: Sequence[Hos
         closure = await require_local(context.here, options.closure)
         return Choice(wanted={host.name: Wanted(closure=closure) for host in hosts})
     if options.late:
-        return Choice(wanted={host.name: await _wanted_late(context.here, host, options) for host in hosts})
+        return await _choose_late(context.here, hosts, options)
     return await _evaluate_all(context, fleet, hosts, options)
+
+
+async def _choose_late(here: Machine, hosts: Sequence[Host], options: Options) -> Choice:
+    """Choose what was evaluated earlier. What is not here any more fails for its host alone."""
+    wanted, failed = {}, {}
+    for host in hosts:
+        try:
+            wanted[host.name] = await _wanted_late(here, host, options)
+        except ConfigError as error:
+            failed[host.name] = EvaluationError(error.message, hint=error.hint)
+    return Choice(wanted=wanted, failed=failed)
 
 
 async def _wanted_late(here: Machine, host: Host, options: Options) -> Wanted:

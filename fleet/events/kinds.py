@@ -205,6 +205,14 @@ class PushFinished(HostEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HooksStarted(HostEvent):
+    """Hooks have begun to run that others undo: whoever takes up the run knows that."""
+
+    when: str
+    """`before_switch`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostSwitched(HostEvent):
     """switch-to-configuration has ended. Nothing is proven yet."""
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.deploy.options import Late, Options
 from fleet.errors import StateError
+from fleet.host.answers import State
+from fleet.host.history import entries
+from fleet.host.program import HostProgram, ask
 from fleet.inventory.windows import opening
 from fleet.library.plans import path_in
 from fleet.library.reading import ask_all, ignore
@@ -22,6 +25,7 @@ from fleet.steps.preflight import preflight
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from fleet.deploy.journal import Journal
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
     from fleet.library.tools import Tools
@@ -37,33 +41,50 @@ LATE = 2.0
 """Seconds that hosts at which nobody answers get, when the others have been asked."""
 
 
-async def note(tools: Tools, run: RunId, plan: Plan, results: Mapping[HostName, HostResult]) -> None:
+async def note(tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, is_whole: bool = True) -> str:
     """Remember what the deferred hosts of a run should get when they are back, with roots in the local store.
 
-    Forget what hosts should have got before that have ended now. Raise `StateError` if that fails.
+    Forget what hosts should have got before that have ended now, or that a rollback was for. A run that `has_failed`
+    has nothing to bring anybody: what it had may be bad. `is_whole` says that the plan was applied to all of its hosts.
+    Return what could not be remembered; nothing if all could.
     """
     if plan.verb not in (Verb.DEPLOY, Verb.ROLLBACK) or plan.goal not in (Goal.SWITCH, Goal.BOOT):
-        return
-    state = tools.state
-    ended = [name for name, result in results.items() if result.outcome in ENDED]
-    if ended:
-        await asyncio.to_thread(state.no_longer_want, ended, before=run)
-    wanted = [_delivery(tools, run, plan, late, name) for name, late in _away(plan, results).items()]
-    for delivery in wanted:
-        await _root(tools, delivery)
-    if wanted:
-        await asyncio.to_thread(state.want, wanted)
+        return ""
+    state, results = tools.state, journal.results
+    over = [name for name, ended in results.items() if plan.verb is Verb.ROLLBACK or _is_over(ended)]
+    away = {} if has_failed or plan.verb is Verb.ROLLBACK else _away(plan, results, is_whole=is_whole)
+    troubles = []
+    try:
+        if over:
+            await asyncio.to_thread(state.no_longer_want, over, before=journal.run)
+        wanted = [_delivery(tools, journal.run, plan, late, name) for name, late in away.items()]
+        for delivery in wanted:
+            try:
+                await _root(tools, delivery)
+            except StateError as error:  # the others should get theirs
+                troubles.append(f"{delivery.host}: {error.message}")
+                continue
+            await asyncio.to_thread(state.want, [delivery])
+    except StateError as error:
+        troubles.append(error.message)
+    return f"what waits for hosts that are away was not remembered: {'; '.join(troubles)}" if troubles else ""
 
 
-def _away(plan: Plan, results: Mapping[HostName, HostResult]) -> dict[HostName, Late]:
+def _is_over(ended: HostResult) -> bool:
+    """Whether nothing waits for the host any more: it has ended, or what it should get was found bad there."""
+    is_bad = ended.failure is not None and ended.failure.kind is FailureKind.QUARANTINED
+    return ended.outcome in ENDED or is_bad
+
+
+def _away(plan: Plan, results: Mapping[HostName, HostResult], *, is_whole: bool) -> dict[HostName, Late]:
     """Return what the deferred hosts should get, where that is known."""
     found = {
         left.host: Late(Closure(left.closure), Derivation(left.derivation) if left.derivation else None)
         for left in plan.left_out
-        if left.closure
+        if left.closure and is_whole and left.kind in AWAY
     }
-    found |= {name: Late(part.closure, part.derivation) for name, part in plan.parts.items()}
-    return {name: late for name, late in found.items() if name in results and _is_away(results[name])}
+    parts = {name: part for name, part in plan.parts.items() if name in results and _is_away(results[name])}
+    return found | {name: Late(part.closure, part.derivation) for name, part in parts.items()}
 
 
 def _is_away(result: HostResult) -> bool:
@@ -111,6 +132,7 @@ def options_for(deliveries: Collection[Delivery]) -> Options:
     """Return the options of a plan that delivers these."""
     intents = {delivery.intent for delivery in deliveries if delivery.intent}
     return Options(
+        keep_going=True,
         late={delivery.host: Late(delivery.closure, delivery.derivation) for delivery in deliveries},
         intent=intents.pop() if len(intents) == 1 else "late delivery",
     )
@@ -127,30 +149,33 @@ class Back:
 async def those_back(tools: Tools, deliveries: Sequence[Delivery]) -> dict[HostName, Back]:
     """Return the hosts that are back, of those that something waits for.
 
-    A host that another run has changed since, from any machine, has been overtaken: nothing waits for it any more.
+    A host that a later run has changed, from any machine, has been overtaken: nothing waits for it any more.
     """
     due = {delivery.host: delivery for delivery in deliveries if delivery.host in tools.inventory.hosts}
 
-    async def look(host: Host, link: Link) -> tuple[HostFacts, str]:
+    async def look(host: Host, link: Link) -> Back | None:
         facts = await preflight(link, host)
-        return facts, await what_forbids_delivery(link, host)
+        if await _is_overtaken(link, host, facts, due[host.name]):
+            return None
+        why_not = await what_forbids_delivery(link, host)
+        if opening(host.window, time.time()) is not None:
+            why_not = "it is outside its window"
+        return Back(due[host.name], why_not)
 
     hosts = [tools.inventory.hosts[name] for name in due]
     answers = await ask_all(tools.logins, hosts, look, on_wait=ignore, late=LATE)
-    back, overtaken = {}, []
-    for name, answer in answers.items():
-        if not isinstance(answer, tuple):
-            continue
-        facts, why_not = answer
-        if facts.last is not None and facts.last.run > due[name].run and facts.last.state == "committed":
-            overtaken.append(name)
-            continue
-        if opening(tools.inventory.hosts[name].window, time.time()) is not None:
-            why_not = "it is outside its window"
-        back[name] = Back(due[name], why_not)
+    overtaken = [name for name, answer in answers.items() if answer is None]
     if overtaken:
         with contextlib.suppress(StateError):
             await asyncio.to_thread(
                 tools.state.no_longer_want, overtaken, before=max(due[name].run for name in overtaken)
             )
-    return back
+    return {name: answer for name, answer in answers.items() if isinstance(answer, Back)}
+
+
+async def _is_overtaken(link: Link, host: Host, facts: HostFacts, delivery: Delivery) -> bool:
+    """Whether a later run, from whatever machine, has given the host another system. Its id begins with its time."""
+    if facts.last is None or facts.last.run <= delivery.run:
+        return False
+    past = entries(await ask(link, host, HostProgram().call("history", "all")))
+    return any(one.run > delivery.run and one.state is State.COMMITTED for one in past)

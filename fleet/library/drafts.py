@@ -26,6 +26,8 @@ class Draft:
     hosts: tuple[HostName, ...]
     """All hosts that were selected, including those that nothing will happen to."""
     jobs: Mapping[HostName, Job]
+    is_late: bool = False
+    """Whether it brings hosts what they have missed."""
     resources: contextlib.AsyncExitStack
     """Open connections and files. Whoever takes the draft closes them."""
 

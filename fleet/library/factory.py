@@ -17,10 +17,9 @@ from fleet.deploy.run import RunResult, finish, run_to_end, unexpected
 from fleet.deploy.stop import Stop
 from fleet.errors import FleetError, StateError, StoppedError
 from fleet.events import RunStarted
-from fleet.library import delivering
+from fleet.library import delivering, rollouts
 from fleet.library.drafts import Draft
 from fleet.library.record import recording
-from fleet.library.rollouts import must_undo, undo
 from fleet.library.runs import Planning, Run
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
@@ -75,7 +74,13 @@ class RunFactory:
                 is_recorded = options.verb is not Verb.PLAN and folder is not None
                 await self._end_early(journal, stop, names, reported, folder if is_recorded else None)
                 raise reported from error
-            draft = Draft(context=context, hosts=names, jobs=planned.jobs, resources=resources.pop_all())
+            draft = Draft(
+                context=context,
+                hosts=names,
+                jobs=planned.jobs,
+                resources=resources.pop_all(),
+                is_late=bool(options.late),
+            )
             self._drafts.keep(digest, draft)
             return planned.plan
 
@@ -128,7 +133,9 @@ class RunFactory:
                     await resources.enter_async_context(draft.resources)
                 if draft is not None and continues:
                     context = dataclasses.replace(draft.context, stop=stop)
-                    return await self._apply(context, plan, hosts, selected=draft.hosts, jobs=draft.jobs)
+                    return await self._apply(
+                        context, plan, hosts, selected=draft.hosts, jobs=draft.jobs, is_late=draft.is_late
+                    )
                 context = await self._begin_anew(resources, journal, stop, plan, hosts)
                 if draft is not None:
                     context = dataclasses.replace(context, links=draft.context.links)
@@ -158,6 +165,7 @@ class RunFactory:
         *,
         selected: Sequence[HostName],
         jobs: Mapping[HostName, Job],
+        is_late: bool = False,
     ) -> RunResult:
         journal, state = context.journal, self._tools.state
         must_record = plan.verb is not Verb.ROLLBACK
@@ -175,15 +183,18 @@ class RunFactory:
                 if must_record:
                     raise
             await Applying(context, self._tools.inventory, plan, hosts).apply(jobs)
-            if must_undo(plan, journal):
-                await undo(self, self._tools.inventory, context, plan)
+            if rollouts.must_undo(plan, journal):
+                await rollouts.undo(self, self._tools.inventory, context, plan)
 
         async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
             done = await run_to_end(journal, context.stop, selected, work())
+        # What was late already waits as it did, if it is late still.
+        has_failed = is_late or await rollouts.has_failed(context, plan)
+        whole = set(hosts) == set(plan.hosts)
+        lost = await delivering.note(self._tools, journal, plan, has_failed=has_failed, is_whole=whole)
         with contextlib.suppress(FleetError):
-            await delivering.note(self._tools, journal.run, plan, journal.results)
             await asyncio.to_thread(state.tidy)
-        return dataclasses.replace(done, unrecorded=record.trouble)
+        return dataclasses.replace(done, unrecorded=record.trouble or lost)
 
     def decline(self, plan: Plan, why: str) -> Run:
         """End a plan without applying it. If it was made elsewhere, that is not recorded."""

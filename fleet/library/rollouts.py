@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 from fleet.deploy import rollout_results
 from fleet.deploy.advance import count_bad
 from fleet.deploy.options import Options
-from fleet.errors import ConfigError, FleetError
+from fleet.errors import ConfigError, FleetError, StateError
 from fleet.events import CheckReported, HostSwitched, OutputLine, PhaseStarted, UndoStarted
 from fleet.library.plans import require_applicable
 from fleet.model import Outcome, Reboot, Verb
 from fleet.plans import Action
-from fleet.state import Hosts
+from fleet.state import Asked, Hosts
 
 if TYPE_CHECKING:
     from fleet.deploy.context import Context
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Inventory
     from fleet.library.factory import RunFactory
     from fleet.model import HostName, HostResult
-    from fleet.plans import Plan
+    from fleet.plans import Part, Plan
     from fleet.state import RunRecord
 
 TOLD = (PhaseStarted, CheckReported, HostSwitched, OutputLine)
@@ -35,19 +36,34 @@ def must_undo(plan: Plan, journal: Journal) -> bool:
     return plan.undo_on_failure and count_bad(journal.results, journal.record.hosts) > plan.max_failures
 
 
+async def has_failed(context: Context, plan: Plan) -> bool:
+    """Whether too many hosts have ended badly, or somebody has interrupted or aborted the run."""
+    journal = context.journal
+    bad = count_bad(journal.results, journal.record.hosts)
+    return bad > plan.max_failures or context.stop.is_requested or await _is_aborted(context)
+
+
+async def _is_aborted(context: Context) -> bool:
+    with contextlib.suppress(StateError):
+        request = await context.asked()
+        return request is not None and request.asked is Asked.ABORT
+    return False
+
+
 async def undo(factory: RunFactory, fleet: Inventory, context: Context, plan: Plan) -> None:
     """Take the hosts that the run keeps back to where they were, by a run of its own; wait until that has ended.
 
     The journal gets a new result for each of them. What cannot go back, or was changed by somebody else since, stays.
     """
     journal = context.journal
-    kept = {name: ended for name in plan.hosts if _was_changed(plan, ended := journal.results[name])}
-    if not kept or context.stop.is_requested:
+    kept = {name: ended for name, ended in journal.results.items() if _was_changed(plan, journal, ended)}
+    if not kept or context.stop.is_requested or await _is_aborted(context):
         return
     goes_by_reboot = any(plan.parts[name].by_reboot for name in kept)
     options = Options(
         verb=Verb.ROLLBACK,
         retry_quarantined=True,
+        is_undo=True,
         reboot=Reboot.IF_NEEDED if goes_by_reboot else Reboot.NEVER,
         intent=f"undo of run {journal.run}",
     )
@@ -58,7 +74,7 @@ async def undo(factory: RunFactory, fleet: Inventory, context: Context, plan: Pl
         failure = error.failure()
         journal.finish(*(rollout_results.not_undone(ended, failure) for ended in kept.values()))
         return
-    hosts = [name for name in back.hosts if back.parts[name].closure == kept[name].previous]
+    hosts = [name for name in back.hosts if _is_as_kept(back.parts[name], kept[name])]
     journal.emit(UndoStarted(hosts=tuple(hosts), undo=planning.run))
     run = factory.apply(back, hosts, context.stop)
     try:
@@ -67,19 +83,35 @@ async def undo(factory: RunFactory, fleet: Inventory, context: Context, plan: Pl
                 journal.emit(event)
     finally:
         await asyncio.shield(run.settled())
-        ends = {ended.host: ended for ended in (*planning.results, *run.results)}
-        journal.finish(*(_after_undo(ended, ends.get(name)) for name, ended in kept.items()))
+        ends = {ended.host: ended for ended in planning.results}
+        ends |= {ended.host: ended for ended in run.results if ended.host in hosts}
+        # Another process may have taken some back, and was lost then.
+        already = [name for name, part in back.parts.items() if part.expected == kept[name].previous]
+        journal.finish(
+            *(
+                rollout_results.undone(ended) if name in already else _after_undo(ended, ends.get(name))
+                for name, ended in kept.items()
+            )
+        )
 
 
-def _was_changed(plan: Plan, ended: HostResult) -> bool:
-    """Whether the run has given the host another system, which it keeps."""
-    return ended.outcome is Outcome.KEPT and plan.parts[ended.host].action is Action.SWITCH
+def _was_changed(plan: Plan, journal: Journal, ended: HostResult) -> bool:
+    """Whether this very run has given the host another system, which it keeps."""
+    part = plan.parts.get(ended.host)
+    if part is None or ended.outcome is not Outcome.KEPT or part.action is not Action.SWITCH:
+        return False
+    return journal.has_begun(ended.host)
+
+
+def _is_as_kept(part: Part, kept: HostResult) -> bool:
+    """Whether the host runs what it kept, and would go back to what it ran before. Nobody has changed it since then."""
+    return part.expected == kept.closure and part.closure == kept.previous
 
 
 def _after_undo(kept: HostResult, ended: HostResult | None) -> HostResult:
     """Return how the host has ended, by how its way back has."""
     if ended is not None and ended.outcome in (Outcome.KEPT, Outcome.UNCHANGED) and ended.closure == kept.previous:
-        return rollout_results.undone(kept, ended)
+        return rollout_results.undone(kept, seconds=ended.seconds, reboot_pending=ended.reboot_pending)
     return rollout_results.not_undone(kept, ended.failure if ended is not None else None)
 
 

@@ -11,7 +11,7 @@ from fleet.deploy.journal import Journal
 from fleet.deploy.run import RunResult, run_to_end
 from fleet.errors import FleetError
 from fleet.events import RunStarted
-from fleet.library import rollouts
+from fleet.library import delivering, rollouts
 from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.model import Verb
@@ -113,7 +113,11 @@ class TakingUp:
 
         async with recording(self._tools.state, journal, context.folder, plan=past.plan, must_record=True) as record:
             done = await run_to_end(journal, context.stop, names, work())
-        return dataclasses.replace(done, unrecorded=record.trouble)
+        has_failed = await rollouts.has_failed(context, plan)
+        lost = await delivering.note(
+            self._tools, journal, plan, has_failed=has_failed, is_whole=len(names) == len(plan.hosts)
+        )
+        return dataclasses.replace(done, unrecorded=record.trouble or lost)
 
 
 def _concerns(past: RunRecord, host: HostName) -> bool:

@@ -5,7 +5,7 @@ written; `manifest` names the contents of a closure.
 """
 
 from fleet.plans.part import Action, Forecast, Part
-from fleet.plans.plan import LeftOut, OtherSource, Plan, Source
+from fleet.plans.plan import LeftOut, OtherSource, Plan, SoakOf, Source
 from fleet.plans.text import TextError
 
-__all__ = ["Action", "Forecast", "LeftOut", "OtherSource", "Part", "Plan", "Source", "TextError"]
+__all__ = ["Action", "Forecast", "LeftOut", "OtherSource", "Part", "Plan", "SoakOf", "Source", "TextError"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.events import FindingReported
 from fleet.model import Goal, HostName, Outcome, Severity, Verb
@@ -78,6 +78,23 @@ class LeftOut:
     derivation: str = ""
 
 
+class SoakOf(NamedTuple):
+    """Waves whose hosts are watched after the last of them, before the next one begins. Waves count from 1."""
+
+    first: int
+    last: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.first} {self.last} {codecs.SECONDS.write(self.seconds)}"
+
+    @classmethod
+    def parse(cls, text: str) -> SoakOf:
+        """Return the soak that `str` wrote as this text. Raise `ValueError` for other text."""
+        first, last, seconds = text.split(" ")
+        return cls(codecs.COUNT.read(first), codecs.COUNT.read(last), codecs.SECONDS.read(seconds))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will happen to which host. Nothing else happens."""
@@ -105,8 +122,7 @@ class Plan:
     all_or_nothing: bool = False
     waves: tuple[tuple[HostName, ...], ...] = ()
     """The hosts of all parts, in order."""
-    soaks: tuple[float, ...] = ()
-    """Seconds for which the hosts of each wave are watched before the next one begins. Empty if none are."""
+    soaks: tuple[SoakOf, ...] = ()
     after: tuple[tuple[HostName, tuple[HostName, ...]], ...] = ()
     """Hosts that begin only after others of the plan have ended well, with those others."""
     undo_on_failure: bool = False
@@ -221,7 +237,7 @@ FIELDS = (
     Field("max_failures", "max_failures", codecs.COUNT),
     Field("all_or_nothing", "all_or_nothing", codecs.YES),
     Field("waves", "waves", optional(WAVES, none=())),
-    Field("soak", "soaks", codecs.SECONDS, is_list=True),
+    Field("soak", "soaks", Codec(str, SoakOf.parse), is_list=True),
     Field("after", "after", AFTER, is_list=True),
     Field("undo", "undo_on_failure", codecs.YES, unless=False),
     Field("left_out", "left_out", json_of(_left_out, _plain_left_out), is_list=True),

@@ -185,7 +185,8 @@ def set_deliveries(connection: Connection, deliveries: Iterable[Delivery]) -> No
     connection.executemany(
         f"INSERT INTO deliveries ({columns}) VALUES ({values}) ON CONFLICT (host) DO UPDATE SET {kept},"
         f" first = {again.format('deliveries.first', 'excluded.first')},"
-        f" missed = {again.format('deliveries.missed + 1', '1')}",
+        f" missed = {again.format('deliveries.missed + 1', '1')}"
+        " WHERE excluded.run >= deliveries.run",  # an earlier run may end later
         [
             vars(delivery) | {"by": valid_unicode(delivery.by), "intent": valid_unicode(delivery.intent)}
             for delivery in deliveries

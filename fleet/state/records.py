@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet.events import (
     CheckReported,
+    HooksStarted,
     HostEvent,
     HostFinished,
     HostPlanned,
@@ -32,6 +33,7 @@ FOLDED: tuple[type[Event], ...] = (
     SoakFinished,
     HostPlanned,
     PhaseStarted,
+    HooksStarted,
     HostSwitched,
     CheckReported,
     HostFinished,
@@ -55,6 +57,8 @@ class HostRecord:
     """Parts of the closure that only a reboot makes live."""
     pushed: bool = False
     """Whether a push began: roots of the run may be on the host."""
+    prepared: bool = False
+    """Whether hooks before the switch have begun to run."""
     begun: bool = False
     """Whether the host may have begun to switch."""
     heard: bool = False
@@ -187,6 +191,8 @@ def _fold_host(host: HostRecord, event: HostEvent) -> HostRecord:
             return _with(host, heard=True, by_reboot=True)
         case PhaseStarted(phase=Phase.PROVE | Phase.COMMIT | Phase.REVERT):
             return _with(host, heard=True)
+        case HooksStarted():
+            return _with(host, prepared=True)
         case HostSwitched():
             return _with(host, heard=True, switched=True)
         case CheckReported(stage="before"):

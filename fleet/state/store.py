@@ -134,6 +134,10 @@ class FolderState(State):
         known = {delivery.host for delivery in archive.deliveries()} if archive else set()
         if archive and (concerned := [host for host in hosts if host in known]):
             archive.no_longer_want(concerned, before)
+            left = {delivery.host for delivery in archive.deliveries()}
+            for host in concerned:
+                if host not in left:
+                    self.delivery_root(host).unlink(missing_ok=True)
 
     def deliveries(self) -> list[Delivery]:
         archive = self._archive_if_any()

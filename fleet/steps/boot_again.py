@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.errors import CommandFailedError, HostError, StaleError, UnreachableError
+from fleet.errors import CommandFailedError, HostError, StaleError, UnfitError, UnreachableError
 from fleet.host import answers
 from fleet.machine import Command
 from fleet.scripts import one_line
@@ -60,7 +60,8 @@ async def boot_of(machine: Machine, link: Link) -> Boot:
 async def reboot(link: Link, boot: Boot, facts: HostFacts) -> None:
     """Let the host reboot, which it may have begun when this raises `UnreachableError` or `CommandFailedError`.
 
-    Raise `StaleError` if it is not any more as it was looked at. Nothing was changed then.
+    Raise `StaleError` if it is not any more as it was looked at, and `UnfitError` if it does not reboot. Nothing was
+    changed then.
     """
     argv = ("sh", "-c", one_line("fleet.steps", "reboot"), "sh", boot.id, facts.running)
     output = await link.run(Command(argv=argv, timeout=120.0, name="systemctl reboot"))
@@ -70,7 +71,7 @@ async def reboot(link: Link, boot: Boot, facts: HostFacts) -> None:
         raise StaleError(link.host.name, message, hint="see what happens there: fleet status, fleet history")
     if output.status != 0:
         message = f"systemctl reboot failed with exit status {output.status}"
-        raise CommandFailedError(link.host.name, message, ran="systemctl reboot", said=output.stderr.splitlines()[-5:])
+        raise UnfitError(link.host.name, message, ran="systemctl reboot", said=output.stderr.splitlines()[-5:])
 
 
 async def until_back(link: Link, before: Boot) -> float:

@@ -76,6 +76,7 @@ class Hooks:
                     argv=("env", *where, *known, *command),
                     timeout=hook.timeout,
                     root=not is_here,
+                    ends_with_us=not is_here,
                     keep=LONGEST_OUTPUT,
                     name=hook.name,
                 )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 10.0
 """Seconds between two looks at the units. The checks have intervals of their own."""
+AGAIN = 2.0
+"""Seconds between two looks when the time is over and something still fails."""
 RECONNECT_INTERVAL = 2.0
 """Seconds before a lost connection is opened again."""
 
@@ -46,36 +48,35 @@ class Soaker:
         """Watch the host for so long. Return what is wrong with it as soon as that is certain; nothing if it is well.
 
         A unit has to be failing at two looks, and a check for its `within`. A host that cannot be asked for its
-        `confirm_timeout` is not well.
+        `confirm_timeout` is not well. What fails in the end is watched on, until it passes or that is certain.
         """
         host = self.link.host
         monitor = CheckMonitor(host=host, checks=self.checks, here=self.here, emit=self.emit, stage="soak")
         started = self._heard = now()
-        lost = ""
-        while now() - started < seconds:
+        while True:
             try:
                 async with self.link.fresh() as machine, monitor.asking(machine):
-                    return await self._watch(machine, monitor, started, seconds)
+                    return await self._watch(machine, monitor, started, started + seconds)
             except HostError as error:
-                lost = f"cannot be asked any more: {error.message}"
                 if now() - self._heard > host.confirm_timeout:
-                    break
+                    return f"cannot be asked any more: {error.message}"
                 await asyncio.sleep(RECONNECT_INTERVAL)
-        return lost
 
-    async def _watch(self, machine: Machine, monitor: CheckMonitor, started: float, seconds: float) -> str:
-        """Watch the host over one connection until the time is over, or something is wrong."""
+    async def _watch(self, machine: Machine, monitor: CheckMonitor, started: float, end: float) -> str:
+        """Watch the host over one connection until the end and all is well, or until something is wrong."""
         look_at = now()
-        while (left := started + seconds - now()) > 0:
-            if now() >= look_at:
+        while True:
+            is_over = now() >= end
+            if is_over or now() >= look_at:
                 if wrong := await self._look(machine):
                     return wrong
                 look_at = now() + LOOK_INTERVAL
             for state in monitor.overdue(now() - started):
                 if state.is_seen:
                     return str(state)
-            await asyncio.sleep(min(left, 0.5))
-        return await self._look(machine)
+            if is_over and not self._failed and monitor.all_pass_since() is not None:
+                return ""
+            await asyncio.sleep(AGAIN if is_over else min(0.5, max(0.0, end - now())))
 
     async def _look(self, machine: Machine) -> str:
         """Return what is wrong with the system and its units."""

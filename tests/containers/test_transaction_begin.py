@@ -201,7 +201,9 @@ def test_there_is_no_moment_without_roots(subject: Subject) -> None:
     new = subject.closure(NEW)
     watch = (
         f"until [ -e {OPEN} ]; do :; done; while [ -e {OPEN} ]; do "
-        f"set -- $(readlink {ROOTS}/*); case \" $* \" in *' {subject.old} '*) ;; *) echo old; esac;"
+        # What the run has roots for is rooted as live before those go: so they are read first.
+        f"set -- $(readlink {ROOTS}/*-*) $(readlink {ROOTS}/live {ROOTS}/previous); "
+        f"case \" $* \" in *' {subject.old} '*) ;; *) echo old; esac;"
         f"case \" $* \" in *' {new} '*) ;; *) echo new; esac; done"
     )
     with ThreadPoolExecutor(1) as pool:

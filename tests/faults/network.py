@@ -177,7 +177,7 @@ FAULTS = (
         rows={
             "switching": REBOOTED,
             "committing": Row(outcome="rolled_back", code=1, on=OLD, or_else=KEPT),
-            "reverting": GONE_BACK,
+            "reverting": dataclasses.replace(GONE_BACK, blamed=None),  # as above: who is to blame is not on the disk
         },
     ),
     Fault(name="host asleep past the deadline", strike=freeze_past_the_deadline, rows={"switched": WOKEN}),

@@ -79,6 +79,7 @@ SAMPLES = {
     "wave": 1,
     "watch": 1.5,
     "waves": 2,
+    "when": "before_switch",
     "who": "ann",
     "wire_bytes": 6,
 }

@@ -11,6 +11,7 @@ import pytest
 from fleet.deploy.advance import Begin, End, Soak, Standing, advance, why_it_waits_in_vain
 from fleet.inventory.rollouts import in_order, order_problems
 from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome
+from fleet.plans import SoakOf
 from tests.unit.builders import plan
 
 KEPT, BACK, FAILED, DEFERRED, SKIPPED, UNCHANGED = (
@@ -31,7 +32,7 @@ def standing(selected: str = "abcd", bad: int = 0, interrupted: str = "", **chan
 
 
 WAVES = plan(("a",), ("b", "c"), ("d",))
-SOAKING = dataclasses.replace(WAVES, soaks=(60.0, 0.0, 5.0))
+SOAKING = dataclasses.replace(WAVES, soaks=(SoakOf(1, 1, 60.0), SoakOf(2, 3, 5.0)))
 
 
 @pytest.mark.parametrize(
@@ -71,10 +72,10 @@ def test_hosts_that_the_plan_is_not_applied_to_are_not_waited_for() -> None:
 
 def test_wave_soaks_before_the_next_one_and_once() -> None:
     assert advance(SOAKING, standing(a=KEPT)) == Soak(1, (HostName("a"),), 60.0)
-    assert advance(SOAKING, standing(a=KEPT, is_soaked=True)) == Begin(2, (HostName("b"), HostName("c")))
-    last = standing(a=KEPT, b=KEPT, c=KEPT, d=KEPT, wave=3)
-    assert advance(SOAKING, last) == Soak(3, (HostName("d"),), 5.0)
-    assert advance(SOAKING, dataclasses.replace(last, is_soaked=True)) == End()
+    assert advance(SOAKING, standing(a=KEPT, soaked=frozenset({1}))) == Begin(2, (HostName("b"), HostName("c")))
+    last = standing(a=KEPT, b=KEPT, c=UNCHANGED, d=KEPT, wave=3, soaked=frozenset({1}))
+    assert advance(SOAKING, last) == Soak(3, (HostName("b"), HostName("d")), 5.0)
+    assert advance(SOAKING, dataclasses.replace(last, soaked=frozenset({1, 3}))) == End()
 
 
 def test_wave_in_which_nothing_was_changed_does_not_soak() -> None:

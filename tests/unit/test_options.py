@@ -54,5 +54,6 @@ def test_keyword_arguments_are_the_fields_of_options() -> None:
     assert PlanOptions.__annotations__.keys() == fields - {
         "back_to",
         "strict",
+        "is_undo",
         "late",
-    }  # of a rollback, and of a late delivery
+    }  # of ways back, and of a late delivery

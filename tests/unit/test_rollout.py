@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.deploy.rollout import Rollout
-from fleet.events import HostFinished, PhaseStarted, WaveStarted
+from fleet.events import (
+    HostFinished,
+    PhaseStarted,
+    RolloutAsked,
+    SoakFinished,
+    SoakStarted,
+    WaveFinished,
+    WaveStarted,
+)
 from fleet.host.program import HostProgram
+from fleet.inventory import Hook
 from fleet.machine import Output
 from fleet.model import HostName, HostResult, Outcome, Phase
-from tests.fakes import Answers, Events, FakeLink, FakeMachine, Fits, asks, in_no_time, runs, said
+from fleet.plans import SoakOf
+from fleet.state import Asked, Request
+from tests.fakes import Answers, Events, FakeLink, FakeMachine, Fits, Says, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN, outcomes
 
@@ -296,3 +308,95 @@ async def test_connection_of_a_host_that_ended_is_closed_before_the_next_wave() 
     link.table = [(asks("root"), rooted), *link.table]
     await fleet.roll_out()
     assert closed == [1, 1, 0]
+
+
+def asking(fleet: Fleet, *requests: tuple[float, Request | None]) -> None:
+    """Let somebody ask for these, each from that second on."""
+    started = 1000.0  # the clock of a fake loop begins there
+
+    async def asked() -> Request | None:
+        passed = asyncio.get_running_loop().time() - started
+        return [request for since, request in ((0.0, None), *requests) if passed >= since][-1]
+
+    fleet.rollout.context = dataclasses.replace(fleet.context, asked=asked)
+    fleet.rollout.__post_init__()
+
+
+def soaking(fleet: Fleet, *soaks: SoakOf) -> None:
+    fleet.rollout.plan = dataclasses.replace(fleet.rollout.plan, soaks=soaks)
+    for link in fleet.links.values():
+        link.table.insert(0, (asks("facts"), said(running=NEW, profile=NEW, machine="x86_64", nix="nix (Nix) 2.18")))
+
+
+@in_no_time
+async def test_wave_soaks_before_the_next_one_begins_and_tells_what_it_has_seen() -> None:
+    fleet = Fleet((("a",), ("b",)))
+    soaking(fleet, SoakOf(1, 1, 60.0))
+    assert await fleet.roll_out() == {"a": KEPT, "b": KEPT}
+    assert fleet.events.of(WaveStarted, WaveFinished, SoakStarted, SoakFinished) == [
+        WaveStarted(wave=1, waves=2, hosts=(HostName("a"),)),
+        WaveFinished(wave=1, waves=2, outcomes={"kept": 1}),
+        SoakStarted(wave=1, hosts=(HostName("a"),), seconds=60.0),
+        SoakFinished(wave=1, unwell={}),
+        WaveStarted(wave=2, waves=2, hosts=(HostName("b"),)),
+        WaveFinished(wave=2, waves=2, outcomes={"kept": 1}),
+    ]
+
+
+@in_no_time
+async def test_soak_that_is_interrupted_is_not_over_for_whoever_goes_on() -> None:
+    fleet = Fleet((("a",), ("b",)))
+    soaking(fleet, SoakOf(1, 1, 600.0))
+    asyncio.get_running_loop().call_later(60, fleet.context.stop.request)
+    assert await fleet.roll_out() == {"a": KEPT, "b": SKIPPED}
+    assert (fleet.events.of(SoakFinished), fleet.context.journal.record.soaked) == ([], frozenset())
+
+
+@in_no_time
+async def test_soak_that_another_process_has_seen_through_is_over() -> None:
+    fleet = Fleet((("a",), ("b",)))
+    soaking(fleet, SoakOf(1, 1, 600.0), SoakOf(2, 2, 600.0))
+    fleet.rollout.soaked = frozenset({1, 2})
+    assert await fleet.roll_out() == {"a": KEPT, "b": KEPT}
+    assert fleet.events.of(SoakStarted) == []
+
+
+@in_no_time
+async def test_paused_rollout_begins_nobody_until_it_is_to_continue() -> None:
+    fleet = Fleet((("a",), ("b",)))
+    asking(fleet, (1.0, Request(Asked.PAUSE, "ann", 1.0)), (500.0, None))
+    assert await fleet.roll_out() == {"a": KEPT, "b": KEPT}
+    assert asyncio.get_running_loop().time() > 1500
+    assert [(event.asked, event.who) for event in fleet.events.of(RolloutAsked)] == [("pause", "ann"), ("continue", "")]
+
+
+@in_no_time
+async def test_aborted_rollout_begins_nobody_any_more() -> None:
+    fleet = Fleet((("a",), ("b",)))
+    asking(fleet, (1.5, Request(Asked.ABORT, "ann", 1.0)))
+    assert await fleet.roll_out() == {"a": KEPT, "b": SKIPPED}
+    failure = fleet.context.journal.results[HostName("b")].failure
+    assert failure is not None
+    assert failure.message == "not begun: ann has aborted the rollout"
+
+
+@in_no_time
+async def test_host_whose_hook_took_long_does_not_begin_when_somebody_has_aborted_meanwhile() -> None:
+    fleet = Fleet((("a",),))
+    hook = Hook.model_validate({"when": "before_switch", "command": "drain", "timeout": "200s"})
+    undo = Hook.model_validate({"when": "after_rollback", "command": "undrain", "timeout": "200s"})
+    job = fleet.rollout.jobs[HostName("a")]
+    host = job.host.model_copy(update={"hooks": (hook, undo)})
+    fleet.rollout.jobs = {host.name: dataclasses.replace(job, host=host)}
+    link = fleet.links[host.name]
+    ran: list[str] = []
+
+    def runs_hook(command: Command) -> Says:
+        ran.append(command.argv[-1])
+        return Says(seconds=100.0)
+
+    link.table.insert(0, (runs("env"), runs_hook))
+    asking(fleet, (30.0, Request(Asked.ABORT, "ann", 1.0)))
+    assert await fleet.roll_out() == {"a": SKIPPED}
+    assert (ran, [asks("begin")(one) for one in link.ran].count(True)) == (["drain", "undrain"], 0)
+    assert fleet.context.journal.record.hosts[host.name].prepared

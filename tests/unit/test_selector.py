@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.inventory import Inventory, parse
-from fleet.selector import select, waves
+from fleet.selector import Wave, select, waves
 
 HOSTS = """
 [hosts.gpu-02]
@@ -139,5 +139,5 @@ def test_waves_without_a_selected_host_are_dropped() -> None:
 
 
 def test_without_waves_all_hosts_go_at_once() -> None:
-    assert waves(FLEET, FLEET.hosts.values()) == ((tuple(FLEET.hosts), 0.0),)
+    assert waves(FLEET, FLEET.hosts.values()) == (Wave(tuple(FLEET.hosts), 0.0, 1),)
     assert waves(FLEET, ()) == ()

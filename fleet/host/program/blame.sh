@@ -7,14 +7,7 @@
 
 # Say that the way goes back for reason $2, and whether NEW was `found` bad or nobody knows: `silent`. The first reason
 # stays.
-blame() { [ -e blame ] || { put reason "$2" && put blame "$1" && record_blame; }; }
-
-# Let the record on the disk say it too: a host that goes down on the way back knows it afterwards.
-record_blame() {
-    read_line $record/open/run
-    [ -z "$text" ] || [ "$text" != "${run-}" ] || cp blame reason $record/open/ 2>/dev/null
-    return 0
-}
+blame() { [ -e blame ] || { put reason "$2" && put blame "$1"; }; }
 
 # Say that the activation did not end in time, and for which job it waited. That of a unit which OLD has too, as it is, is not
 # the fault of NEW.
@@ -36,7 +29,7 @@ blame_overrun() {
 weigh_blame() {
     [ "$(get blame)" = found ] || return 0
     why=$(excuse)
-    [ -z "$why" ] || { put reason "$(get reason): $why" && put blame silent && record_blame; }
+    [ -z "$why" ] || { put reason "$(get reason): $why" && put blame silent; }
 }
 
 # Print what explains that NEW has failed; nothing where only NEW does.
@@ -53,7 +46,7 @@ excuse() {
             case $(get old_boot_status) in '' | 0 | 11) ;; *) echo "the old system's boot loader fails too" ;; esac
             ;;
         'activation failed'*)
-            [ "$(get old_status)" = "$(get status)" ] && old_snippets_fail_too && echo "the old system's activation fails too"
+            [ -e old_status ] && [ "$(get old_status)" = "$(get status)" ] && old_snippets_fail_too && echo "the old system's activation fails too"
             ;;
     esac
 }
