@@ -218,6 +218,7 @@ def test_reboot_proves_that_hosts_come_back_as_they_were(stage: Stage) -> None:
     assert stage.fleet("runs").stdout.splitlines()[1].split()[1] == "reboot"
 
 
+@pytest.mark.long
 def test_host_whose_check_fails_after_a_reboot_needs_a_person(stage: Stage) -> None:
     marked = {"name": "marked", "command": "test -e /run/marked", "within": "2s", "interval": "200ms"}
     stage.toml({"left": {"checks": [marked]}})
@@ -228,6 +229,7 @@ def test_host_whose_check_fails_after_a_reboot_needs_a_person(stage: Stage) -> N
     assert "check marked" in run.failure("left")["message"]
 
 
+@pytest.mark.long
 def test_host_that_boots_something_else_is_not_rebooted(stage: Stage) -> None:
     stage.write("left", web(new_version()))
     assert stage.deploy("left", "--goal", "test").code == 0

@@ -103,6 +103,7 @@ def test_fleet_that_is_killed_while_it_proves_leaves_the_host_to_go_back(inside:
     assert host.exec("cat", "/run/fleet/last/state", "/run/fleet/last/blame").stdout.split() == ["reverted", "silent"]
 
 
+@pytest.mark.long
 def test_fleet_that_is_killed_while_it_switches_is_taken_up_again(inside: Inside) -> None:
     host, version = inside.host, new_version()
     begin(inside, web(version, more=SLOW), confirm_timeout="60s")
@@ -125,6 +126,7 @@ def test_without_a_server_units_and_checks_prove_it_and_that_is_said(inside: Ins
     assert inside.deploy().result["outcome"] == "rolled_back"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", ["-p 2222 -o AllowUsers=nobody", "-p 2223"], ids=["refuses", "does not answer"])
 def test_new_system_that_lets_nobody_in_any_more_is_not_kept(inside: Inside, option: str) -> None:
     """Its server belongs to the closure, as on NixOS. That of Debian stays, so that the host is meant to have one."""
@@ -140,6 +142,7 @@ def test_new_system_that_lets_nobody_in_any_more_is_not_kept(inside: Inside, opt
     assert stands_on(inside.host, old)
 
 
+@pytest.mark.long
 def test_user_without_a_key_is_told_that_nobody_has_logged_in(inside: Inside) -> None:
     inside.toml(checks=[WEB], identity_file=None)
     inside.write(web(new_version()))
@@ -149,6 +152,7 @@ def test_user_without_a_key_is_told_that_nobody_has_logged_in(inside: Inside) ->
     assert "has proven its host key and let nobody in" in note
 
 
+@pytest.mark.long
 def test_root_needs_no_sudo(inside: Inside) -> None:
     inside.user = "root"
     inside.toml(checks=[WEB], sudo=False, user=None)
@@ -157,6 +161,7 @@ def test_root_needs_no_sudo(inside: Inside) -> None:
     assert (run.code, run.result["outcome"]) == (0, "kept"), run
 
 
+@pytest.mark.long
 def test_user_without_sudo_is_told_what_to_do(inside: Inside) -> None:
     inside.toml(checks=[WEB], sudo=False)
     inside.write(web(new_version()))
