@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 
-LINKER_CACHE = Path("/etc/ld.so.cache")
+LINKER_CACHE = "/etc/ld.so.cache"
 """What `ldconfig` has found: the names and places of the libraries of this machine. NixOS has none."""
 
 
@@ -39,7 +38,8 @@ def _ask_linker_cache_first() -> None:
     import ctypes.util
 
     try:
-        known = LINKER_CACHE.read_bytes()
+        with open(LINKER_CACHE, "rb") as file:  # noqa: PTH123 - pathlib takes as long to import as `--help` to say
+            known = file.read()
     except OSError:
         return
     if "LD_LIBRARY_PATH" in os.environ:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -20,6 +21,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.cases if name not in CASES]:
         parser.error(f"there is no case {', '.join(unknown)}; there are: {', '.join(CASES)}")
+    # A fleet that is installed has its bytecode; where this is set a checkout compiles all of it for each command.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts go too
     rows: list[report.Row] = []
     failed: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ print([name for name, *_ in started if name != '/sbin/ldconfig'], asyncssh.crypt
 """
 
 
-@pytest.mark.skipif(not LINKER_CACHE.exists(), reason="no ldconfig has run here")
+@pytest.mark.skipif(not Path(LINKER_CACHE).exists(), reason="no ldconfig has run here")
 def test_no_compiler_and_no_linker_is_started_to_load_asyncssh() -> None:
     ran = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     plainly = subprocess.run(
