@@ -100,7 +100,7 @@ class Severity(enum.StrEnum):
 
 
 class FailureKind(enum.StrEnum):
-    """Why something did not end well: a stable word for scripts. README.md has a row for each."""
+    """Why something did not end well: a stable word for scripts. docs/outcomes.md has a row for each."""
 
     ERROR = "error"
     CONFIG = "config"

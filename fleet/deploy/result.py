@@ -33,7 +33,7 @@ NIX_FAILED = (FailureKind.EVALUATION, FailureKind.BUILD)
 
 
 def exit_code(results: Sequence[HostResult], *, error: FleetError | None = None, interrupted: bool = False) -> int:
-    """Return the exit code of the command: the first of README.md's exit codes that applies (4, 130, 5, 3, 2, 1, 0)."""
+    """Return the exit code of the command: the first in docs/outcomes.md that applies (4, 130, 5, 3, 2, 1, 0)."""
     if any(result.outcome is Outcome.NEEDS_HUMAN for result in results):
         return 4
     if interrupted:

@@ -24,7 +24,7 @@ class RunResult:
 
     run: RunId
     exit_code: int
-    """The exit code of the command line: README.md has the table."""
+    """The exit code of the command line: docs/outcomes.md has the table."""
     error: Failure | None = None
     """What ended the run as a whole, if anything did."""
     hosts: tuple[HostResult, ...] = ()

@@ -320,8 +320,10 @@ def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace(t
     assert hosts["pi-edge"]["watchdog"]["RuntimeWatchdogSec"] == "30s"
 
 
-def test_the_readme_names_each_file_with_lines_to_replace() -> None:
-    rows = re.findall(r"^\| `((?:fleet\.toml|hosts/)[^`]*)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_page_of_the_example_names_each_file_with_lines_to_replace() -> None:
+    rows = re.findall(
+        r"^\| `((?:fleet\.toml|hosts/)[^`]*)` \|", (ROOT / "docs" / "example.md").read_text(), re.MULTILINE
+    )
     marked = {path for path in (ROOT / "hosts").rglob("*.nix") if "# yours" in path.read_text()}
     marked |= {path for path in (ROOT / "fleet.toml",) if "# yours" in path.read_text()}
     # The card of the Raspberry Pi is as its image makes it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import socket
 from pathlib import Path
@@ -56,12 +57,29 @@ def test_a_command_that_is_shown_parses(command: str) -> None:
 
 def test_commands_are_found() -> None:
     assert len(COMMANDS) > 20
-    assert "`fleet lab`" in TEXT["README.md"]
+    assert "`fleet lab`" in TEXT["docs/commands.md"]
 
 
-def test_the_readme_has_every_command() -> None:
-    rows = re.findall(r"^\| `fleet (\w+)` \|", TEXT["README.md"], re.MULTILINE)
+def test_the_page_of_commands_has_every_command() -> None:
+    rows = re.findall(r"^\| `fleet (\w+)` \|", TEXT["docs/commands.md"], re.MULTILINE)
     assert rows == list(cli.COMMANDS)
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(TEXT["README.md"].encode()) < 10_000
+
+
+def test_every_page_is_linked_from_the_readme_or_a_page_that_is() -> None:
+    seen: set[str] = set()
+    left = ["README.md"]
+    while left:
+        page = left.pop()
+        seen.add(page)
+        paths = (link.partition("#")[0] for link in LINK.findall(without_blocks(TEXT[page])))
+        targets = {os.path.normpath(Path(page).parent / path) for path in paths if path and "://" not in path}
+        left += [target for target in targets if target in TEXT and target not in seen]
+    decisions = {page for page in TEXT if page.startswith("docs/decisions/")}
+    assert set(TEXT) - decisions == seen - decisions
 
 
 def anchors(text: str) -> set[str]:
@@ -118,18 +136,20 @@ def words(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_every_kind_of_failure_is_in_the_readme() -> None:
-    shown = [kind for row in table(TEXT["README.md"], "kind") for kind in words(row[0])]
+def test_every_kind_of_failure_is_documented() -> None:
+    shown = [kind for row in table(TEXT["docs/outcomes.md"], "kind") for kind in words(row[0])]
     assert set(shown) == {kind.value for kind in model.FailureKind}
     assert len(shown) == len(set(shown))
 
 
-def test_every_outcome_is_in_the_readme() -> None:
-    assert [words(row[0])[0] for row in table(TEXT["README.md"], "outcome")] == [one.value for one in model.Outcome]
+def test_every_outcome_is_documented() -> None:
+    assert [words(row[0])[0] for row in table(TEXT["docs/outcomes.md"], "outcome")] == [
+        one.value for one in model.Outcome
+    ]
 
 
-def test_every_exit_code_is_in_the_readme() -> None:
-    shown = [int(row[0]) for row in table(TEXT["README.md"], "exit code")]
+def test_every_exit_code_is_documented() -> None:
+    shown = [int(row[0]) for row in table(TEXT["docs/outcomes.md"], "exit code")]
     assert shown == [4, 130, 5, 3, 2, 1, 0]
     assert {kind.exit_code for kind in subclasses(errors.FleetError)} <= set(shown)
 
