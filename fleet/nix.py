@@ -14,7 +14,7 @@ from fleet.inventory.origins import FILE, is_expression
 from fleet.machine import Command
 from fleet.model import Closure, Derivation, HostName
 from fleet.scripts import expression, one_line
-from fleet.text import parsed_json
+from fleet.text import parsed_json, version_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,9 +76,19 @@ def evaluate(reference: str, output: str, attributes: Mapping[HostName, tuple[st
     nix.conf says; that of a file is not, and `output` is empty. Nix's own cache is off: it does not work with
     `--apply`, and fails when several processes write it at once.
     """
+    return _each(reference, output, attributes, expression("fleet", "system"))
+
+
+def ends(reference: str, output: str, attributes: Mapping[HostName, tuple[str, ...]]) -> Command:
+    """Evaluate what the configurations of these hosts end with: what `source/scripts/follows.nix` names."""
+    return _each(reference, output, attributes, expression("fleet.source", "follows"))
+
+
+def _each(reference: str, output: str, attributes: Mapping[HostName, tuple[str, ...]], function: str) -> Command:
+    """Apply a function in the Nix language to what each host's attribute is, and print the values as JSON."""
     picks = " ".join(pick(host, path) for host, path in attributes.items())
     outputs = "if builtins.isFunction v then v { } else v"
-    apply = f"v: let o = {outputs}; f = {expression('fleet', 'system').strip()}; in {{ {picks} }}"
+    apply = f"v: let o = {outputs}; f = {function.strip()}; in {{ {picks} }}"
     always = ("--json", "--apply", apply, "--option", "eval-cache", "false", "--option", "pure-eval")
     if is_expression(reference):
         return _local(*NIX, "eval", "--file", reference.removeprefix(FILE), "", *always, "false", timeout=PATIENTLY)
@@ -235,6 +245,17 @@ def evaluate_expression(expression: str) -> Command:
 def metadata(flake: str) -> Command:
     """Print what the flake and its locked inputs are. A lock file that does not fit is an error."""
     return _local(*NIX, "flake", "metadata", "--json", "--no-update-lock-file", flake, timeout=PATIENTLY)
+
+
+def update_input(flake: str, name: str, version: str) -> Command:
+    """Lock one input of the flake anew, in its flake.lock. `version` is what `nix --version` has printed.
+
+    Since Nix 2.19 `nix flake update` takes inputs; before that, and in Lix, `nix flake lock` has a flag for it.
+    """
+    numbers = version_numbers(version)[:2]
+    if "Lix" in version or numbers < (2, 19):
+        return _local(*NIX, "flake", "lock", "--update-input", name, flake, timeout=PATIENTLY)
+    return _local(*NIX, "flake", "update", name, "--flake", flake, timeout=PATIENTLY)
 
 
 def names(flake: str, output: str) -> Command:

@@ -77,6 +77,11 @@ def whole_number(text: str) -> int:
     return int(text) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", text) else 0
 
 
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers in a version, to compare it with another: (570, 86, 10) of 570.86.10."""
+    return tuple(map(int, re.findall(r"[0-9]{1,9}", version)))
+
+
 def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
     """Return the moment, in seconds since 1970, in this machine's time zone; `?` for what is no date.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.checks.command import last_line
 from fleet.machine import Command
 from fleet.scripts import script
+from fleet.text import version_numbers
 
 if TYPE_CHECKING:
     from fleet.checks.command import Attempt
@@ -46,7 +47,7 @@ def _judge(check: Check, gpus: list[str]) -> Attempt:
     if check.count is not None and len(gpus) != check.count:
         return False, f"{got}; wanted {check.count}"
     wanted = check.min_driver
-    if wanted is not None and any(_numbers(driver) < _numbers(wanted) for driver in drivers):
+    if wanted is not None and any(version_numbers(driver) < version_numbers(wanted) for driver in drivers):
         return False, f"{got}; wanted driver {wanted} or later"
     return True, got
 
@@ -54,7 +55,3 @@ def _judge(check: Check, gpus: list[str]) -> Attempt:
 def _found(pattern: str, lines: list[str]) -> str:
     """Return what the group of the pattern matches in the first line that it fits, or an empty string."""
     return next((match[1] for line in lines if (match := re.search(pattern, line))), "")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, version.split(".")))

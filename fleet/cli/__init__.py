@@ -40,6 +40,7 @@ COMMANDS = {
     "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
+    "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
 """Each command, its module below this one, and its line in `fleet --help`, which loads none of the modules.
@@ -47,7 +48,7 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot")
+REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot", "update")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 

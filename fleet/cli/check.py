@@ -90,10 +90,7 @@ def _as_json(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> dict[
 
 
 def _lines(findings: Sequence[Finding], checks: Sequence[FlakeCheck]) -> list[str]:
-    from fleet.output.format import one_line
+    from fleet.output.format import finding_lines, one_line
 
     lines = [f"{check.place}: {check.status}" + (f" ({check.said})" if check.said else "") for check in checks]
-    for finding in findings:
-        lines.append(f"{finding.severity.value}: {finding.message}")
-        lines += [f"  hint:  {finding.hint}"] if finding.hint else []
-    return list(map(one_line, lines))
+    return [*map(one_line, lines), *finding_lines(findings)]

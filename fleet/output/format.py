@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from fleet.text import listed, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from fleet.model import Closure, Failure, HostName
+    from fleet.model import Closure, Failure, Finding, HostName
 
 _STORE_PATH = re.compile(r"^/.*/(?P<hash>[0-9a-z]{32})-(?P<name>[^/]+)$")
 
@@ -96,3 +96,12 @@ def failure_lines(hosts: Sequence[str], failure: Failure, *, label: str = "error
         heads = [f"{label}:", *[""] * (len(rows) - 1)]
         lines += [f"  {head:<6} {row}" for head, row in zip(heads, rows, strict=False)]
     return [plain_text(line) for line in lines]
+
+
+def finding_lines(findings: Iterable[Finding]) -> list[str]:
+    """Return the lines that tell what was found, each with its remedy below it."""
+    lines: list[str] = []
+    for finding in findings:
+        lines.append(f"{finding.severity.value}: {finding.message}")
+        lines += [f"  hint:  {finding.hint}"] if finding.hint else []
+    return list(map(one_line, lines))

@@ -40,3 +40,8 @@ def status(top: Path, *, untracked: bool = False) -> Command:
     """
     flags = ("--porcelain=v2", "--branch", f"--untracked-files={'normal' if untracked else 'no'}")
     return _git("git", "--no-optional-locks", "-C", str(top), "status", *flags)
+
+
+def changed(top: Path, file: Path) -> Command:
+    """Print a line if the file is not as it is committed, which begins with `??` if git does not know it."""
+    return _git("git", "--no-optional-locks", "-C", str(top), "status", "--porcelain", "--", str(file))

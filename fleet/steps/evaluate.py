@@ -54,7 +54,7 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
     """
     found: dict[HostName, Evaluated] = {}
     failed: dict[HostName, EvaluationError] = {}
-    for output, group in _groups(flake, hosts):
+    for output, group in grouped(flake, hosts):
         try:
             found |= await _together(here, flake, output, group, emit)
         except EvaluationError as error:
@@ -69,7 +69,7 @@ async def evaluate(here: Machine, flake: str, hosts: Sequence[Host], *, emit: Em
     return Evaluation(found, failed)
 
 
-def _groups(flake: str, hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
+def grouped(flake: str, hosts: Sequence[Host]) -> Iterator[tuple[str, list[Host]]]:
     """Group the hosts for one command each: of one flake output, and no more than fit in a command line argument."""
     for output in dict.fromkeys(_output(flake, host) for host in hosts):
         group: list[Host] = []

@@ -218,7 +218,7 @@ class Stage:
             stderr=subprocess.PIPE,
         )
         verbs = ("deploy", "push", "rollback", "resume", "reboot", "deliver")
-        reports = arguments[0] in verbs or arguments[:2] == ("rollout", "continue")
+        reports = arguments[0] in verbs or arguments[:2] in (("rollout", "continue"), ("pins", "update"))
         run = Run(process, as_json=reports and "--json" in arguments)
         self._started.append(run)
         return run

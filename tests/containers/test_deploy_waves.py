@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -286,3 +287,64 @@ def test_what_waits_for_a_host_is_overtaken_by_a_run_from_elsewhere(stage: Stage
 
 def _today_and_tomorrow() -> set[str]:
     return {time.strftime("%a", time.gmtime(time.time() + ahead)) for ahead in (0, 86_400)}
+
+
+PINNED = """
+{
+  inputs.pin.url = "git+file://PIN";
+  outputs = { pin, ... }: {
+    nixosConfigurations = builtins.mapAttrs
+      (name: _: {
+        config.system.build.toplevel = import ./system.nix {
+          inherit name;
+          linux = null;
+          system = "x86_64-linux";
+          config = import (pin + "/${name}.nix");
+        };
+      })
+      (builtins.fromTOML (builtins.readFile ./fleet.toml)).hosts;
+  };
+}
+"""
+
+
+def commit(pin: Path, *, bad: str = "") -> str:
+    """Commit another version of all hosts to the input."""
+    version = new_version()
+    for name in HOSTS:
+        (pin / f"{name}.nix").write_text(web(version, status=503 if name == bad else 200))
+    who = ["-c", "user.name=ann", "-c", "user.email=ann@example.org"]
+    for argv in (["init", "-q"], ["add", "--all"], [*who, "commit", "-q", "-m", version]):
+        subprocess.run(["git", "-C", str(pin), *argv], check=True, capture_output=True)
+    return version
+
+
+def test_an_updated_pin_goes_to_the_canary_first_and_is_taken_back_if_that_goes_back(
+    stage: Stage, tmp_path: Path
+) -> None:
+    flake, lock = stage.lab.folder.path / "flake.nix", stage.lab.folder.path / "flake.lock"
+    labs = flake.read_text()
+    try:
+        (tmp_path / "flake.nix").write_text("{ outputs = _: { }; }")
+        commit(tmp_path)
+        flake.write_text(PINNED.replace("PIN", str(tmp_path)))
+        stage.toml(tables())
+        nix = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "lock", str(flake.parent)]
+        subprocess.run(nix, check=True, capture_output=True, env=stage.environment)
+        old, before = {name: running(stage.host(name)) for name in HOSTS}, lock.read_bytes()
+
+        commit(tmp_path, bad="second")
+        run = stage.fleet("pins", "update", "pin", "--canary", "second", "--yes", "--json")
+        assert (run.code, run.outcomes) == (1, {"canary": "skipped", "second": "rolled_back", "third": "skipped"})
+        assert lock.read_bytes() == before
+        assert all(stands_on(stage.host(name), old[name]) for name in HOSTS)
+
+        version = commit(tmp_path)
+        run = stage.fleet("pins", "update", "pin", "--canary", "second", "--yes", "--json")
+        assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "kept"))
+        assert [event["hosts"] for event in run.told("wave_started")] == [["second"], ["canary", "third"]]
+        assert lock.read_bytes() != before
+        assert answer(stage.host("third")) == f"version {version}"
+    finally:
+        flake.write_text(labs)
+        lock.unlink(missing_ok=True)
