@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "init": ("init", "Write a fleet.toml for what is configured already."),
+    "install": ("install", "Install NixOS on a machine, and deploy for the first time."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
     "plan": ("plan", "Tell what a deployment would do to each host."),
     "show": ("plan", "Tell what a kept plan would do."),

@@ -100,7 +100,7 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     from fleet.machine.login import Logins
 
     inventory = session.open_inventory(file)
-    host = _single_host(inventory, name)
+    host = session.single_host(inventory, name)
     logins = Logins(inventory.hosts)
     if logins.is_here(host):
         return _own_shell(host, command)
@@ -126,16 +126,6 @@ def _own_shell(host: Host, command: tuple[str, ...]) -> int:
     # Shells take a dash before their name for what `login` does.
     argv = [shell, "-c", " ".join(command)] if command else [f"-{Path(shell).name}"]
     return subprocess.run(argv, executable=shell, cwd=home, check=False).returncode
-
-
-def _single_host(inventory: Inventory, name: str) -> Host:
-    from fleet import selector
-    from fleet.errors import ConfigError
-
-    hosts = selector.select(inventory, [name])
-    if len(hosts) != 1:
-        raise ConfigError(f"{name}: names {len(hosts)} hosts, and this is for one")
-    return hosts[0]
 
 
 def ssh_argv(inventory: Inventory, host: Host, *, user_of: Callable[[Host], str]) -> list[str]:

@@ -13,9 +13,11 @@ from fleet.errors import FleetError
 from fleet.text import local_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fleet.host.answers import Generation
+    from fleet.inventory import Host, Inventory
     from fleet.model import HostName
 
 
@@ -27,10 +29,14 @@ def health(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, ever
     \b
     fleet health @prod
     """
+    inventory = session.open_inventory(file)
+    return ask_health(inventory, session.choose_or_all(inventory, selectors, everything=everything), as_json=as_json)
+
+
+def ask_health(inventory: Inventory, hosts: Sequence[Host], *, as_json: bool) -> int:
+    """Print how these hosts are, and return the exit code."""
     from fleet.library import documents
 
-    inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors, everything=everything)
     fleet = session.fleet(inventory, hosts)
     with session.asking("health", as_json=as_json) as wait_for:
         answers = asyncio.run(fleet.health(*(host.name for host in hosts), on_wait=wait_for))

@@ -177,12 +177,8 @@ class _Keepers:
 def _chosen(inventory: Inventory, canary: str, selectors: Sequence[str]) -> tuple[Host, tuple[Host, ...]]:
     """Return the canary, and all hosts that are deployed to, in the order of the file."""
     from fleet import selector
-    from fleet.errors import ConfigError
 
-    found = selector.select(inventory, [canary])
-    if len(found) != 1:
-        raise ConfigError(f"--canary {canary} means {len(found)} hosts", hint="name one host")
-    first = found[0]
+    first = session.single_host(inventory, canary)
     groups = inventory.by_reference(inventory.hosts.values())
     ours = next(group for group in groups.values() if first in group)
     others = selector.select(inventory, selectors) if selectors else ours

@@ -50,6 +50,16 @@ def choose(inventory: Inventory, selectors: Sequence[str], *, everything: bool) 
     return tuple(inventory.hosts.values()) if everything else selector.select(inventory, selectors)
 
 
+def single_host(inventory: Inventory, name: str) -> Host:
+    """Return the one host that a selector means. Raise `ConfigError` if it means none or several."""
+    from fleet import selector
+
+    hosts = selector.select(inventory, [name])
+    if len(hosts) != 1:
+        raise ConfigError(f"{name}: names {len(hosts)} hosts, and this is for one")
+    return hosts[0]
+
+
 def choose_or_all(inventory: Inventory, selectors: Sequence[str], *, everything: bool = False) -> tuple[Host, ...]:
     """Return the hosts that a reading command is about: those that are named, or all."""
     return choose(inventory, selectors, everything=everything or not selectors)

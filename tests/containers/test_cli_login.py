@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import time
@@ -245,3 +246,56 @@ def test_sshd_that_stays_busy_makes_the_host_go_back_without_blame(
     assert stands_on(stage.host("door"), old)
     again = stage.deploy("door")
     assert again.outcomes == {"door": "kept"}  # it is not quarantined
+
+
+INSTALLER = """#!/bin/sh
+# Takes nixos-anywhere's place: what it is given below the root of a host gets there, and nothing is erased.
+set -eu
+echo "$@" >"$0.log"
+while [ $# -gt 0 ]; do
+    case $1 in
+        --extra-files) files=$2 ;;
+        -i) key=$2 ;;
+        -p) port=$2 ;;
+        --target-host) there=$2 ;;
+    esac
+    shift
+done
+[ ! -e "$0.fails" ] || exit 7
+tar -C "$files" -c . | ssh -i "$key" -p "$port" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$there" \\
+    'tar -C / --no-same-owner -x && systemctl restart ssh'
+"""
+
+
+def test_an_installed_host_has_the_key_it_was_given_and_is_deployed_to(stage: Stage, tmp_path: Path) -> None:
+    host, theirs = stage.host("door"), "/etc/ssh/ssh_host_ed25519_key"
+    program = tmp_path / "bin" / "nixos-anywhere"
+    program.parent.mkdir()
+    program.write_text(INSTALLER)
+    program.chmod(0o755)
+    path = stage.toml({"door": {"host_key": None, "checks": [WEB]}})
+    before = path.read_text()
+    table = tomllib.loads(before)["hosts"]["door"]
+    version = new_version()
+    stage.write("door", web(version))
+    words = ("install", "door", "--yes", "--port", str(table["port"]), "--user", str(table.get("user", "root")))
+    environment = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    try:
+        (tmp_path / "bin" / "nixos-anywhere.fails").touch()
+        failed = stage.fleet(*words, env=environment)
+        assert (failed.code, failed.stderr) == (3, "error: door: nixos-anywhere ended with exit status 7\n")
+        assert path.read_text() == before
+
+        (tmp_path / "bin" / "nixos-anywhere.fails").unlink()
+        host.exec("cp", "-p", theirs, "/root/")
+        run = stage.fleet(*words, env=environment)
+        assert run.code == 0, run.stderr
+        assert answer(host) == f"version {version}"
+        written = tomllib.loads(path.read_text())["hosts"]["door"]["host_key"]
+        assert written == " ".join(host.exec("cat", f"{theirs}.pub").stdout.split()[:2]) != host_key(stage, "door")
+        assert "pass  web" in run.stdout
+        again = stage.fleet(*words, env=environment)
+        assert (again.code, "it seems to be installed" in again.stderr) == (2, True)
+    finally:
+        host.exec("cp", "-p", "/root/ssh_host_ed25519_key", "/etc/ssh/", check=False)
+        host.exec("systemctl", "restart", "ssh")

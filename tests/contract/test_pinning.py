@@ -177,7 +177,7 @@ async def test_an_input_that_the_flake_does_not_have_is_refused(folder: Path) ->
 def test_a_canary_has_to_be_one_host(folder: Path) -> None:
     done = pins(folder, "update", "nixpkgs", "--canary", "*", "--yes")
     assert isinstance(done.exception, ConfigError)
-    assert done.exception.message == "--canary * means 3 hosts"
+    assert done.exception.message == "*: names 3 hosts, and this is for one"
 
 
 def test_an_input_that_is_the_newest_changes_nothing(folder: Path) -> None:
