@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from fleet.state.folders import EVENTS
 from fleet.state.hosts import Hosts
-from fleet.state.interface import Asked, Delivery, PlanRecord, Recorder, Request, SeenRecord, State, Tidied
+from fleet.state.interface import (
+    Asked,
+    BaselineRecord,
+    Delivery,
+    PlanRecord,
+    Recorder,
+    Request,
+    SeenRecord,
+    State,
+    Tidied,
+)
 from fleet.state.records import HostRecord, RunRecord, fold, fold_all
 from fleet.state.tidy import KEEP
 
@@ -22,6 +32,7 @@ __all__ = [
     "EVENTS",
     "KEEP",
     "Asked",
+    "BaselineRecord",
     "Delivery",
     "HostRecord",
     "Hosts",

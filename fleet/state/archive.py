@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import StateError
 from fleet.events import PushFinished
-from fleet.state import queries
+from fleet.state import baselines, queries
 from fleet.state.interface import PlanRecord, Request
 from fleet.state.records import RunRecord, fold, fold_all
 from fleet.state.sqlite import Database
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import Delivery, SeenRecord
+    from fleet.state.interface import BaselineRecord, Delivery, SeenRecord
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -98,6 +98,21 @@ class Archive:
         """See `State.seen`. Raise `StateError`."""
         with self._database.reading() as connection:
             return queries.all_seen(connection)
+
+    def has_baseline(self, host: HostName) -> bool:
+        """See `State.has_baseline`."""
+        with self._database.reading() as connection:
+            return baselines.has(connection, host)
+
+    def baseline(self, host: HostName) -> BaselineRecord | None:
+        """See `State.baseline`."""
+        with self._database.reading() as connection:
+            return baselines.read(connection, host)
+
+    def keep_baseline(self, host: HostName, record: BaselineRecord) -> None:
+        """See `State.keep_baseline`."""
+        with self._database.writing() as connection:
+            baselines.write(connection, host, record)
 
     def want(self, deliveries: Sequence[Delivery]) -> None:
         """See `State.want`."""

@@ -56,6 +56,18 @@ class SeenRecord:
     """A JSON document, whose contents only its writer knows."""
 
 
+@dataclass(frozen=True)
+class BaselineRecord:
+    """What was there on a host at its first commit, or was accepted since."""
+
+    at: float
+    """When it was last accepted: seconds since 1970."""
+    by: str
+    """Who has accepted it, or deployed then."""
+    body: str
+    """A JSON document, whose contents only its writer knows."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """What a host should get that was away when it was deployed to. Times are in seconds since 1970."""
@@ -195,6 +207,15 @@ class State(Protocol):
 
     def seen(self) -> dict[HostName, SeenRecord]:
         """Return what was seen last of each host. Never raises: nothing depends on it."""
+
+    def has_baseline(self, host: HostName) -> bool:
+        """Whether something is remembered that was there on the host."""
+
+    def baseline(self, host: HostName) -> BaselineRecord | None:
+        """Return what was there on the host when that was last accepted; None if it never was."""
+
+    def keep_baseline(self, host: HostName, record: BaselineRecord) -> None:
+        """Remember what is there on the host, in place of what was remembered before."""
 
     def want(self, deliveries: Sequence[Delivery]) -> None:
         """Remember what hosts should get when they are back, each in place of what it should get before.

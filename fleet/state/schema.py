@@ -31,6 +31,10 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         ' run TEXT NOT NULL, "by" TEXT NOT NULL, intent TEXT NOT NULL, made DOUBLE PRECISION NOT NULL,'
         " expires DOUBLE PRECISION NOT NULL, first DOUBLE PRECISION NOT NULL, missed BIGINT NOT NULL)",
     ),
+    (
+        'CREATE TABLE baselines (host TEXT NOT NULL PRIMARY KEY, at DOUBLE PRECISION NOT NULL, "by" TEXT NOT NULL,'
+        " body TEXT NOT NULL)",
+    ),
 )
 """The statements that make each version of the tables from the one before. Only add to the end: databases have had the
 others.
@@ -38,8 +42,8 @@ others.
 `meta` has the key `version`: how many of these the database has had. `runs` has what was known of each run when it
 began, with `hosts` as a JSON list of names. `events` has `body`, the event's own JSON as `event_json` gives it. `plans`
 has those that can be applied later. `requests` has what somebody asks of a rollout that is under way. `seen` has what
-each host was when it last answered, as JSON in `body`. `deliveries` has what hosts get that were away. Times are in
-seconds since 1970; 0 is unknown.
+each host was when it last answered, as JSON in `body`. `deliveries` has what hosts get that were away. `baselines` has
+what is no drift on a host though nothing declares it, as JSON in `body`. Times are in seconds since 1970; 0 is unknown.
 """
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
     from fleet.model import HostName, RunId
-    from fleet.state.interface import Asked, Delivery, PlanRecord, Recorder, SeenRecord
+    from fleet.state.interface import Asked, BaselineRecord, Delivery, PlanRecord, Recorder, SeenRecord
 
 
 class FolderState(State):
@@ -125,6 +125,17 @@ class FolderState(State):
     def asked(self, run: RunId) -> Request | None:
         archive = self._archive_if_any()
         return archive.asked(run) if archive else None
+
+    def has_baseline(self, host: HostName) -> bool:
+        archive = self._archive_if_any()
+        return archive.has_baseline(host) if archive else False
+
+    def baseline(self, host: HostName) -> BaselineRecord | None:
+        archive = self._archive_if_any()
+        return archive.baseline(host) if archive else None
+
+    def keep_baseline(self, host: HostName, record: BaselineRecord) -> None:
+        self._archive.keep_baseline(host, record)
 
     def want(self, deliveries: Sequence[Delivery]) -> None:
         self._archive.want(deliveries)

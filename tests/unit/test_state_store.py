@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.events import KINDS, Envelope, Event, OutputLine, PushFinished, decode, event_name
 from fleet.model import HostName, Outcome, Phase, RunId
-from fleet.state import Asked, Delivery, PlanRecord, RunRecord, fold_all, open_state
+from fleet.state import Asked, BaselineRecord, Delivery, PlanRecord, RunRecord, fold_all, open_state
 from fleet.state.archive import ENOUGH
 from fleet.state.records import FOLDED
 from tests.unit.event_samples import sample
@@ -262,3 +262,13 @@ def test_what_has_waited_for_too_long_is_forgotten_with_its_root(tmp_path: Path)
     assert not root.is_symlink()
     state.want([delivery(WEB, "r2", made=200.0, first=200.0)])
     assert [(one.host, one.first, one.missed) for one in state.deliveries()] == [(DB, 100.0, 1), (WEB, 200.0, 1)]
+
+
+def test_what_was_accepted_of_a_host_is_the_newest_and_its_own(tmp_path: Path) -> None:
+    state, other = open_state(tmp_path), open_state(tmp_path)
+    assert (state.has_baseline(WEB), state.baseline(WEB), list(tmp_path.iterdir())) == (False, None, [])
+    for at in (1.0, 2.0):
+        state.keep_baseline(WEB, BaselineRecord(at=at, by="ann\udcff", body='{"/etc/a\udcff": ""}'))
+    assert other.has_baseline(WEB)
+    assert other.baseline(WEB) == BaselineRecord(at=2.0, by="ann?", body='{"/etc/a?": ""}')
+    assert (other.has_baseline(DB), other.baseline(DB)) == (False, None)
