@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fleet.deploy.run import RunResult
     from fleet.deploy.stop import Stop
     from fleet.diff import SystemDiff
+    from fleet.drift.finding import Drift, DriftFinding, DriftReport
     from fleet.errors import (
         AnswerError,
         AuthenticationError,
@@ -102,6 +103,7 @@ _HOMES = {
     "fleet.deploy.run": "RunResult",
     "fleet.deploy.stop": "Stop",
     "fleet.diff": "SystemDiff",
+    "fleet.drift.finding": "Drift DriftFinding DriftReport",
     "fleet.errors": """
         AnswerError AuthenticationError BugError BuildError CommandFailedError ConfigError EvaluationError
         FleetError HookError HostError HostKeyError LockedError PushError QuarantinedError StaleError
@@ -135,6 +137,9 @@ __all__ = [
     "CheckReported",
     "CommandFailedError",
     "ConfigError",
+    "Drift",
+    "DriftFinding",
+    "DriftReport",
     "Envelope",
     "EvaluationError",
     "EvaluationFinished",

@@ -30,7 +30,7 @@ LAYERS = (
     "inventory output state",
     "machine selector plans",
     "nix host checks store",
-    "steps diff lab source",
+    "steps diff drift lab source",
     "deploy",
     "library",
     "cli",

@@ -27,6 +27,7 @@ COMMANDS = {
     "push": ("deploy", "Build, and copy the closures to the hosts."),
     "deploy": ("deploy", "Build, push, switch and prove."),
     "diff": ("diff", "Compare what runs with what would be deployed."),
+    "drift": ("drift", "Find what nobody declared on each host."),
     "rollback": ("deploy", "Go back to the system that ran before."),
     "reboot": ("reboot", "Reboot hosts, and prove that they come back as they were."),
     "status": ("status", "Tell what each host runs and how it is, the worst first."),

@@ -22,6 +22,10 @@ async def nothing() -> None:
     """Return that nobody has asked for anything."""
 
 
+async def pass_over(_: Link) -> None:
+    """Do nothing about the host."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """One run, and the tools that all of its steps share."""
@@ -48,3 +52,5 @@ class Context:
     """The name of this machine."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
+    on_commit: Callable[[Link], Awaitable[None]] = pass_over
+    """Is told of each host that keeps a system from now on. Raises nothing that changes what became of it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from fleet.deploy.context import pass_over
 from fleet.deploy.result import with_now
 from fleet.errors import HookError
 from fleet.events import HooksStarted
 from fleet.inventory.hooks import When
-from fleet.model import Outcome
+from fleet.model import Goal, Outcome
 from fleet.steps.hooks import Hooks
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class HookedHost:
         self.has_prepared = has_prepared
         """Whether hooks before the switch have begun to run."""
         self._journal = context.journal
+        self._on_commit = pass_over if job.part.goal is Goal.TEST else context.on_commit
 
     async def before_push(self) -> None:
         """Run the hooks before the push. Raise `HookError` if one fails that may not."""
@@ -65,6 +67,8 @@ class HookedHost:
                 self._notes += await self._hooks.run(when, self._link, FLEET_OUTCOME=ended.outcome.value)
             except HookError as error:
                 failure = error.failure()
+        if ended.outcome is Outcome.KEPT:
+            await self._on_commit(self._link)
         if failure is not None and ended.failure is None:
             ended = dataclasses.replace(ended, failure=with_now(failure, f"keeps {ended.closure}"))
         elif failure is not None:

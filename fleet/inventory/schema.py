@@ -91,6 +91,7 @@ _tags = _list_of(values.name, "tags")
 _hosts = _list_of(values.name, "host names")
 _globs = _list_of(values.unit_glob, "unit names")
 _configurations = _list_of(values.line, "names of configurations")
+_drift = _list_of(values.line, "globs for paths, or for kind:name")
 _snippets = _list_of(values.snippet, "names of activation scripts")
 
 
@@ -166,6 +167,8 @@ class Host(Table):
     ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()
     ignore_snippets: Annotated[tuple[str, ...], BeforeValidator(_snippets)] = ()
     """The activation scripts that may fail."""
+    ignore_drift: Annotated[tuple[str, ...], BeforeValidator(_drift)] = ()
+    """Globs for what `fleet drift` does not tell."""
     checks: tuple[Check, ...] = ()
     hooks: tuple[Hook, ...] = ()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from fleet.diff import SystemDiff
+    from fleet.drift import DriftReport
     from fleet.events import Emit, Envelope
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
@@ -131,6 +132,18 @@ class FleetReader:
         """
         asked = journal_of(unit, lines=lines, since=since, follow=follow)
         return read_logs(self._tools.logins, self.select(*selectors), asked, is_endless=follow)
+
+    async def drift(
+        self, *selectors: str, accept: bool = False, on_wait: OnWait = ignore
+    ) -> dict[HostName, DriftReport | FleetError]:
+        """Return what is on each host that nobody declared, and what is not there as it was deployed.
+
+        If it is to `accept` that, this machine remembers what is there now, and it is no drift any more. Nothing is
+        changed on the hosts.
+        """
+        from fleet.library.drifting import find_drift  # only this looks for it
+
+        return await find_drift(self._tools, self.select(*selectors), accept=accept, on_wait=on_wait)
 
     async def history(
         self, *selectors: str, on_wait: OnWait = ignore

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy.context import Context
+from fleet.errors import StateError
 from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
@@ -95,7 +96,16 @@ class Tools:
                 by=self.by,
                 origin=self.origin,
                 asked=lambda: asyncio.to_thread(self.state.asked, journal.run),
+                on_commit=self._keep_first_baseline,
             )
+
+    async def _keep_first_baseline(self, link: Link) -> None:
+        """Remember what there is on a host beside its first system, so that `fleet drift` knows it again."""
+        with contextlib.suppress(StateError):
+            if not await asyncio.to_thread(self.state.has_baseline, link.host.name):
+                from fleet.drift import keep_first  # only a first deployment needs it
+
+                await keep_first(self.state, link, self.by)
 
     @contextlib.asynccontextmanager
     async def links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:

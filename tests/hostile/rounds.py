@@ -294,7 +294,13 @@ async def _run(world: World) -> None:
     told = [event for event in world.events if isinstance(event, HostFinished)]
     assert len(told) == len(world.links)
     async with world.fleet() as fleet:
-        for found in (await fleet.status(), await fleet.generations(), await fleet.health(), await _diff(fleet)):
+        for found in (
+            await fleet.status(),
+            await fleet.generations(),
+            await fleet.health(),
+            await _diff(fleet),
+            await fleet.drift(),
+        ):
             bugs = [line for error in found.values() if isinstance(error, BugError) for line in error.said]
             assert not bugs, "\n".join(bugs)
 

@@ -9,6 +9,7 @@ import pytest
 from fleet.deploy.look import KEPT_OPEN
 from fleet.machine import CONTACTS, Output
 from fleet.model import HostName, Outcome
+from fleet.state import BaselineRecord
 from tests.fakes import AtOnce, asks, runs, said
 from tests.unit.builders import NEW, RUN
 from tests.unit.world import FACTS, YES, World
@@ -48,6 +49,7 @@ async def test_unchanged_host_costs_one_connection_and_one_command(tmp_path: Pat
 async def test_switch_costs_two_logins_and_as_many_commands_as_there_is_to_say(tmp_path: Path) -> None:
     """Without a time to settle: one connection to act, one that was opened after the activation to prove."""
     world = World(tmp_path, "a")
+    world.state.keep_baseline(HostName("a"), BaselineRecord(at=1.0, by="ann", body="{}"))
     end = said(accepted="yes", state="committed", running=str(world.closure))
     begun = said(begun=RUN, state="switched", running=str(world.closure), status=0)
     world.on("a", (asks("begin"), begun), (asks("word"), end))

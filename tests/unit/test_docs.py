@@ -200,7 +200,7 @@ def test_results_and_failures_are_documented() -> None:
     assert fields_of("a failure") == set(shown["error"])
 
 
-@pytest.mark.parametrize("verb", ["status", "health", "generations", "history"])
+@pytest.mark.parametrize("verb", ["status", "health", "generations", "history", "drift"])
 def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -73,6 +73,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "connect_timeout",
         "last_resort",
         "ignore_units",
+        "ignore_drift",
         "ignore_snippets",
         "checks",
         "hooks",

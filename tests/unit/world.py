@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fleet import Fleet
 from fleet.deploy.options import Options
 from fleet.deploy.stop import Stop
+from fleet.drift.observed import PARTS
 from fleet.errors import FleetError, StateError
 from fleet.events import HostFinished, RunFinished
 from fleet.inventory import load
@@ -47,6 +48,8 @@ YES = Output(status=0)
 COMPARING = runs("sh", "-c", script("fleet.diff", "system"))
 """What a system consists of; nothing, unless a test says otherwise."""
 READING = runs("sh", "-c", script("fleet.diff", "texts"))
+LOOKED = Output(status=0, stdout="".join(f"done\t{part}\n" for part in PARTS) + "end\n")
+"""What a host has beside its system: nothing."""
 VALID = runs("xargs", "-r", "nix-store", "--check-validity")
 BROKEN = Output(status=1, stderr="error: no\n")
 
@@ -103,6 +106,7 @@ class World:
             (runs("xargs"), Output(status=0, stdout=f"{new}\n")),
             (COMPARING, YES),
             (READING, YES),
+            (runs("nice"), LOOKED),
             *((asks(verb), said(done="yes")) for verb in ("root", "unroot", "stage")),
             (asks("begin"), said(begun=RUN, state="switching")),
             (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),

@@ -1,0 +1,36 @@
+"""Find what is on many hosts that nobody declared, and remember what people accept of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fleet.drift import DriftReport, accepted, read_drift, remembered
+from fleet.library.reading import ask_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.errors import FleetError
+    from fleet.inventory import Host
+    from fleet.library.reading import OnWait
+    from fleet.library.tools import Tools
+    from fleet.machine import Link
+    from fleet.model import HostName
+
+
+async def find_drift(
+    tools: Tools, hosts: Sequence[Host], *, accept: bool, on_wait: OnWait
+) -> dict[HostName, DriftReport | FleetError]:
+    """Return what was found on each host. If it is to `accept`, this machine remembers that from now on."""
+
+    async def look(host: Host, link: Link) -> DriftReport:
+        before = await remembered(tools.state, host.name)
+        report = await read_drift(link, before)
+        if not accept:
+            return report
+        report, baseline = accepted(report, before)
+        await asyncio.to_thread(tools.state.keep_baseline, host.name, baseline.record(tools.by))
+        return report
+
+    return await ask_all(tools.logins, hosts, look, on_wait=on_wait)
