@@ -133,8 +133,8 @@ def findings(hosts: Iterable[Host], ends: Mapping[HostName, Ends], known: Iterab
     hosts, known = [host for host in hosts if host.name in ends], tuple(known)
     return [
         *_several_nixpkgs(hosts, ends, known),
-        *_several(hosts, ends, "driver", "NVIDIA driver"),
-        *_several(hosts, ends, "cuda", "CUDA"),
+        *_several(hosts, ends, "driver", "NVIDIA driver", kind="several_drivers"),
+        *_several(hosts, ends, "cuda", "CUDA", kind="several_cudas"),
         *_old_drivers(hosts, ends),
     ]
 
@@ -166,12 +166,14 @@ def _told(groups: Mapping[str, list[str]], known: Iterable[Pin]) -> str:
     return "; ".join(f"{names[path]}: {listed(hosts)}" for path, hosts in groups.items())
 
 
-def _several(hosts: list[Host], ends: Mapping[HostName, Ends], field: str, what: str) -> Iterator[Finding]:
+def _several(
+    hosts: list[Host], ends: Mapping[HostName, Ends], field: str, what: str, *, kind: str
+) -> Iterator[Finding]:
     groups = _groups(hosts, ends, field)
     if len(groups) > 1:
         names = "; ".join(f"{version}: {listed(of)}" for version, of in groups.items())
         yield Finding(
-            kind=f"several_{field}s",
+            kind=kind,
             severity=Severity.NOTE,
             message=f"hosts end with different versions of {what}: {names}",
             hint="what is built for one of them may not run on the others",
