@@ -28,7 +28,7 @@ LAYERS = (
     "model files scripts tasks text",
     "errors events",
     "inventory output state",
-    "machine selector plans",
+    "machine selector plans signing",
     "nix host checks store",
     "steps diff drift lab source",
     "deploy",
