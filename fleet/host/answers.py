@@ -31,6 +31,8 @@ class State(enum.StrEnum):
     REVERTED = "reverted"
     STUCK = "stuck"
     SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    """There was no transaction: a plan was taken back before it could begin."""
     UNKNOWN = "unknown"
     """The host knows nothing of the transaction, or names a state that this version of fleet does not know."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.host import answers, history
+from fleet.host.answers import State
 from fleet.host.facts import host_facts
 from tests.containers.hostprogram import NEW, PROFILE, RECORD, Subject, run_id, until
 
@@ -206,3 +207,22 @@ def test_end_that_a_full_disk_has_kept_from_the_history_is_entered_when_the_next
     subject.abandon(second)
     assert [one.run for one in subject.history] == [first, second]
     assert subject.sh(f"stat -c %a {RECORD}/history") == "600"
+
+
+def test_withdrawn_plan_begins_nowhere_and_an_open_transaction_is_not_withdrawn(subject: Subject) -> None:
+    new = subject.closure(NEW)
+    planned = facts(subject).serial
+    order = subject.order(new)
+    withdrawal = run_id()
+    serial = answers.one(subject.call("withdraw", withdrawal, planned, "bob", "train", "b" * 64), "serial")
+    assert facts(subject).serial == serial != planned
+    assert subject.call("withdraw", run_id(), planned, "bob", "train", "b" * 64) == {}
+    lines = subject.tell(order)
+    assert stale(lines) == f"the newest transaction was {planned} when this was planned, and now is {serial}"
+    (told,) = history.entries(lines)
+    assert (told.run, told.by, told.state, told.plan) == (withdrawal, "bob", State.WITHDRAWN, "b" * 64)
+    assert (subject.leftovers(), subject.running) == ("", subject.old)
+    run, now = subject.switched(new), facts(subject).serial
+    said = subject.host.exec(*subject.asks.split(), "withdraw", run_id(), now, "bob", "train", "b" * 64).stdout
+    assert (answers.parse(said)["refused"], facts(subject).serial) == (["locked"], now)
+    subject.abandon(run)

@@ -154,3 +154,51 @@ def test_last_transaction_that_is_not_in_the_history_yet_is_told_and_not_written
     assert told == dataclasses.replace(ENTRY, serial=Serial(f"1-{ENTRY.run}"))
     assert history(tmp_path, told.serial) == ()
     assert not (tmp_path / "record/history").exists()
+
+
+WITHDRAW = (
+    "lock_opening() { :; }; find_systems() { running=%s; }; withdraw r9 %s 'J\\u00f6rg' desk %s"  # no host is here
+)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_withdrawal_draws_a_new_serial_and_is_remembered(tmp_path: Path, shell: str) -> None:
+    put(tmp_path / "record", serial="41-a r")
+    put(tmp_path / "run/last", **{**ENDED, "serial": "41-a"})
+    drawn = parse(call(tmp_path, WITHDRAW % (OLD, "41-a", "b" * 64), shell=shell))["serial"][-1]
+    assert drawn.startswith("42-")
+    assert call(tmp_path, FIND, shell=shell) == f"{drawn}\n"
+    assert (tmp_path / "record/serial").read_text() == f"{drawn} r9\n"
+    told = history(tmp_path)[-1]
+    assert (told.serial, told.run, told.by, told.origin, told.state, told.plan, told.old, told.new) == (
+        drawn, "r9", "Jörg", "desk", State.WITHDRAWN, "b" * 64, OLD, OLD,
+    )  # fmt: skip
+    assert call(tmp_path, "draw_serial; cat serial", shell=shell).startswith("43-")
+
+
+def test_plan_that_is_worthless_already_is_withdrawn_without_a_new_serial(tmp_path: Path) -> None:
+    put(tmp_path / "record", serial="42-b r")
+    for planned in ("41-a", "42-a", "0-none"):
+        assert call(tmp_path, WITHDRAW % (OLD, planned, "b" * 64)) == ""
+    assert (tmp_path / "record/serial").read_text() == "42-b r\n"
+    assert history(tmp_path) == ()
+
+
+def test_host_that_never_had_a_transaction_forgets_a_plan_too(tmp_path: Path) -> None:
+    assert call(tmp_path, WITHDRAW % (OLD, "0-none", "b" * 64)).startswith("serial=1-")
+
+
+def test_withdrawal_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "record", serial="41-a r")
+    (tmp_path / "record/.withdrawn").mkdir()
+    answer = parse(call(tmp_path, WITHDRAW % (OLD, "41-a", "b" * 64)))
+    assert answer["refused"] == ["full"]
+    assert (tmp_path / "record/serial").read_text() == "41-a r\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["withdraw", "withdraw r", "withdraw r x d", "withdraw ../r 0-none a b d", "withdraw r 0-none a b ../d"],
+)
+def test_withdrawal_of_what_is_no_plan_is_refused(tmp_path: Path, arguments: str) -> None:
+    assert parse(call(tmp_path, f"require_names {arguments}"))["refused"] == ["usage"]

@@ -123,7 +123,7 @@ def test_generations_are_in_order_and_marked() -> None:
 def test_open_states_are_those_in_which_the_keeper_works() -> None:
     open_ones = {state for state in State if View(state=state, running=NEW).is_open}
     assert open_ones == {"arming", "rebooting", "switching", "switched", "committing", "reverting"}
-    assert set(State) - open_ones == {"committed", "tested", "reverted", "stuck", "superseded", "unknown"}
+    assert set(State) - open_ones == {"committed", "tested", "reverted", "stuck", "superseded", "withdrawn", "unknown"}
 
 
 @pytest.mark.parametrize("text", ["", "odd", "Switched", "switched "])

@@ -47,13 +47,14 @@ profile_link() { link=$(readlink $profile) && echo "${link##*/}@$(stat -c %.9Z $
 
 # Enter the transaction that we are in into the history, which has the last 100, unless it is there. A full disk loses that
 # entry and nothing else.
-remember() {
-    ! is_remembered || return 0
-    (
-        entry=$(print_entry)
-        { { [ ! -e $record/history ] || tail -n 99 $record/history; } && printf '%s\n' "$entry"; } >$record/.history &&
+remember() { is_remembered || append_history "$(print_entry)"; }
+
+# Let line $1 be the last of the history.
+append_history() {
+    {
+        { { [ ! -e $record/history ] || tail -n 99 $record/history; } && printf '%s\n' "$1"; } >$record/.history &&
             sync $record/.history && mv -f $record/.history $record/history
-    ) || rm -f $record/.history
+    } || rm -f $record/.history
 }
 
 is_remembered() { grep -q "^[^$tab]*$tab$run$tab" $record/history 2>/dev/null; }

@@ -11,7 +11,7 @@
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
 # A controller calls, with the number of its format first: root, begin, watch, look, word, show, unroot for its run, in this
-# order, and acquit after its end; facts, history, verify, busy, generations and stage at any time. Systemd calls, without
+# order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd calls, without
 # a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls
 # guard, where services.fleet.guard is on.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
@@ -21,8 +21,8 @@
 # which units count, what boots next. In this order:
 #
 #   small words · the lock of switch-to-configuration · opening a transaction, the order that it reads, and whether that still
-#   holds · serials and history · what a power cut has damaged · what every contact does first · other versions of this
-#   program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
+#   holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does first · other
+#   versions of this program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
 #   what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot
 #   loader · a switch by somebody else · answers · units and which of them count
 #
@@ -64,7 +64,7 @@ main() {
         root | unroot | stage | verify | acquit) "$@" ;;
         begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
         watch | look | word) recover "$@"; "$@" ;;
-        show | facts | history | busy | generations) recover; "$@" ;;
+        show | facts | history | busy | generations | withdraw) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
 }
@@ -72,10 +72,11 @@ main() {
 # Refuse a call that names something else than a run, or than store paths.
 require_names() {
     case $1 in
-        root | unroot | stage | watch | look | word | show) is_word "${2-}" || refuse usage "'${2-}' is no run" ;;
+        root | unroot | stage | watch | look | word | show | withdraw) is_word "${2-}" || refuse usage "'${2-}' is no run" ;;
     esac
     case $1 in
         root) is_store_path "${3-}" && is_store_path "${4-}" ;;
         stage) is_store_path "${3-}" ;;
     esac || refuse usage "'${3-}' or '${4-}' is no store path"
+    [ "$1" != withdraw ] || { is_serial "${3-}" && is_word "${6-}"; } || refuse usage "'${3-}' is no serial, or '${6-}' no plan"
 }
