@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         HostError,
         HostKeyError,
         LockedError,
+        PolicyError,
         PushError,
         QuarantinedError,
         StaleError,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         HostSwitched,
         OutputLine,
         PhaseStarted,
+        PolicyApplied,
         PushFinished,
         PushProgressed,
         RolloutAsked,
@@ -106,14 +108,14 @@ _HOMES = {
     "fleet.drift.finding": "Drift DriftFinding DriftReport",
     "fleet.errors": """
         AnswerError AuthenticationError BugError BuildError CommandFailedError ConfigError EvaluationError
-        FleetError HookError HostError HostKeyError LockedError PushError QuarantinedError StaleError
+        FleetError HookError HostError HostKeyError LockedError PolicyError PushError QuarantinedError StaleError
         StateError StoppedError SwitchError UnfitError UnreachableError
     """,
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HooksStarted HostCondemned
-        HostEvent HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
-        PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted UndoStarted
-        WaveFinished WaveStarted decode encode
+        HostEvent HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PolicyApplied
+        PushFinished PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted
+        UndoStarted WaveFinished WaveStarted decode encode
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
@@ -179,6 +181,8 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Planning",
+    "PolicyApplied",
+    "PolicyError",
     "PushError",
     "PushFinished",
     "PushProgressed",

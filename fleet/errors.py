@@ -2,6 +2,7 @@
 
 FleetError                   exit  what to think
 ├── ConfigError               2    fleet.toml, a plan, a selector or a flag is wrong; nothing was touched
+├── PolicyError               2    policy.toml says no, or a signature is not good; nothing was touched
 ├── StateError                2    this machine cannot record what it does, or read what it has recorded
 ├── EvaluationError           3    Nix could not evaluate; nothing was touched
 ├── BuildError                3    Nix could not build; nothing was touched
@@ -65,6 +66,13 @@ class ConfigError(FleetError):
 
     exit_code = 2
     kind = FailureKind.CONFIG
+
+
+class PolicyError(FleetError):
+    """policy.toml says no, or a signature is not good. Nothing was touched."""
+
+    exit_code = 2
+    kind = FailureKind.POLICY
 
 
 class StateError(FleetError):

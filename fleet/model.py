@@ -130,6 +130,7 @@ class FailureKind(enum.StrEnum):
     HOOK = "hook"
     WINDOW = "window"
     UNDONE = "undone"
+    POLICY = "policy"
     BUG = "bug"
 
 

@@ -29,7 +29,7 @@ LAYERS = (
     "errors events",
     "inventory output state",
     "machine selector plans signing",
-    "nix host checks store",
+    "nix host checks store policy",
     "steps diff drift lab source",
     "deploy",
     "library",
@@ -40,7 +40,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HOMES = {
     "asyncssh": "machine",
-    "pydantic": "events inventory",
+    "pydantic": "events inventory policy",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",
     "re2": "inventory",

@@ -86,7 +86,8 @@ def _question(asked: Sequence[ShownKey]) -> str:
 @click.argument("name", metavar="HOST")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @options.file
-def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
+@options.break_glass
+def ssh(name: str, command: tuple[str, ...], file: Path | None, break_glass: str) -> int:
     """Open a shell on HOST, or run COMMAND there, logging in as a deployment would.
 
     Where this machine is HOST it is a shell of your own, without SSH.
@@ -97,11 +98,14 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None) -> int:
     """
     import subprocess
 
+    from fleet import Fleet
+    from fleet.library.judging import Plea
     from fleet.machine.login import Logins
 
     inventory = session.open_inventory(file)
     host = session.single_host(inventory, name)
-    logins = Logins(inventory.hosts)
+    logins, plea = Logins(inventory.hosts), Plea(break_glass=break_glass)
+    asyncio.run(Fleet.of(inventory, logins).require_act("exec", host.name, plea=plea, begins=True))
     if logins.is_here(host):
         return _own_shell(host, command)
     argv = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.cli import questions, session
 from fleet.cli.interrupts import interrupts
 from fleet.errors import FleetError
 from fleet.events import FindingReported, HostPlanned
+from fleet.library.governed import NOTHING
 from fleet.output import Display
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fleet.deploy.options import Options
     from fleet.events import Event
     from fleet.inventory import Check, Host
+    from fleet.library.judging import Plea
     from fleet.model import HostName
 
 
@@ -57,13 +60,15 @@ def change(
     consent: Consent,
 ) -> int:
     """Plan and apply what was asked, and return the exit code. Raise what refuses the command as a whole."""
+    plea = dataclasses.replace(NOTHING, break_glass=consent.break_glass)
     inventory = session.open_inventory(file)
     hosts = session.choose(inventory, selectors, everything=everything)
     changed = len(hosts) if options.switches or consent.ask else 0
     consent.require_terminal(changed)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        return await plan_and_apply(fleet, output, stop, hosts, options, asks=consent.is_asked_for(changed))
+        asks = consent.is_asked_for(changed)
+        return await plan_and_apply(fleet, output, stop, hosts, options, asks=asks, plea=plea)
 
     checks = {host.name: host.checks for host in hosts}
     fleet = session.fleet(inventory, hosts)
@@ -90,7 +95,14 @@ def carry_out(
 
 
 async def plan_and_apply(
-    fleet: Fleet, output: Display, stop: Stop, hosts: Sequence[Host], options: Options, *, asks: bool
+    fleet: Fleet,
+    output: Display,
+    stop: Stop,
+    hosts: Sequence[Host],
+    options: Options,
+    *,
+    asks: bool,
+    plea: Plea = NOTHING,
 ) -> int:
     """Plan, show the plan and ask if it `asks`, and apply. Return the exit code."""
     view = PlanView()
@@ -102,19 +114,27 @@ async def plan_and_apply(
         return planning.exit_code
     if asks and plan.parts:
         lines = view.lines(is_terminal=output.is_terminal)
-        return await ask_and_apply(fleet, output, stop, plan, lines)
-    return await follow_to_end(fleet.apply(plan, stop=stop), output)
+        return await ask_and_apply(fleet, output, stop, plan, lines, plea=plea)
+    return await follow_to_end(fleet.apply(plan, stop=stop, plea=plea), output)
 
 
 async def ask_and_apply(
-    fleet: Fleet, output: Display, stop: Stop, plan: Plan, lines: Sequence[str], *names: HostName
+    fleet: Fleet,
+    output: Display,
+    stop: Stop,
+    plan: Plan,
+    lines: Sequence[str],
+    *names: HostName,
+    plea: Plea = NOTHING,
 ) -> int:
     """Show the plan and what it changes on these hosts or on all, ask, and apply it if the answer is yes.
 
-    Return the exit code. A request to stop counts as a yes: the run acts on it.
+    Return the exit code. A request to stop counts as a yes: the run acts on it. Raise `PolicyError`, before anybody is
+    asked, if policy.toml does not allow it.
     """
+    await fleet.require_allowed(plan, *names, plea=plea)
     if await _is_agreed(fleet, output, stop, plan, lines, *names):
-        return await follow_to_end(fleet.apply(plan, *names, stop=stop), output)
+        return await follow_to_end(fleet.apply(plan, *names, stop=stop, plea=plea), output)
     import click
 
     code = await follow_to_end(fleet.decline(plan, "not begun: the answer was no"), Display(lines=output.lines))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--build", is_flag=True, help="Build the flake's own checks for this machine's system, too.")
 @options.reads
 def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everything: bool, build: bool) -> int:
-    """Check fleet.toml, that each host evaluates, and what `nix flake check` leaves open.
+    """Check fleet.toml, policy.toml, that each host evaluates, and what `nix flake check` leaves open.
 
     That is: hosts and configurations match one to one; those of nix-darwin and home-manager evaluate, too; flake.lock
     fits, and every input is locked and can be had elsewhere; no file is missing in git; no secret would be copied to
@@ -37,11 +37,13 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     """
     import asyncio
 
+    from fleet.library.authority import authority_of
     from fleet.library.checking import Checker
     from fleet.library.tools import LocalNix
     from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
+    authority_of(inventory)  # what is wrong with who may what is wrong with the fleet
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     with session.display(as_json=as_json) as output:
         here = LocalNix(inventory.nix_options)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -48,7 +48,7 @@ def deliver(
     as_json: bool,
     verbose: bool,
     watches: bool,
-    **answers: bool,
+    **answers: Any,
 ) -> int:
     """Bring hosts what they have missed while they were away. Without a selector: all that something waits for.
 

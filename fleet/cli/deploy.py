@@ -81,5 +81,5 @@ def _change(verb: Verb, common: dict[str, Any], **asked: Any) -> int:
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
 
-    consent = Consent(yes=common.pop("yes"), ask=common.pop("ask"))
+    consent = Consent(yes=common.pop("yes"), ask=common.pop("ask"), break_glass=common.pop("break_glass"))
     return change(Options(verb=verb, **asked), **common, consent=consent)

@@ -45,6 +45,7 @@ class WithCommand(click.Command):
 
 @click.command("exec", cls=WithCommand)
 @options.reads
+@options.break_glass
 @options.yes
 @options.ask
 @click.option(
@@ -71,7 +72,7 @@ def exec(
     everything: bool,
     parallel: int,
     timeout: str,
-    **consents: bool,
+    **consents: Any,
 ) -> int:
     """Run COMMAND as root on each host, and show what it wrote there. Hosts that say the same are shown together.
 
@@ -86,6 +87,7 @@ def exec(
     fleet exec --all --parallel 1 --yes -- uptime
     """
     from fleet.cli.questions import Consent
+    from fleet.library.judging import Plea
 
     seconds = options.seconds("--timeout", timeout)
     inventory = session.open_inventory(file)
@@ -94,7 +96,7 @@ def exec(
     consent.require_terminal(len(hosts))
     fleet = session.fleet(inventory, hosts)
     line = command[0] if len(command) == 1 else command
-    asked = {"command": line, "timeout": seconds, "at_once": parallel}
+    asked = {"command": line, "timeout": seconds, "at_once": parallel, "plea": Plea(break_glass=consent.break_glass)}
     return asyncio.run(_execute(fleet, hosts, asked, consent, as_json=as_json))
 
 
@@ -107,6 +109,7 @@ async def _execute(
 
     names = tuple(host.name for host in hosts)
     with interrupts() as stop:
+        await fleet.require_act("exec", *names, plea=asked["plea"])
         with session.display(as_json=as_json) as output:
             if consent.is_asked_for(len(hosts)) and not await _is_agreed(output, stop, asked["command"], names):
                 return 1

@@ -60,6 +60,7 @@ def install(name: str, more: tuple[str, ...], file: Path | None, *, yes: bool, v
 
     inventory = session.open_inventory(file)
     host = session.single_host(inventory, name)
+    asyncio.run(session.fleet(inventory, ()).require_act("deploy", host.name))
     site = _site(host, more, asked)
     installing.require_installable(inventory, host, site)
     if not yes and not _is_agreed(host, site):

@@ -89,6 +89,20 @@ undo_on_failure = click.option(
 ignore_windows = click.option("--ignore-windows", is_flag=True, help="Begin also outside of the windows of hosts.")
 
 
+break_glass = click.option(
+    "--break-glass",
+    metavar="REASON",
+    default="",
+    help="Go ahead against the rules of policy.toml, if it lets you: it is written down, with REASON.",
+)
+key = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The key to sign with, or its public half if ssh-agent has it. Default: one of yours in ~/.ssh or there.",
+)
+
+
 def reboots(command: Command) -> Command:
     """Add the flags of commands that may reboot hosts. See `asked_reboot`."""
     command = click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")(
@@ -162,7 +176,7 @@ def seconds(flag: str, text: str) -> float:
 
 def changes(command: Command) -> Command:
     """Add the flags of commands that change hosts."""
-    for option in (everything, selectors, file, verbose, as_json, ask, yes, all_or_nothing):
+    for option in (everything, selectors, file, verbose, as_json, break_glass, ask, yes, all_or_nothing):
         command = option(command)
     return command
 

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 @options.expires
 @options.verbose
 @click.option("--output", "-o", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan here.")
+@click.option("--sign", "signs", is_flag=True, help="Sign the plan, too, as its author. Needs -o.")
+@options.key
+@click.option(
+    "--amend",
+    metavar="FILE|DIGEST",
+    help="Bring what this earlier plan brings to those of its hosts that had changed by the time.",
+)
 def plan(
     selectors: tuple[str, ...],
     file: Path | None,
@@ -45,28 +52,43 @@ def plan(
     """Look at the hosts, evaluate and build, and tell what a deployment would do to each.
 
     With -o the plan is written to FILE, and this machine keeps it, with all that it needs, until it expires.
-    Whoever applies it does exactly what it says, and a host that has changed since refuses it.
+    Whoever applies it does exactly what it says, and a host that has changed since refuses it. With --sign others can
+    tell who has made it: docs/signing.md.
 
     \b
     fleet plan @prod
     fleet plan @prod -o update.plan
+    fleet plan @prod --sign -o update.plan
     """
+    from fleet.cli.signing import amending, sign_plan, with_id
     from fleet.deploy.options import Options
 
+    signs, key, amend = asked.pop("signs"), asked.pop("key"), asked.pop("amend")
     wanted = Options(
         verb=Verb.PLAN,
         expires_in=round(options.seconds("--expires", expires)),
         **options.asked_deployment(asked),
     )
+    if signs and target is None:
+        raise click.UsageError("--sign: say where the plan goes, with -o FILE.")
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    if signs:
+        inventory = with_id(inventory)
+    earlier = find_plan(amend, inventory.path) if amend is not None else None
+    if earlier is not None:
+        wanted, selectors = amending(wanted, earlier, inventory, () if everything else selectors)
+    hosts = session.choose_or_all(inventory, selectors, everything=everything and earlier is None)
     fleet = session.fleet(inventory, hosts)
-    return asyncio.run(_plan(fleet, hosts, wanted, target, as_json=as_json, verbose=verbose))
+    made, code = asyncio.run(_plan(fleet, hosts, wanted, target, as_json=as_json, verbose=verbose))
+    if signs and made is not None and target is not None:
+        sign_plan(fleet, made, target, key)
+    return code
 
 
 async def _plan(
     fleet: Fleet, hosts: tuple[Host, ...], wanted: Options, target: Path | None, *, as_json: bool, verbose: bool
-) -> int:
+) -> tuple[Plan | None, int]:
+    """Make the plan, show it, and write it down. Return it, if there is one, and the exit code."""
     from fleet.cli.changing import PlanView
     from fleet.cli.interrupts import interrupts
     from fleet.errors import FleetError
@@ -94,7 +116,7 @@ async def _plan(
             await fleet.keep(made)
             write_plan(made, target)
         _print_plan(view, made, error, as_json=as_json)
-        return planning.exit_code
+        return made, planning.exit_code
 
 
 def _print_plan(view: PlanView, made: Plan | None, error: FleetError | None, *, as_json: bool) -> None:
@@ -113,7 +135,7 @@ def _print_plan(view: PlanView, made: Plan | None, error: FleetError | None, *, 
         click.echo("\n".join(failure_lines((), error.failure())))
 
 
-def _find_plan(place: str, file: Path | None) -> Plan:
+def find_plan(place: str, file: Path | None) -> Plan:
     """Return the plan in a file, or the kept plan whose digest is, or begins with, `place`."""
     from fleet.library.plans import read_plan
 
@@ -138,7 +160,7 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
     from fleet.library import documents
     from fleet.library.describe import describe
 
-    made = _find_plan(place, file)
+    made = find_plan(place, file)
     if as_json:
         click.echo(json.dumps(documents.whole_plan(made)))
     else:
@@ -152,14 +174,31 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 @options.file
 @options.as_json
 @options.verbose
+@click.option(
+    "--signatures",
+    "signed",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Signatures that are elsewhere than beside the plan. May be given several times.",
+)
+@options.break_glass
 @options.yes
 @options.ask
 def apply(
-    place: str, selectors: tuple[str, ...], file: Path | None, *, as_json: bool, verbose: bool, yes: bool, ask: bool
+    place: str,
+    selectors: tuple[str, ...],
+    file: Path | None,
+    signed: tuple[Path, ...],
+    *,
+    as_json: bool,
+    verbose: bool,
+    **consents: Any,
 ) -> int:
     """Do what a plan says, or its part for some hosts. A host that has changed since refuses it.
 
     FILE is what fleet plan -o has written. DIGEST is the plan's digest or its beginning, on the machine that made it.
+    Signatures are taken from the file beside it that ends with .signatures.
 
     \b
     fleet apply update.plan
@@ -167,23 +206,26 @@ def apply(
     """
     from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end
     from fleet.cli.questions import Consent
+    from fleet.cli.signing import signatures_of
     from fleet.library.describe import describe
+    from fleet.library.judging import Plea
     from fleet.library.plans import require_applicable
 
     inventory = session.open_inventory(file)
-    made = _find_plan(place, file)
+    made = find_plan(place, file)
     names = require_applicable(made, inventory, selectors, now=time.time())
     changed = [name for name in names if made.parts[name].goal.switches]
-    consent = Consent(yes=yes, ask=ask)
-    count = len(names) if ask else len(changed)
+    consent = Consent(**consents)
+    count = len(names) if consent.ask else len(changed)
     consent.require_terminal(count)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
         if consent.is_asked_for(count):
             lines = describe(made, now=time.time(), hosts=names, is_terminal=output.is_terminal)
-            return await ask_and_apply(fleet, output, stop, made, lines, *names)
-        return await follow_to_end(fleet.apply(made, *names, stop=stop), output)
+            return await ask_and_apply(fleet, output, stop, made, lines, *names, plea=plea)
+        return await follow_to_end(fleet.apply(made, *names, stop=stop, plea=plea), output)
 
     fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
+    plea = Plea(signatures=signatures_of(fleet, made, place, signed), break_glass=consent.break_glass)
     checks = {name: made.parts[name].checks for name in names}
     return carry_out(fleet, act, as_json=as_json, verbose=verbose, checks=checks)

@@ -28,6 +28,8 @@ class Consent:
     """Nobody is asked: the answer is yes."""
     ask: bool = False
     """People are asked for one host too."""
+    break_glass: str = ""
+    """Why the rules of policy.toml are to be broken. Empty if they are not."""
 
     def is_asked_for(self, count: int) -> bool:
         """Return whether somebody has to agree before so many hosts are changed."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @options.file
 @options.verbose
 @options.as_json
+@options.break_glass
 @options.ask
 @options.yes
 @click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")
@@ -46,11 +47,13 @@ def reboot(
     from fleet.cli import questions
     from fleet.cli.changing import carry_out, follow_to_end
     from fleet.cli.questions import Consent
+    from fleet.library.judging import Plea
 
     inventory = session.open_inventory(file)
     hosts = session.choose(inventory, selectors, everything=everything)
     consent = Consent(yes=asked.pop("yes"), ask=asked.pop("ask"))
     consent.require_terminal(len(hosts))
+    plea = Plea(break_glass=asked.pop("break_glass"))
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
         async def agree(names: Sequence[HostName]) -> bool:
@@ -66,7 +69,7 @@ def reboot(
                     click.echo(questions.UNTOUCHED, err=True)
                 return agreed
 
-        run = fleet.reboot(*(host.name for host in hosts), agree=agree, stop=stop, **asked)
+        run = fleet.reboot(*(host.name for host in hosts), agree=agree, stop=stop, plea=plea, **asked)
         return await follow_to_end(run, output)
 
     checks = {host.name: host.checks for host in hosts}

@@ -50,6 +50,8 @@ class Context:
     """The person or program that asked for the run."""
     origin: str
     """The name of this machine."""
+    break_glass: str = ""
+    """Why somebody goes on against the rules, and who. Hosts keep it. Empty if nobody does."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
     on_commit: Callable[[Link], Awaitable[None]] = pass_over

@@ -126,9 +126,10 @@ class HostRun:
 
         In that case it has to be followed as if it had. Raise the `HostError` of a refusal, or `EndedError`.
         """
-        context = self.context
-        part = self.job.part
-        order = Order(run=context.run, part=part, by=context.by, origin=context.origin, plan=self.plan)
+        context, part = self.context, self.job.part
+        order = Order(
+            run=context.run, part=part, by=context.by, origin=context.origin, plan=self.plan, note=context.break_glass
+        )
         try:
             return await begin(self.link, self.job.host, self.program, order)
         except LOST as error:

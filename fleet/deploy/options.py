@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.model import Closure, Derivation, HostName
+    from fleet.plans import Plan
 
 A_DAY = 86_400
 
@@ -35,6 +36,7 @@ class PlanOptions(TypedDict, total=False):
     expires_in: int
     undo_on_failure: bool | None
     ignore_windows: bool
+    amends: Plan | None
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,15 @@ class Options:
     """For `rollback`: whether it takes back what a failed run has changed. Nothing stops that halfway."""
     late: Mapping[HostName, Late] = field(default_factory=dict)
     """What hosts should get that were away when it was evaluated. If there is any, nothing is evaluated now."""
+    amends: Plan | None = None
+    """The plan whose systems hosts should get that had changed by the time. Nothing is evaluated now."""
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for options that contradict each other."""
+        """Take over what an amended plan brings. Raise `ConfigError` for options that contradict each other."""
+        if self.amends is not None:
+            parts = self.amends.parts.items()
+            late = {name: Late(part.closure, part.derivation) for name, part in parts}
+            object.__setattr__(self, "late", late)  # it is frozen only from now on
         if self.goal is not Goal.SWITCH and self.reboot is not Reboot.NEVER:
             raise ConfigError(f"--goal {self.goal} never reboots: leave out --reboot")
         if self.expires_in <= 0:

@@ -212,6 +212,7 @@ class Planner:
         order = [host.name for host in self._hosts]
         plan = Plan(
             fleet=self._fleet.name,
+            fleet_id=self._fleet.id,
             by=self._context.by,
             verb=Verb.DEPLOY if options.verb is Verb.PLAN else options.verb,
             goal=options.goal,
@@ -221,6 +222,7 @@ class Planner:
             other_sources=_of_planned(choice.other_sources, jobs),
             nix_options=tuple(self._fleet.nix_options.items()),
             intent=" ".join(options.intent.split()),
+            amends=options.amends.digest if options.amends is not None else "",
             at_once=rollout.at_once,
             push_at_once=rollout.push_at_once or 0,
             max_failures=len(hosts) if options.is_undo else rollout.max_failures,

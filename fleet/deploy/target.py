@@ -89,11 +89,16 @@ async def _choose_late(here: Machine, hosts: Sequence[Host], options: Options) -
             wanted[host.name] = await _wanted_late(here, host, options)
         except ConfigError as error:
             failed[host.name] = EvaluationError(error.message, hint=error.hint)
-    return Choice(wanted=wanted, failed=failed)
+    if options.amends is None:
+        return Choice(wanted=wanted, failed=failed)
+    old = options.amends
+    return Choice(wanted=wanted, failed=failed, source=old.source, other_sources=old.other_sources)
 
 
 async def _wanted_late(here: Machine, host: Host, options: Options) -> Wanted:
-    late = options.late[host.name]
+    late = options.late.get(host.name)
+    if late is None:
+        raise ConfigError(f"{host.name}: the plan that is amended brings nothing to it")
     if late.derivation is None:
         return Wanted(closure=await require_local(here, late.closure))
     evaluated = Evaluated(derivation=late.derivation, closure=late.closure)

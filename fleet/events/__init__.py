@@ -34,6 +34,7 @@ from fleet.events.kinds import (
     WaveFinished,
     WaveStarted,
 )
+from fleet.events.policy import PolicyApplied
 from fleet.events.subscribe import Emit, fan_out
 from fleet.text import plain_text
 
@@ -58,6 +59,7 @@ __all__ = [
     "HostSwitched",
     "OutputLine",
     "PhaseStarted",
+    "PolicyApplied",
     "PushFinished",
     "PushProgressed",
     "RolloutAsked",

@@ -120,6 +120,8 @@ class Order:
     """The name of the machine that asks."""
     plan: Plan | None = None
     """The plan that the part belongs to, if it belongs to one."""
+    note: str = ""
+    """What the host is to keep with the intent of the plan, before it."""
 
     def text(self) -> str:
         """Return the order as the host program reads it. Its last line shows that nothing of it was lost on the way."""
@@ -129,10 +131,11 @@ class Order:
     def _plan_values(self) -> dict[str, str]:
         """Return the keys and values of the order that come from the plan."""
         if self.plan is None:
-            return {"intent": NONE, "source": NONE, "plan": NONE}
+            return {"intent": words(self.note), "source": NONE, "plan": NONE}
         source = self.plan.source_of(self.part.host)
         told = str(source) if source.reference else NONE
-        return {"intent": words(self.plan.intent), "source": told, "plan": self.plan.digest}
+        intent = "; ".join(text for text in (self.note, self.plan.intent) if text)
+        return {"intent": words(intent), "source": told, "plan": self.plan.digest}
 
 
 def bringing(command: Command, run: RunId) -> Command:

@@ -116,6 +116,7 @@ def parse(path: Path, text: str) -> Inventory:
         ignore=fleet.ignore,
         nix_options=fleet.nix_options,
         signing_key=fleet.signing_key,
+        id=fleet.id,
         hosts=hosts,
         rollout=rollout,
     )

@@ -1,4 +1,4 @@
-"""Write host keys into a fleet.toml that people wrote."""
+"""Write host keys, and the id of the fleet, into a fleet.toml that people wrote."""
 
 from __future__ import annotations
 
@@ -34,6 +34,40 @@ def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:
             text = _with_host_key(path, text, document, host, line)
             document["hosts"][host]["host_key"] = keys[host]
         _replace(path, real, text)
+
+
+def set_id(path: Path, made: str) -> str:
+    """Write the id of the fleet as `id` of `[fleet]`, unless the file has one, and change no other byte.
+
+    Return the id that the file has then. Raise `ConfigError` if it cannot be written; the file is as it was then.
+    """
+    real = path.resolve()
+    with alone_in(real.parent):  # if two plans are signed at the same time, both get the same id
+        text = read(path)
+        wanted = parse_document(path, text)
+        table = wanted.setdefault("fleet", {})
+        if "id" in table:
+            return str(table["id"])
+        table["id"] = made
+        line = f'id = "{made}"'
+        after = next((edit for edit in _edits_of_fleet(text, line) if _reads_as(edit, wanted)), None)
+        if after is None:
+            hint = f"add it by hand: {line}"
+            raise ConfigError(f"{path}: cannot write id into [fleet] without touching other lines", hint=hint)
+        parse(path, after)
+        _replace(path, real, after)
+    return made
+
+
+def _edits_of_fleet(text: str, line: str) -> Iterator[str]:
+    """Yield texts that may be right, as `_edits` does."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = text.splitlines(keepends=True)
+    for number, old in enumerate(lines, 1):
+        if re.match(r"\s*\[\s*fleet\s*\]", old):
+            ended = old if old.endswith("\n") else old + newline
+            yield "".join([*lines[: number - 1], ended, line + newline, *lines[number:]])
+    yield f"[fleet]{newline}{line}{newline}{newline}{text}"
 
 
 def _with_host_key(path: Path, text: str, document: dict[str, Any], host: str, line: str) -> str:

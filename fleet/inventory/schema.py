@@ -201,6 +201,8 @@ class FleetTable(Table):
     """Globs for configurations that are no hosts."""
     nix_options: Annotated[dict[str, str], BeforeValidator(origins.nix_options)] = Field(default_factory=dict)
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
+    id: Annotated[str, BeforeValidator(values.fleet_id)] = ""
+    """Tells the fleet from every other, also one of the same name. Signed plans carry it."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> FleetTable:
@@ -222,6 +224,8 @@ class Inventory(Table):
     nix_options: dict[str, str] = Field(default_factory=dict)
     """Options for every Nix command that runs on this machine. Whether Nix knows them is checked later."""
     signing_key: Path | None = None
+    id: str = ""
+    """Empty as long as nothing was signed."""
     hosts: dict[HostName, Host]
     rollout: RolloutTable
 

@@ -41,6 +41,14 @@ def name(value: object) -> str:
     return word
 
 
+def fleet_id(value: object) -> str:
+    """Read what tells a fleet from every other."""
+    word = text(value, "an id")
+    if re.fullmatch(r"[0-9a-f]{8,64}", word) is None:
+        raise expected(value, "8 to 64 digits in base 16; fleet plan --sign writes an id")
+    return word
+
+
 def is_ip(word: str) -> bool:
     """Whether this is an IPv4 or IPv6 literal, with or without a zone."""
     bare, percent, zone = word.partition("%")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import ConfigError
 from fleet.inventory import origins, parse
 from fleet.inventory.first import FirstFleet, written
+from fleet.library.tools import new_fleet_id
 from fleet.source.adopt import MAKE_HIVE, first_fleet
 from fleet.source.discover import discover
 
@@ -55,7 +56,8 @@ async def adopt(here: Machine, folder: Path, *, name: str | None, expression: st
     fleet = first_fleet(found, is_file=is_file)
     if not fleet.hosts:
         raise _no_hosts(folder / place, fleet)
-    text = written(fleet, head={"name": name or _fleet_name(folder), **origin})
+    head = {"name": name or _fleet_name(folder), "id": new_fleet_id(), **origin}
+    text = written(fleet, head=head)
     parse(path, text)
     try:
         with path.open("x", encoding="utf-8") as file:

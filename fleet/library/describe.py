@@ -32,6 +32,8 @@ def describe(
     lines = [f"{plan.verb} of {plan.fleet}, planned by {plan.by} at {_at(plan.made)}: {plan.digest}"]
     if plan.intent:
         lines.append(f"intent:  {plan.intent}")
+    if plan.amends:
+        lines.append(f"amends:  {plan.amends}")
     if plan.source.reference:
         lines.append(f"source:  {_source(plan.source)}")
     lines += [f"         {_source(other.source)}, for {listed(other.hosts)}" for other in plan.other_sources]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fleet.machine import Output
     from fleet.model import HostName
     from fleet.plans import Plan
+    from fleet.policy import Verdict
     from fleet.state import Delivery, RunRecord
 
 Document = dict[str, Any]
@@ -159,6 +160,8 @@ def whole_plan(made: Plan) -> Document:
         "other_sources": [{"hosts": list(other.hosts), **vars(other.source)} for other in made.other_sources],
         "nix_options": dict(made.nix_options),
         "intent": made.intent,
+        "fleet_id": made.fleet_id,
+        "amends": made.amends,
         "at_once": made.at_once,
         "max_failures": made.max_failures,
         "waves": [list(wave) for wave in made.waves],
@@ -221,3 +224,27 @@ def past_run(past: PastRun, host: HostName | None = None, diff: SystemDiff | Non
 
 def _error(error: FleetError) -> Document:
     return dataclasses.asdict(error.failure())
+
+
+def verdict(made: Plan, found: Verdict | None) -> Document:
+    """Describe what a policy says about a plan; None stands for a fleet that has none."""
+    if found is None:
+        return {"plan": made.digest, "allowed": True, "hosts": [], "approvals": [], "satisfied": "", "lacking": ""}
+    refused = frozenset(found.refused)
+    rows = [
+        {
+            "name": host,
+            "decision": found.decisions[host].value,
+            "allowed": host not in refused,
+            "rules": [{"rule": demand.rule, "says": demand.says.value, "why": demand.why} for demand in demands],
+        }
+        for host, demands in found.by_host.items()
+    ]
+    return {
+        "plan": made.digest,
+        "allowed": not refused,
+        "hosts": rows,
+        "approvals": [{"by": one.by, "touched": one.is_touched} for one in found.approvals],
+        "satisfied": found.satisfied,
+        "lacking": found.lacking,
+    }

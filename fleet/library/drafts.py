@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fleet.deploy.context import Context
     from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.steps.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known when a plan is applied."""
+
+    selected: Sequence[HostName]
+    """All hosts that were selected, including those that nothing will happen to."""
+    jobs: Mapping[HostName, Job]
+    is_late: bool = False
+    """Whether it brings hosts what they have missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +41,10 @@ class Draft:
     """Whether it brings hosts what they have missed."""
     resources: contextlib.AsyncExitStack
     """Open connections and files. Whoever takes the draft closes them."""
+
+    def applied(self) -> Known:
+        """Return what is known when the draft goes on as the run that it began."""
+        return Known(selected=self.hosts, jobs=self.jobs, is_late=self.is_late)
 
 
 class Drafts:

@@ -18,7 +18,8 @@ from fleet.deploy.stop import Stop
 from fleet.errors import FleetError, StateError, StoppedError
 from fleet.events import RunStarted
 from fleet.library import delivering, rollouts
-from fleet.library.drafts import Draft
+from fleet.library.drafts import Draft, Known
+from fleet.library.permits import anything, permitted
 from fleet.library.record import recording
 from fleet.library.runs import Planning, Run
 from fleet.library.tools import new_run_id
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from fleet.deploy.rebooting import Agree
     from fleet.inventory import Host
     from fleet.library.drafts import Drafts
+    from fleet.library.permits import Permit
     from fleet.library.runs import OnEnvelope
     from fleet.library.tools import Tools
     from fleet.model import HostName, RunId
     from fleet.plans import Plan
-    from fleet.steps.job import Job
 
 
 class RunFactory:
@@ -79,7 +80,7 @@ class RunFactory:
                 hosts=names,
                 jobs=planned.jobs,
                 resources=resources.pop_all(),
-                is_late=bool(options.late),
+                is_late=bool(options.late) and options.amends is None,
             )
             self._drafts.keep(digest, draft)
             return planned.plan
@@ -117,8 +118,8 @@ class RunFactory:
                 if verb is not Verb.RESUME and not journal.is_recorded:  # the plan was never applied
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def apply(self, plan: Plan, hosts: Sequence[HostName], stop: Stop) -> Run:
-        """Begin to apply a plan to some of its hosts.
+    def apply(self, plan: Plan, hosts: Sequence[HostName], stop: Stop, *, permit: Permit = anything) -> Run:
+        """Begin to apply a plan to some of its hosts, if there is a `permit` for it.
 
         A draft goes on as the run that it began. One that was made only to look at, with `Verb.PLAN`, gets a new run.
         """
@@ -133,13 +134,12 @@ class RunFactory:
                     await resources.enter_async_context(draft.resources)
                 if draft is not None and continues:
                     context = dataclasses.replace(draft.context, stop=stop)
-                    return await self._apply(
-                        context, plan, hosts, selected=draft.hosts, jobs=draft.jobs, is_late=draft.is_late
-                    )
+                    return await self._apply(context, plan, hosts, draft.applied(), permit)
                 context = await self._begin_anew(resources, journal, stop, plan, hosts)
                 if draft is not None:
                     context = dataclasses.replace(context, links=draft.context.links)
-                return await self._apply(context, plan, hosts, selected=hosts, jobs=draft.jobs if draft else {})
+                known = Known(selected=hosts, jobs=draft.jobs if draft else {})
+                return await self._apply(context, plan, hosts, known, permit)
 
         return Run(journal, stop, work)
 
@@ -162,15 +162,15 @@ class RunFactory:
         context: Context,
         plan: Plan,
         hosts: Sequence[HostName],
-        *,
-        selected: Sequence[HostName],
-        jobs: Mapping[HostName, Job],
-        is_late: bool = False,
+        known: Known,
+        permit: Permit,
     ) -> RunResult:
         journal, state = context.journal, self._tools.state
         must_record = plan.verb is not Verb.ROLLBACK
 
         async def work() -> None:
+            nonlocal context
+            context = permitted(context, await permit())
             others = [name for name in plan.hosts if name not in hosts]
             journal.finish(*(result.skipped(name, "the plan is applied to others only") for name in others))
             if not hosts:
@@ -182,14 +182,14 @@ class RunFactory:
             except StateError:
                 if must_record:
                     raise
-            await Applying(context, self._tools.inventory, plan, hosts).apply(jobs)
+            await Applying(context, self._tools.inventory, plan, hosts).apply(known.jobs)
             if rollouts.must_undo(plan, journal):
                 await rollouts.undo(self, self._tools.inventory, context, plan)
 
         async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
-            done = await run_to_end(journal, context.stop, selected, work())
+            done = await run_to_end(journal, context.stop, known.selected, work())
         # What was late already waits as it did, if it is late still.
-        has_failed = is_late or await rollouts.has_failed(context, plan)
+        has_failed = known.is_late or await rollouts.has_failed(context, plan)
         whole = set(hosts) == set(plan.hosts)
         lost = await delivering.note(self._tools, journal, plan, has_failed=has_failed, is_whole=whole)
         with contextlib.suppress(FleetError):
@@ -216,8 +216,10 @@ class RunFactory:
 
         return Run(journal, stop, work)
 
-    def reboot(self, hosts: Sequence[Host], agree: Agree, stop: Stop, *, force: bool, accept_boot_risk: bool) -> Run:
-        """Begin to reboot hosts into the systems that they run."""
+    def reboot(
+        self, hosts: Sequence[Host], agree: Agree, stop: Stop, permit: Permit, *, force: bool, accept_boot_risk: bool
+    ) -> Run:
+        """Begin to reboot hosts into the systems that they run, if there is a `permit` for it."""
         journal = Journal(RunRecord(id=new_run_id()), self._tools.by)
         names = tuple(host.name for host in hosts)
 
@@ -229,8 +231,13 @@ class RunFactory:
                 journal.emit(RunStarted(run=journal.run, verb=Verb.REBOOT, goal=Goal.BOOT, hosts=names))
                 async with self._tools.context(journal, stop, hosts, folder) as context:
                     rebooting = Rebooting(context, self._tools.inventory, hosts, agree, force, accept_boot_risk)
+
+                    async def reboot_all() -> None:
+                        permitted(context, await permit())
+                        await rebooting.reboot_all()
+
                     async with recording(self._tools.state, journal, folder, must_record=False) as record:
-                        done = await run_to_end(journal, stop, names, rebooting.reboot_all())
+                        done = await run_to_end(journal, stop, names, reboot_all())
             with contextlib.suppress(FleetError):
                 await asyncio.to_thread(self._tools.state.tidy)
             return dataclasses.replace(done, unrecorded=record.trouble)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -12,13 +14,14 @@ from fleet.deploy.options import Options, PlanOptions
 from fleet.deploy.stop import Stop
 from fleet.files import state_folder
 from fleet.inventory import Sudo
+from fleet.library.authority import who_acts
 from fleet.library.commanding import TIMEOUT, as_command, run_on_all
 from fleet.library.comparing import differences
 from fleet.library.delivering import options_for, those_back
 from fleet.library.drafts import Drafts
 from fleet.library.factory import RunFactory
+from fleet.library.governed import NOTHING, GovernedFleet
 from fleet.library.plans import keep_plan, require_applicable
-from fleet.library.reader import FleetReader
 from fleet.library.reading import ignore
 from fleet.library.taking_up import TakingUp
 from fleet.library.tools import LocalNix, Tools
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
     from fleet.library.delivering import Back
+    from fleet.library.judging import Plea
+    from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector, Output
@@ -50,7 +55,7 @@ async def _yes(_: object) -> bool:
     return True
 
 
-class Fleet(FleetReader):
+class Fleet(GovernedFleet):
     """The hosts of one fleet.toml. Use it with `async with`, in the event loop of any thread.
 
     There may be many at a time. Nothing here asks a person, writes to a terminal or handles a signal.
@@ -58,8 +63,7 @@ class Fleet(FleetReader):
 
     def __init__(self, tools: Tools) -> None:
         """Use `Fleet.open` instead, which makes the tools."""
-        super().__init__(tools)
-        self._drafts = Drafts()
+        super().__init__(tools, Drafts())
         self._factory = RunFactory(tools, self._drafts)
         self._taking_up = TakingUp(tools, self._factory)
         self._under_way: set[Planning | Run] = set()
@@ -82,7 +86,9 @@ class Fleet(FleetReader):
     def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
         """Return the fleet of an inventory, whose hosts are reached with these logins."""
         here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name))
-        return cls(Tools(inventory=inventory, logins=logins, state=state, here=here))
+        tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
+        actor = who_acts(inventory)
+        return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,15 +149,17 @@ class Fleet(FleetReader):
         merged: dict[str, Any] = {"retry_quarantined": True, **options, "verb": Verb.ROLLBACK}
         return self.plan_as(self.select(*selectors), Options(back_to=to, strict=strict, **merged), stop=stop)
 
-    def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None) -> Run:
+    def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
         """Begin to apply a plan, or its part for some hosts.
 
         Each host does exactly what the plan says, or refuses it as stale. The plan may come from another process or
-        another machine. Closures that are not in this machine's store are then fetched or built. Raise `ConfigError`
+        another machine. Closures that are not in this machine's store are then fetched or built. Where policy.toml asks
+        for approvals, `plea` has them; what it does not allow ends the run, with nothing touched. Raise `ConfigError`
         for a plan of another fleet, and for one that has expired.
         """
         hosts = require_applicable(plan, self.inventory, selectors, now=time.time())
-        return self._register(self._factory.apply(plan, hosts, stop or Stop()))
+        permit = functools.partial(self._permit, plan, hosts, plea, is_own=self._drafts.find(plan) is not None)
+        return self._register(self._factory.apply(plan, hosts, stop or Stop(), permit=permit))
 
     async def compare(self, plan: Plan, *hosts: HostName) -> dict[HostName, SystemDiff | FleetError]:
         """Return what differs between what these hosts of the plan run and what it brings them.
@@ -175,7 +183,11 @@ class Fleet(FleetReader):
         Hosts that had begun are seen through, the others begin as the plan says; nothing is done twice. Raise
         `ConfigError` if its plan is not known here, or has expired.
         """
-        return self._register(await self._taking_up.carry_on(run, stop or Stop()))
+
+        def permit_of(plan: Plan, hosts: Sequence[HostName]) -> Permit:
+            return functools.partial(self._permit_to_go_on, plan, hosts)
+
+        return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
     async def ask(self, run: RunId, asked: Asked | None) -> None:
         """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
@@ -210,6 +222,7 @@ class Fleet(FleetReader):
         force: bool = False,
         accept_boot_risk: bool = False,
         stop: Stop | None = None,
+        plea: Plea = NOTHING,
     ) -> Run:
         """Begin to reboot these hosts, or all, into what they run, and prove that they come back as they were.
 
@@ -219,8 +232,9 @@ class Fleet(FleetReader):
         in a deployment. No transaction is opened.
         """
         hosts = self.select(*selectors)
-        run = self._factory.reboot(hosts, agree or _yes, stop or Stop(), force=force, accept_boot_risk=accept_boot_risk)
-        return self._register(run)
+        permit = functools.partial(self._judge.require_act, "reboot", [host.name for host in hosts], plea)
+        flags = {"force": force, "accept_boot_risk": accept_boot_risk}
+        return self._register(self._factory.reboot(hosts, agree or _yes, stop or Stop(), permit, **flags))
 
     async def execute(
         self,
@@ -230,15 +244,17 @@ class Fleet(FleetReader):
         at_once: int = CONTACTS,
         stop: Stop | None = None,
         on_wait: OnWait = ignore,
+        plea: Plea = NOTHING,
     ) -> dict[HostName, Output | FleetError]:
         """Run a command as root on these hosts, or on all, and return what it wrote and how it ended on each.
 
         A text is a line for `sh`; words are a program and its arguments. It gets no input, and has `timeout` seconds on
         each host. Only the end of a very long output is returned. At a request to stop it is ended wherever it runs.
-        Raise `ConfigError` if there is nothing to run.
+        Raise `ConfigError` if there is nothing to run, and `PolicyError` if policy.toml does not allow it.
         """
         asked = as_command(command, timeout=timeout)
         hosts = self.select(*selectors)
+        await self._judge.require_act("exec", [host.name for host in hosts], plea)
         return await run_on_all(self._tools.logins, hosts, asked, at_once=at_once, stop=stop or Stop(), on_wait=on_wait)
 
     def _register(self, run: Run) -> Run:

@@ -67,6 +67,9 @@ def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *
     """
     if plan.fleet != fleet.name:
         raise ConfigError(f"the plan is for the fleet {plan.fleet}, and {fleet.path} is of {fleet.name}")
+    if fleet.id and plan.fleet_id != fleet.id:
+        named = plan.fleet_id or "none"
+        raise ConfigError(f"the plan is for the fleet with the id {named}, and {fleet.path} has {fleet.id}", hint=AGAIN)
     if plan.expires <= now:
         when = local_time(plan.expires)
         raise ConfigError(f"the plan expired at {when}", hint=AGAIN)

@@ -12,6 +12,7 @@ from fleet.deploy.run import RunResult, run_to_end
 from fleet.errors import FleetError
 from fleet.events import RunStarted
 from fleet.library import delivering, rollouts
+from fleet.library.permits import permitted
 from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.model import Verb
@@ -19,16 +20,19 @@ from fleet.plans import Plan, TextError
 from fleet.state import Hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fleet.deploy.context import Context
     from fleet.deploy.stop import Stop
     from fleet.inventory import Host
     from fleet.library.factory import RunFactory
+    from fleet.library.permits import Permit
     from fleet.library.runs import OnEnvelope
     from fleet.library.tools import Tools
     from fleet.model import HostName
     from fleet.state import RunRecord
+
+    PermitOf = Callable[[Plan, Sequence[HostName]], Permit]
 
 
 class TakingUp:
@@ -75,10 +79,11 @@ class TakingUp:
                 return Plan.parse(await asyncio.to_thread(self._tools.state.plan, past.plan))
         return None
 
-    async def carry_on(self, past: RunRecord, stop: Stop) -> Run:
+    async def carry_on(self, past: RunRecord, stop: Stop, permit_of: PermitOf) -> Run:
         """Begin to go on with a rollout that another process has begun: with the hosts that have not begun too.
 
-        Raise `ConfigError` if its plan is not known, or cannot be applied any more.
+        `permit_of` returns what allows hosts of its plan that have not begun to begin. Raise `ConfigError` if its plan
+        is not known, or cannot be applied any more.
         """
         plan, names = rollouts.carry_on(self._tools.inventory, past, await self._plan_of(past))
         journal = Journal(past, self._tools.by)
@@ -88,11 +93,13 @@ class TakingUp:
             with self._factory.folder(journal, Verb.RESUME) as folder:
                 hosts = [plan.parts[name].apply_policy(self._tools.inventory.hosts[name]) for name in names]
                 async with self._tools.context(journal, stop, hosts, folder) as context:
-                    return await self._carry_on(context, past, plan, names)
+                    return await self._carry_on(context, past, plan, names, permit_of)
 
         return Run(journal, stop, work)
 
-    async def _carry_on(self, context: Context, past: RunRecord, plan: Plan, names: Sequence[HostName]) -> RunResult:
+    async def _carry_on(
+        self, context: Context, past: RunRecord, plan: Plan, names: Sequence[HostName], permit_of: PermitOf
+    ) -> RunResult:
         from fleet.deploy.applying import Applying
         from fleet.deploy.resume import Resumer
 
@@ -107,6 +114,7 @@ class TakingUp:
         async def work() -> None:
             await Resumer(context, fleet, rollouts.begun(past), plan).resume_all()
             rest = [name for name in names if name not in journal.results]
+            permitted(context, await permit_of(plan, rest)())
             await Applying(context, fleet, plan, rest, selected=names, soaked=past.soaked).apply({})
             if rollouts.must_undo(plan, journal):
                 await rollouts.undo(self._factory, fleet, context, plan)

@@ -31,12 +31,18 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.machine import Command, Connector, Link, Machine, OnLine, Output, TcpStream
     from fleet.model import HostName
+    from fleet.policy import Actor
     from fleet.state import State
 
 
 def new_run_id() -> RunId:
     """Return a run id that sorts by time and that nobody else has."""
     return RunId(f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+
+
+def new_fleet_id() -> str:
+    """Return an id that no other fleet has."""
+    return secrets.token_hex(16)
 
 
 def user() -> str:
@@ -76,6 +82,15 @@ class Tools:
     """The person or program that acts."""
     origin: str = field(default_factory=socket.gethostname)
     """The name of this machine."""
+    acts_as: Actor | None = None
+    """Who that is by principals.toml; None for the local user, where nothing says otherwise."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, as a policy sees it."""
+        from fleet.policy import Actor  # whoever is alone has no policy
+
+        return self.acts_as or Actor(self.by)
 
     @contextlib.asynccontextmanager
     async def context(

@@ -12,6 +12,7 @@ from fleet.events import (
     HostFinished,
     HostPlanned,
     OutputLine,
+    PolicyApplied,
     RolloutAsked,
     RunFinished,
     RunInterrupted,
@@ -78,7 +79,7 @@ class Brief:
                 return fact_lines(event)
             case OutputLine(host=str(host), phase=Phase.SWITCH, text=text) if self._is_dry:
                 return [f"{host}: {text}"]  # what a switch would do is what was asked for
-            case RunInterrupted() | RolloutAsked() | SoakStarted() | SoakFinished() | UndoStarted():
+            case RunInterrupted() | RolloutAsked() | SoakStarted() | SoakFinished() | UndoStarted() | PolicyApplied():
                 return fact_lines(event)
         return []
 

@@ -20,6 +20,7 @@ from fleet.events import (
     HostCondemned,
     HostFinished,
     OutputLine,
+    PolicyApplied,
     RolloutAsked,
     RunFinished,
     RunInterrupted,
@@ -169,7 +170,7 @@ def _lasting_lines(event: Event) -> list[Text]:
             style = "red" if severity is Severity.ERROR else "yellow"
         case CheckReported(passed=False) | HostCondemned():
             style = "red"
-        case RunInterrupted() | RolloutAsked() | UndoStarted():
+        case RunInterrupted() | RolloutAsked() | UndoStarted() | PolicyApplied():
             style = "bold yellow"
         case HostFinished(result=result) if result.outcome is not Outcome.UNCHANGED:
             style = _outcome_style(result.outcome)

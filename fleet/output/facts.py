@@ -14,6 +14,7 @@ from fleet.events import (
     HostPlanned,
     HostProven,
     HostSwitched,
+    PolicyApplied,
     PushFinished,
     RolloutAsked,
     RunInterrupted,
@@ -65,10 +66,19 @@ def _run_lines(event: Event) -> list[str]:
             return [f"fleet: {_ASKED.get(asked, asked)}{f' ({who})' if who else ''}"]
         case UndoStarted(hosts=hosts, undo=undo):
             return [f"fleet: the run has failed: {listed(hosts, most=6)} go back, as run {undo}"]
+        case PolicyApplied():
+            return _policy_lines(event)
         case RunInterrupted():
             going_on = "no further host begins; hosts that switched are proven or reverted"
             return [f"fleet: interrupted: {going_on} (again: leave at once)"]
     return []
+
+
+def _policy_lines(event: PolicyApplied) -> list[str]:
+    if event.broken_by:
+        rules = listed(event.rules, most=6)
+        return [f"fleet: break-glass: {event.broken_by} goes on against {rules}: {event.reason}"]
+    return [f"fleet: policy.toml asks, and this is {event.satisfied}"] if event.satisfied else []
 
 
 def _host_lines(event: Event) -> list[str]:

@@ -114,6 +114,8 @@ class Plan:
     nix_options: tuple[tuple[str, str], ...] = ()
     """The options that the Nix of the controller evaluated and built with, each with its value."""
     intent: str = ""
+    amends: str = ""
+    """The digest of a plan whose systems this one brings to hosts that had changed by the time. Empty for most."""
     ledger: str = ""
     at_once: int = 16
     push_at_once: int = 0
@@ -231,6 +233,7 @@ FIELDS = (
     Field("other_source", "other_sources", Codec(str, OtherSource.parse), is_list=True),
     Field("nix_option", "nix_options", pair(codecs.NIX_OPTION, codecs.TEXT), is_list=True),
     Field("intent", "intent", codecs.TEXT),
+    Field("amends", "amends", codecs.SHA256, unless=""),
     Field("ledger", "ledger", codecs.TEXT),
     Field("at_once", "at_once", codecs.COUNT),
     Field("push_at_once", "push_at_once", codecs.COUNT),

@@ -234,6 +234,7 @@ def test_documents_of_plans_are_documented() -> None:
     assert fields_of("`plan`") == set(documents.plan((), made, None))
     whole = documents.whole_plan(made)
     assert fields_of("`plan`") | fields_of("`show`") == set(whole)
+    assert fields_of("`policy explain`") == set(documents.verdict(made, None))
     told = " ".join(cell for row in table(TEXT["docs/json.md"], "field of `show`") for cell in row)
     assert {*whole["source"], *vars(LeftOut(host=model.HostName("a"), outcome=model.Outcome.FAILED))} <= set(
         words(told)

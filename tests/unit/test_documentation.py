@@ -11,6 +11,7 @@ import pytest
 from fleet.inventory import Check, Host, RolloutTable, parse
 from fleet.inventory.schema import FleetTable
 from fleet.model import HostName
+from fleet.policy import principals, schema
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "docs" / "fleet-toml.md"
@@ -24,9 +25,35 @@ BLOCKS = [
 ]
 
 
+INVENTORY = """
+[hosts.web]
+tags = ["prod"]
+[hosts.gpu-01]
+kind = "gpu"
+"""
+
+
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_toml_block_is_a_valid_inventory(block: str) -> None:
-    parse(Path("/etc/home/fleet.toml"), block)
+def test_every_toml_block_is_valid(block: str, tmp_path: Path) -> None:
+    title, *_ = block.splitlines()
+    if title not in ("# policy.toml", "# principals.toml"):
+        parse(Path("/etc/home/fleet.toml"), block)
+        return
+    (tmp_path / title.removeprefix("# ")).write_text(block)
+    people = principals.load(tmp_path)
+    assert people is not None or schema.load(parse(tmp_path / "fleet.toml", INVENTORY), people) is not None
+
+
+def test_the_policy_that_is_shown_has_every_key() -> None:
+    text = (ROOT / "docs" / "policy.md").read_text()
+    people, rules = (tomllib.loads(block) for block in BLOCK.findall(text))
+    assert set().union(*people["principals"].values()) == set(principals.PrincipalTable.toml_keys())
+    models = {kind.kind: kind for kind in schema.RULES}
+    assert {kind: set(rules[kind][0]) for kind in models} == {
+        kind: set(model.toml_keys()) for kind, model in models.items()
+    }
+    assert set(rules["approval"]) == set(schema.ApprovalTable.toml_keys())
+    assert set(rules["protected"]) == set(schema.Protected.toml_keys())
 
 
 def reference_tables() -> dict[str, set[str]]:

@@ -49,6 +49,7 @@ PUBLIC = {
     "host_switched": "host closure status seconds",
     "output_line": "host phase text",
     "phase_started": "host phase",
+    "policy_applied": "decisions rules satisfied broken_by reason",
     "push_finished": "host paths nar_bytes wire_bytes seconds",
     "push_progressed": "host sent total",
     "run_finished": "run exit_code error hosts",

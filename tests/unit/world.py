@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fleet.machine.login import Logins
     from fleet.model import RunId
     from fleet.plans import Part, Plan
+    from fleet.policy import Actor
     from fleet.state import State
 
 OLDER = Closure(f"/nix/store/{'2' * 32}-nixos-system-older")
@@ -95,6 +96,8 @@ class World:
         self.acts: dict[type[Event], Callable[[], object]] = {}
         """What somebody does when the first event of a kind is seen."""
         self.answer = True
+        self.actor: Actor | None = None
+        """Who acts, by principals.toml; None: the user ann."""
         self.given: list[Logins] = []
         """How each command would have logged in."""
 
@@ -135,7 +138,7 @@ class World:
         """What a fleet of these hosts works with."""
         return Tools(
             inventory=self.inventory, logins=self.logins, state=self.state, here=self.here, new_supply=FakeSupply,
-            by="ann", origin="desk",
+            by=self.actor.name if self.actor else "ann", origin="desk", acts_as=self.actor,
         )  # fmt: skip
 
     def fleet(self) -> Fleet:

@@ -1,0 +1,136 @@
+"""What a policy says about changes of a fleet, and what it takes to approve them or to take a plan back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+from fleet.errors import ConfigError
+from fleet.library.authority import authority_of
+from fleet.library.judging import Judge, Plea
+from fleet.library.reader import FleetReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from fleet.errors import FleetError
+    from fleet.events import PolicyApplied
+    from fleet.library.approving import Examined
+    from fleet.library.drafts import Drafts
+    from fleet.library.reading import OnWait
+    from fleet.library.signatures import Signed
+    from fleet.library.tools import Tools
+    from fleet.model import HostName
+    from fleet.plans import Plan
+    from fleet.policy import Principals, Verdict
+    from fleet.signing import Signature
+
+NOTHING = Plea()
+"""Nothing is brought forward for a change."""
+
+
+class GovernedFleet(FleetReader):
+    """A fleet whose changes may have to be asked for: docs/policy.md. Without the files of that page nothing has to."""
+
+    def __init__(self, tools: Tools, drafts: Drafts) -> None:
+        super().__init__(tools)
+        self._drafts = drafts
+        self._judge = Judge(tools)
+
+    async def judge(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> Verdict | None:
+        """Return what policy.toml says about applying the plan to these hosts, or to all; None if there is no policy.
+
+        Raise `PolicyError` for a signature that is not a good one of this plan.
+        """
+        is_own = self._drafts.find(plan) is not None
+        return await self._judge.judge_plan(plan, hosts or plan.hosts, plea, is_own=is_own)
+
+    async def require_allowed(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> None:
+        """Raise `PolicyError` if `apply` would be refused now, before anybody is asked whether it should begin."""
+        is_own = self._drafts.find(plan) is not None
+        await self._judge.allows_plan(plan, hosts or plan.hosts, plea, is_own=is_own)
+
+    async def _permit(self, plan: Plan, hosts: Sequence[HostName], plea: Plea, *, is_own: bool) -> PolicyApplied | None:
+        """Return what there is to tell of the policy, or raise `PolicyError`. Keep the signatures of the plan."""
+        applied = await self._judge.require_plan(plan, hosts, plea, is_own=is_own)
+        if plea.signatures:
+            from fleet.library.signatures import add_signatures
+
+            with contextlib.suppress(ConfigError):  # whoever goes on with the run has to bring them again then
+                await asyncio.to_thread(add_signatures, plan, self.signatures_file(plan), plea.signatures)
+        return applied
+
+    async def _permit_to_go_on(self, plan: Plan, hosts: Sequence[HostName]) -> PolicyApplied | None:
+        """Do the same for hosts of a plan that others have begun with, by the signatures that were kept."""
+        plea = NOTHING
+        if self.signatures_file(plan).exists():
+            from fleet.library.signatures import read_signatures
+
+            kept = await asyncio.to_thread(read_signatures, plan, self.signatures_file(plan))
+            plea = dataclasses.replace(plea, signatures=kept)
+        return await self._judge.require_plan(plan, hosts, plea, is_own=True, has_begun=True)
+
+    async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
+        """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.
+
+        `begins` says that it is about to be done: then it is written down if rules are broken.
+        """
+        await self._judge.require_act(verb, hosts, plea, begins=begins)
+
+    @property
+    def by(self) -> str:
+        """The name under which this process acts."""
+        return self._tools.by
+
+    def principals(self) -> Principals | None:
+        """Return who there is by principals.toml; None if there is no such file."""
+        authority = authority_of(self.inventory)
+        return authority.principals if authority is not None else None
+
+    def wants_touch(self) -> bool:
+        """Return whether only approvals count that were made with a touch."""
+        authority = authority_of(self.inventory)
+        return authority is not None and authority.policy is not None and authority.policy.approval.touch
+
+    async def verified(self, plan: Plan, signatures: Sequence[Signature]) -> Signed:
+        """Return what these signatures of a plan come to. Raise `PolicyError` for one that is not good."""
+        from fleet.library.signatures import verified
+
+        return await verified(plan, signatures, self.principals())
+
+    def signatures_file(self, plan: Plan) -> Path:
+        """Return where this machine keeps the signatures of a plan that it keeps. It may not exist."""
+        return self._tools.state.plan_folder(plan.digest) / "signatures"
+
+    async def examine(self, plan: Plan, *, rebuild: bool = False) -> Examined:
+        """Find out, without believing the plan, that it brings what its commits make. It can be approved then.
+
+        With `rebuild` the systems are built here too, and their contents compared. Raise `PolicyError` if something
+        speaks against it, or if this process acts for nobody who may approve.
+        """
+        from fleet.library import approving  # few approve
+
+        approving.require_approver(self._tools, plan)
+        protected = self._judge.protected
+        remote = protected.remote if protected is not None else None
+        return await approving.examine(self._tools, plan, remote=remote, rebuild=rebuild)
+
+    async def own_diff(self, plan: Plan, examined: Examined) -> list[str]:
+        """Return lines about what the plan changes, from what was found here."""
+        from fleet.library.own_diff import own_diff
+
+        protected = self._judge.protected
+        branch = protected.branches[0] if protected is not None else None
+        return await own_diff(self._tools, plan, examined, branch=branch)
+
+    async def withdraw(self, plan: Plan, *hosts: HostName, on_wait: OnWait) -> Mapping[HostName, str | FleetError]:
+        """Make the parts of the plan for these hosts, or for all, worthless: each host draws a new serial.
+
+        Return the new serial of each host, empty where the part was worthless before, or why it cannot be asked.
+        """
+        from fleet.library.withdrawing import withdraw
+
+        return await withdraw(self._tools, plan, hosts or plan.hosts, on_wait=on_wait)

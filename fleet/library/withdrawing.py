@@ -1,0 +1,40 @@
+"""Make parts of a plan worthless, wherever copies of it are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.host import answers
+from fleet.host.program import HostProgram, ask
+from fleet.library.reading import ask_all
+from fleet.library.tools import new_run_id
+from fleet.plans.text import words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet.errors import FleetError
+    from fleet.inventory import Host
+    from fleet.library.reading import OnWait
+    from fleet.library.tools import Tools
+    from fleet.machine import Link
+    from fleet.model import HostName
+    from fleet.plans import Plan
+
+
+async def withdraw(
+    tools: Tools, plan: Plan, hosts: Sequence[HostName], *, on_wait: OnWait
+) -> Mapping[HostName, str | FleetError]:
+    """Ask each of the hosts to draw a new serial, where its newest is still the one that its part was made for.
+
+    Return the new serial of each host, empty where the part was worthless before, or why the host cannot be asked.
+    """
+    run, who, origin = new_run_id(), words(tools.by), words(tools.origin)
+
+    async def ask_host(host: Host, link: Link) -> str:
+        part = plan.parts[host.name]
+        call = HostProgram().call("withdraw", run, part.serial, who, origin, plan.digest)
+        return answers.one(await ask(link, host, call), "serial")
+
+    chosen = [tools.inventory.hosts[name] for name in hosts]
+    return await ask_all(tools.logins, chosen, ask_host, on_wait=on_wait)
