@@ -123,7 +123,7 @@ def test_two_controllers_that_begin_in_the_same_moment(stage: Stage, cut: LabHos
     assert stands_on(cut, kept.hosts["cut"]["closure"])
 
 
-@pytest.mark.parametrize("moment", ["switch", "prove"])
+@pytest.mark.parametrize("moment", [pytest.param("switch", marks=pytest.mark.long), "prove"])
 def test_connection_that_is_cut_and_comes_back_ends_kept(stage: Stage, cut: LabHost, moment: str) -> None:
     more = SLOW if moment == "switch" else ""
     run = stage.begin("cut", confirm=CONFIRM, more=more)
@@ -152,7 +152,11 @@ def test_network_that_is_away_longer_than_the_deadline_ends_rolled_back(stage: S
     assert stands_on(cut, old)
 
 
-@pytest.mark.parametrize("option", ["Nonsense=yes", "AllowUsers=nobody"], ids=["does not start", "lets nobody in"])
+@pytest.mark.parametrize(
+    "option",
+    [pytest.param("Nonsense=yes", marks=pytest.mark.long), "AllowUsers=nobody"],
+    ids=["does not start", "lets nobody in"],
+)
 def test_system_that_breaks_sshd_is_rolled_back_and_reachable_again(stage: Stage, cut: LabHost, option: str) -> None:
     """Its sshd belongs to the closure, as on NixOS; every session ends with it."""
     version = new_version()
@@ -173,7 +177,7 @@ def test_system_that_breaks_sshd_is_rolled_back_and_reachable_again(stage: Stage
     assert stage.document("status", "cut")["hosts"][0]["running"] == old
 
 
-@pytest.mark.parametrize("moment", ["switch", "prove"])
+@pytest.mark.parametrize("moment", [pytest.param("switch", marks=pytest.mark.long), "prove"])
 def test_power_cut_in_the_middle_boots_the_old_system_and_status_says_so(
     stage: Stage, cut: LabHost, moment: str
 ) -> None:

@@ -52,7 +52,7 @@ def test_answer_to_a_word_waits_no_longer_than_some_seconds(subject: Subject) ->
     [
         ("exit 1", "commit: boot loader failed"),
         ("exit 0", "commit: the boot default is"),
-        ("rm -f /boot/loader/entries/*; exit 0", "commit: the boot default is"),
+        pytest.param("rm -f /boot/loader/entries/*; exit 0", "commit: the boot default is", marks=pytest.mark.long),
         ("sed -i 's/^default .*/default nothing.conf/' /boot/loader/loader.conf", "commit: the boot default is"),
     ],
     ids=["fails", "writes nothing", "removes every entry", "writes a default that is not there"],

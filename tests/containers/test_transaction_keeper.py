@@ -119,7 +119,13 @@ def test_keeper_that_finds_the_switch_ended_does_not_start_it_again(subject: Sub
     subject.abandon(run)
 
 
-@pytest.mark.parametrize("deadline", ["rm deadline", "echo >deadline", "echo soon >deadline"])
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        "rm deadline",
+        *(pytest.param(line, marks=pytest.mark.long) for line in ("echo >deadline", "echo soon >deadline")),
+    ],
+)
 def test_deadline_that_cannot_be_read_has_passed(subject: Subject, deadline: str) -> None:
     run = subject.switched(subject.closure(NEW))
     subject.sh(f"cd {OPEN} && {deadline}")
@@ -127,7 +133,10 @@ def test_deadline_that_cannot_be_read_has_passed(subject: Subject, deadline: str
     assert subject.running == subject.old
 
 
-@pytest.mark.parametrize("state", ["rm state", "echo >state", "echo confused >state"])
+@pytest.mark.parametrize(
+    "state",
+    ["echo confused >state", *(pytest.param(line, marks=pytest.mark.long) for line in ("rm state", "echo >state"))],
+)
 def test_state_that_nobody_knows_leads_back(subject: Subject, state: str) -> None:
     run = subject.switched(subject.closure(NEW))
     subject.sh(f"systemctl stop fleet-keep-{run}; cd {OPEN} && {state}")
@@ -138,7 +147,8 @@ def test_state_that_nobody_knows_leads_back(subject: Subject, state: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("state", "remove"), [("switching", "rm -rf"), ("switched", "rm -rf"), ("switched", "mv -t /run")]
+    ("state", "remove"),
+    [("switching", "rm -rf"), ("switched", "rm -rf"), pytest.param("switched", "mv -t /run", marks=pytest.mark.long)],
 )
 def test_transaction_that_somebody_removed_leads_back_with_no_contact(
     subject: Subject, state: str, remove: str
@@ -185,8 +195,15 @@ def test_transaction_that_ends_while_somebody_looks_is_no_error(subject: Subject
         subject.sh(f"rmdir {OPEN}")
 
 
-@pytest.mark.parametrize("again", ["daemon-reload", "daemon-reexec"])
-@pytest.mark.parametrize("word", ["confirm", "abandon"])
+@pytest.mark.parametrize(
+    ("again", "word"),
+    [
+        ("daemon-reload", "confirm"),
+        ("daemon-reexec", "abandon"),
+        pytest.param("daemon-reload", "abandon", marks=pytest.mark.long),
+        pytest.param("daemon-reexec", "confirm", marks=pytest.mark.long),
+    ],
+)
 def test_systemd_that_reloads_all_the_while_changes_nothing(subject: Subject, again: str, word: str) -> None:
     new = subject.closure(NEW)
     run = subject.switched(new, confirm=30)  # switch-to-configuration itself does not survive a daemon-reexec
@@ -199,7 +216,7 @@ def test_systemd_that_reloads_all_the_while_changes_nothing(subject: Subject, ag
     assert subject.running == (new if word == "confirm" else subject.old)
 
 
-@pytest.mark.parametrize("target", ["emergency", "rescue"])
+@pytest.mark.parametrize("target", ["emergency", pytest.param("rescue", marks=pytest.mark.long)])
 def test_emergency_does_not_stop_the_way_back(subject: Subject, target: str) -> None:
     run = subject.switched(subject.closure(NEW), confirm=3)
     subject.sh(f"systemctl --no-block isolate {target}.target", check=False)

@@ -82,7 +82,7 @@ def test_commit_goes_back_when_somebody_has_set_the_profile_back(subject: Subjec
     assert subject.sh(f"readlink -f {PROFILE}-4-link") == theirs
 
 
-@pytest.mark.parametrize("part", ["-linux-6.13-bzImage", "-initrd-linux-6.13"])
+@pytest.mark.parametrize("part", ["-linux-6.13-bzImage", pytest.param("-initrd-linux-6.13", marks=pytest.mark.long)])
 def test_commit_whose_kernel_or_initrd_is_not_whole_on_the_boot_partition_goes_back(
     subject: Subject, part: str
 ) -> None:
@@ -98,7 +98,7 @@ def test_commit_whose_kernel_or_initrd_is_not_whole_on_the_boot_partition_goes_b
     [
         ("nix-env", "--set", "exit 1", f"cannot set {PROFILE}"),
         ("timeout", "boot", HOLD_LOCK, "another switch holds the lock"),
-        ("timeout", "boot", "exit 124", "boot loader did not end within 300 s"),
+        pytest.param("timeout", "boot", "exit 124", "boot loader did not end within 300 s", marks=pytest.mark.long),
     ],
     ids=["profile", "lock", "hangs"],
 )

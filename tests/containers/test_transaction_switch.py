@@ -23,7 +23,10 @@ def test_switch_that_ends_well_waits_for_the_proof(subject: Subject, config: str
 
 @pytest.mark.parametrize(
     ("status", "found"),
-    [(1, True), (2, True), (3, True), (101, True), (11, False), (100, False), (137, False), (143, False)],
+    [
+        *((1, True), (2, True), (101, True), (11, False), (100, False), (137, False)),
+        *(pytest.param(*row, marks=pytest.mark.long) for row in ((3, True), (143, False))),
+    ],
 )
 def test_switch_that_ends_badly_is_reverted(subject: Subject, status: int, found: bool) -> None:  # noqa: FBT001
     bad = subject.closure(NEW + f"switchExit = {status};")

@@ -60,7 +60,13 @@ def locked(subject: Subject, lines: Lines) -> LockedError:
 
 
 @MEETINGS
-@pytest.mark.parametrize("state", OPEN_STATES)
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(state, marks=[pytest.mark.long] if state in ("switching", "committing") else [])
+        for state in OPEN_STATES
+    ],
+)
 def test_open_transaction_is_seen_and_ended_by_the_program_that_began_it(
     subject: Subject, formats: tuple[int, int], state: str
 ) -> None:
@@ -92,7 +98,9 @@ def test_open_transaction_is_seen_and_ended_by_the_program_that_began_it(
 
 
 @MEETINGS
-@pytest.mark.parametrize(("word", "end"), [("confirm", "committed"), ("abandon found it", "reverted")])
+@pytest.mark.parametrize(
+    ("word", "end"), [("confirm", "committed"), pytest.param("abandon found it", "reverted", marks=pytest.mark.long)]
+)
 def test_word_that_the_other_program_takes_reaches_the_one_that_began(
     subject: Subject, formats: tuple[int, int], word: str, end: str
 ) -> None:
@@ -111,7 +119,7 @@ def test_word_that_the_other_program_takes_reaches_the_one_that_began(
 
 @MEETINGS
 @pytest.mark.parametrize(
-    "end", ["committed", "reverted", *(pytest.param(end, marks=pytest.mark.long) for end in RARE_ENDS)]
+    "end", ["committed", *(pytest.param(end, marks=pytest.mark.long) for end in ("reverted", *RARE_ENDS))]
 )
 def test_transaction_that_has_ended_is_known_and_followed_by_one_of_the_other_program(
     subject: Subject, formats: tuple[int, int], end: str
@@ -136,7 +144,7 @@ def test_transaction_that_has_ended_is_known_and_followed_by_one_of_the_other_pr
 @pytest.mark.parametrize(
     ("formats", "word", "end"),
     [
-        (OLD_THEN_NEW, "confirm", "committed"),
+        pytest.param(OLD_THEN_NEW, "confirm", "committed", marks=pytest.mark.long),
         (OLD_THEN_NEW, "abandon found it", "reverted"),
         (NEW_THEN_OLD, "abandon found it", "reverted"),
     ],

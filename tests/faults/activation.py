@@ -64,6 +64,7 @@ FAULTS = (
     ),
     Fault(
         name="activation exits 2",
+        shown_by="test_deploy.py::test_activation_that_fails_goes_back_and_shows_what_it_said",
         nix='activationScript = "exit 1";',
         rows={"switching": bad("failed with exit status 2")},
     ),
@@ -75,17 +76,31 @@ FAULTS = (
         rows={"switching": bad("the old system's activation fails too", kind="silent")},
     ),
     Fault(name="activation exits 4 and all is well", nix="switchExit = 4;", rows={"switching": KEPT}),
-    Fault(name="activation exits 11", nix="switchExit = 11;", rows={"switching": bad("holds the lock", kind="silent")}),
+    Fault(
+        name="activation exits 11",
+        shown_by="test_transaction_switch.py::test_switch_that_ends_badly_is_reverted",
+        nix="switchExit = 11;",
+        rows={"switching": bad("holds the lock", kind="silent")},
+    ),
     Fault(
         name="activation exits 100",
+        shown_by="test_transaction_switch.py::test_switch_that_ends_badly_is_reverted",
         nix="switchExit = 100;",
         rows={"switching": bad("needs a reboot", kind="silent")},
     ),
-    Fault(name="activation exits 101", nix="switchExit = 101;", rows={"switching": bad("failed with exit status 101")}),
+    Fault(
+        name="activation exits 101",
+        shown_by="test_transaction_switch.py::test_switch_that_ends_badly_is_reverted",
+        nix="switchExit = 101;",
+        rows={"switching": bad("failed with exit status 101")},
+    ),
     Fault(name="emergency target", nix=EMERGENCY, rows={"switching": bad("", kind="")}),
     Fault(name="new mount fails into emergency", slow=True, nix=MOUNT, rows={"switching": bad("", kind="")}),
     Fault(
-        name="daemon-reload all the while", prepare=all_the_while("systemctl daemon-reload"), rows={"switching": KEPT}
+        name="daemon-reload all the while",
+        shown_by="test_transaction_keeper.py::test_systemd_that_reloads_all_the_while_changes_nothing",
+        prepare=all_the_while("systemctl daemon-reload"),
+        rows={"switching": KEPT},
     ),
     Fault(
         name="daemon-reexec all the while",

@@ -12,7 +12,12 @@ HANGS = {"name": "hangs", "command": "[ ! -e /etc/new ] || exec sleep 60", **SHO
 FAILED = {"name": "never", "tcp": "127.0.0.1:1", "tolerate_existing": True, **SHORT}
 
 FAULTS = (
-    Fault(name="check fails", status=503, rows={"switching": bad("check web: 503")}),
+    Fault(
+        name="check fails",
+        shown_by="test_deploy.py::test_unhealthy_host_is_rolled_back_and_the_others_kept",
+        status=503,
+        rows={"switching": bad("check web: 503")},
+    ),
     Fault(
         name="check flaps",
         slow=True,
@@ -23,6 +28,7 @@ FAULTS = (
     Fault(name="check hangs", nix='files."etc/new" = "";', checks=(WEB, HANGS), rows={"switching": bad("check hangs")}),
     Fault(
         name="check failed already",
+        shown_by="test_checks_on_hosts.py::test_check_that_failed_before_still_counts_unless_it_is_tolerated",
         checks=(WEB, FAILED),
         rows={"switching": Row(outcome="kept", code=0, on=NEW, says="check never was failing before")},
     ),

@@ -69,6 +69,7 @@ INTERRUPTED = Row(outcome="skipped", code=130, on=OLD)
 FAULTS = (
     Fault(
         name="controller killed",
+        shown_by="test_deploy_interrupted.py::test_controller_killed_while_proving_the_host_goes_back_by_itself",
         strike=kill_controller,
         of_run=True,
         rows={
@@ -88,6 +89,7 @@ FAULTS = (
     ),
     Fault(
         name="Ctrl-C once",
+        shown_by="test_deploy_interrupted.py::test_interrupted_once_the_host_is_proven_and_the_others_are_skipped",
         strike=interrupt_once,
         of_run=True,
         rows={
@@ -120,6 +122,7 @@ FAULTS = (
     ),
     Fault(
         name="two controllers",
+        shown_by="test_deploy_interrupted.py::test_two_controllers_at_once_one_keeps_and_the_other_finds_it_locked",
         strike=second_controller,
         checks=(WEB, GATE),
         of_run=True,

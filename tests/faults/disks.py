@@ -80,6 +80,7 @@ FAULTS = (
     ),
     Fault(
         name="boot loader fails",
+        shown_by="test_deploy.py::test_a_commit_that_fails_goes_back_and_shows_what_the_boot_loader_said",
         nix='bootLoaderScript = "exit 1";',
         rows={"committing": bad("commit: boot loader failed")},
     ),

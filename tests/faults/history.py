@@ -62,6 +62,7 @@ FAULTS = (
     Fault(name="profile and running system differ", prepare=another_profile, rows={"switching": KEPT}),
     Fault(
         name="profile and running system differ and the new is bad",
+        shown_by="test_transaction_commit.py::test_running_system_that_is_not_the_profile_is_what_a_revert_goes_back_to",
         prepare=another_profile,
         status=503,
         rows={"switching": Row(outcome="rolled_back", code=1, on=("old", "other", "old"))},
@@ -81,6 +82,7 @@ FAULTS = (
     Fault(name="same closure twice then rollback", then=same_again_and_rollback, rows={"switching": BACK}),
     Fault(
         name="four generations with the first live then rollback",
+        shown_by="test_transaction_commit.py::test_first_of_four_generations_is_what_a_revert_goes_back_to",
         prepare=many_generations,
         then=rollback,
         rows={"switching": BACK},

@@ -130,6 +130,7 @@ FAULTS = (
     Fault(name="old system's switch refuses", status=503, strike=refuse_to_come_back, rows={"switched": GONE_BACK}),
     Fault(
         name="sudo password wrong",
+        shown_by="test_cli_login.py::test_wrong_sudo_password_is_refused_once_and_nowhere_shown",
         defaults=OPERATOR,
         environment={"FLEET_SUDO_PASSWORD": "wrong"},
         rows={"preflight": Row(outcome="failed", code=1, on=OLD, kind="authentication", says="sudo")},
@@ -145,6 +146,7 @@ FAULTS = (
     ),
     Fault(
         name="sudo password right",
+        shown_by="test_cli_login.py::test_user_becomes_root_by_sudo",
         defaults=OPERATOR,
         environment={"FLEET_SUDO_PASSWORD": "operator"},
         rows={"preflight": Row(outcome="kept", code=0, on=NEW)},

@@ -77,6 +77,8 @@ class Fault:
     """What `restore` and the next reset of the host cannot undo."""
     slow: bool = False
     """Only in the full table: it takes long, and most of what it shows is shown by a test that does not."""
+    shown_by: str = ""
+    """Only in the full table: this test on lab hosts, which `make test` plays, shows what the worst phase would."""
     xfail: Mapping[str, str] = field(default_factory=dict)
     """Phases with a defect that is known and not yet mended."""
 

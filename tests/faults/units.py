@@ -51,18 +51,41 @@ def intrude(scene: Scene) -> None:
 FAULTS = (
     Fault(
         name="unit newly failing",
+        shown_by="test_deploy_units.py::test_unit_that_fails_is_enough_to_go_back_and_its_words_are_shown",
         nix='services.bad.exec = "${busybox} false";',
         rows={"switching": bad("bad.service has failed")},
     ),
     Fault(
         name="unit fails 3 s after activation",
+        shown_by="test_deploy_units.py::test_unit_that_crashes_after_it_started_well_is_found",
         nix=LATE,
         defaults={"settle": "5s"},
         rows={"switching": bad("late.service has failed")},
     ),
     Fault(name="crash loop", slow=True, nix=LOOP, defaults={"settle": "3s"}, rows={"switching": bad("loop.service")}),
-    Fault(name="unit failing before", prepare=fail_before, rows={"switching": KEPT}),
-    Fault(name="unit of a timer fails", strike=tick, rows={"switched": KEPT}),
-    Fault(name="connection of a socket fails", nix=ACCEPT, strike=knock, rows={"switched": KEPT}),
-    Fault(name="transient unit fails", strike=intrude, rows={"switched": KEPT}),
+    Fault(
+        name="unit failing before",
+        shown_by="test_deploy_units.py::test_unit_that_was_failing_before_is_told_and_not_counted",
+        prepare=fail_before,
+        rows={"switching": KEPT},
+    ),
+    Fault(
+        name="unit of a timer fails",
+        shown_by="test_units.py::test_timer_driven_unit_counts_only_if_its_definition_changed",
+        strike=tick,
+        rows={"switched": KEPT},
+    ),
+    Fault(
+        name="connection of a socket fails",
+        shown_by="test_units.py::test_instance_of_a_connection_is_not_counted",
+        nix=ACCEPT,
+        strike=knock,
+        rows={"switched": KEPT},
+    ),
+    Fault(
+        name="transient unit fails",
+        shown_by="test_units.py::test_transient_unit_and_unit_of_no_closure_are_not_counted",
+        strike=intrude,
+        rows={"switched": KEPT},
+    ),
 )
