@@ -29,7 +29,7 @@ def deploy(**common: Any) -> int:
 
 
 @click.command()
-@options.changes
+@options.pushes
 @options.closure
 @options.no_eval_cache
 @options.keep_going
@@ -81,5 +81,5 @@ def _change(verb: Verb, common: dict[str, Any], **asked: Any) -> int:
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
 
-    consent = Consent(yes=common.pop("yes"), ask=common.pop("ask"), break_glass=common.pop("break_glass"))
+    consent = Consent(yes=common.pop("yes", False), ask=common.pop("ask"), break_glass=common.pop("break_glass"))
     return change(Options(verb=verb, **asked), **common, consent=consent)

@@ -181,6 +181,14 @@ def changes(command: Command) -> Command:
     return command
 
 
+def pushes(command: Command) -> Command:
+    """Add the flags of a command that brings hosts something and changes nothing that runs: it asks only if told to."""
+    ask_at_all = click.option("--ask", is_flag=True, help="Ask before anything is pushed.")
+    for option in (everything, selectors, file, verbose, as_json, break_glass, ask_at_all, all_or_nothing):
+        command = option(command)
+    return command
+
+
 def reads(command: Command) -> Command:
     """Add the flags of commands that only look. Without a selector they mean all hosts."""
     for option in (selectors, file, as_json, everything):

@@ -192,7 +192,7 @@ class Planner:
             return None
         slow_links = self._context.slow_links
         if obstacle := slow_links.obstacle(facts):
-            self._contacts.report(host, Severity.NOTE, "thin_link", *obstacle)
+            self._contacts.report(host, Severity.NOTE, "slow_link", *obstacle)
             return None
         return functools.partial(slow_links.estimate, self._context.links[host.name], facts)
 

@@ -42,7 +42,7 @@ FULL = ("No space left on device", "database or disk is full")
 class SlowLinks:
     """What all pushes over slow links share. Nothing is loaded before the first of them."""
 
-    def __init__(self, supply: Supply, cache: Callable[[], Cache] = lambda: Cache(cache_folder("thin"))) -> None:
+    def __init__(self, supply: Supply, cache: Callable[[], Cache] = lambda: Cache(cache_folder("deltas"))) -> None:
         self.supply = supply
         self._cache = cache
         self._frames: Frames | None = None
@@ -156,13 +156,13 @@ class DeltaTransport:
         if self._is_whole or self._sender is None:
             return False
         lines = (line.strip() for line in ended.stderr.splitlines())
-        reason = next((line[:500] for line in lines if line.startswith(("fleet-thin:", "error:"))), "")
+        reason = next((line[:500] for line in lines if line.startswith(("fleet-delta:", "error:"))), "")
         doubtful = self._sender.doubtful()
         if doubtful and reason and not any(words in reason for words in FULL):
             self._doubt(doubtful)
             return True
-        if reason.startswith("fleet-thin:"):
-            reason = reason.removeprefix("fleet-thin:").strip()
+        if reason.startswith("fleet-delta:"):
+            reason = reason.removeprefix("fleet-delta:").strip()
             hint = f"the host needs zstd 1.4.5 or later; {INSTALL_THERE}"
             message = "the host cannot read" if ended.status != UNFIT else "the host cannot take"
             _note(self._host, f"{message} what is compressed ({reason}): it goes as it is", hint, self._emit)
@@ -187,4 +187,4 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def _note(host: Host, message: str, hint: str, emit: Emit) -> None:
-    emit(FindingReported(host=host.name, severity=Severity.NOTE, kind="thin_link", message=message, hint=hint))
+    emit(FindingReported(host=host.name, severity=Severity.NOTE, kind="slow_link", message=message, hint=hint))

@@ -156,7 +156,7 @@ def test_slow_link_is_what_fleet_toml_leads_over_until_it_ends(lab: Lab, host: L
     assert inventory.read_text() == before
 
 
-def test_people_put_a_thin_link_before_a_host_and_end_it(lab: Lab) -> None:
+def test_people_put_a_slow_link_before_a_host_and_end_it(lab: Lab) -> None:
     before = lab.folder.inventory.read_text()
     argv = [FLEET, "lab", "slow", "one", "--rate", "1mbit", "--dir", str(lab.folder.path)]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as link:

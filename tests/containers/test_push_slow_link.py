@@ -50,7 +50,7 @@ def versions(stage: Stage) -> tuple[str, str]:
 
 def nothing_left(stage: Stage, name: str) -> bool:
     host = stage.host(name)
-    return host.exec("find", "/run", "-maxdepth", "1", "-name", "fleet-thin*").stdout == ""
+    return host.exec("find", "/run", "-maxdepth", "1", "-name", "fleet-delta*").stdout == ""
 
 
 @pytest.mark.parametrize("way", ["root", "sudo"])
@@ -69,7 +69,7 @@ def test_an_update_takes_a_fraction_of_its_bytes(stage: Stage, versions: tuple[s
     assert whole["wire_bytes"] > sum(SIZES)  # bytes without any order
     assert update["nar_bytes"] >= fresh > sum(SIZES)
     assert update["wire_bytes"] < 0.01 * fresh
-    assert second.told("finding_reported", kind="thin_link") == []
+    assert second.told("finding_reported", kind="slow_link") == []
     assert nothing_left(stage, "one")
 
 
@@ -79,10 +79,10 @@ def test_two_hosts_of_one_run_share_what_was_compressed(stage: Stage, versions: 
     assert stage.fleet("push", "--all", "--closure", old, "--json").code == 0
     run = stage.fleet("push", "--all", "--closure", new, "--json")
     assert run.outcomes == {"one": "staged", "two": "staged"}, run
-    kept = sum(1 for _ in (stage.home / ".cache/fleet/thin").iterdir())
+    kept = sum(1 for _ in (stage.home / ".cache/fleet/deltas").iterdir())
     again = stage.fleet("push", "--all", "--closure", new, "--json")
     assert again.code == 0
-    assert kept == sum(1 for _ in (stage.home / ".cache/fleet/thin").iterdir())
+    assert kept == sum(1 for _ in (stage.home / ".cache/fleet/deltas").iterdir())
     for name in ("one", "two"):
         assert has(stage.host(name), new)
 
@@ -112,7 +112,7 @@ def test_a_host_without_zstd_gets_it_whole_and_says_so_once(stage: Stage, versio
     assert run.outcomes == {"one": "staged"}, run
     assert has(host, closure)
     for findings in (plan["findings"], run.told("finding_reported")):
-        (finding,) = (one for one in findings if one["kind"] == "thin_link")
+        (finding,) = (one for one in findings if one["kind"] == "slow_link")
         assert "the host has no zstd" in finding["message"]
     (planned,) = plan["hosts"]
     assert planned["wire_bytes"] > planned["missing_bytes"]
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_tried_again(
     error = run.failure("two")
     assert (run.code, error["kind"]) == (1, "push"), run
     assert re.search("no space left on (device|the disk)", error["message"] + " ".join(error["said"]), re.I), run
-    assert run.told("finding_reported", kind="thin_link") == []
+    assert run.told("finding_reported", kind="slow_link") == []
     assert nothing_left(stage, "two")
     stage.toml({"two": {"link": "slow"}})
     again = stage.fleet("push", "two", "--closure", closure, "--json")

@@ -45,7 +45,7 @@ def forget(*paths: str) -> None:
 
 
 def left_behind() -> list[Path]:
-    return list(Path("/run").glob("fleet-thin.*"))
+    return list(Path("/run").glob("fleet-delta.*"))
 
 
 def bytes_of(paths: Sequence[str]) -> int:

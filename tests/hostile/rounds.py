@@ -157,7 +157,7 @@ class _Stream:
     async def ended(self) -> Output:
         """See `Stream.ended`."""
         stderr = self._says.mess()
-        return Output(status=self._says.random.choice((0, 1, 75, 74, 69)), stderr=f"fleet-thin: {stderr}")
+        return Output(status=self._says.random.choice((0, 1, 75, 74, 69)), stderr=f"fleet-delta: {stderr}")
 
 
 class _Server(FakeMachine):

@@ -47,7 +47,7 @@ async def test_what_a_person_has_chosen_wins(home: Path) -> None:
     assert await cipher() == "aes256-ctr"
 
 
-async def test_what_crosses_a_thin_link_is_compressed() -> None:
+async def test_what_crosses_a_slow_link_is_compressed() -> None:
     assert await agreed("send_compression", link="slow") == "zlib@openssh.com"
     assert await agreed("send_compression") == "none"
 

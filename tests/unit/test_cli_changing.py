@@ -253,6 +253,13 @@ def test_yes_and_ask_contradict_each_other(tmp_path: Path, command_line: Command
     assert (told.code, "give one of them" in told.err) == (2, True)
 
 
+def test_a_push_has_no_answer_to_a_question_that_it_does_not_ask(tmp_path: Path, command_line: CommandLine) -> None:
+    world = World(tmp_path, "a", "b")
+    told = command_line(world, "push", "--all", "--yes")
+    assert (told.code, "No such option" in told.err) == (2, True)
+    assert command_line(world, "push", "--all", "--no-eval-cache", "--copy-with", "nix").code == 0
+
+
 def test_nothing_to_do_is_not_asked(tmp_path: Path, command_line: CommandLine, terminal: Terminal) -> None:
     world = World(tmp_path, "a", "b")
     world.wanted = NEW

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def test_folders_are_where_people_keep_theirs(home: Path) -> None:
-    assert str(cache_folder("thin", {"XDG_CACHE_HOME": "/c"})) == "/c/fleet/thin"
+    assert str(cache_folder("deltas", {"XDG_CACHE_HOME": "/c"})) == "/c/fleet/deltas"
     assert str(state_folder("home", {"XDG_STATE_HOME": "/s"})) == "/s/fleet/home"
     for said in ({}, {"XDG_CACHE_HOME": "", "XDG_STATE_HOME": ""}, {"XDG_CACHE_HOME": "c", "XDG_STATE_HOME": "./s"}):
-        assert cache_folder("thin", said) == home / ".cache/fleet/thin"
+        assert cache_folder("deltas", said) == home / ".cache/fleet/deltas"
         assert state_folder("home", said) == home / ".local/state/fleet/home"
 
 

@@ -10,7 +10,7 @@
 #   delta N   the same, where the frame was made against the base as it is now
 #
 # The base is at most 6 MiB, in memory (/run is a tmpfs), in files that have no name any more when the first order is
-# read: whatever happens then, nothing is left behind. What failed is on stderr, after "fleet-thin: "; where this host is
+# read: whatever happens then, nothing is left behind. What failed is on stderr, after "fleet-delta: "; where this host is
 # not fit for it, nothing was read and the exit status is 69.
 # Needs sh, coreutils, findutils, zstd 1.4.5 and nix.
 set -fu
@@ -19,7 +19,7 @@ base=/proc/self/fd/5
 rest=/proc/self/fd/6
 
 fail() {
-    echo "fleet-thin: $1" >&2
+    echo "fleet-delta: $1" >&2
     exit "${2:-1}"
 }
 
@@ -44,8 +44,8 @@ obey() {                                # one order after another, until there a
 }
 
 command -v zstd >/dev/null || fail 'there is no zstd' 69
-find /run -maxdepth 1 -name 'fleet-thin.*' -mmin +1 -exec rm -rf {} +    # of those who died before they had tidied up
-folder=$(mktemp -d /run/fleet-thin.XXXXXX) || fail 'cannot write to /run' 69
+find /run -maxdepth 1 -name 'fleet-delta.*' -mmin +1 -exec rm -rf {} +    # of those who died before they had tidied up
+folder=$(mktemp -d /run/fleet-delta.XXXXXX) || fail 'cannot write to /run' 69
 trap tidy_up EXIT
 trap 'exit 1' HUP INT TERM
 mkfifo "$folder/ask" "$folder/answer" "$folder/result" || fail 'cannot write to /run' 69
