@@ -44,6 +44,8 @@ def init(folder: Path, name: str | None, expression: str | None) -> None:
         adopted = asyncio.run(adopt(LocalMachine(), folder, name=name, expression=expression))
     for host, reason in adopted.left_out.items():
         click.echo(one_line(f"left out: {host}: {reason}"), err=True)
+    if adopted.unseen:
+        click.echo(one_line(f"  hint:  {adopted.unseen}"), err=True)
     for image in adopted.ignored:
         click.echo(one_line(f"ignored: {image}: makes an image or a virtual machine, and is no host"), err=True)
     click.echo("no check is declared yet: hosts count as healthy where no unit fails and people can log in", err=True)

@@ -67,7 +67,7 @@ def written(fleet: FirstFleet, *, head: Mapping[str, Any]) -> str:
     tables = [
         [
             "# Written by fleet init: docs/fleet-toml.md has every key, docs/adopting.md says where they come from.",
-            "# Host keys are missing: fleet trust --all shows them, asks once, and writes each host_key.",
+            "# Host keys: fleet trust --all shows those that hosts answer with, asks once, and writes each host_key.",
         ],
         ["[fleet]", *(f"{key} = {_value(value)}" for key, value in head.items()), *ignore],
         [*_table("defaults", defaults), *(f"# {line}" for key, line in USUAL.items() if key not in used)],

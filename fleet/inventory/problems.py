@@ -10,6 +10,7 @@ from fleet.errors import ConfigError
 from fleet.events import plain_text
 from fleet.inventory.check import SHAPE, Check
 from fleet.inventory.hooks import Hook
+from fleet.inventory.rollouts import Wave
 from fleet.inventory.schema import Host
 from fleet.inventory.words import nearest, shown
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
+    from fleet.inventory.tables import Table
+
 _TYPES = {
     "bool_type": "true or false",
     "tuple_type": "a list",
@@ -27,6 +30,9 @@ _TYPES = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+
+_ENTRIES: dict[str, type[Table]] = {"checks": Check, "hooks": Hook, "waves": Wave}
+"""The keys that are lists of tables, with what such a table is."""
 
 
 class Problems:
@@ -65,7 +71,7 @@ def dotted(*parts: str) -> str:
 
 
 def entry_table(table: str, key: str, number: int, raw: Any) -> str:
-    """Return the place of a check or a hook, such as `[[hosts.web.checks]] 2 (name)`."""
+    """Return the place of a check, a hook or a wave, such as `[[hosts.web.checks]] 2 (name)`."""
     name = raw.get("name") if isinstance(raw, dict) else None
     label = f" ({name})" if isinstance(name, str) else ""
     return f"[{table[:-1]}.{key}]] {number}{label}"
@@ -75,9 +81,10 @@ def _place(
     loc: tuple[int | str, ...], table: str, keys: Sequence[str], raw: Mapping[str, Any]
 ) -> tuple[str, str, Sequence[str]]:
     """Return the table and the key of an error, and the keys that are known in that table."""
-    if len(loc) > 1 and loc[0] in ("checks", "hooks") and isinstance(loc[1], int):
-        entry, known = raw[str(loc[0])][loc[1]], Check if loc[0] == "checks" else Hook
-        return entry_table(table, str(loc[0]), loc[1] + 1, entry), " ".join(map(str, loc[2:])), known.toml_keys()
+    if len(loc) > 1 and loc[0] in _ENTRIES and isinstance(loc[1], int):
+        list_of = str(loc[0])
+        place = entry_table(table, list_of, loc[1] + 1, raw[list_of][loc[1]])
+        return place, " ".join(map(str, loc[2:])), _ENTRIES[list_of].toml_keys()
     key = dotted(*map(str, loc)) if loc else ""
     return table, key, [each for each in keys if each != "name" or "kind" not in keys]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BeforeValidator, StrictBool, ValidationError
+from pydantic import AfterValidator, BeforeValidator, StrictBool
 
 from fleet.inventory import amounts, values
 from fleet.inventory.tables import Count, Rate, Seconds, Table
-from fleet.inventory.words import expected, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,26 +24,6 @@ class Wave(Table):
     """For how long its hosts are watched after the last of them has ended, before the next wave begins."""
 
 
-def _waves(value: object) -> tuple[Wave, ...]:
-    if isinstance(value, tuple):
-        return value
-    if not isinstance(value, list) or not all(isinstance(wave, dict) for wave in value):
-        raise expected(value, '[[rollout.waves]] tables, each with hosts = "SELECTOR"')
-    return tuple(_wave(number, wave) for number, wave in enumerate(value, 1))
-
-
-def _wave(number: int, raw: Mapping[str, object]) -> Wave:
-    keys = Wave.toml_keys()
-    if "hosts" not in raw or not set(raw) <= set(keys):
-        wrong = ", ".join(shown(key) for key in raw if key not in keys) or "no hosts"
-        raise ValueError(f'{number}: found {wrong}, expected hosts = "SELECTOR", and soak = "10m" or nothing else')
-    try:
-        return Wave.model_validate(raw)
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        raise ValueError(f"{number}: {detail['loc'][0]}: {detail.get('ctx', {}).get('error', detail['msg'])}") from None
-
-
 class RolloutTable(Table):
     """How a run goes through many hosts."""
 
@@ -56,7 +35,7 @@ class RolloutTable(Table):
     max_failures: Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(0))] = 0
     undo_on_failure: StrictBool = False
     """Whether hosts that a run has changed go back to where they were when the run fails."""
-    waves: Annotated[tuple[Wave, ...], BeforeValidator(_waves)] = ()
+    waves: tuple[Wave, ...] = ()
 
 
 def order_problems(

@@ -10,6 +10,7 @@ from fleet.errors import ConfigError
 from fleet.inventory import origins, parse
 from fleet.inventory.first import FirstFleet, written
 from fleet.library.tools import new_fleet_id
+from fleet.source import remedies, tree
 from fleet.source.adopt import MAKE_HIVE, first_fleet
 from fleet.source.discover import discover
 
@@ -34,6 +35,8 @@ class Adopted:
     """Configurations that make images or virtual machines."""
     is_in_git: bool
     """Whether Nix sees the file only after `git add`."""
+    unseen: str = ""
+    """What to do about files that git does not know, where hosts do not evaluate; empty if there are none."""
 
 
 async def adopt(here: Machine, folder: Path, *, name: str | None, expression: str | None = None) -> Adopted:
@@ -54,19 +57,38 @@ async def adopt(here: Machine, folder: Path, *, name: str | None, expression: st
     if found.is_raw_hive:
         raise _raw_hive(folder / place)
     fleet = first_fleet(found, is_file=is_file)
+    unseen = await _unseen(here, reference) if found.broken else ""
     if not fleet.hosts:
-        raise _no_hosts(folder / place, fleet)
+        raise _no_hosts(folder / place, fleet, unseen)
     head = {"name": name or _fleet_name(folder), "id": new_fleet_id(), **origin}
     text = written(fleet, head=head)
     parse(path, text)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    _create(path, text)
     hosts = tuple(host.name for host in fleet.hosts)
     in_git = any((place / ".git").exists() for place in path.absolute().parents)
-    return Adopted(path=path, hosts=hosts, left_out=fleet.left_out, ignored=fleet.ignore, is_in_git=in_git)
+    return Adopted(
+        path=path, hosts=hosts, left_out=fleet.left_out, ignored=fleet.ignore, is_in_git=in_git, unseen=unseen
+    )
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a new file, or leave none: half of one would be in the way of the next attempt."""
+    try:
+        file = path.open("x", encoding="utf-8")
+        try:
+            with file:
+                file.write(text)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+async def _unseen(here: Machine, reference: str) -> str:
+    """Return what to do about files that Nix does not see since git does not know them; empty if there are none."""
+    found = await tree.look(here, reference)
+    return remedies.untracked(tree.unseen(found)) if found is not None else ""
 
 
 def _origin(folder: Path, expression: str | None) -> dict[str, str]:
@@ -92,13 +114,13 @@ def _raw_hive(file: Path) -> ConfigError:
     return ConfigError(f"{file}: only colmena can evaluate a hive as it is", hint=hint)
 
 
-def _no_hosts(place: Path, fleet: FirstFleet) -> ConfigError:
+def _no_hosts(place: Path, fleet: FirstFleet, unseen: str) -> ConfigError:
     if any(MAKE_HIVE in reason for reason in fleet.left_out.values()):
         hint = f"with colmena among the inputs, add to the outputs of flake.nix: {MAKE_HIVE} ({DOCS})"
         return ConfigError(f"{place}: has the output colmena, which only colmena can evaluate", hint=hint)
     if fleet.left_out:
         reasons = [f"{name}: {reason}" for name, reason in fleet.left_out.items()]
-        return ConfigError("\n".join([f"{place}: no host of it can be written", *reasons]))
+        return ConfigError("\n".join([f"{place}: no host of it can be written", *reasons]), hint=unseen)
     hint = f"{DOCS} says what fleet looks for" if not fleet.ignore else "what is there makes images, and no hosts"
     return ConfigError(f"{place}: configures no hosts", hint=hint)
 

@@ -20,7 +20,7 @@ def colmena(deployment: Data) -> Read:
     if deployment.get("targetHost"):
         keys["address"] = deployment["targetHost"]
     elif "targetHost" in deployment:
-        remarks.append("colmena: targetHost = null, it is deployed on the host itself; fleet connects to its address")
+        remarks.append('colmena: targetHost = null, it is deployed on the host itself: address = "local" does that')
     if deployment.get("targetPort"):
         keys["port"] = deployment["targetPort"]
     user = deployment.get("targetUser", ROOT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,18 @@ async def test_a_reason_is_beside_each_host_that_is_left_out(tmp_path: Path) -> 
     text = (await adopted(BY_NAME["plain"], tmp_path)).read_text()
     assert "# [hosts.half]  # does not evaluate: the disk of half is not chosen yet" in text
     assert "# [hosts.wrong]  # does not evaluate: attribute 'missing' missing" in text
+
+
+def test_files_that_git_does_not_know_are_named_where_hosts_do_not_evaluate(tmp_path: Path) -> None:
+    folder = BY_NAME["plain"].copy_to(tmp_path)
+    for words in ("init -q", "add flake.nix"):
+        subprocess.run(["git", "-C", str(folder), *words.split()], check=True)
+    done = call("init", "--dir", str(folder))
+    assert "no host of it can be written" in str(done.exception)
+    assert getattr(done.exception, "hint", "") == "Nix sees only what git knows: git add nixos.nix"
+    subprocess.run(["git", "-C", str(folder), "add", "nixos.nix"], check=True)
+    (folder / "half.nix").write_text("{ }")
+    assert "hint:  Nix sees only what git knows: git add half.nix" in call("init", "--dir", str(folder)).stderr
 
 
 def test_check_misses_a_host_that_was_added_to_the_hive_later(tmp_path: Path) -> None:

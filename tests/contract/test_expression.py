@@ -156,6 +156,17 @@ def test_options_of_fleet_toml_reach_nix(tmp_path: Path) -> None:
     assert [closure[44:] for closure in built.values()] == ["nixos-system-riscv64-linux"]
 
 
+def test_an_option_of_nix_ends_a_build_that_takes_too_long(tmp_path: Path) -> None:
+    toml = '[fleet]\nexpression = "default.nix"\nnix_options = { timeout = 1 }\n[hosts.a]\n'
+    slow = (
+        'derivation { name = "slow"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "/bin/sleep 99" ]; }'
+    )
+    file = write(tmp_path, toml, f"{{ a = {slow}; }}")
+    done = CliRunner().invoke(cli.fleet, ["build", "--file", str(file)], standalone_mode=False)
+    assert "a: Nix could not build" in str(done.exception)
+    assert "timed out after 1 seconds" in " ".join(getattr(done.exception, "said", ()))
+
+
 def test_check_refuses_an_option_that_nix_does_not_know(tmp_path: Path) -> None:
     file = write(tmp_path, f"{EXPRESSION}nix_options = {{ coers = 4 }}\n[hosts.web]\n", OWN_SYSTEM)
     done = CliRunner().invoke(cli.fleet, ["check", "--file", str(file)], standalone_mode=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,18 @@ async def test_an_inventory_is_never_overwritten(folder: Path) -> None:
     with pytest.raises(ConfigError, match="is there already"):
         await adopt(FOUND, folder, name=None)
     assert (folder / "fleet.toml").read_text() == "# mine"
+
+
+async def test_a_full_disk_leaves_no_half_of_a_file(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))  # bytes; Python ignores the signal
+    try:
+        with pytest.raises(ConfigError, match="cannot be written: File too large"):
+            await adopt(FOUND, folder, name=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (folder / "fleet.toml").exists()
+    await adopt(FOUND, folder, name=None)
 
 
 async def test_a_folder_with_nothing_to_evaluate_is_told(tmp_path: Path) -> None:
