@@ -85,6 +85,7 @@ class Phase(enum.StrEnum):
     EVALUATE = "evaluate"
     BUILD = "build"
     PUSH = "push"
+    HOOK = "hook"
     SWITCH = "switch"
     REBOOT = "reboot"
     PROVE = "prove"

@@ -92,7 +92,7 @@ async def _plan(
     from fleet.cli.changing import PlanView
     from fleet.cli.interrupts import interrupts
     from fleet.errors import FleetError
-    from fleet.events import HostFinished, RunFinished
+    from fleet.events import FindingReported, HostFinished, RunFinished
     from fleet.library.plans import write_plan
 
     view, made, error = PlanView(), None, None
@@ -105,7 +105,7 @@ async def _plan(
             output.wait_for_hosts(lambda: planning.contacted)
             async for event in planning:
                 view.note(event)
-                if not isinstance(event, RunFinished | HostFinished):
+                if not isinstance(event, RunFinished | HostFinished | FindingReported):  # printed with the plan
                     output.show(event)
             try:
                 made = await planning

@@ -33,14 +33,9 @@ def diff_json(diffs: Mapping[HostName, SystemDiff]) -> dict[str, Any]:
 def diff_lines(host: HostName, diff: SystemDiff, *, is_terminal: bool = False) -> list[str]:
     """Return the lines that show everything that differs on one host."""
     title = f"{host}: {change(diff.old, diff.new, host)}"
-    if diff.is_empty:
-        return [f"{title} (no difference)"]
     packages = [f"    {line}" for line in _package_table(diff.packages)]
-    return [
-        one_line(title),
-        *(["  packages", *packages] if packages else []),
-        *_parts(diff, is_terminal=is_terminal),
-    ]
+    parts = [*(["  packages", *packages] if packages else []), *_parts(diff, is_terminal=is_terminal)]
+    return [one_line(title if parts else f"{title} (no difference)"), *parts]
 
 
 def fold(diffs: Mapping[HostName, SystemDiff], *, is_terminal: bool = False) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -41,6 +43,9 @@ FOREIGN: tuple[tuple[type[Exception], type[HostError], str], ...] = (
 )
 """The first row that fits counts. A test walks asyncssh's exceptions, and fails if one has no row."""
 
+_ATTEMPT = re.compile(r"(?:\[Errno (?P<code>\d+)\] )?Connect call failed \('(?P<address>[^']+)', (?P<port>\d+)[^)]*\)")
+"""What asyncio says of one address of a host, and of several after `Multiple exceptions: `."""
+
 HINTS: dict[type[HostError], str] = {
     HostKeyError: "fleet trust {host} shows the key, asks, and writes it to fleet.toml",
     AuthenticationError: "try: fleet ssh {host}; an encrypted key must be in the agent (ssh-add)",
@@ -64,7 +69,20 @@ def in_our_words(host: HostName, error: BaseException) -> HostError:
     """Return the `HostError` that says the same as this error."""
     for foreign, ours, what in FOREIGN:
         if isinstance(error, foreign):
-            detail = plain_text(getattr(error, "strerror", None) or str(error)).strip()
+            detail = plain_text(_reason(error)).strip()
             message = f"{what}: {detail}" if detail else what
             return ours(host, message, hint=HINTS[ours].format(host=host))
     raise error
+
+
+def _reason(error: BaseException) -> str:
+    """Return why the network refused, with the system's words in place of asyncio's, which name no reason."""
+    text = getattr(error, "strerror", None) or str(error)
+    number = getattr(error, "errno", None)
+
+    def in_words(found: re.Match[str]) -> str:
+        code = int(found["code"]) if found["code"] else number
+        why = os.strerror(code) if isinstance(code, int) and code > 0 else "refused"
+        return f"{why} ({found['address']} port {found['port']})"
+
+    return _ATTEMPT.sub(in_words, text.removeprefix("Multiple exceptions: "))

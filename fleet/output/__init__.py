@@ -113,6 +113,7 @@ def _on_terminal(
             wait_for_hosts=board.ask_for_contacted,
             say=console.say,
             close=console.close,
+            plan_shown=console.plan_shown,
             is_terminal=True,
         )
 

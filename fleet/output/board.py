@@ -24,9 +24,10 @@ from fleet.events import (
     RunStarted,
     SoakFinished,
     SoakStarted,
+    UndoStarted,
     WaveStarted,
 )
-from fleet.model import Goal, HostName, HostResult, Outcome, Phase
+from fleet.model import Goal, HostName, HostResult, Outcome, Phase, Verb
 from fleet.output.facts import SHARED_PHASES, outcome_words
 from fleet.output.format import counted, human_seconds, one_line
 from fleet.output.progress import Pushes
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
     from fleet.output.rows import Within
 
+WITHOUT_NIX = (Verb.REBOOT, Verb.RESUME, Verb.ROLLBACK)
+"""What is done without evaluating anything."""
+DONE = (Outcome.KEPT, Outcome.STAGED, Outcome.ROLLED_BACK, Outcome.NEEDS_HUMAN)
+"""How hosts end that something has happened to."""
 FEW = 3
 """The most hosts that are named as those who are waited for."""
 
@@ -58,6 +63,9 @@ class Board:
         self._good = Outcome.KEPT
         """The outcome that the run is for."""
         self._wave = ""
+        self._soak: tuple[int, float] | None = None
+        """The wave that soaks, and until when."""
+        self._is_paused = False
         self._started: float | None = None
         self._shared: tuple[str, float] | None = None
         """What happens to all hosts together, and since when."""
@@ -65,6 +73,8 @@ class Board:
         """The hosts that are waited for, where somebody says so."""
         self._looked_at = 0
         """How many hosts have begun their preflight: of many, most wait for their turn."""
+        self._evaluates = True
+        """Whether Nix has something to do when the hosts have answered."""
         self._last = ""
         self._pushes = Pushes(clock)
         self._contacted: Callable[[], Collection[HostName]] | None = None
@@ -77,6 +87,7 @@ class Board:
             case RunStarted(hosts=hosts, verb=verb, goal=goal):
                 self._rows = {host: Row(host) for host in hosts}
                 self._started, self._shared = self._clock(), None
+                self._evaluates = verb not in WITHOUT_NIX
                 self._good = Outcome.STAGED if verb == "push" or goal is Goal.DRY_ACTIVATE else Outcome.KEPT
             case PhaseStarted(phase=phase) if phase in SHARED_PHASES:
                 self._enter_shared(phase)
@@ -87,20 +98,29 @@ class Board:
                 self.wait_for("plan")
             case HostPlanned(host=host, wave=wave) if wave:
                 self._planned.add(host)
-            case WaveStarted(wave=wave, waves=waves):
-                self._wave, self._last = f"wave {wave}/{waves}" if waves > 1 else "", ""
-            case SoakStarted(wave=wave, seconds=seconds):
-                self.wait_for(f"soak of wave {wave}, {human_seconds(seconds)}")
-            case SoakFinished():
-                self.wait_for("")
-            case RolloutAsked(asked=asked):
-                self.wait_for("fleet rollout continue" if asked == "pause" else "")
+            case WaveStarted() | SoakStarted() | SoakFinished() | RolloutAsked() | UndoStarted():
+                self._see_rollout(event)
             case OutputLine(host=None) | OutputLine(phase=Phase.EVALUATE | Phase.BUILD):
                 if event.phase in SHARED_PHASES:  # no host enters these alone: the output of Nix shows that they began
                     self._enter_shared(event.phase)
                 self._last = one_line(event.text)
             case _:
                 self._see_host(event)
+
+    def _see_rollout(self, event: WaveStarted | SoakStarted | SoakFinished | RolloutAsked | UndoStarted) -> None:
+        match event:
+            case WaveStarted(wave=wave, waves=waves):
+                self._wave, self._last = f"wave {wave}/{waves}" if waves > 1 else "", ""
+            case SoakStarted(wave=wave, seconds=seconds):
+                self._soak = (wave, self._clock() + seconds)
+            case SoakFinished():
+                self._soak = None
+            case RolloutAsked(asked=asked):
+                self._is_paused = asked == "pause"
+            case UndoStarted(hosts=hosts):
+                self._wave, self._good = "undo", Outcome.ROLLED_BACK
+                for host in hosts:
+                    self._row(host).begin_anew()
 
     def wait_for(self, words: str, *, hosts: Sequence[HostName] = ()) -> None:
         """Say what is waited for, and of which hosts, where no event does. Empty words end that."""
@@ -166,7 +186,7 @@ class Board:
             return ""
         phase, since = self._shared
         left = list(self._hosts) or self._unanswered()
-        if phase == Phase.PREFLIGHT and left == []:
+        if phase == Phase.PREFLIGHT and left == [] and self._evaluates:
             phase = Phase.EVALUATE.value  # everybody has answered, and Nix may say nothing for a long time
         hosts = f" {counted(len(self._rows), 'host')}" if self._rows else ""
         if phase == Phase.PREFLIGHT and self._looked_at < len(self._rows):
@@ -185,11 +205,22 @@ class Board:
         if self._started is None or not self._has_begun():
             return ""
         counts = Counter(row.outcome for row in self._rows.values() if row.outcome is not None)
-        total = len(self._planned & self._rows.keys()) or len(self._rows)
+        # Those of a rollout that another process has begun are done, and were planned there.
+        concerned = [host for host, row in self._rows.items() if host in self._planned or row.outcome in DONE]
+        total = len(concerned) if self._planned else len(self._rows)
         parts = [f"{counts.pop(self._good, 0)}/{total} {outcome_words(self._good)}"]
         parts += [f"{counts[outcome]} {outcome_words(outcome)}" for outcome in Outcome if counts[outcome]]
-        parts += [self._wave] if self._wave else []
+        parts += filter(None, (self._wave, self._halt()))
         return " · ".join([*parts, human_seconds(self._clock() - self._started)])
+
+    def _halt(self) -> str:
+        """Return why no host begins now though it could; nothing if that is not so."""
+        if self._is_paused:
+            return "paused until fleet rollout continue"
+        if self._soak is None:
+            return ""
+        wave, until = self._soak
+        return f"wave {wave} soaks, {human_seconds(until - self._clock())} left"
 
     def waited_for(self) -> tuple[str, str]:
         """Return what is waited for: a word that is the same for as long as that is, and a line about it."""
@@ -203,7 +234,8 @@ class Board:
 
     def _short(self, row: Row) -> str:
         """Return what is told of a host in a line about several."""
-        return row.check_words(self._within, self._clock()) or self._pushes.words(row.host)
+        words = row.check_words(self._within, self._clock()) or self._pushes.words(row.host)
+        return words or (row.last if row.phase is Phase.HOOK else "")
 
     def _has_begun(self) -> bool:
         return any(row.began is not None for row in self._rows.values())

@@ -23,16 +23,14 @@ from fleet.events import (
     WaveFinished,
     WaveStarted,
 )
-from fleet.model import Goal, HostName, Phase, Severity
+from fleet.model import Goal, Phase, Severity
 from fleet.output.facts import fact_lines
-from fleet.output.summary import anonymous, plan_totals
-from fleet.text import listed
+from fleet.output.findings import Findings
+from fleet.output.summary import plan_totals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from fleet.model import HostName
 
-MOST_NOTES = 6
-"""The most different notes that are written before the first host begins."""
 MOST_ENDS = 3
 """The most bad ends that are written one by one."""
 
@@ -43,8 +41,7 @@ class Brief:
     def __init__(self) -> None:
         self._evaluated = ""
         self._planned: dict[HostName, HostPlanned] = {}
-        self._notes: dict[tuple[str, str], list[FindingReported]] = {}
-        """Notes that are the same but for the host, by their message and hint."""
+        self._notes = Findings()
         self._bad_ends = 0
         self._is_dry = False
         self._count = 0
@@ -66,7 +63,7 @@ class Brief:
             case FindingReported(host=None, severity=Severity.ERROR):
                 return [f"fleet: error: {'; '.join(filter(None, (event.message, event.hint)))}"]
             case FindingReported(severity=Severity.NOTE):
-                self._note(event)
+                self._notes.add(event)
                 return []
             case WaveStarted() | WaveFinished():
                 return [*self._found(), *self._wave(event)]
@@ -91,17 +88,11 @@ class Brief:
         """Forget what waits to be written about the plan: a person was shown it."""
         self._evaluated = ""
         self._planned.clear()
-        self._notes.clear()
+        self._notes.forget()
 
     def _wave(self, event: WaveStarted | WaveFinished) -> list[str]:
         """Return a line about the wave, unless there is one wave, or every host is one of its own."""
         return fact_lines(event) if 1 < event.waves < self._count else []
-
-    def _note(self, event: FindingReported) -> None:
-        """Keep a note, together with the same about other hosts."""
-        host = event.host or HostName("fleet")
-        key = anonymous(event.message, host), anonymous(event.hint, host)
-        self._notes.setdefault(key, []).append(event)
 
     def _found(self) -> list[str]:
         """Return the lines about the plan that wait to be written, each once."""
@@ -109,9 +100,7 @@ class Brief:
         changing = [event for event in self._planned.values() if event.wave]
         if changing:
             lines.append(f"fleet: plan: {plan_totals(changing)}")
-        lines += [_note_line(*same) for same in list(self._notes.items())[:MOST_NOTES]]
-        if (more := len(self._notes) - MOST_NOTES) > 0:
-            lines.append(f"fleet: {more} more notes; -v shows them")
+        lines += self._notes.take()
         self.plan_shown()
         return lines
 
@@ -121,10 +110,3 @@ class Brief:
         if self._bad_ends <= MOST_ENDS:
             return fact_lines(event)
         return ["fleet: more hosts end badly; the summary names them"] if self._bad_ends == MOST_ENDS + 1 else []
-
-
-def _note_line(key: tuple[str, str], events: Sequence[FindingReported]) -> str:
-    """Return one line for a note, in the words for one host, or in those that fit all of its hosts."""
-    hosts = list(dict.fromkeys(event.host or "fleet" for event in events))
-    texts = (events[0].message, events[0].hint) if len(hosts) == 1 else key
-    return f"{listed(hosts, most=4)}: note: {'; '.join(filter(None, texts))}"

@@ -34,6 +34,7 @@ from fleet.events import (
 from fleet.model import Goal, Outcome, Phase, Severity
 from fleet.output.board import Board
 from fleet.output.facts import fact_lines
+from fleet.output.findings import Findings
 from fleet.output.format import one_line
 from fleet.output.silence import Silence
 from fleet.output.stream import SafeStream
@@ -70,6 +71,8 @@ class Console:
         self._console = rich_console or RichConsole(file=cast("IO[str]", SafeStream(stream)), highlight=False)
         self._board = board or Board(clock)
         self._teller = teller
+        self._findings = Findings()
+        """Notes that wait until the first host begins, since people may be shown them in the plan before that."""
         self._is_dry = False
         self._lock = threading.Lock()
         self._refresh_per_second = refresh_per_second
@@ -95,6 +98,7 @@ class Console:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._tell_findings()
         self._stop()
 
     def close(self) -> None:
@@ -112,12 +116,25 @@ class Console:
     def __call__(self, event: Event) -> None:
         with self._lock:
             self._board.see(event)
+        if isinstance(event, FindingReported) and event.severity is Severity.NOTE and self._teller is None:
+            self._findings.add(event)
+            return
+        if isinstance(event, WaveStarted | RunFinished):
+            self._tell_findings()
         lines = self._teller.lines(event) if self._teller else self._dry_lines(event)
         told = [Text(one_line(line), style="dim") for line in lines]
         for line in _lasting_lines(event) or told:
             self._console.print(line)
         if isinstance(event, RunFinished):
             self.close()
+
+    def plan_shown(self) -> None:
+        """Note that a person was shown the plan, with what was found."""
+        self._findings.forget()
+
+    def _tell_findings(self) -> None:
+        for line in self._findings.take():
+            self._console.print(Text(one_line(line), style="yellow"))
 
     def _dry_lines(self, event: Event) -> list[str]:
         """Return what a switch would do, if that is what was asked for."""

@@ -65,7 +65,8 @@ def _run_lines(event: Event) -> list[str]:
         case RolloutAsked(asked=asked, who=who):
             return [f"fleet: {_ASKED.get(asked, asked)}{f' ({who})' if who else ''}"]
         case UndoStarted(hosts=hosts, undo=undo):
-            return [f"fleet: the run has failed: {listed(hosts, most=6)} go back, as run {undo}"]
+            going = "goes" if len(hosts) == 1 else "go"
+            return [f"fleet: the run has failed: {listed(hosts, most=6)} {going} back, as run {undo}"]
         case PolicyApplied():
             return _policy_lines(event)
         case RunInterrupted():

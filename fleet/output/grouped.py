@@ -72,5 +72,5 @@ def summary_line(answers: Mapping[HostName, Said], failed: Mapping[HostName, str
     bad = [f"{name} ({_ended(said.status)})" for name, said in answers.items() if said.status != 0]
     bad += [f"{name} ({why})" for name, why in failed.items()]
     good = len(answers) + len(failed) - len(bad)
-    ended = f"{counted(good, 'host')}: exit 0"
-    return f"{ended}; {counted(len(bad), 'host')}: {', '.join(bad)}" if bad else ended
+    ended = [f"{counted(good, 'host')}: exit 0"] if good else []
+    return "; ".join([*ended, *([f"{counted(len(bad), 'host')}: {', '.join(bad)}"] if bad else [])])

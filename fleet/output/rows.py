@@ -52,6 +52,11 @@ class Row:
         """Return the phase, or the outcome once there is one."""
         return self.phase.value if self.outcome is None else outcome_words(self.outcome)
 
+    def begin_anew(self) -> None:
+        """Note that the host has no outcome any more, since something else is done to it."""
+        self.phase, self.outcome, self.last = Phase.WAITING, None, ""
+        self.failing.clear()
+
     def enter(self, phase: Phase, now: float) -> None:
         """Note that the host has entered a phase."""
         if phase is not self.phase:

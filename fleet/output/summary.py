@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleet.model import Failure, HostName, HostResult, Outcome
 from fleet.output.facts import fetched, outcome_words, pushed
-from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, one_line, unprefixed
+from fleet.output.findings import anonymous, finding_lines
+from fleet.output.format import change, counted, failure_lines, human_bytes, human_seconds, one_line
 from fleet.output.patch import coloured
 from fleet.output.table import table
 from fleet.text import listed
@@ -118,7 +118,7 @@ def plan_lines(
     if len(waves) > 1:
         lines += ["", *(f"wave {number}: {listed(hosts)}" for number, hosts in enumerate(waves, start=1))]
     if findings:
-        lines += ["", *(line for finding in findings for line in _finding_lines(finding))]
+        lines += ["", *map(one_line, finding_lines(findings))]
     if planned:
         lines += [*([""] if lines else []), plan_totals(planned)]
     return lines
@@ -170,19 +170,6 @@ def _plan_row(host: HostPlanned) -> tuple[str, ...]:
         f"{human_bytes(host.room_free)} free, needs {human_bytes(host.room_needed)}" if host.room_needed else "-",
         ", ".join(host.reboot) or "-",
     )
-
-
-def _finding_lines(finding: FindingReported) -> list[str]:
-    about = f"{finding.host}: " if finding.host else ""
-    lines = [f"{finding.severity.value}: {about}{unprefixed(finding.message, finding.host)}"]
-    if finding.hint:
-        lines.append(f"  hint:  {finding.hint}")
-    return list(map(one_line, lines))
-
-
-def anonymous(text: str, host: HostName) -> str:
-    """Return the text with `HOST` for the host's name, so that it is equal on two hosts."""
-    return re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "HOST", text)
 
 
 def _anonymous_failure(failure: Failure, host: HostName) -> Failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import HookError, HostError
-from fleet.events import OutputLine
+from fleet.events import OutputLine, PhaseStarted
 from fleet.inventory.hooks import When
 from fleet.machine import Command
 from fleet.model import Phase
@@ -70,10 +70,12 @@ class Hooks:
         runner = self._here if is_here else machine
         if runner is None:
             return "cannot run before the host is reached"
+        self._say(hook)
+        argv = ("env", *where, *known, *command)
         try:
             ran = await runner.run(
                 Command(
-                    argv=("env", *where, *known, *command),
+                    argv=argv,
                     timeout=hook.timeout,
                     root=not is_here,
                     ends_with_us=not is_here,
@@ -82,10 +84,18 @@ class Hooks:
                 )
             )
         except HostError as error:
-            return error.message
+            return error.message.removeprefix(f"{argv[0]} ")
         lines = [line for text in (ran.stdout, ran.stderr) for line in text.splitlines() if line.strip()]
         for line in lines[-TOLD:]:
             self._emit(OutputLine(host=self._host.name, phase=PHASES[hook.when], text=line))
         if ran.status == 0:
             return None
         return f"failed with exit status {ran.status}" + (f": {lines[-1].strip()}" if lines else "")
+
+    def _say(self, hook: Hook) -> None:
+        """Tell that a hook runs, which may take hours. Before the first contact all hosts are in one phase together."""
+        if hook.when is When.BEFORE_CONTACT:
+            return
+        self._emit(PhaseStarted(host=self._host.name, phase=Phase.HOOK))
+        text = f"hook {hook.name} runs on the {hook.on}, for up to {hook.timeout:g} s"
+        self._emit(OutputLine(host=self._host.name, phase=Phase.HOOK, text=text))

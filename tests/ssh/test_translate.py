@@ -43,6 +43,19 @@ def test_no_row_hides_a_later_one() -> None:
         (asyncssh.ConnectionLost("gone"), UnreachableError, "connection lost: gone"),
         (asyncssh.KeyImportError("bad"), AuthenticationError, "the key file cannot be used: bad"),
         (ConnectionRefusedError(111, "Connection refused"), UnreachableError, "no connection: Connection refused"),
+        (
+            ConnectionRefusedError(111, "Connect call failed ('::1', 22, 0, 0)"),
+            UnreachableError,
+            "no connection: Connection refused (::1 port 22)",
+        ),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 22, 0, 0), "
+                "[Errno 113] Connect call failed ('10.0.0.7', 22)"
+            ),
+            UnreachableError,
+            "no connection: Connection refused (::1 port 22), No route to host (10.0.0.7 port 22)",
+        ),
         (TimeoutError(), UnreachableError, "no answer in time"),
         (asyncssh.DisconnectError(2, "evil \x1b[31mtext\n"), UnreachableError, None),
     ],

@@ -157,7 +157,7 @@ def test_what_is_left_out_is_said() -> None:
 
 def test_command_that_was_out_of_time_is_shown_with_what_it_wrote() -> None:
     assert grouped_lines({A: Said(124, "so far\n")}) == ["a (exit 124, out of time)", "  so far"]
-    assert summary_line({A: Said(124)}, {}) == "0 hosts: exit 0; 1 host: a (exit 124, out of time)"
+    assert summary_line({A: Said(124)}, {}) == "1 host: a (exit 124, out of time)"
 
 
 def test_of_many_hosts_some_are_named_but_of_failures_all() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet.errors import CommandFailedError
 from fleet.events import OutputLine, PhaseStarted
 from fleet.machine import Output
 from fleet.model import Outcome, Phase, Verb
@@ -105,6 +106,25 @@ async def test_host_that_went_back_runs_what_comes_after_that(tmp_path: Path) ->
     assert await made.execute() == 1
     assert made.outcomes == {"a": BACK}
     assert ran(made)[-1] == "after_rollback"
+
+
+async def test_people_see_that_a_hook_runs_and_for_how_long_it_may(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    assert await made.execute() == 0
+    hooks = [line.text for line in made.events.of(OutputLine) if line.phase is Phase.HOOK]
+    assert hooks == [f"hook do {when} runs on the host, for up to 60 s" for when in MOMENTS[:3]]
+    phases = [event.phase for event in made.events.of(PhaseStarted)]
+    assert [phases[at + 1] for at, phase in enumerate(phases[:-1]) if phase is Phase.HOOK] == [Phase.PUSH, Phase.SWITCH]
+
+
+async def test_hook_that_takes_too_long_is_told_by_its_own_name(tmp_path: Path) -> None:
+    made = world(tmp_path)
+    late = CommandFailedError(made.hosts[0].name, "env did not end within 3 s")
+    made.links[made.hosts[0].name].table.insert(0, (runs("env"), late))
+    assert await made.execute() == 1
+    (ended,) = made.end.hosts
+    assert ended.failure is not None
+    assert ended.failure.message == "hook do before_push (before_push, on the host) did not end within 3 s"
 
 
 async def test_to_plan_runs_no_hook(tmp_path: Path) -> None:

@@ -147,6 +147,98 @@ def test_one_line_tells_of_the_whole_and_rows_of_hosts_that_have_ended_are_gone(
     assert not any(line.startswith(("web-00", "web-09", "web-35")) for line in stage.picture())
 
 
+def begun(*hosts: HostName) -> Board:
+    """The board of a run whose first host is kept and whose others wait."""
+    board = Board(Clock())
+    board.see(started(*hosts))
+    for host in hosts:
+        board.see(planned(host))
+    board.see(events.WaveStarted(wave=1, waves=2, hosts=hosts[:1]))
+    board.see(phase(hosts[0], Phase.SWITCH))
+    board.see(ended(hosts[0], Outcome.KEPT))
+    return board
+
+
+def test_a_soak_is_counted_down() -> None:
+    clock = Clock()
+    board = Board(clock)
+    for event in (started(*HOSTS[:2]), phase(HOSTS[0], Phase.SWITCH), ended(HOSTS[0], Outcome.KEPT)):
+        board.see(event)
+    board.see(events.SoakStarted(wave=1, hosts=HOSTS[:1], seconds=600))
+    clock.now = 60
+    assert board.whole().endswith("wave 1 soaks, 9m 00s left · 1m 00s")
+    assert board.waited_for()[1] == board.whole()
+    board.see(events.SoakFinished(wave=1, unwell={}))
+    assert "soaks" not in board.whole()
+
+
+def test_a_paused_rollout_says_so_for_as_long_as_it_is() -> None:
+    board = begun(*HOSTS[:2])
+    board.see(events.RolloutAsked(asked="pause", who="ann"))
+    assert "paused until fleet rollout continue" in board.waited_for()[1]
+    board.see(events.RolloutAsked(asked="continue", who=""))
+    assert "paused" not in board.waited_for()[1]
+
+
+def test_hosts_that_go_back_are_shown_again() -> None:
+    board = begun(*HOSTS[:2])
+    board.see(ended(HOSTS[1], Outcome.ROLLED_BACK, "unhealthy"))
+    board.see(events.UndoStarted(hosts=(HOSTS[0],), undo=RunId("u")))
+    board.see(phase(HOSTS[0], Phase.SWITCH))
+    (row,), _ = board.visible(9)
+    assert (row.host, row.state()) == (HOSTS[0], "switch")
+    assert board.whole() == "1/2 rolled back · undo · 0.0 s"
+
+
+def test_hosts_that_another_process_has_seen_to_the_end_are_counted() -> None:
+    board = Board(Clock())
+    board.see(started(*HOSTS[:3]))
+    board.see(ended(HOSTS[0], Outcome.KEPT))
+    board.see(planned(HOSTS[1]))
+    board.see(planned(HOSTS[2]))
+    board.see(phase(HOSTS[1], Phase.SWITCH))
+    assert board.whole() == "1/3 kept · 0.0 s"
+
+
+def test_only_a_run_that_evaluates_is_said_to_wait_for_nix() -> None:
+    for verb, words in (("reboot", "preflight"), ("rollback", "preflight"), ("deploy", "evaluate")):
+        board = Board(Clock())
+        board.see(events.RunStarted(run=RunId("r"), verb=verb, goal=Goal.SWITCH, hosts=HOSTS[:1]))
+        board.see(phase(HOSTS[0], Phase.PREFLIGHT))
+        board.ask_for_contacted(tuple)
+        assert board.status().startswith(f"{words} 1 host")
+
+
+def found(host: HostName) -> events.FindingReported:
+    message = f"{host}: needs a reboot to use all of it"
+    return events.FindingReported(host=host, severity=Severity.NOTE, kind="x", message=message, hint="reboot it")
+
+
+def test_what_was_found_is_told_once_and_together() -> None:
+    stage = Stage()
+    with stage.console:
+        for event in (started(*HOSTS[:3]), *map(found, HOSTS[:3])):
+            stage.console(event)
+        assert "needs a reboot" not in stage.file.getvalue()
+        stage.console(events.WaveStarted(wave=1, waves=1, hosts=HOSTS[:3]))
+    assert stage.file.getvalue().count("web-00, web-01, web-02: note: needs a reboot to use all of it; reboot it") == 1
+
+
+def test_what_was_found_is_not_told_again_to_whom_the_plan_was_shown() -> None:
+    stage = Stage()
+    with stage.console:
+        stage.console(found(HOSTS[0]))
+        stage.console.plan_shown()
+    assert "needs a reboot" not in stage.file.getvalue()
+
+
+def test_what_was_found_is_told_where_there_is_no_plan() -> None:
+    stage = Stage()
+    with stage.console:
+        stage.console(found(HOSTS[0]))
+    assert "needs a reboot" in stage.file.getvalue()
+
+
 def test_a_run_that_only_pushes_counts_what_is_staged() -> None:
     board = Board(Clock())
     board.see(events.RunStarted(run=RunId("r"), verb="push", goal=Goal.SWITCH, hosts=HOSTS[:2]))

@@ -241,6 +241,18 @@ def test_log_says_whom_a_run_waits_for_and_how_far_it_is() -> None:
     ]
 
 
+def test_log_says_which_hook_is_waited_for() -> None:
+    log = Log()
+    host = names(1)[0]
+    log.plain(events.RunStarted(run=RunId("r"), verb="deploy", goal=Goal.SWITCH, hosts=(host,)))
+    log.plain(planned(host))
+    log.plain(events.WaveStarted(wave=1, waves=1, hosts=(host,)))
+    log.plain(events.PhaseStarted(host=host, phase=Phase.HOOK))
+    log.plain(events.OutputLine(host=host, phase=Phase.HOOK, text="hook drain runs on the host, for up to 60 s"))
+    (line,) = log.after(2)
+    assert line.endswith("waiting for web-00 (hook; hook drain runs on the host, for up to 60 s)")
+
+
 def test_nothing_is_said_while_somebody_is_asked_and_after_the_end() -> None:
     log = Log()
     log.plain.wait_for("compare")

@@ -201,6 +201,21 @@ def test_plan_shows_action_bytes_reboot_waves_and_findings() -> None:
     ]
 
 
+def test_plan_says_once_what_is_so_of_many_hosts() -> None:
+    notes = [
+        FindingReported(
+            host=HostName(name),
+            severity=Severity.NOTE,
+            kind="reboot",
+            message=f"{name}: needs a reboot",
+            hint=f"fleet reboot {name}",
+        )
+        for name in ("web-1", "web-2")
+    ]
+    assert plan_lines([], (), notes) == ["", "note: web-1, web-2: needs a reboot", "  hint:  fleet reboot HOST"]
+    assert plan_lines([], (), notes[:1]) == ["", "note: web-1: needs a reboot", "  hint:  fleet reboot web-1"]
+
+
 def test_plan_shows_what_comes_from_caches_what_is_sent_and_how_long_that_takes() -> None:
     mib = 1024**2
     hosts = [
