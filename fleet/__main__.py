@@ -16,9 +16,21 @@ def main() -> None:
     # them takes a fifth of a short command's time.
     gc.set_threshold(50_000)
     sys.meta_path.insert(0, _BeforeAsyncssh())
+    _open_what_is_closed()
     from fleet.cli import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_what_is_closed() -> None:
+    """Let /dev/null be what is closed of stdin, stdout and stderr (`fleet … >&-`).
+
+    Otherwise the next file or connection would get its number, and whatever is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - as above; for as long as we live
 
 
 class _BeforeAsyncssh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import itertools
@@ -55,6 +56,9 @@ They are in the order in which people use them.
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
 REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot", "update")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why stdout takes no more. Such an error names no file."""
 
 
 class _Commands(click.Group):
@@ -129,7 +133,20 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _print_error(error)
         return _ended(arguments, error, error.exit_code)
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE or "--debug" in arguments:
+            raise
+        return _unwritable(error)
     return code if isinstance(code, int) else 0
+
+
+def _unwritable(error: OSError) -> int:
+    """Say that stdout takes no more, and return the exit code. A reader that has left is click's: exit code 1 too."""
+    from fleet.output.stream import discard
+
+    discard(sys.stdout)
+    _print_error(FleetError(f"what was found cannot be written to stdout: {error.strerror}"))
+    return 1
 
 
 def _spell_out_what_cannot_be_printed() -> None:

@@ -29,7 +29,7 @@ class SafeStream:
                 self._stream.flush()
             except OSError as error:
                 self.error = error
-                self._discard()
+                discard(self._stream)
         return len(text)
 
     def flush(self) -> None:
@@ -48,15 +48,16 @@ class SafeStream:
             return text.translate(_ASCII).encode(self.encoding, "replace").decode(self.encoding)
         return text
 
-    def _discard(self) -> None:
-        """Redirect the stream to /dev/null.
 
-        Otherwise Python would fail at exit, when it flushes the stream's buffer.
-        """
-        try:
-            number = self._stream.fileno()
-        except (OSError, ValueError):
-            return
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, number)
-        os.close(null)
+def discard(stream: TextIO) -> None:
+    """Redirect the stream to /dev/null.
+
+    Otherwise Python would fail at exit, when it flushes the stream's buffer.
+    """
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
