@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.output import Display
     from fleet.state import Delivery
-
-INTERVAL = 2.0
-"""Seconds between two looks at who is back."""
-AGAIN = 60.0
-"""Seconds before the next attempt at a host that answered and did not get what waits for it. Each pause after that is
-twice as long, up to `SELDOM`: each attempt is a run that is recorded."""
-SELDOM = 3600.0
 
 
 @click.command()
@@ -134,67 +125,20 @@ def _deliver_once(
 
 async def _watch(fleet: Fleet, hosts: Sequence[Host], *, as_json: bool, verbose: bool) -> int:
     """Deliver to each host as it comes back, until somebody asks for the end."""
+    from fleet.cli.deliver_watch import DeliveryWatch
     from fleet.cli.interrupts import interrupts
-    from fleet.errors import INTERRUPTED, StateError
+    from fleet.errors import INTERRUPTED
+
+    checks = {host.name: host.checks for host in hosts}
 
     def display() -> AbstractContextManager[Display]:
-        checks = {host.name: host.checks for host in hosts}
-        return session.display(as_json=as_json, verbose=verbose, checks=checks)
+        return session.display(as_json=as_json, verbose=verbose, checks=checks, moves=False)
 
-    pauses: dict[str, Pause] = {}
-    told: dict[str, str] = {}
+    def tell(line: str) -> None:
+        if not as_json:
+            click.echo(line, err=True)
+
     async with fleet:
         with interrupts() as stop:
-            while not stop.is_requested:
-                with contextlib.suppress(StateError):  # the disk may be better the next time
-                    waiting = await fleet.deliveries(*(host.name for host in hosts))
-                    due = [one for one in waiting if not _is_early(one, pauses)]
-                    await _deliver_to_those_back(fleet, due, stop, display, pauses, told)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.requested(), INTERVAL)
+            await DeliveryWatch(fleet, hosts, stop, display, tell).go_on()
     return INTERRUPTED if stop.is_insisted else 0
-
-
-class Pause(NamedTuple):
-    """How long a host gets no further attempt at the delivery of this run."""
-
-    run: str
-    seconds: float
-    until: float
-
-
-def _is_early(delivery: Delivery, pauses: dict[str, Pause]) -> bool:
-    """Whether this very delivery was tried lately, and may have come to nothing."""
-    pause = pauses.get(delivery.host)
-    return pause is not None and pause.run == delivery.run and time.monotonic() < pause.until
-
-
-async def _deliver_to_those_back(
-    fleet: Fleet,
-    due: list[Delivery],
-    stop: Stop,
-    display: Callable[[], AbstractContextManager[Display]],
-    pauses: dict[str, Pause],
-    told: dict[str, str],
-) -> None:
-    """Deliver what is due to the hosts that answer and may be changed now."""
-    from fleet.cli.changing import follow, follow_to_end
-    from fleet.errors import FleetError
-
-    back = await fleet.those_back(due) if due else {}
-    for name, found in back.items():
-        if found.why_not and told.get(name) != found.why_not:
-            click.echo(f"{name}: is back, and {found.why_not}", err=True)
-        told[name] = found.why_not
-    ready = [found.delivery for found in back.values() if not found.why_not]
-    if not ready or stop.is_requested:
-        return
-    with display() as output:
-        planning = fleet.plan_delivery(ready, stop=stop)
-        await follow(planning, output)
-        with contextlib.suppress(FleetError):  # the last event has reported it
-            await follow_to_end(fleet.apply(await planning, stop=stop), output)
-    for delivery in ready:
-        before = pauses.get(delivery.host)
-        pause = AGAIN if before is None or before.run != delivery.run else min(2 * before.seconds, SELDOM)
-        pauses[delivery.host] = Pause(delivery.run, pause, time.monotonic() + pause)

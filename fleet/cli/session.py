@@ -120,11 +120,16 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
 
 @contextlib.contextmanager
 def display(
-    *, as_json: bool = False, verbose: bool = False, checks: Mapping[HostName, Iterable[Check]] | None = None
+    *,
+    as_json: bool = False,
+    verbose: bool = False,
+    checks: Mapping[HostName, Iterable[Check]] | None = None,
+    moves: bool = True,
 ) -> Iterator[Display]:
     """Open the display that every command shows its progress on, and says with what is waited for, while inside.
 
-    With `as_json` people are shown nothing. `checks` are those that decide about each host.
+    With `as_json` people are shown nothing. `checks` are those that decide about each host. One that `moves` needs a
+    terminal for itself: where there may be several at a time, none does.
     """
     from fleet.output import is_capable, open_display
 
@@ -133,7 +138,7 @@ def display(
         json=as_json,
         stdout=sys.stdout,
         stderr=sys.stderr,
-        is_terminal=is_capable(sys.stderr),
+        is_terminal=moves and is_capable(sys.stderr),
         is_verbose=verbose,
         within=lambda host, check: limits.get((host, check)),
     ) as opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from fleet.host.history import entries
 from fleet.host.program import HostProgram, ask
 from fleet.inventory.windows import opening
 from fleet.library.plans import path_in
-from fleet.library.reading import ask_all, ignore
+from fleet.machine import CONTACTS
 from fleet.model import Closure, Derivation, FailureKind, Goal, Outcome, Verb
 from fleet.state import Delivery
 from fleet.steps.gates import what_forbids_delivery
@@ -37,8 +36,9 @@ ENDED = (Outcome.KEPT, Outcome.UNCHANGED, Outcome.ROLLED_BACK)
 """The outcomes after which nothing waits for the host any more."""
 AWAY = (FailureKind.UNREACHABLE, FailureKind.WINDOW)
 """Why a host is deferred. It gets its system when that is over."""
-LATE = 2.0
-"""Seconds that hosts at which nobody answers get, when the others have been asked."""
+ANSWER = 1.5
+"""Seconds that a host has to take a TCP connection. Linux tries at once, after 1 s and after 3 s (RFC 6298), so that a
+short attempt, made again soon, notices sooner who is back."""
 
 
 async def note(tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, is_whole: bool = True) -> str:
@@ -149,28 +149,39 @@ class Back:
 async def those_back(tools: Tools, deliveries: Sequence[Delivery]) -> dict[HostName, Back]:
     """Return the hosts that are back, of those that something waits for.
 
-    A host that a later run has changed, from any machine, has been overtaken: nothing waits for it any more.
+    A host that a later run has changed, from any machine, has been overtaken: nothing waits for it any more. One at
+    which nobody answers within `ANSWER` is away, unless fleet.toml says how long it may take.
     """
-    due = {delivery.host: delivery for delivery in deliveries if delivery.host in tools.inventory.hosts}
+    places = asyncio.Semaphore(CONTACTS)
 
-    async def look(host: Host, link: Link) -> Back | None:
+    async def find(delivery: Delivery) -> Back | None:
+        async with places:
+            return await _look_for(tools, delivery)
+
+    known = [delivery for delivery in deliveries if delivery.host in tools.inventory.hosts]
+    found = await asyncio.gather(*map(find, known))
+    return {back.delivery.host: back for back in found if back is not None}
+
+
+async def _look_for(tools: Tools, delivery: Delivery) -> Back | None:
+    """Return the host if it is back. What a later run has overtaken is forgotten."""
+    host = tools.inventory.hosts[delivery.host]
+    link = tools.logins.link(host)
+    try:
+        async with asyncio.timeout(host.connect_timeout or ANSWER) as limit:
+            await link.open(on_answer=lambda: limit.reschedule(None))
         facts = await preflight(link, host)
-        if await _is_overtaken(link, host, facts, due[host.name]):
+        if await _is_overtaken(link, host, facts, delivery):
+            await asyncio.to_thread(tools.state.no_longer_want, [delivery.host], before=delivery.run)
             return None
         why_not = await what_forbids_delivery(link, host)
         if opening(host.window, time.time()) is not None:
             why_not = "it is outside its window"
-        return Back(due[host.name], why_not)
-
-    hosts = [tools.inventory.hosts[name] for name in due]
-    answers = await ask_all(tools.logins, hosts, look, on_wait=ignore, late=LATE)
-    overtaken = [name for name, answer in answers.items() if answer is None]
-    if overtaken:
-        with contextlib.suppress(StateError):
-            await asyncio.to_thread(
-                tools.state.no_longer_want, overtaken, before=max(due[name].run for name in overtaken)
-            )
-    return {name: answer for name, answer in answers.items() if isinstance(answer, Back)}
+        return Back(delivery, why_not)
+    except Exception:  # it is away, or cannot be asked; a bug at one host keeps no other one waiting
+        return None
+    finally:
+        await link.close()
 
 
 async def _is_overtaken(link: Link, host: Host, facts: HostFacts, delivery: Delivery) -> bool:
