@@ -10,6 +10,7 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fleet import Fleet, Stop
@@ -65,10 +66,13 @@ def continue_(run_id: str | None, file: Path | None, *, as_json: bool, verbose: 
     from fleet.cli.changing import carry_out, follow_to_end
 
     inventory = session.open_inventory(file)
-    past, is_under_way = _find(session.fleet(inventory, ()), run_id, may_have_ended=True)
-    asyncio.run(session.fleet(inventory, ()).ask(past.id, None))
+    fleet = session.fleet(inventory, ())
+    past, is_under_way = _find(fleet, run_id, may_have_ended=True)
+    was_asked = asyncio.run(fleet.asked(past.id))
+    asyncio.run(fleet.ask(past.id, None))
     if is_under_way:
-        click.echo(f"run {past.id} goes on, where it is under way", err=True)
+        told = "goes on in the process that runs it" if was_asked else "is under way, and nobody has paused it"
+        click.echo(f"run {past.id} {told}", err=True)
         return 0
     hosts = [host for name, host in inventory.hosts.items() if name in past.hosts]
 
@@ -88,22 +92,35 @@ def _ask(run_id: str | None, file: Path | None, asked: Asked, told: str) -> int:
 
 
 def _find(fleet: Fleet, run_id: str | None, *, may_have_ended: bool) -> tuple[RunRecord, bool]:
-    """Return the run with this id, or the newest that is under way or was cut short, and whether it is under way.
+    """Return the run with this id or beginning of one, or the newest that is under way, and whether it is under way.
 
-    Raise `ConfigError` if there is none.
+    A run that has ended is meant only if it `may_have_ended`; without an id it was cut short. Raise `ConfigError` if
+    there is none.
     """
     from fleet.errors import ConfigError
+    from fleet.library.past import find_run
     from fleet.model import Verb
 
-    for record, is_under_way in asyncio.run(fleet.runs()):
+    records = asyncio.run(fleet.runs())
+    if run_id:
+        record, is_under_way = find_run(records, run_id)
         if record.verb == Verb.REBOOT:
-            if record.id == run_id:
-                raise ConfigError(f"run {run_id} is a reboot of hosts, and no rollout", hint="Ctrl-C there ends it")
-            continue
-        is_meant = record.id == run_id if run_id else is_under_way or (may_have_ended and record.exit_code is None)
-        if is_meant and (is_under_way or may_have_ended):
+            raise ConfigError(f"run {record.id} is a reboot of hosts, and no rollout", hint="Ctrl-C there ends it")
+        if is_under_way or may_have_ended:
             return record, is_under_way
-        if record.id == run_id:
-            raise ConfigError(f"run {run_id} is not under way", hint="fleet runs lists what there is")
-    what = f"there is no run {run_id} in this machine's memory" if run_id else "no rollout is under way"
-    raise ConfigError(what, hint="fleet runs lists what there is")
+        raise ConfigError(f"run {record.id} is not under way", hint="fleet runs lists what there is")
+    rollouts = [(record, is_under_way) for record, is_under_way in records if record.verb != Verb.REBOOT]
+    for record, is_under_way in rollouts:
+        if is_under_way or (may_have_ended and record.exit_code is None):
+            return record, is_under_way
+    raise ConfigError("no rollout is under way", hint=_remedy(rollouts, may_have_ended=may_have_ended))
+
+
+def _remedy(rollouts: Sequence[tuple[RunRecord, bool]], *, may_have_ended: bool) -> str:
+    """Return what can be done where no rollout is under way."""
+    from fleet.errors import INTERRUPTED
+
+    newest = rollouts[0][0] if rollouts else None
+    if newest is not None and may_have_ended and (newest.exit_code == INTERRUPTED or newest.is_open):
+        return f"the newest was interrupted: fleet rollout continue {newest.id} goes on with it"
+    return "fleet runs lists what there is"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleet import Fleet, Stop
     from fleet.model import HostName
     from fleet.output import Display
-    from fleet.state import RunRecord
+    from fleet.state import HostRecord, RunRecord
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[show RUN [HOST]]")
@@ -37,28 +37,42 @@ def runs(context: click.Context, file: Path | None, *, as_json: bool) -> int:
     from fleet.library import documents
     from fleet.output.table import table
 
-    found = asyncio.run(session.fleet(session.open_inventory(file), ()).runs())
+    fleet = session.fleet(session.open_inventory(file), ())
+    found = asyncio.run(fleet.runs())
     if as_json:
         click.echo(json.dumps(documents.runs(found)))
         return 0
-    rows = [(run.id, run.verb, _state(run, is_under_way=is_under_way), _hosts(run)) for run, is_under_way in found]
+    rows = [
+        (run.id, run.verb, _state(fleet, run, is_under_way=is_under_way), _hosts(run, is_under_way=is_under_way))
+        for run, is_under_way in found
+    ]
     click.echo(table(("run", "command", "ended", "hosts"), rows, is_terminal=sys.stdout.isatty()))
     return 0
 
 
-def _state(run: RunRecord, *, is_under_way: bool) -> str:
+def _state(fleet: Fleet, run: RunRecord, *, is_under_way: bool) -> str:
     if is_under_way:
-        return "under way"
+        request = asyncio.run(fleet.asked(run.id))
+        return "under way" if request is None else f"under way: {request.asked.value} asked by {request.by}"
+    waits = run.plan is not None and run.exit_code is None and any(not host.begun for host in run.hosts.values())
     if run.is_open:
-        return "open: fleet resume"
+        return "open: fleet resume, or fleet rollout continue" if waits else "open: fleet resume"
     if not run.is_readable:
         return f"cannot be read: fleet resume {run.id}"
-    return "cut short" if run.exit_code is None else f"exit code {run.exit_code}"
+    if run.exit_code is not None:
+        return f"exit code {run.exit_code}"
+    return "cut short: fleet rollout continue" if waits else "cut short"
 
 
-def _hosts(run: RunRecord) -> str:
-    outcomes = Counter(host.result.outcome.value if host.result else "unknown" for host in run.hosts.values())
-    return ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.items())
+def _hosts(run: RunRecord, *, is_under_way: bool) -> str:
+    def words(host: HostRecord) -> str:
+        if host.result is not None:
+            return host.result.outcome.value.replace("_", " ")
+        if host.begun:
+            return "under way" if is_under_way else "unknown"
+        return "waiting" if is_under_way else "not begun"
+
+    return ", ".join(f"{count} {ended}" for ended, count in Counter(map(words, run.hosts.values())).items())
 
 
 @runs.command("show")

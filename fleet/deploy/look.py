@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from fleet.deploy import result
+from fleet.deploy import result, rollout_results
 from fleet.deploy.looks import Look, Looks
 from fleet.errors import BugError, FleetError, HostError
 from fleet.events import FindingReported, PhaseStarted
@@ -144,8 +144,10 @@ class HostContacts:
     def leave_out(self, host: Host, error: FleetError) -> None:
         """Report why the host failed, and finish it as one on which nothing was changed."""
         ended = result.left_out(host, error, self._facts.get(host.name))
+        ended = rollout_results.told_of_delivery(ended, self._context.journal.record)
         severity = Severity.NOTE if ended.outcome.is_good else Severity.ERROR
-        self.report(host, severity, error.kind, error.message, error.hint)
+        hint = ended.failure.hint if ended.failure is not None else error.hint
+        self.report(host, severity, error.kind, error.message, hint)
         self._context.journal.finish(ended)
 
     def report(self, host: Host, severity: Severity, kind: str, message: str, hint: str) -> None:

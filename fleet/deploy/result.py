@@ -58,9 +58,9 @@ def left_out(host: Host, error: FleetError, facts: HostFacts | None = None) -> H
     )
 
 
-def skipped(name: HostName, why: str) -> HostResult:
+def skipped(name: HostName, why: str, hint: str = "") -> HostResult:
     """Return the result of a host that never began."""
-    failure = Failure(kind=FailureKind.SKIPPED, message=why, now="nothing was changed")
+    failure = Failure(kind=FailureKind.SKIPPED, message=why, now="nothing was changed", hint=hint)
     return HostResult(host=name, outcome=Outcome.SKIPPED, failure=failure)
 
 

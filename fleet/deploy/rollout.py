@@ -182,7 +182,7 @@ class Rollout:
         """
         name, bad = job.host.name, self._bad_outcomes if has_waited else 0
         if reason := why_none_may_begin(self.plan, bad, self._control.why_none_may_begin):
-            return result.skipped(name, reason)
+            return self._skipped(name, reason)
         if reason := why_it_waits_in_vain(self.plan, name, self.context.journal.results):
             return result.skipped(name, reason)
         opens = opening(job.part.windows, time.time())
@@ -198,10 +198,11 @@ class Rollout:
             ready = await self.context.stop.unless(self._prepare(host_run, hooks, turn))
             return ready if isinstance(ready, HostResult) else await host_run.switch(ready)
         except StoppedError:
-            return result.skipped(job.host.name, "interrupted before it began")
+            return self._skipped(job.host.name, "interrupted before it began")
         except FleetError as error:
             await host_run.unroot()
-            return result.left_out(job.host, error, job.facts)
+            left = result.left_out(job.host, error, job.facts)
+            return rollout_results.told_of_delivery(left, self.context.journal.record)
 
     async def _prepare(
         self, host_run: HostRun, hooks: HookedHost, turn: HostSlot
@@ -247,7 +248,12 @@ class Rollout:
                 why = "interrupted during the switch"
                 self._finish(result.in_doubt(job, why, has_switched=journal.has_switched(name)))
             else:
-                self._finish(result.skipped(name, reason))
+                self._finish(self._skipped(name, reason))
+
+    def _skipped(self, name: HostName, reason: str) -> HostResult:
+        """Return the result of a host that has not begun; if somebody has interrupted the run, with how it goes on."""
+        goes_on = f"fleet rollout continue {self.context.journal.run} goes on with the run"
+        return result.skipped(name, reason, goes_on if self.context.stop.is_requested else "")
 
 
 def bug(name: HostName, closure: Closure | None, error: Exception, *, begun: bool) -> HostResult:

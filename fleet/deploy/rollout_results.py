@@ -6,12 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.inventory.windows import opening
-from fleet.model import Failure, FailureKind, HostResult, Outcome
+from fleet.model import Failure, FailureKind, Goal, HostResult, Outcome, Verb
 from fleet.text import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fleet.state import RunRecord
     from fleet.steps.job import Job
 
 
@@ -60,6 +61,15 @@ def not_undone(kept: HostResult, why: Failure | None) -> HostResult:
     return dataclasses.replace(kept, outcome=kept.outcome if is_known else Outcome.NEEDS_HUMAN, failure=failure)
 
 
+def told_of_delivery(ended: HostResult, run: RunRecord) -> HostResult:
+    """Return the result of a host that was left out; if it was deferred, with what brings it its system later."""
+    is_wanted = run.verb == Verb.DEPLOY and run.goal in (Goal.SWITCH, Goal.BOOT)
+    if ended.outcome is not Outcome.DEFERRED or ended.failure is None or not is_wanted:
+        return ended
+    hint = "; ".join(filter(None, (ended.failure.hint, "once it is back, fleet deliver brings what waits for it")))
+    return dataclasses.replace(ended, failure=dataclasses.replace(ended.failure, hint=hint))
+
+
 def closed(jobs: Iterable[Job], now: float) -> list[HostResult]:
     """Return the results of the hosts that are outside of their windows now, in seconds since 1970."""
     found = [(job, opening(job.part.windows, now)) for job in jobs]
@@ -73,7 +83,7 @@ def outside_window(job: Job, opens: float) -> HostResult:
         kind=FailureKind.WINDOW,
         message=f"outside its window {' or '.join(job.part.windows)}; that opens {when}",
         now="nothing was changed",
-        hint="deploy again then, or now with --ignore-windows",
+        hint="fleet deliver brings it then, or another deployment; --ignore-windows does not wait",
     )
     return HostResult(
         host=job.host.name, outcome=Outcome.DEFERRED, closure=job.closure, previous=job.facts.running, failure=failure

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from fleet.library.drafts import Draft, Known
 from fleet.library.permits import anything, permitted
 from fleet.library.record import recording
 from fleet.library.runs import Planning, Run
+from fleet.library.seen import remember_ends
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
 from fleet.state import RunRecord
@@ -192,6 +194,7 @@ class RunFactory:
         has_failed = known.is_late or await rollouts.has_failed(context, plan)
         whole = set(hosts) == set(plan.hosts)
         lost = await delivering.note(self._tools, journal, plan, has_failed=has_failed, is_whole=whole)
+        await remember_ends(state, self._tools.inventory, done.hosts, time.time())
         with contextlib.suppress(FleetError):
             await asyncio.to_thread(state.tidy)
         return dataclasses.replace(done, unrecorded=record.trouble or lost)

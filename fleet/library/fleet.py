@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from fleet.machine import Connector, Output
     from fleet.model import HostName, RunId
     from fleet.plans import Plan
-    from fleet.state import Asked, Delivery, RunRecord
+    from fleet.state import Asked, Delivery, Request, RunRecord
 
 
 async def _yes(_: object) -> bool:
@@ -192,6 +192,10 @@ class Fleet(GovernedFleet):
     async def ask(self, run: RunId, asked: Asked | None) -> None:
         """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
         await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
+
+    async def asked(self, run: RunId) -> Request | None:
+        """Return what somebody asks of a rollout now; None if nobody does. Raise `StateError`."""
+        return await asyncio.to_thread(self._tools.state.asked, run)
 
     def resume(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
         """Begin to learn what became of a run whose controller was lost, and follow it to the end.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.errors import CommandFailedError, ConfigError, FleetError
-from fleet.events import HostFinished, OutputLine, PhaseStarted, RunFinished
+from fleet.events import HostFinished, OutputLine, PhaseStarted, RunFinished, UndoStarted
 from fleet.output.facts import fact_lines
 from fleet.text import listed
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.diff import SystemDiff
-    from fleet.events import Envelope
+    from fleet.events import Envelope, Event
     from fleet.machine import Link, Machine
     from fleet.model import HostName, RunId
     from fleet.plans import Plan
@@ -75,7 +75,7 @@ class PastRun:
 
     def steps(self, name: HostName) -> tuple[Step, ...]:
         """Return what happened to one host, in order: its phases, and what is to be told of them."""
-        events = [one for one in self.of_host(name) if not isinstance(one.event, OutputLine)]
+        events = [one for one in self.envelopes if _is_a_step(one.event, name)]
         ends = [one.at for one in events if isinstance(one.event, PhaseStarted | HostFinished)]
         steps: list[Step] = []
         for one in events:
@@ -86,7 +86,9 @@ class PastRun:
                 continue
             if isinstance(one.event, HostFinished):
                 ends.pop(0)
-            told = (line.removeprefix(f"{name}: ") for line in fact_lines(one.event))
+            told = [line.removeprefix(f"{name}: ") for line in fact_lines(one.event)]
+            if isinstance(one.event, UndoStarted):
+                told = [f"the run has failed: goes back, as run {one.event.undo}"]
             steps += [Step(at=one.at, text=line) for line in told]
         return tuple(steps)
 
@@ -94,6 +96,13 @@ class PastRun:
         """Return the files that were gathered of a host that failed."""
         folder = self.folder / "hosts" / name
         return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
+
+
+def _is_a_step(event: Event, name: HostName) -> bool:
+    """Whether the event is something that happened to the host, also together with others."""
+    if isinstance(event, UndoStarted):
+        return name in event.hosts
+    return getattr(event, "host", None) == name and not isinstance(event, OutputLine)
 
 
 def find_run(records: Sequence[tuple[RunRecord, bool]], run: str) -> tuple[RunRecord, bool]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import StateError
-from fleet.model import Closure
+from fleet.model import Closure, Outcome
 from fleet.state import SeenRecord
 from fleet.text import parsed_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fleet.host.facts import HostFacts
     from fleet.inventory import Inventory
-    from fleet.model import HostName
+    from fleet.model import HostName, HostResult
     from fleet.state import State
 
 MOST_UNITS = 20
@@ -83,6 +84,36 @@ async def remember(state: State, inventory: Inventory, seen: Mapping[HostName, L
         records = {name: one.record() for name, one in seen.items()}
         with contextlib.suppress(StateError):
             await asyncio.to_thread(state.remember_seen, records, known=list(inventory.hosts))
+
+
+async def remember_ends(state: State, inventory: Inventory, results: Iterable[HostResult], now: float) -> None:
+    """Remember which system each host runs that a run has brought to an end just now, in seconds since 1970.
+
+    Of how it is otherwise, what was seen last is all that is known.
+    """
+    runs = {ended.host: running for ended in results if (running := _running(ended)) is not None}
+    if not runs:
+        return
+    before = await remembered(state)
+    seen = {}
+    for name, running in runs.items():
+        known = before.get(name, LastSeen(at=now, running=Closure("")))
+        is_new = known.running != running
+        seen[name] = dataclasses.replace(
+            known,
+            at=now,
+            running=running,
+            since=int(now) if is_new else known.since,
+            generation="" if is_new else known.generation,
+        )
+    await remember(state, inventory, seen)
+
+
+def _running(ended: HostResult) -> Closure | None:
+    """Return what the host runs for sure after a run that has changed something there; None if that is not so."""
+    if ended.outcome is Outcome.KEPT:
+        return ended.closure
+    return ended.previous if ended.outcome is Outcome.ROLLED_BACK else None
 
 
 async def remembered(state: State) -> dict[HostName, LastSeen]:

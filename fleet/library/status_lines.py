@@ -99,7 +99,7 @@ def _cells(seen: LastSeen, name: HostName, now: float, *, health: str, pending: 
         health,
         pending,
         ", ".join(seen.reboot_pending) or "-",
-        f"{human_bytes(seen.nix_free)}{boot}",
+        f"{human_bytes(seen.nix_free)}{boot}" if seen.nix_free else "-",
     )
 
 

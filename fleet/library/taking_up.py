@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy.journal import Journal
@@ -15,6 +16,7 @@ from fleet.library import delivering, rollouts
 from fleet.library.permits import permitted
 from fleet.library.record import recording
 from fleet.library.runs import Run
+from fleet.library.seen import remember_ends
 from fleet.model import Verb
 from fleet.plans import Plan, TextError
 from fleet.state import Hosts
@@ -70,6 +72,7 @@ class TakingUp:
         async with recording(state, journal, context.folder, plan=past.plan, must_record=False) as record:
             resumer = Resumer(context, self._tools.inventory, past, plan)
             done = await run_to_end(journal, context.stop, names, resumer.resume_all())
+        await remember_ends(state, self._tools.inventory, done.hosts, time.time())
         return dataclasses.replace(done, unrecorded=record.trouble)
 
     async def _plan_of(self, past: RunRecord) -> Plan | None:
@@ -121,6 +124,7 @@ class TakingUp:
 
         async with recording(self._tools.state, journal, context.folder, plan=past.plan, must_record=True) as record:
             done = await run_to_end(journal, context.stop, names, work())
+        await remember_ends(self._tools.state, fleet, done.hosts, time.time())
         has_failed = await rollouts.has_failed(context, plan)
         lost = await delivering.note(
             self._tools, journal, plan, has_failed=has_failed, is_whole=len(names) == len(plan.hosts)

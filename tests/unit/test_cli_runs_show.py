@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.events import CheckReported, HostCondemned, HostFinished, HostPlanned, HostSwitched, OutputLine, PhaseStarted
+from fleet.events import (
+    CheckReported,
+    HostCondemned,
+    HostFinished,
+    HostPlanned,
+    HostSwitched,
+    OutputLine,
+    PhaseStarted,
+    UndoStarted,
+)
 from fleet.library.past import find_run
 from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome, Phase
 from fleet.state import RunRecord
@@ -97,6 +106,22 @@ def test_host_is_shown_step_by_step(world: World, command_line: CommandLine) -> 
     assert "journal.txt" in said.out
     assert "restarting web.service" not in said.out
     assert world.links[A].ran == []  # both systems are in the store here
+
+
+def test_the_way_back_of_a_host_that_was_undone_is_told_apart(tmp_path: Path, command_line: CommandLine) -> None:
+    world = World(tmp_path, "a", "b")
+    recorded(
+        world.state,
+        started(A, B),
+        HostFinished(host=B, result=KEPT),
+        UndoStarted(hosts=(B,), undo=run_id(7)),
+        PhaseStarted(host=B, phase=Phase.SWITCH),
+    )
+    lines = command_line(world, "runs", "show", RUN, "b").out.splitlines()
+    kept, undone, switch = (next(n for n, line in enumerate(lines) if word in line) for word in ("kept", "goes", "swi"))
+    assert kept < undone < switch
+    assert lines[undone].endswith(f"the run has failed: goes back, as run {run_id(7)}")
+    assert "goes back" not in command_line(world, "runs", "show", RUN, "a").out
 
 
 def test_what_is_not_here_any_more_is_read_on_the_host(world: World, command_line: CommandLine) -> None:

@@ -105,7 +105,7 @@ async def test_slow_link_to_a_host_that_cannot_read_what_is_compressed_is_told(t
     world = World(tmp_path, "a", verb="plan", more=f"link = 'slow'\nbuild_on = '{build_on}'", copy_with="serve")
     world.on("a", (asks("facts"), said(**FACTS | {"has_zstd": ""})))
     assert await world.execute() == 0
-    assert [one.kind for one in world.events.of(FindingReported)] == ["thin_link"]
+    assert [one.kind for one in world.events.of(FindingReported)] == ["slow_link"]
 
 
 async def test_closure_that_was_found_bad_is_not_pushed_again(tmp_path: Path) -> None:
@@ -224,7 +224,19 @@ async def test_unreachable_host_that_may_be_is_deferred(tmp_path: Path) -> None:
     world.links[HostName("a")].is_lost = True
     assert await world.execute() == 0
     assert world.outcomes == {"a": Outcome.DEFERRED}
-    assert [found.severity for found in world.events.of(FindingReported)] == [Severity.NOTE]
+    (found,) = world.events.of(FindingReported)
+    assert (found.severity, "fleet deliver brings what waits for it" in found.hint) == (Severity.NOTE, True)
+    (ended,) = world.end.hosts
+    assert ended.failure is not None
+    assert ended.failure.hint == found.hint
+
+
+@pytest.mark.parametrize("options", [{"verb": "push"}, {"goal": "test"}])
+async def test_only_what_is_delivered_later_is_said_to_be(tmp_path: Path, options: dict[str, Any]) -> None:
+    world = World(tmp_path, "a", more="kind = 'laptop'", **options)
+    world.links[HostName("a")].is_lost = True
+    await world.execute()
+    assert not any("fleet deliver" in found.hint for found in world.events.of(FindingReported))
 
 
 async def test_locked_hosts_are_exit_code_5(tmp_path: Path) -> None:
