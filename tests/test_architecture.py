@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent / "fleet"
 LAYERS = (
     "model files scripts tasks text",
-    "errors events",
+    "errors events ledger",
     "inventory output state",
     "machine selector plans signing",
     "nix host checks store policy",

@@ -42,6 +42,7 @@ COMMANDS = {
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
     "history": ("history", "List what has happened on each host, as the host remembers it."),
+    "ledger": ("ledger", "Show, verify or export the record of what was done from here."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),

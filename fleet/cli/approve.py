@@ -40,6 +40,7 @@ def approve(place: str, file: Path | None, key: Path | None, *, rebuild: bool, y
     from fleet.cli.plan import find_plan
     from fleet.cli.signing import keep_signature, make_signature, place_of_signatures, signatures_of
     from fleet.errors import ConfigError
+    from fleet.ledger import Kind
     from fleet.library.plans import require_applicable
     from fleet.signing import APPROVAL
 
@@ -68,6 +69,8 @@ def approve(place: str, file: Path | None, key: Path | None, *, rebuild: bool, y
         return 1
     signature = make_signature(fleet, plan, APPROVAL, key, touch=fleet.wants_touch())
     where = place_of_signatures(fleet, plan, place)
+    key_ = signature.key.fingerprint
+    asyncio.run(fleet.ledger.enter(Kind.APPROVAL, plan=plan.digest, key=key_, touched=signature.is_touched))
     keep_signature(plan, where, signature)
     touched = ", touched" if signature.is_touched else ""
     click.echo(f"approved by {fleet.by} with {signature.key.fingerprint}{touched}: {where}", err=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet.host.program import Order
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from fleet.deploy.stop import Stop
     from fleet.machine import Link, Machine
     from fleet.model import HostName, RunId
+    from fleet.plans import Part, Plan
     from fleet.state import Request
     from fleet.steps.slow_link import SlowLinks
     from fleet.store.supply import Supply
@@ -52,7 +55,21 @@ class Context:
     """The name of this machine."""
     break_glass: str = ""
     """Why somebody goes on against the rules, and who. Hosts keep it. Empty if nobody does."""
+    head: Callable[[], str] = lambda: ""
+    """Returns the head of the ledger that tells of this run; nothing while it is not known."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
     on_commit: Callable[[Link], Awaitable[None]] = pass_over
     """Is told of each host that keeps a system from now on. Raises nothing that changes what became of it."""
+
+    def order(self, part: Part, plan: Plan | None) -> Order:
+        """Return the order that asks a host to begin with its part."""
+        return Order(
+            run=self.run,
+            part=part,
+            by=self.by,
+            origin=self.origin,
+            plan=plan,
+            note=self.break_glass,
+            ledger=self.head(),
+        )

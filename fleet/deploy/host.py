@@ -13,7 +13,7 @@ from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
 from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.answers import State, View
-from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, Order, ask
+from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, ask
 from fleet.inventory import LinkSpeed
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.plans import Action
@@ -126,10 +126,7 @@ class HostRun:
 
         In that case it has to be followed as if it had. Raise the `HostError` of a refusal, or `EndedError`.
         """
-        context, part = self.context, self.job.part
-        order = Order(
-            run=context.run, part=part, by=context.by, origin=context.origin, plan=self.plan, note=context.break_glass
-        )
+        order = self.context.order(self.job.part, self.plan)
         try:
             return await begin(self.link, self.job.host, self.program, order)
         except LOST as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from fleet.errors import StateError
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from fleet.events import Envelope, Event
     from fleet.model import HostName, HostResult, RunId
     from fleet.state import RunRecord
+
+
+PATIENCE = 1.0
+"""Seconds to wait for the disk where nothing depends on it."""
 
 
 class Recorder(Protocol):
@@ -44,6 +49,8 @@ class Journal:
         self.contacted: set[HostName] = set()
         """The hosts that are being contacted and have not answered yet. Not an event: it changes all the time."""
         self._must_record = True
+        self._is_slow = False
+        """Whether the disk has kept us waiting where nothing depends on it."""
 
     @property
     def run(self) -> RunId:
@@ -78,6 +85,10 @@ class Journal:
             recorder.record(envelope)
         self._early, self._recorder, self._must_record = None, recorder, must_record
 
+    def need_not_record(self) -> None:
+        """Go on from now on where events cannot be recorded, as on the way back: for break-glass."""
+        self._must_record = False
+
     def emit(self, event: Event) -> None:
         """Number an event and pass it on: to the recorder first, then to the listener."""
         envelope = self._envelopes.wrap(event)
@@ -100,14 +111,22 @@ class Journal:
             self.emit(HostFinished(host=result.host, result=result))
 
     async def flush(self) -> None:
-        """Wait until all events so far are on disk. Raise `StateError` if they cannot be and must be."""
-        if self._recorder is None:
+        """Wait until all events so far are on disk. Raise `StateError` if they cannot be and must be.
+
+        Where they need not be, as on the way back, a database that keeps us waiting is waited for once, and not long.
+        """
+        if self._recorder is None or self._is_slow:
+            return
+        if self._must_record:
+            await self._recorder.flush()
             return
         try:
-            await self._recorder.flush()
+            async with asyncio.timeout(PATIENCE):
+                await self._recorder.flush()
+        except TimeoutError:
+            self._is_slow = True
         except StateError:
-            if self._must_record:
-                raise
+            pass
 
     def has_begun(self, host: HostName) -> bool:
         """Whether the host may have been asked to begin its switch."""

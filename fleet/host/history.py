@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ORDERED = ("by", "origin", "source", "intent")
 """The fields that a history has as the order had them."""
 
+FIRST_FIELDS = 15
+"""The fields that an entry had at first. What has come since is missing in older ones."""
 _REVISION = re.compile(r" rev ([0-9a-f]{7,64}) (clean|dirty)$")
 """The end of a source as a plan writes it."""
 
@@ -44,6 +46,8 @@ class PastTransaction:
     source: str
     intent: str
     reason: str
+    ledger: str = ""
+    """The head of the ledger of whoever asked for it: its id, its size and a hash. Empty if none came with it."""
 
     @property
     def revision(self) -> str:
@@ -63,11 +67,11 @@ def entries(lines: Lines) -> tuple[PastTransaction, ...]:
 def _parse_entry(line: str) -> PastTransaction | None:
     """Return the transaction that a line of the history tells of; None if the line is no entry."""
     values, names = line.split("\t"), [field.name for field in dataclasses.fields(PastTransaction)]
-    if len(values) != len(names):
+    if not FIRST_FIELDS <= len(values) <= len(names):
         return None
     told = {
         name: as_written(value) if name in ORDERED else plain_text("" if value == NONE else value)
-        for name, value in zip(names, values, strict=True)
+        for name, value in zip(names, values, strict=False)
     }
     numbers = {name: whole_number(told[name]) for name in ("began", "ended")}
     return PastTransaction(**{**told, **numbers, "state": State(told["state"])})  # type: ignore[arg-type]

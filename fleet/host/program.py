@@ -122,11 +122,13 @@ class Order:
     """The plan that the part belongs to, if it belongs to one."""
     note: str = ""
     """What the host is to keep with the intent of the plan, before it."""
+    ledger: str = ""
+    """The head of the ledger that tells of the run: the host keeps it, as a witness."""
 
     def text(self) -> str:
         """Return the order as the host program reads it. Its last line shows that nothing of it was lost on the way."""
         told = {"run": self.run, "from": words(self.origin), "by": words(self.by), **self._plan_values()}
-        return written(TITLE, told.items()) + self.part.text + "end\n"
+        return written(TITLE, (told | {"ledger": self.ledger}).items()) + self.part.text + "end\n"
 
     def _plan_values(self) -> dict[str, str]:
         """Return the keys and values of the order that come from the plan."""

@@ -6,6 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.drift import DriftReport, accepted, read_drift, remembered
+from fleet.ledger import Kind
+from fleet.library.entering import enter
 from fleet.library.reading import ask_all
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from fleet.library.tools import Tools
     from fleet.machine import Link
     from fleet.model import HostName
+
+NAMED = 50
+"""Accepted things that the ledger names one by one."""
 
 
 async def find_drift(
@@ -30,6 +35,9 @@ async def find_drift(
         if not accept:
             return report
         report, baseline = accepted(report, before)
+        if report.accepted:
+            what = [finding.id for finding in report.accepted]
+            await enter(tools, Kind.DRIFT_ACCEPTED, host=host.name, count=len(what), what=what[:NAMED])
         await asyncio.to_thread(tools.state.keep_baseline, host.name, baseline.record(tools.by))
         return report
 

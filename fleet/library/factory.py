@@ -18,15 +18,16 @@ from fleet.deploy.run import RunResult, finish, run_to_end, unexpected
 from fleet.deploy.stop import Stop
 from fleet.errors import FleetError, StateError, StoppedError
 from fleet.events import RunStarted
-from fleet.library import delivering, rollouts
+from fleet.library import delivering, entering, rollouts
 from fleet.library.drafts import Draft, Known
+from fleet.library.patience import Asking
 from fleet.library.permits import anything, permitted
 from fleet.library.record import recording
 from fleet.library.runs import Planning, Run
 from fleet.library.seen import remember_ends
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
-from fleet.state import RunRecord
+from fleet.state import Entered, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,13 +66,16 @@ class RunFactory:
         goal, watch, strict = options.goal, options.watch, options.strict
         journal.emit(RunStarted(run=journal.run, verb=options.verb, goal=goal, hosts=names, watch=watch, strict=strict))
         folder: Path | None = None
+        head = asyncio.ensure_future(entering.head(self._tools))  # read from disk while the hosts are contacted
         async with contextlib.AsyncExitStack() as resources:
+            resources.callback(head.cancel)
             try:
                 folder = resources.enter_context(self.folder(journal, options.verb))
                 context = await resources.enter_async_context(self._tools.context(journal, stop, hosts, folder))
                 planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds)
                 planned = await stop.unless(planner.plan())
-                digest = planned.plan.digest
+                made = dataclasses.replace(planned.plan, ledger=await head)
+                digest = made.digest
             except Exception as error:
                 reported = error if isinstance(error, FleetError) else unexpected(error)
                 is_recorded = options.verb is not Verb.PLAN and folder is not None
@@ -85,10 +89,12 @@ class RunFactory:
                 is_late=bool(options.late) and options.amends is None,
             )
             self._drafts.keep(digest, draft)
-            return planned.plan
+            return made
 
     async def _speeds(self) -> Mapping[HostName, float]:
-        return await asyncio.to_thread(self._tools.state.speeds)
+        with contextlib.suppress(StateError):  # it is an estimate
+            return await Asking(self._tools.state.speeds)()
+        return {}
 
     async def _end_early(
         self, journal: Journal, stop: Stop, hosts: Sequence[HostName], error: FleetError, folder: Path | None
@@ -169,6 +175,7 @@ class RunFactory:
     ) -> RunResult:
         journal, state = context.journal, self._tools.state
         must_record = plan.verb is not Verb.ROLLBACK
+        entered = Entered(self._tools.origin, plan.verb)
 
         async def work() -> None:
             nonlocal context
@@ -179,16 +186,17 @@ class RunFactory:
                 return
             from fleet.deploy.applying import Applying  # a run that changes nothing is over before
 
-            try:
-                await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
-            except StateError:
-                if must_record:
-                    raise
-            await Applying(context, self._tools.inventory, plan, hosts).apply(known.jobs)
+            must = must_record and not context.break_glass
+            about = entering.begun(self._tools, journal.run, hosts, entered, plan=plan, must_record=must)
+            async with about as head:
+                told = dataclasses.replace(context, head=head)
+                await Applying(told, self._tools.inventory, plan, hosts).apply(known.jobs)
             if rollouts.must_undo(plan, journal):
                 await rollouts.undo(self, self._tools.inventory, context, plan)
 
-        async with recording(state, journal, context.folder, plan=plan.digest, must_record=must_record) as record:
+        async with recording(
+            state, journal, context.folder, plan=plan.digest, must_record=must_record, entered=entered
+        ) as record:
             done = await run_to_end(journal, context.stop, known.selected, work())
         # What was late already waits as it did, if it is late still.
         has_failed = known.is_late or await rollouts.has_failed(context, plan)
@@ -232,14 +240,19 @@ class RunFactory:
             journal.listen(on_envelope)
             with self.folder(journal, Verb.REBOOT) as folder:
                 journal.emit(RunStarted(run=journal.run, verb=Verb.REBOOT, goal=Goal.BOOT, hosts=names))
+                entered = Entered(self._tools.origin, Verb.REBOOT)
                 async with self._tools.context(journal, stop, hosts, folder) as context:
                     rebooting = Rebooting(context, self._tools.inventory, hosts, agree, force, accept_boot_risk)
+                    about = entering.begun(self._tools, journal.run, names, entered, plan=None, must_record=False)
 
                     async def reboot_all() -> None:
                         permitted(context, await permit())
-                        await rebooting.reboot_all()
+                        async with about:
+                            await rebooting.reboot_all()
 
-                    async with recording(self._tools.state, journal, folder, must_record=False) as record:
+                    async with recording(
+                        self._tools.state, journal, folder, must_record=False, entered=entered
+                    ) as record:
                         done = await run_to_end(journal, stop, names, reboot_all())
             with contextlib.suppress(FleetError):
                 await asyncio.to_thread(self._tools.state.tidy)

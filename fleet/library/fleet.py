@@ -19,6 +19,7 @@ from fleet.library.commanding import TIMEOUT, as_command, run_on_all
 from fleet.library.comparing import differences
 from fleet.library.delivering import options_for, those_back
 from fleet.library.drafts import Drafts
+from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
 from fleet.library.governed import NOTHING, GovernedFleet
 from fleet.library.plans import keep_plan, require_applicable
@@ -273,4 +274,4 @@ class Fleet(GovernedFleet):
 
         Raise `StateError` if that fails.
         """
-        await keep_plan(plan, self._tools.state, self._tools.here)
+        await keep_plan(plan, self._tools.state, self._tools.here, planned(self._tools, plan))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.errors import ConfigError, PolicyError
+from fleet.errors import ConfigError, PolicyError, StateError
 from fleet.events import PolicyApplied
-from fleet.files import state_folder
 from fleet.inventory import BuildOn
+from fleet.ledger import Kind
 from fleet.library.authority import authority_of
+from fleet.library.entering import NAMES, enter
+from fleet.library.patience import Asking
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from fleet.policy.schema import Protected
     from fleet.signing import Signature
 
-RECORD = "break-glass.jsonl"
-"""The file in the fleet's state that says who went on against the rules. A line is written before anything is done."""
 REMEDIES = {
     "deploy": "fleet plan --sign -o FILE; somebody else says fleet approve FILE; then fleet apply FILE",
     "push": "fleet plan --sign -o FILE; somebody else says fleet approve FILE; then fleet apply FILE",
@@ -135,7 +133,10 @@ class Judge:
             reason=plea.break_glass if verdict.broken_by else "",
         )
         if applied.broken_by and begins:
-            await asyncio.to_thread(self._record, verb, applied)
+            hosts = sorted(applied.decisions)[:NAMES]
+            rules, why = ", ".join(applied.rules), applied.reason
+            # It waits for no database. Where it cannot be written at all, the run and the hosts tell too.
+            await enter(self._tools, Kind.BREAK_GLASS, waits=False, verb=verb, hosts=hosts, rule=rules, why=why)
         return applied
 
     def _judged(self, authority: Authority, change: Change, evidence: Evidence, break_glass: str) -> Verdict:
@@ -197,8 +198,8 @@ class Judge:
 
     async def _was_made_here(self, plan: Plan) -> bool:
         """Whether this machine keeps the plan, as `fleet plan -o` does."""
-        with contextlib.suppress(ConfigError):
-            return bool(await asyncio.to_thread(self._tools.state.plan, plan.digest))
+        with contextlib.suppress(ConfigError, StateError):
+            return bool(await Asking(lambda: self._tools.state.plan(plan.digest))())
         return False
 
     async def _merged(self, plan: Plan, hosts: Sequence[HostName], policy: Policy, *, is_own: bool) -> Evidence:
@@ -226,22 +227,6 @@ class Judge:
             except (ConfigError, PolicyError) as error:
                 return _evidence(not_merged=error.message)
         return _evidence(merged=f"{', '.join(sorted(branches))} of {policy.protected.remote}")
-
-    def _record(self, verb: str, applied: PolicyApplied) -> None:
-        """Write down that rules are broken. Where that cannot be done nobody waits: the run and the hosts tell too."""
-        row = {
-            "at": round(time.time(), 3), "by": applied.broken_by, "verb": verb, "hosts": sorted(applied.decisions),
-            "rules": applied.rules, "reason": applied.reason,
-        }  # fmt: skip
-        folder = state_folder(self._tools.inventory.name)
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(handle, f"{json.dumps(row)}\n".encode())
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def _evidence(

@@ -26,4 +26,5 @@ def permitted(context: Context, applied: PolicyApplied | None) -> Context:
     context.journal.emit(applied)
     if not applied.broken_by:
         return context
+    context.journal.need_not_record()
     return dataclasses.replace(context, break_glass=f"break-glass by {applied.broken_by}: {applied.reason}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleet.inventory import Inventory
+    from fleet.ledger import Entry
     from fleet.machine import Command, Machine, Output
     from fleet.model import HostName
     from fleet.state import State
@@ -85,12 +86,13 @@ def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *
     return tuple(host for host in plan.hosts if host in chosen)
 
 
-async def keep_plan(plan: Plan, state: State, here: Machine) -> None:
+async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> None:
     """Remember the plan in the state, and protect what it needs of the local store from the garbage collector.
 
-    Both last until the plan expires. Raise `StateError` if that fails.
+    Both last until the plan expires. If it was not there, `entry` comes into the ledger. Raise `StateError` if that
+    fails.
     """
-    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires)
+    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires, entry=entry)
     parts = plan.parts.values()
     paths: list[str] = [*dict.fromkeys(part.closure for part in parts if part.manifest)]
     built_there = [part.derivation for part in parts if part.build_on is BuildOn.TARGET]

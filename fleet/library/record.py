@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet.deploy.journal import Journal
     from fleet.events import Envelope
-    from fleet.state import Recorder, State
+    from fleet.state import Entered, Recorder, State
 
 
 class Record:
@@ -47,13 +47,19 @@ class Record:
 
 @contextlib.asynccontextmanager
 async def recording(
-    state: State, journal: Journal, folder: Path, *, plan: str | None = None, must_record: bool
+    state: State,
+    journal: Journal,
+    folder: Path,
+    *,
+    plan: str | None = None,
+    must_record: bool,
+    entered: Entered | None = None,
 ) -> AsyncIterator[Record]:
     """Record everything that the journal emits while inside, beginning with what it emitted before.
 
-    With `must_record`, nothing begins that cannot be recorded.
+    With `must_record`, nothing begins that cannot be recorded. What `entered` names comes into the ledger too.
     """
-    recorder = state.recorder(journal.run, plan=plan)
+    recorder = state.recorder(journal.run, plan=plan, entered=entered)
     with contextlib.ExitStack() as files:
         file = None
         with contextlib.suppress(OSError):  # the state reports trouble with the folder

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy.journal import Journal
 from fleet.deploy.run import RunResult, run_to_end
-from fleet.errors import FleetError
+from fleet.errors import FleetError, StateError
 from fleet.events import RunStarted
-from fleet.library import delivering, rollouts
+from fleet.library import delivering, entering, rollouts
+from fleet.library.patience import Asking
 from fleet.library.permits import permitted
 from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.library.seen import remember_ends
 from fleet.model import Verb
 from fleet.plans import Plan, TextError
-from fleet.state import Hosts
+from fleet.state import Entered, Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,11 +70,25 @@ class TakingUp:
         journal.emit(
             RunStarted(run=past.id, verb=Verb.RESUME, goal=past.goal, hosts=names, watch=past.watch, strict=past.strict)
         )
-        async with recording(state, journal, context.folder, plan=past.plan, must_record=False) as record:
+        entered = await self._entered(past, [name for name, host in past.hosts.items() if not host.is_settled])
+        async with recording(
+            state, journal, context.folder, plan=past.plan, must_record=False, entered=entered
+        ) as record:
             resumer = Resumer(context, self._tools.inventory, past, plan)
             done = await run_to_end(journal, context.stop, names, resumer.resume_all())
         await remember_ends(state, self._tools.inventory, done.hosts, time.time())
         return dataclasses.replace(done, unrecorded=record.trouble)
+
+    async def _entered(self, past: RunRecord, hosts: Sequence[HostName]) -> Entered:
+        """Return what is entered of a run that is taken up: its end, those of these hosts, and what is missing."""
+        verb = Verb(past.verb) if past.verb in set(Verb) else Verb.RESUME
+        missing: tuple[HostName, ...] = ()
+        with contextlib.suppress(StateError):
+            begun = await Asking(lambda: self._tools.state.ledger.begun(past.id))()
+            missing = begun.hosts if begun is not None else ()
+        entered = Entered(self._tools.origin, verb)
+        entered.begin({*hosts, *missing})
+        return entered
 
     async def _plan_of(self, past: RunRecord) -> Plan | None:
         """Return the plan that the run applied; None if it is not known."""
@@ -113,16 +128,22 @@ class TakingUp:
                 run=past.id, verb=plan.verb, goal=past.goal, hosts=tuple(names), watch=past.watch, strict=past.strict
             )
         )
+        entered = await self._entered(past, [name for name in names if name not in journal.results])
 
         async def work() -> None:
             await Resumer(context, fleet, rollouts.begun(past), plan).resume_all()
             rest = [name for name in names if name not in journal.results]
-            permitted(context, await permit_of(plan, rest)())
-            await Applying(context, fleet, plan, rest, selected=names, soaked=past.soaked).apply({})
+            allowed = permitted(context, await permit_of(plan, rest)())
+            about = entering.begun(self._tools, past.id, rest, entered, plan=plan, must_record=not allowed.break_glass)
+            async with about as head:
+                told = dataclasses.replace(allowed, head=head)
+                await Applying(told, fleet, plan, rest, selected=names, soaked=past.soaked).apply({})
             if rollouts.must_undo(plan, journal):
                 await rollouts.undo(self._factory, fleet, context, plan)
 
-        async with recording(self._tools.state, journal, context.folder, plan=past.plan, must_record=True) as record:
+        async with recording(
+            self._tools.state, journal, context.folder, plan=past.plan, must_record=True, entered=entered
+        ) as record:
             done = await run_to_end(journal, context.stop, names, work())
         await remember_ends(self._tools.state, fleet, done.hosts, time.time())
         has_failed = await rollouts.has_failed(context, plan)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy.context import Context
 from fleet.errors import StateError
+from fleet.library.patience import Asking
 from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
@@ -110,14 +111,14 @@ class Tools:
                 home=self.inventory.path.parent,
                 by=self.by,
                 origin=self.origin,
-                asked=lambda: asyncio.to_thread(self.state.asked, journal.run),
+                asked=Asking(lambda: self.state.asked(journal.run)),
                 on_commit=self._keep_first_baseline,
             )
 
     async def _keep_first_baseline(self, link: Link) -> None:
         """Remember what there is on a host beside its first system, so that `fleet drift` knows it again."""
         with contextlib.suppress(StateError):
-            if not await asyncio.to_thread(self.state.has_baseline, link.host.name):
+            if not await Asking(lambda: self.state.has_baseline(link.host.name))():
                 from fleet.drift import keep_first  # only a first deployment needs it
 
                 await keep_first(self.state, link, self.by)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet.events import FindingReported
+from fleet.ledger import Head
 from fleet.model import Goal, HostName, Outcome, Severity, Verb
 from fleet.plans import codecs
 from fleet.plans.codecs import Codec, Field, attributes_of, json_of, lines_of, one_of, optional, pair
@@ -117,6 +118,7 @@ class Plan:
     amends: str = ""
     """The digest of a plan whose systems this one brings to hosts that had changed by the time. Empty for most."""
     ledger: str = ""
+    """The head of the ledger of the machine that made it, at that time. Empty if there was none."""
     at_once: int = 16
     push_at_once: int = 0
     """0 if pushes are limited by `at_once`."""
@@ -234,7 +236,7 @@ FIELDS = (
     Field("nix_option", "nix_options", pair(codecs.NIX_OPTION, codecs.TEXT), is_list=True),
     Field("intent", "intent", codecs.TEXT),
     Field("amends", "amends", codecs.SHA256, unless=""),
-    Field("ledger", "ledger", codecs.TEXT),
+    Field("ledger", "ledger", optional(Codec(str, lambda text: str(Head.parse(text))))),
     Field("at_once", "at_once", codecs.COUNT),
     Field("push_at_once", "push_at_once", codecs.COUNT),
     Field("max_failures", "max_failures", codecs.COUNT),

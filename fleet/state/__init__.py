@@ -22,6 +22,7 @@ from fleet.state.interface import (
     State,
     Tidied,
 )
+from fleet.state.ledgers import Entered
 from fleet.state.records import HostRecord, RunRecord, fold, fold_all
 from fleet.state.tidy import KEEP
 
@@ -34,6 +35,7 @@ __all__ = [
     "Asked",
     "BaselineRecord",
     "Delivery",
+    "Entered",
     "HostRecord",
     "Hosts",
     "PlanRecord",

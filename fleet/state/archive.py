@@ -10,6 +10,7 @@ from fleet.errors import StateError
 from fleet.events import PushFinished
 from fleet.state import baselines, queries
 from fleet.state.interface import PlanRecord, Request
+from fleet.state.ledgers import StoredLedger
 from fleet.state.records import RunRecord, fold, fold_all
 from fleet.state.sqlite import Database
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.events import Envelope
+    from fleet.ledger import Entry
     from fleet.model import HostName, RunId
     from fleet.state.interface import BaselineRecord, Delivery, SeenRecord
+    from fleet.state.ledgers import Entered
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -31,6 +34,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path)
+        self.ledger = StoredLedger(path.parent, self._database)
 
     def records(self, run: RunId | None = None) -> list[RunRecord]:
         """Return the records of all runs, newest first, or that of one run if it is there."""
@@ -53,17 +57,25 @@ class Archive:
             rows = queries.event_rows(connection, run, after) if queries.has_run(connection, run) else None
         return None if rows is None else list(queries.envelopes(rows))
 
-    def add(self, new: RunRecord, envelopes: Sequence[Envelope], *, begins: bool) -> None:
+    def add(
+        self, new: RunRecord, envelopes: Sequence[Envelope], *, begins: bool, entered: Entered | None = None
+    ) -> None:
         """Add events, and the run `new` too if they begin with its first event and it is not there.
 
-        Raise `StateError` if they do not begin it and it is not there.
+        Those that `entered` names come into the ledger with them. Raise `StateError` if they do not begin the run and
+        it is not there.
         """
+        entries = list(entered.entries(envelopes)) if entered is not None else []
+        taken: Sequence[Path] = ()
         with self._database.writing() as connection:
             if begins:
                 queries.add_run(connection, fold(new, envelopes[0]))
             elif not queries.has_run(connection, new.id):
                 raise StateError(f"the database was replaced while run {new.id} was under way")
             queries.add_events(connection, envelopes)
+            if entries:
+                _, taken = self.ledger.add(connection, entries)
+        self.ledger.remove(taken)
 
     def add_all(self, run: RunId, envelopes: Sequence[Envelope]) -> None:
         """Add the run with all of its events, unless it is there already."""
@@ -74,8 +86,12 @@ class Archive:
 
     def forget(self, run: RunId) -> None:
         """Delete the run and its events."""
+        taken: Sequence[Path] = ()
         with self._database.writing() as connection:
+            if not queries.has_ended(connection, run):
+                taken = self.ledger.close(connection, run)
             queries.delete_run(connection, run)
+        self.ledger.remove(taken)
 
     def speeds(self) -> dict[HostName, float]:
         """See `State.speeds`."""
@@ -134,10 +150,14 @@ class Archive:
         with self._database.writing() as connection:
             return queries.delete_expired_deliveries(connection, time.time())
 
-    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
+    def keep_plan(self, digest: str, text: str, *, expires: float, entry: Entry | None = None) -> None:
         """See `State.keep_plan`."""
+        taken: Sequence[Path] = ()
         with self._database.writing() as connection:
-            queries.add_plan(connection, PlanRecord(digest, time.time(), expires), text)
+            is_new = queries.add_plan(connection, PlanRecord(digest, time.time(), expires), text)
+            if is_new and entry is not None:
+                _, taken = self.ledger.add(connection, [entry])
+        self.ledger.remove(taken)
 
     def plan_texts(self, prefix: str) -> dict[str, str]:
         """Return the texts of the plans whose digests begin with `prefix`, by digest."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from fleet.errors import StateError
     from fleet.events import Envelope
+    from fleet.ledger import Entry, Ledger
     from fleet.model import Closure, Derivation, HostName, RunId
+    from fleet.state.ledgers import Entered
     from fleet.state.records import RunRecord
 
 
@@ -145,10 +147,15 @@ class State(Protocol):
     def folder(self, run: RunId) -> Path:
         """Return the folder for the roots, bundles and `events.jsonl` of the run. It may not exist any more."""
 
-    def recorder(self, run: RunId, *, plan: str | None = None) -> Recorder:
+    @property
+    def ledger(self) -> Ledger:
+        """What was planned, approved and done, so that later changes to it are seen."""
+
+    def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         """Return a recorder for this run, which the caller holds.
 
-        `plan` is the digest of the plan that a new run applies.
+        `plan` is the digest of the plan that a new run applies. `entered` says which events come into the ledger too:
+        they are on disk together with their entries.
         """
 
     def runs(self) -> list[RunRecord]:
@@ -175,10 +182,10 @@ class State(Protocol):
         Never raises: this is an estimate.
         """
 
-    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
+    def keep_plan(self, digest: str, text: str, *, expires: float, entry: Entry | None = None) -> None:
         """Write the plan to disk and keep it at least until it expires, in seconds since 1970.
 
-        If it is there already, it stays as it is.
+        If it is there already, it stays as it is. If not, `entry` comes into the ledger with it.
         """
 
     def plan(self, digest: str) -> str:

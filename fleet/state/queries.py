@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from fleet.events import DecodeError, Envelope, PushFinished, decode, event_json, event_name
+from fleet.events import DecodeError, Envelope, PushFinished, RunFinished, decode, event_json, event_name
 from fleet.model import HostName, RunId
 from fleet.state.interface import Asked, Delivery, PlanRecord, Request, SeenRecord
 from fleet.state.records import FOLDED, RunRecord
@@ -67,6 +67,13 @@ def add_run(connection: Connection, record: RunRecord) -> bool:
 def has_run(connection: Connection, run: RunId) -> bool:
     """Whether the run has a row."""
     return connection.execute("SELECT 1 FROM runs WHERE id = :run", {"run": run}).fetchone() is not None
+
+
+def has_ended(connection: Connection, run: RunId) -> bool:
+    """Whether the end of the run was recorded."""
+    values = {"run": run, "kind": event_name(RunFinished)}
+    statement = "SELECT 1 FROM events WHERE run = :run AND kind = :kind"
+    return connection.execute(statement, values).fetchone() is not None
 
 
 def run_ids(connection: Connection) -> set[RunId]:
@@ -216,12 +223,12 @@ def delete_deliveries(connection: Connection, hosts: Iterable[HostName], before:
     connection.executemany("DELETE FROM deliveries WHERE host = :host AND run <= :run", rows)
 
 
-def add_plan(connection: Connection, record: PlanRecord, text: str) -> None:
-    """Insert the plan unless it is there."""
+def add_plan(connection: Connection, record: PlanRecord, text: str) -> bool:
+    """Insert the plan unless it is there. Returns whether it was inserted."""
     row = {"digest": record.digest, "text": text, "made": record.made, "expires": record.expires}
     columns = "digest, text, made, expires"
     statement = f"INSERT INTO plans ({columns}) VALUES (:digest, :text, :made, :expires) ON CONFLICT DO NOTHING"
-    connection.execute(statement, row)
+    return connection.execute(statement, row).rowcount == 1
 
 
 def all_plans(connection: Connection) -> list[PlanRecord]:

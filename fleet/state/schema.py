@@ -35,6 +35,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         'CREATE TABLE baselines (host TEXT NOT NULL PRIMARY KEY, at DOUBLE PRECISION NOT NULL, "by" TEXT NOT NULL,'
         " body TEXT NOT NULL)",
     ),
+    ("CREATE TABLE ledger (entry BIGINT NOT NULL PRIMARY KEY, line TEXT NOT NULL)",),
 )
 """The statements that make each version of the tables from the one before. Only add to the end: databases have had the
 others.
@@ -43,7 +44,8 @@ others.
 began, with `hosts` as a JSON list of names. `events` has `body`, the event's own JSON as `event_json` gives it. `plans`
 has those that can be applied later. `requests` has what somebody asks of a rollout that is under way. `seen` has what
 each host was when it last answered, as JSON in `body`. `deliveries` has what hosts get that were away. `baselines` has
-what is no drift on a host though nothing declares it, as JSON in `body`. Times are in seconds since 1970; 0 is unknown.
+what is no drift on a host though nothing declares it, as JSON in `body`. `ledger` has a line for
+each entry of the ledger, and `meta` its head under `ledger`. Times are in seconds since 1970; 0 is unknown.
 """
 
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.events import Envelope
+    from fleet.ledger import Entry, Ledger
     from fleet.model import HostName, RunId
     from fleet.state.interface import Asked, BaselineRecord, Delivery, PlanRecord, Recorder, SeenRecord
+    from fleet.state.ledgers import Entered
 
 
 class FolderState(State):
@@ -48,11 +50,15 @@ class FolderState(State):
     def folder(self, run: RunId) -> Path:
         return self._folders.of(run)
 
-    def recorder(self, run: RunId, *, plan: str | None = None) -> Recorder:
+    @property
+    def ledger(self) -> Ledger:
+        return self._archive.ledger
+
+    def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         new = RunRecord(id=run, plan=plan)
 
         def write(envelopes: Sequence[Envelope], *, begins: bool) -> None:
-            self._archive.add(new, envelopes, begins=begins)
+            self._archive.add(new, envelopes, begins=begins, entered=entered)
 
         return GroupCommit(write)
 
@@ -101,8 +107,8 @@ class FolderState(State):
             return archive.seen() if archive else {}
         return {}
 
-    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:
-        self._archive.keep_plan(digest, text, expires=expires)
+    def keep_plan(self, digest: str, text: str, *, expires: float, entry: Entry | None = None) -> None:
+        self._archive.keep_plan(digest, text, expires=expires, entry=entry)
 
     def plan(self, digest: str) -> str:
         archive = self._archive_if_any()

@@ -188,6 +188,8 @@ def test_ten_changes_are_ten_findings_and_deployments_are_none(stage: Stage) -> 
     fixed = {name: drift for name, drift in planted.items() if drift in ("system", "reboot", "store")}
     assert classes(accepted) == fixed
     assert len(accepted["accepted"]) == 7
+    entry = stage.document("ledger", "show", "-n", "1")["entries"][-1]
+    assert (entry["kind"], entry["host"], entry["count"]) == ("drift_accepted", "debian", 7)
     assert classes(found(stage, "debian", code=1)) == fixed
 
 

@@ -22,6 +22,7 @@ from tests.containers.driver import (
     wait_until,
     web,
 )
+from tests.unit.ledgers import head_of, replace_lines, rewritten
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
@@ -54,12 +55,33 @@ def test_run_that_was_lost_while_proving_is_taken_up_and_kept(stage: Stage, lost
     run = killed_while(stage, lost, "prove")
     (told,) = [one for one in stage.document("runs")["runs"] if one["run"] == run.events[0]["run"]]
     assert (told["open"], told["exit_code"]) == (True, None)
+    (unfinished,) = stage.document("ledger", "verify", code=1)["unfinished"]
+    assert (unfinished["run"], unfinished["hosts"]) == (told["run"], ["lost"])
     lost.exec("rm", BUSY)
     resumed = stage.fleet("resume", "--json")
     assert (resumed.code, resumed.outcomes) == (0, {"lost": "kept"})
     assert resumed.events[-1]["run"] == run.events[0]["run"]
     assert stands_on(lost, resumed.hosts["lost"]["closure"])
     assert [one["open"] for one in stage.document("runs")["runs"] if one["run"] == told["run"]] == [False]
+    entries = [one["kind"] for one in stage.document("ledger", "show")["entries"] if one.get("run") == told["run"]]
+    assert entries == ["begin", "commit", "end"]
+    verified = stage.document("ledger", "verify", "--hosts", "lost")  # which has heads of other homes' ledgers too
+    assert (verified["good"], verified["agreeing"]["lost"] >= 1) == (True, True)
+
+
+def test_ledger_that_was_written_anew_with_right_hashes_is_seen_by_its_host(stage: Stage, lost: LabHost) -> None:
+    stage.write("lost", web(new_version()))
+    assert stage.deploy("lost").code == 0
+    verified = stage.document("ledger", "verify", "--hosts", "lost")
+    assert verified["good"]
+    begin = [one for one in stage.document("ledger", "show")["entries"] if one["kind"] == "begin"][-1]
+    kept = lost.exec("tail", "-n", "1", "/nix/var/fleet/history").stdout.rstrip("\n").split("\t")
+    assert kept[1:2] + kept[15:] == [begin["run"], f"{verified['ledger']} {begin['entry']} {begin['hash']}"]
+    lines = rewritten(stage.fleet("ledger", "export").stdout.splitlines(), begin["entry"], by="somebody else")
+    replace_lines(stage.home / "state/fleet/test", lines, head_of(lines, ledger=verified["ledger"]))
+    assert stage.document("ledger", "verify")["good"]
+    wrong = stage.document("ledger", "verify", "--hosts", "lost", code=1)["wrong"]
+    assert (wrong["how"], wrong["entry"] <= begin["entry"]) == ("rewritten", True)
 
 
 def test_run_whose_record_was_lost_is_taken_up_from_what_the_hosts_say(stage: Stage, lost: LabHost) -> None:

@@ -21,12 +21,13 @@ ENDED = {
     "format": "2", "serial": "41-8f3a09c2", "run": "20261120T042211-3fa9c1", "who": r"J\u00f6rg", "from": "desk",
     "since": "1795946400", "ended": "1795946460", "old": OLD, "new": NEW, "state": "reverted", "blame": "found",
     "part": "a" * 64, "plan": "b" * 64, "source": "git+ssh://x rev 1f3c clean", "intent": "update nginx",
-    "reason": "check web: 503",
+    "reason": "check web: 503", "ledger": f"{'5f' * 16} 8123 {'c' * 64}",
 }  # fmt: skip
 ENTRY = PastTransaction(
     serial=Serial("41-8f3a09c2"), run=RunId("20261120T042211-3fa9c1"), by="Jörg", origin="desk", began=1795946400,
     ended=1795946460, old=Closure(OLD), new=Closure(NEW), state=State.REVERTED, blame="found", part="a" * 64,
     plan="b" * 64, source="git+ssh://x rev 1f3c clean", intent="update nginx", reason="check web: 503",
+    ledger=f"{'5f' * 16} 8123 {'c' * 64}",
 )  # fmt: skip
 CLOSED = f"cd {'$closed'}; run=$(get run); "
 
@@ -98,18 +99,29 @@ def test_what_nobody_said_is_a_dash(tmp_path: Path) -> None:
     (line,) = (tmp_path / "record/history").read_text().splitlines()
     assert line.split("\t") == [
         "1-20261120T042211-3fa9c1", ENDED["run"], "-", "-", "1795946400", "1795946460", OLD, NEW, "reverted",
-        *["-"] * 6,
+        *["-"] * 7,
     ]  # fmt: skip
 
 
 def test_words_of_others_keep_their_place_and_are_not_endless(tmp_path: Path) -> None:
     reason = "a\tb\x1b[2J\x7f" + "c" * 300
-    put(tmp_path / "run/last", **{**ENDED, "reason": reason, "intent": "x" * 201, "source": "y" * 200})
+    put(
+        tmp_path / "run/last",
+        **{**ENDED, "reason": reason, "intent": "x" * 201, "source": "y" * 200, "ledger": "z" * 201},
+    )
     call(tmp_path, f"{CLOSED} remember")
     (line,) = (tmp_path / "record/history").read_text().splitlines()
-    assert [len(field) for field in line.split("\t")[-3:]] == [200, 200, 200]
-    assert line.split("\t")[-1].startswith("a b [2J ccc")
+    assert [len(field) for field in line.split("\t")[-4:]] == [200, 200, 200, 200]
+    assert line.split("\t")[-2].startswith("a b [2J ccc")
     assert len(line.split("\t")) == len(dataclasses.fields(PastTransaction))
+
+
+def test_entry_from_before_there_was_a_ledger_is_read(tmp_path: Path) -> None:
+    put(tmp_path / "run/last", **ENDED)
+    call(tmp_path, f"{CLOSED} remember")
+    file = tmp_path / "record/history"
+    file.write_text("\t".join(file.read_text().rstrip("\n").split("\t")[:15]) + "\n")
+    assert history(tmp_path) == (dataclasses.replace(ENTRY, ledger=""),)
 
 
 def test_the_last_100_are_remembered(tmp_path: Path) -> None:

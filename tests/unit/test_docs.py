@@ -20,7 +20,12 @@ from fleet.cli.parse import complaint
 from fleet.errors import UnreachableError
 from fleet.host.history import PastTransaction
 from fleet.host.program import source
+from fleet.ledger import Kind
+from fleet.ledger.chain import Chain, How
+from fleet.ledger.entries import OURS
+from fleet.ledger.witnesses import hear
 from fleet.library import documents
+from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
 from fleet.library.seen import LastSeen
 from fleet.machine import Output
@@ -227,6 +232,20 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     assert told <= set(
         words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `history`") for cell in row))
     )
+
+
+def test_documents_of_the_ledger_are_documented() -> None:
+    assert fields_of("`ledger show`") == set(documents.ledger([], most=1))
+    report = LedgerReport(verdict=hear(Chain(), [], ()), begun=(), under_way=(), waiting=0, put_aside=(), not_asked={})
+    assert fields_of("`ledger verify`") == set(documents.verified_ledger(report))
+    page = TEXT["docs/ledger.md"]
+    assert {word for row in table(page, "what every entry has") for word in words(row[0])} == set(OURS)
+    assert [word for row in table(page, "kind") for word in words(row[0])] == sorted(Kind, key=_as_on_the_page)
+    assert {word for row in table(page, "how") for word in words(row[0])} == set(How)
+
+
+def _as_on_the_page(kind: Kind) -> int:
+    return TEXT["docs/ledger.md"].index(f"| `{kind}` |")
 
 
 def test_documents_of_plans_are_documented() -> None:

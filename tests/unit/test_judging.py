@@ -190,10 +190,10 @@ def test_break_glass_goes_ahead_and_is_written_down_everywhere(
     (event,) = (row for row in map(json.loads, told.out.splitlines()) if row["event"] == "policy_applied")
     assert (event["broken_by"], event["reason"], event["rules"]) == ("ann", "the shop is down", ["never"])
     assert "intent break-glass by ann: the shop is down" in world.orders("a")
-    (line,) = (home / ".local/state/fleet/home/break-glass.jsonl").read_text().splitlines()
-    row = json.loads(line)
-    assert (row["by"], row["verb"], row["hosts"], row["rules"], row["reason"]) == (
-        "ann", "deploy", ["a"], ["never"], "the shop is down",
+    rows = [json.loads(line) for _, line in world.state.ledger.read().lines]
+    assert [row["kind"] for row in rows[:4]] == ["opened", "break_glass", "plan", "begin"]
+    assert (rows[1]["by"], rows[1]["verb"], rows[1]["hosts"], rows[1]["rule"], rows[1]["why"]) == (
+        "ann", "deploy", ["a"], "never", "the shop is down",
     )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_only_people_whom_the_policy_names_break_its_rules(
         assert told.code == 1 or "nobody said" in told.err  # no rule is about exec, so that nothing is broken
     told = command_line(world, "reboot", "a", "--break-glass", "please")
     assert (told.code, "is not one whom" in told.out + told.err) == (2, True)
-    assert not (tmp_path / "home/.local/state/fleet/home/break-glass.jsonl").exists()
+    assert (world.state.ledger.kept_for_later(), world.state.ledger.noted()) == (0, None)
 
 
 @pytest.mark.parametrize("signed", [False, True])

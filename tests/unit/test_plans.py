@@ -116,7 +116,7 @@ def plans(draw: st.DrawFn) -> Plan:
         expires=draw(counts),
         source=draw(sources),
         intent=draw(lines),
-        ledger=draw(lines),
+        ledger=draw(st.just("") | st.from_regex(r"[0-9a-f]{32} [1-9][0-9]{0,14} [0-9a-f]{64}", fullmatch=True)),
         at_once=draw(counts),
         push_at_once=draw(counts),
         max_failures=draw(counts),

@@ -74,7 +74,7 @@ def test_every_call_begins_with_the_number_that_the_program_speaks() -> None:
 def test_order_is_the_part_and_who_asks() -> None:
     call = HostProgram("/nix/store/p-fleet-host").begin(ORDER)
     assert call.argv == ("/nix/store/p-fleet-host", "2", "begin", "watch")
-    head = f"fleet-order v1\nrun {RUN}\nfrom desk\nby ann\nintent -\nsource -\nplan -\n"
+    head = f"fleet-order v1\nrun {RUN}\nfrom desk\nby ann\nintent -\nsource -\nplan -\nledger -\n"
     assert call.stdin.decode() == f"{head}{ORDER.part.text}end\n"
 
 

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from fleet.deploy.run import RunResult
     from fleet.events import Event
     from fleet.inventory import Host
+    from fleet.ledger import Entry
     from fleet.library.work import Work
     from fleet.machine import Command
     from fleet.machine.login import Logins
     from fleet.model import RunId
     from fleet.plans import Part, Plan
     from fleet.policy import Actor
-    from fleet.state import State
+    from fleet.state import Entered, State
 
 OLDER = Closure(f"/nix/store/{'2' * 32}-nixos-system-older")
 FACTS: dict[str, object] = {
@@ -248,11 +249,11 @@ class Applying(World):
 class FullState(FolderState):
     """A state whose disk has no space left for what is told."""
 
-    def recorder(self, run: RunId, *, plan: str | None = None) -> GroupCommit:  # noqa: ARG002
+    def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> GroupCommit:  # noqa: ARG002
         """See `State.recorder`: nothing gets there."""
         return GroupCommit(no_space)
 
-    def keep_plan(self, digest: str, text: str, *, expires: float) -> None:  # noqa: ARG002
+    def keep_plan(self, digest: str, text: str, *, expires: float, entry: Entry | None = None) -> None:  # noqa: ARG002
         """See `State.keep_plan`."""
         no_space()
 

@@ -65,9 +65,9 @@ enter_last() { enter $closed || enter $record/last; }
 # Print the transaction that we are in as a line of the history: fleet/host/history.py reads it.
 print_entry() {
     find_serial
-    for key in serial run who from since ended old new state blame part plan source intent reason; do
+    for key in serial run who from since ended old new state blame part plan source intent reason ledger; do
         if [ $key = serial ]; then serial_of .; else read_line $key; fi
-        case $key in source | intent | reason) printf '%.200s\n' "${text:--}" ;; *) printf '%s\n' "${text:--}" ;; esac
+        case $key in source | intent | reason | ledger) printf '%.200s\n' "${text:--}" ;; *) printf '%s\n' "${text:--}" ;; esac
     done | tr '\000-\011\013-\037\177' '[ *]' | paste -s
 }
 

@@ -9,7 +9,7 @@
 #
 # A switch by somebody else has one title in place of these two, `fleet-guard v1`, and some of $guard_keys, `ignore` and `snippet`.
 
-order_keys="run from by intent source plan"
+order_keys="run from by intent source plan ledger"
 part_keys="host new drv build manifest expected link serial action goal activation confirm boot settle watch checks risk \
 force retry last_resort offline substitute copy_with reboot forecast expires"
 list_keys="check hook ignore snippet window"
@@ -66,7 +66,7 @@ keep_value() {
     case $key:$value in risk:no | retry:no) return 0 ;; esac
     case $key in
         by) put_new who "$value" ;;
-        run | from | intent | source | plan | new | expected | goal | activation | confirm | boot) put_new "$key" "$value" ;;
+        run | from | intent | source | plan | ledger | new | expected | goal | activation | confirm | boot) put_new "$key" "$value" ;;
         risk | retry | last_resort | guarded | threshold | ask) put_new "$key" "$value" ;;
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
