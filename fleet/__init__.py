@@ -56,6 +56,8 @@ if TYPE_CHECKING:
         HostFinished,
         HostPlanned,
         HostProven,
+        HostQueued,
+        HostReplanned,
         HostSwitched,
         OutputLine,
         PhaseStarted,
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.host.tickets import Ticket
+    from fleet.library.changes import Changes
     from fleet.library.fleet import Fleet
     from fleet.library.plans import read_plan, write_plan
     from fleet.library.runs import Planning, Run
@@ -111,13 +115,15 @@ _HOMES = {
     """,
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HooksStarted HostCondemned
-        HostEvent HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PushFinished
-        PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted UndoStarted
-        WaveFinished WaveStarted decode encode
+        HostEvent HostFetched HostFinished HostPlanned HostProven HostQueued HostReplanned HostSwitched OutputLine
+        PhaseStarted PushFinished PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished
+        SoakStarted UndoStarted WaveFinished WaveStarted decode encode
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
     "fleet.host.history": "PastTransaction",
+    "fleet.host.tickets": "Ticket",
+    "fleet.library.changes": "Changes",
     "fleet.library.fleet": "Fleet",
     "fleet.library.plans": "read_plan write_plan",
     "fleet.library.runs": "Planning Run",
@@ -134,6 +140,7 @@ __all__ = [
     "BugError",
     "BuildError",
     "BuildFinished",
+    "Changes",
     "CheckReported",
     "CommandFailedError",
     "ConfigError",
@@ -165,6 +172,8 @@ __all__ = [
     "HostName",
     "HostPlanned",
     "HostProven",
+    "HostQueued",
+    "HostReplanned",
     "HostResult",
     "HostSwitched",
     "LeftOut",
@@ -202,6 +211,7 @@ __all__ = [
     "StoppedError",
     "SwitchError",
     "SystemDiff",
+    "Ticket",
     "UndoStarted",
     "UnfitError",
     "UnreachableError",

@@ -50,6 +50,8 @@ class Context:
     """The person or program that asked for the run."""
     origin: str
     """The name of this machine."""
+    wait: float = 0.0
+    """Seconds that each host waits for its turn at most, where others are at work. 0.0: it is refused instead."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
     on_commit: Callable[[Link], Awaitable[None]] = pass_over

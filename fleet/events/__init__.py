@@ -35,6 +35,7 @@ from fleet.events.kinds import (
     WaveStarted,
 )
 from fleet.events.subscribe import Emit, fan_out
+from fleet.events.turns import HostQueued, HostReplanned
 from fleet.text import plain_text
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "HostFinished",
     "HostPlanned",
     "HostProven",
+    "HostQueued",
+    "HostReplanned",
     "HostSwitched",
     "OutputLine",
     "PhaseStarted",

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from fleet.events import kinds
+from fleet.events import kinds, turns
 from fleet.events.kinds import Event, HostEvent
 from fleet.model import Failure, HostResult
 from fleet.text import valid_unicode, without_control
@@ -30,7 +30,8 @@ def event_name(event: type[Event]) -> str:
 
 KINDS: dict[str, type[Event]] = {
     event_name(kind): kind
-    for _, kind in inspect.getmembers(kinds, inspect.isclass)
+    for module in (kinds, turns)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Event) and kind not in (Event, HostEvent)
 }
 """Every class of event by its JSON name."""

@@ -11,6 +11,8 @@ from fleet.events import (
     FindingReported,
     HostFinished,
     HostPlanned,
+    HostQueued,
+    HostReplanned,
     OutputLine,
     RolloutAsked,
     RunFinished,
@@ -78,7 +80,15 @@ class Brief:
                 return fact_lines(event)
             case OutputLine(host=str(host), phase=Phase.SWITCH, text=text) if self._is_dry:
                 return [f"{host}: {text}"]  # what a switch would do is what was asked for
-            case RunInterrupted() | RolloutAsked() | SoakStarted() | SoakFinished() | UndoStarted():
+            case (
+                HostQueued()
+                | HostReplanned()
+                | RunInterrupted()
+                | RolloutAsked()
+                | SoakStarted()
+                | SoakFinished()
+                | UndoStarted()
+            ):
                 return fact_lines(event)
         return []
 
