@@ -32,7 +32,7 @@ chaos: setup     ## N random rounds on lab hosts; SEED shows the same ones again
 fuzz: setup      ## N rounds of each kind with a host that says anything; SEED shows the same ones again
 	@.venv/bin/python -m tests.hostile $(if $(N),--rounds $(N)) $(if $(SEED),--seed $(SEED))
 
-model: setup     ## the switch and the boot on trial as models, checked in full by Spin
+model: setup     ## the switch, the boot on trial, turns and provers as models, checked in full by Spin
 	@tests/model/check
 
 nixos:           ## the checks of flake.nix, on virtual machines with real NixOS; needs nixpkgs and KVM

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
         HostFinished,
         HostPlanned,
         HostProven,
+        HostQueued,
+        HostReplanned,
         HostSwitched,
         OutputLine,
         PhaseStarted,
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.host.tickets import Ticket
+    from fleet.library.changes import Changes
     from fleet.library.fleet import Fleet
     from fleet.library.plans import read_plan, write_plan
     from fleet.library.runs import Planning, Run
@@ -113,13 +117,15 @@ _HOMES = {
     """,
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HooksStarted HostCondemned
-        HostEvent HostFetched HostFinished HostPlanned HostProven HostSwitched OutputLine PhaseStarted PolicyApplied
-        PushFinished PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted SoakFinished SoakStarted
-        UndoStarted WaveFinished WaveStarted decode encode
+        HostEvent HostFetched HostFinished HostPlanned HostProven HostQueued HostReplanned HostSwitched OutputLine
+        PhaseStarted PolicyApplied PushFinished PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted
+        SoakFinished SoakStarted UndoStarted WaveFinished WaveStarted decode encode
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
     "fleet.host.history": "PastTransaction",
+    "fleet.host.tickets": "Ticket",
+    "fleet.library.changes": "Changes",
     "fleet.library.fleet": "Fleet",
     "fleet.library.plans": "read_plan write_plan",
     "fleet.library.runs": "Planning Run",
@@ -136,6 +142,7 @@ __all__ = [
     "BugError",
     "BuildError",
     "BuildFinished",
+    "Changes",
     "CheckReported",
     "CommandFailedError",
     "ConfigError",
@@ -167,6 +174,8 @@ __all__ = [
     "HostName",
     "HostPlanned",
     "HostProven",
+    "HostQueued",
+    "HostReplanned",
     "HostResult",
     "HostSwitched",
     "LeftOut",
@@ -206,6 +215,7 @@ __all__ = [
     "StoppedError",
     "SwitchError",
     "SystemDiff",
+    "Ticket",
     "UndoStarted",
     "UnfitError",
     "UnreachableError",

@@ -43,6 +43,8 @@ COMMANDS = {
     "generations": ("look", "List the generations of each host."),
     "history": ("history", "List what has happened on each host, as the host remembers it."),
     "ledger": ("ledger", "Show, verify or export the record of what was done from here."),
+    "changes": ("history", "Tell what has happened on hosts since you looked last."),
+    "who": ("who", "Tell who is at work on each host, who waits, and who was the last."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),

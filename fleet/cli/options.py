@@ -86,6 +86,12 @@ undo_on_failure = click.option(
     default=None,
     help="If the run fails, hosts that it has changed go back too. Default: fleet.toml's.",
 )
+wait = click.option(
+    "--wait",
+    metavar="TIME",
+    default="0s",
+    help="Let each host on which others are at work wait so long (10m) for its turn.",
+)
 ignore_windows = click.option("--ignore-windows", is_flag=True, help="Begin also outside of the windows of hosts.")
 
 
@@ -135,7 +141,7 @@ def deployment(command: Command) -> Command:
     """Add the flags of a deployment, planned or done. See `asked_deployment`."""
     for option in (
         *(intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, reboots),
-        *(ignore_windows, undo_on_failure, watch, goal),
+        *(ignore_windows, undo_on_failure, wait, watch, goal),
     ):
         command = option(command)
     return command
@@ -152,6 +158,7 @@ def asked_deployment(asked: dict[str, Any]) -> dict[str, Any]:
         **reboot,
         "goal": goal,
         "watch": seconds("--watch", asked.pop("watch")),
+        "wait": seconds("--wait", asked.pop("wait")),
         "eval_cache": not asked.pop("no_eval_cache"),
         **{
             key: asked.pop(key)

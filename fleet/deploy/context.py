@@ -57,6 +57,8 @@ class Context:
     """Why somebody goes on against the rules, and who. Hosts keep it. Empty if nobody does."""
     head: Callable[[], str] = lambda: ""
     """Returns the head of the ledger that tells of this run; nothing while it is not known."""
+    wait: float = 0.0
+    """Seconds that each host waits for its turn at most, where others are at work. 0.0: it is refused instead."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
     on_commit: Callable[[Link], Awaitable[None]] = pass_over

@@ -16,10 +16,13 @@ from fleet.steps.hooks import Hooks
 if TYPE_CHECKING:
     from fleet.deploy.context import Context
     from fleet.model import HostResult
+    from fleet.steps.hold import Hold
     from fleet.steps.job import Job
 
 UNTOUCHED = (Outcome.FAILED, Outcome.SKIPPED, Outcome.DEFERRED)
 """The outcomes of a host that has not begun, or that somebody else has taken over."""
+ELSEWHERE = "another process has taken up the run there, and has seen it through"
+"""What is said of a host that another process tells the end of too."""
 
 
 class HookedHost:
@@ -27,8 +30,19 @@ class HookedHost:
 
     def __init__(self, context: Context, job: Job, *, has_prepared: bool = False) -> None:
         """`has_prepared` says that the hooks before the switch have run, in another process."""
+        self._context = context
         self._host = job.host.name
         self._link = context.links[job.host.name]
+        self.follow(job)
+        self._notes: list[str] = []
+        self.has_prepared = has_prepared
+        """Whether hooks before the switch have begun to run."""
+        self._journal = context.journal
+        self._on_commit = pass_over if job.part.goal is Goal.TEST else context.on_commit
+
+    def follow(self, job: Job) -> None:
+        """Tell the hooks of this job from now on."""
+        context = self._context
         self._hooks = Hooks(
             job.host,
             here=context.here,
@@ -36,11 +50,6 @@ class HookedHost:
             emit=context.journal.emit,
             environment={"FLEET_RUN": context.run, "FLEET_CLOSURE": job.closure, "FLEET_PREVIOUS": job.part.expected},
         )
-        self._notes: list[str] = []
-        self.has_prepared = has_prepared
-        """Whether hooks before the switch have begun to run."""
-        self._journal = context.journal
-        self._on_commit = pass_over if job.part.goal is Goal.TEST else context.on_commit
 
     async def before_push(self) -> None:
         """Run the hooks before the push. Raise `HookError` if one fails that may not."""
@@ -55,13 +64,17 @@ class HookedHost:
         await self._journal.flush()  # whoever takes the run up knows what is to be undone
         self._notes += await self._hooks.run(When.BEFORE_SWITCH, self._link)
 
-    async def after(self, ended: HostResult) -> HostResult:
+    async def after(self, ended: HostResult, hold: Hold) -> HostResult:
         """Run the hooks that follow from how the host has ended, and return its result with what became of them.
+
+        Where the `hold` on the run is lost, somebody else runs them, and the result says so.
 
         A host that keeps the new system, and whose hook failed, is not good. Of a host that needs a human nothing is
         known for sure, so nothing runs.
         """
         failure = None
+        if hold.is_lost:
+            return dataclasses.replace(ended, notes=(*ended.notes, ELSEWHERE))
         if (when := self._when(ended)) is not None:
             try:
                 self._notes += await self._hooks.run(when, self._link, FLEET_OUTCOME=ended.outcome.value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
+from fleet.deploy.notes import notes, reboot_pending
 from fleet.deploy.seen import Seen
 from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
@@ -16,8 +17,8 @@ from fleet.host.answers import State, View
 from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, ask
 from fleet.inventory import LinkSpeed
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
-from fleet.plans import Action
 from fleet.steps import preflight, prove, push, system, verdict
+from fleet.steps.hold import Hold
 from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove_back import BackProver
 from fleet.steps.switch import LOST, Follower, OverdueError, begin
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from fleet.plans import Plan
     from fleet.state import HostRecord
     from fleet.steps.job import Job
-    from fleet.steps.prove import Proof
     from fleet.steps.prove_back import Unwell
+    from fleet.steps.verdict import Proof
 
 UNROOT_PATIENCE = 5.0
 """Seconds for tidying up on a host that may be gone. A deployment some days later tidies up too."""
@@ -48,6 +49,8 @@ class HostRun:
     program: HostProgram
     plan: Plan | None = None
     """What the run is to do; None if the run is resumed, since it begins nothing then."""
+    hold: Hold = field(default_factory=Hold)
+    """Whether this process is still the one that proves the run there. It only reports how it ends where it is not."""
 
     @property
     def link(self) -> Link:
@@ -209,7 +212,10 @@ class HostRun:
             host=job.host, checks=self._deciding_checks(before), here=context.here, emit=emit, stage="after"
         )
         prover = prove.Prover(
-            self.link, self.program, context.run, job.closure, monitor, watch=job.part.watch, cursor=cursor
+            *(self.link, self.program, context.run, job.closure, monitor),
+            watch=job.part.watch,
+            cursor=cursor,
+            hold=self.hold,
         )
         proof = await prover.prove()
         match proof.verdict:
@@ -231,7 +237,8 @@ class HostRun:
         job = self.job
         match seen.end.state:
             case State.COMMITTED | State.TESTED:
-                return result.kept(job, seen.end, await self._notes(seen.before), reboot=await self._reboot_pending())
+                told = await notes(self.context, job, self.plan, seen.before)
+                return result.kept(job, seen.end, told, reboot=await reboot_pending(self.context, job))
             case State.REVERTED:
                 lines = await self._evidence(seen)
                 end, unwell = await self._prove_old(seen)
@@ -246,40 +253,10 @@ class HostRun:
         bundle = await write_bundle(self.context, job, since=seen.end.since, said=seen.said, answers=seen.answers)
         return result.with_bundle(ended, bundle)
 
-    async def _notes(self, before: Mapping[str, CheckAnswer]) -> list[str]:
-        """Return what people should know about a host that keeps the new system."""
-        part = self.job.part
-        if part.checks_decide:
-            notes = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
-        else:
-            notes = await self._notes_on_failing_checks()
-        notes += [*result.notes_on_rollback(self.plan), *filter(None, [self.link.shortfall])]
-        if part.action is Action.COMMIT:
-            is_default = part.goal is Goal.SWITCH
-            notes.append("ran already; is now the boot default too" if is_default else "ran already")
-        return notes
-
-    async def _notes_on_failing_checks(self) -> list[str]:
-        """Return what people who went back should know: which checks fail now, since these did not stop them."""
-        emit = self.context.journal.emit
-        try:
-            after = await ask_once(self.job.host, self.link, self.context.here, emit=emit, stage="after")
-        except HostError as error:
-            return [f"its checks could not be asked: {error.message}"]
-        return [f"check {one.check} fails now: {one.said}" for one in after.values() if not one.passed]
-
-    async def _reboot_pending(self) -> tuple[str, ...]:
-        """Return the parts of the new system that only a reboot makes live. If they are unknown, return why instead."""
-        job = self.job
-        if job.is_surveyed and job.built_there is None and not job.part.by_reboot:
-            return job.part.reboot
-        try:
-            return (await preflight.preflight(self.link, job.host)).reboot_pending
-        except HostError as error:
-            return () if job.part.by_reboot else (f"not known: {error.message}",)  # not to know is no proof
-
     async def _prove_old(self, seen: Seen) -> tuple[View, Unwell | None]:
         """Prove the old system from outside. Return the end, with the blame where it belongs, and what is wrong."""
+        if self.hold.is_lost:  # whoever has it does that
+            return seen.end, None
         here, run, emit = self.context.here, self.context.run, self.context.journal.emit
         prover = BackProver(link=self.link, here=here, program=self.program, run=run, emit=emit)
         return await prover.prove(seen.end, seen.before)

@@ -85,7 +85,9 @@ class HostContacts:
         self._facts[host.name] = facts
         for finding in preflight.notes(facts):
             emit(preflight.report(finding, host))
-        preflight.require_fit(host, facts)
+        preflight.require_fit(host, facts, waits=self._context.wait > 0)
+        if facts.transaction is not None:
+            self.report(host, Severity.NOTE, "waits", f"waits for its turn: {facts.transaction} is open", "")
         if facts.doubtful:
             emit(preflight.report(preflight.unverified(), host))
         if self._key is not None:

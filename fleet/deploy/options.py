@@ -37,6 +37,7 @@ class PlanOptions(TypedDict, total=False):
     undo_on_failure: bool | None
     ignore_windows: bool
     amends: Plan | None
+    wait: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Options:
 
     undo_on_failure: bool | None = None
     """Whether hosts that the run has changed go back to where they were when it fails. None: as fleet.toml says."""
+    wait: float = 0.0
+    """Seconds that each host waits for its turn, where others are at work: a day at most. What they leave there is
+    planned for anew. 0.0: such a host is refused."""
     ignore_windows: bool = False
     """Whether hosts may begin outside of their windows. A rollback always may."""
     is_undo: bool = False
@@ -101,6 +105,10 @@ class Options:
             object.__setattr__(self, "late", late)  # it is frozen only from now on
         if self.goal is not Goal.SWITCH and self.reboot is not Reboot.NEVER:
             raise ConfigError(f"--goal {self.goal} never reboots: leave out --reboot")
+        if self.wait and not (self.verb in (Verb.PLAN, Verb.DEPLOY) and self.goal.switches):
+            raise ConfigError("--wait: only a deployment that switches waits for its turn")
+        if not 0 <= self.wait <= A_DAY:
+            raise ConfigError("--wait: a host waits for a day at most")
         if self.expires_in <= 0:
             raise ConfigError("--expires: a plan that has expired when it is made is of no use")
 

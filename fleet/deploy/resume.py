@@ -17,6 +17,7 @@ from fleet.machine import CONTACTS
 from fleet.model import Goal, Verb
 from fleet.plans import Part
 from fleet.state import HostRecord
+from fleet.steps.hold import Hold, take_up
 from fleet.steps.job import Job
 from fleet.steps.monitor import now
 from fleet.steps.preflight import preflight
@@ -108,7 +109,7 @@ class Resumer:
         """Ask the host what became of its part, and stay with it until the end."""
         run, link = self._context.run, self._context.links[host.name]
         try:
-            facts = await _look(link, host, past, self._logging_in)
+            facts, hold = await _take_up(link, host, past, run, self._logging_in)
         except HostError as error:
             if past.begun:
                 return result.forgotten(host.name, f"not seen to the end: {error.message}")
@@ -118,10 +119,12 @@ class Resumer:
         if part is None or not (known.begun or known.pushed):
             why = "it knows nothing of the run" if known.begun else "the run ended before it began"
             return result.skipped(host.name, why)
+        if known.previous is not None:  # the part may have been planned anew, when its turn came
+            part = dataclasses.replace(part, expected=known.previous)
         job = Job(part=part, host=host, facts=facts)
         started = time.monotonic()
-        ended = await HostRun(context=self._context, job=job, program=HostProgram()).resume(known)
-        ended = await HookedHost(self._context, job, has_prepared=known.prepared or known.begun).after(ended)
+        ended = await HostRun(context=self._context, job=job, program=HostProgram(), hold=hold).resume(known)
+        ended = await HookedHost(self._context, job, has_prepared=known.prepared or known.begun).after(ended, hold)
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 
 
@@ -155,13 +158,20 @@ def _rebuilt_part(host: Host, past: HostRecord, run: RunRecord) -> Part | None:
     )
 
 
-async def _look(link: Link, host: Host, past: HostRecord, logging_in: asyncio.Semaphore) -> HostFacts:
-    """Return the facts of the host. Wait for a host that was about to reboot, for as long as a reboot may take."""
+async def _take_up(
+    link: Link, host: Host, past: HostRecord, run: RunId, logging_in: asyncio.Semaphore
+) -> tuple[HostFacts, Hold]:
+    """Return the facts of the host, and the hold on the run there, where it is open: from now on we prove it.
+
+    Wait for a host that was about to reboot, for as long as a reboot may take.
+    """
     until = now() + (longest_reboot(host) if past.by_reboot else 0.0)
     while True:
         try:
             async with logging_in:
-                return await preflight(link, host)
+                facts = await preflight(link, host)
+                is_open = facts.transaction is not None and facts.transaction.run == run
+                return facts, await take_up(link, host, HostProgram(), run) if is_open else Hold()
         except UnreachableError:
             if now() > until:
                 raise

@@ -24,6 +24,7 @@ from fleet.deploy.control import Control
 from fleet.deploy.hooked import HookedHost
 from fleet.deploy.host import HostRun
 from fleet.deploy.slots import HostSlot, Slots
+from fleet.deploy.turns import Turn
 from fleet.errors import BugError, FleetError, StoppedError
 from fleet.events import PhaseStarted, SoakFinished, SoakStarted, WaveFinished, WaveStarted
 from fleet.inventory.windows import opening
@@ -47,7 +48,8 @@ class Rollout:
 
     context: Context
     plan: Plan
-    jobs: Mapping[HostName, Job]
+    jobs: dict[HostName, Job]
+    """The job of each host. One that is planned anew when its turn comes takes the place of the one before."""
     program: HostProgram
     selected: Iterable[HostName] = ()
     """The hosts of the plan that it is applied to, where those are not all."""
@@ -161,7 +163,7 @@ class Rollout:
             try:
                 host_run = HostRun(context=self.context, job=job, program=self.program, plan=self.plan)
                 hooks = HookedHost(self.context, job)
-                ended = await hooks.after(await self._run_host(host_run, hooks, turn))
+                ended = await hooks.after(await self._run_host(host_run, hooks, turn), host_run.hold)
                 self._finish(dataclasses.replace(ended, seconds=time.monotonic() - started))
             except Exception as error:  # a bug; its result names the host and the state that it is in
                 self._finish(bug(name, job.closure, error, begun=self.context.journal.has_begun(name)))
@@ -196,7 +198,9 @@ class Rollout:
         job = host_run.job
         try:
             ready = await self.context.stop.unless(self._prepare(host_run, hooks, turn))
-            return ready if isinstance(ready, HostResult) else await host_run.switch(ready)
+            if isinstance(ready, HostResult):
+                return ready
+            return await dataclasses.replace(host_run, job=self.jobs[job.host.name]).switch(ready)
         except StoppedError:
             return self._skipped(job.host.name, "interrupted before it began")
         except FleetError as error:
@@ -220,6 +224,14 @@ class Rollout:
             if turn.must_wait:
                 self.context.journal.emit(PhaseStarted(host=job.host.name, phase=Phase.WAITING))
             has_waited = await turn.switch() | await self._control.while_paused()
+            if self.context.wait:
+                place = Turn(self.context, job, self.plan)
+                if isinstance(ready := await place.wait(), HostResult):
+                    await host_run.unroot()
+                    return ready
+                self.jobs[job.host.name] = job = ready
+                hooks.follow(job)
+                has_waited |= place.has_waited
             if (ended := self._without_beginning(job, has_waited=has_waited)) is not None:
                 await host_run.unroot()
                 return ended

@@ -36,6 +36,7 @@ from fleet.events.kinds import (
 )
 from fleet.events.policy import PolicyApplied
 from fleet.events.subscribe import Emit, fan_out
+from fleet.events.turns import HostQueued, HostReplanned
 from fleet.text import plain_text
 
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "HostFinished",
     "HostPlanned",
     "HostProven",
+    "HostQueued",
+    "HostReplanned",
     "HostSwitched",
     "OutputLine",
     "PhaseStarted",

@@ -112,6 +112,10 @@ class View:
     """Counted units that may yet come up."""
     accepted: bool = False
     """Whether the word that was left will be read."""
+    prover: str = ""
+    """The number that the host has just given to whoever asked, who is the one that proves from now on."""
+    displaced: bool = False
+    """Whether somebody else proves by now: what was asked has had no effect."""
 
     @property
     def is_open(self) -> bool:
@@ -140,6 +144,8 @@ def view(lines: Lines) -> View:
         bad=_some(lines.get("bad", [])),
         unsettled=_some(lines.get("unsettled", [])),
         accepted=one(lines, "accepted") == "yes",
+        prover=one(lines, "prover"),
+        displaced="displaced" in lines,
     )
 
 

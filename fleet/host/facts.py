@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fleet.host.answers import State, as_written, one
 from fleet.host.obstacles import PARTS, inhibitors, nvidia_version
+from fleet.host.tickets import Ticket, tickets, who
 from fleet.model import Closure, RunId, Serial
 from fleet.plans.part import NO_SERIAL
 from fleet.plans.text import NONE
@@ -32,10 +33,16 @@ class OpenTransaction:
     old: Closure
     by_reboot: bool = False
     """Whether the new system is booted on trial."""
+    intent: str = ""
+    """What for, in the words of whoever asked."""
+
+    @property
+    def whose(self) -> str:
+        """Who asked for it, and from where: `bob from train`."""
+        return who(self.who, self.origin)
 
     def __str__(self) -> str:
-        by = f"{self.who} from {self.origin}" if self.origin else self.who
-        return f"run {self.run} of {by}, {self.state}"
+        return f"run {self.run} of {self.whose}, {self.state}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,12 @@ class LastTransaction:
     part: str = ""
     """The digest of the part of a plan that asked for it."""
     serial: Serial = NO_SERIAL
+    by: str = ""
+    origin: str = ""
+    intent: str = ""
+    """Who asked for it, on which machine, and what for."""
+    ended: int = 0
+    """Seconds since 1970, by the host's clock. 0 if that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +126,8 @@ class HostFacts:
     doubtful: tuple[RunId, ...] = ()
     """Runs during whose push the host went down. What they brought may be damaged, though Nix there calls it valid."""
     transaction: OpenTransaction | None = None
+    waiting: tuple[Ticket, ...] = ()
+    """Who waits for a turn, the oldest first."""
     last: LastTransaction | None = None
 
     @property
@@ -179,6 +194,7 @@ def host_facts(lines: Lines) -> HostFacts:
         quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
         doubtful=tuple(RunId(run) for run in lines.get("doubtful", ())),
         transaction=open_transaction(lines),
+        waiting=tickets(lines),
         last=_last_transaction(lines),
     )
 
@@ -203,6 +219,7 @@ def open_transaction(lines: Lines) -> OpenTransaction | None:
         new=Closure(one(lines, "open_new")),
         old=Closure(one(lines, "open_old")),
         by_reboot=one(lines, "open_goal") == "boot",
+        intent=as_written(one(lines, "open_intent")),
     )
 
 
@@ -221,4 +238,8 @@ def _last_transaction(lines: Lines) -> LastTransaction | None:
         boot_entry=one(lines, "last_boot_entry"),
         part=one(lines, "last_part"),
         serial=Serial(one(lines, "last_serial") or NO_SERIAL),
+        by=as_written(one(lines, "last_who")),
+        origin=as_written(one(lines, "last_from")),
+        intent=as_written(one(lines, "last_intent")),
+        ended=whole_number(one(lines, "last_ended")),
     )

@@ -21,7 +21,9 @@ from fleet.errors import (
     UnfitError,
 )
 from fleet.host import answers, history
-from fleet.host.facts import OpenTransaction, open_transaction
+from fleet.host.facts import open_transaction
+from fleet.host.locked import locked, queued
+from fleet.host.tickets import tickets, who
 from fleet.machine import Command
 from fleet.plans.text import NONE, words, written
 from fleet.scripts import one_line
@@ -98,12 +100,25 @@ class HostProgram:
         """
         return self.call("begin", "watch", stdin=order.text())
 
-    def word(self, run: RunId, word: str, cursor: str = "") -> Command:
-        """Return the command that leaves a word for the keeper.
+    def queue(self, order: Order, seconds: float) -> Command:
+        """Return the command that waits for the turn of an order, for so many more seconds at most.
+
+        The answer comes when it is its turn, or after some seconds: then ask again, since who is silent for 30 s is
+        taken for gone.
+        """
+        asked = (order.run, str(max(1, round(seconds))), words(order.by), words(order.origin), words(order.intent))
+        return self.call("queue", *asked)
+
+    def look(self, run: RunId, number: str) -> Command:
+        """Return the command that judges the units, and moves the deadline, for the prover with this number."""
+        return self.call("look", run, number)
+
+    def word(self, run: RunId, word: str, cursor: str = "", number: str = "") -> Command:
+        """Return the command by which the prover with this number leaves a word for the keeper.
 
         The answer may show already what came of it, and has what the switch wrote after the cursor.
         """
-        return self.call("word", run, " ".join(word.split()), "wait", cursor)
+        return self.call("word", run, " ".join(word.split()), "wait", cursor, number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +139,11 @@ class Order:
     """What the host is to keep with the intent of the plan, before it."""
     ledger: str = ""
     """The head of the ledger that tells of the run: the host keeps it, as a witness."""
+
+    @property
+    def intent(self) -> str:
+        """What for, in the words of whoever asked."""
+        return self.plan.intent if self.plan is not None else ""
 
     def text(self) -> str:
         """Return the order as the host program reads it. Its last line shows that nothing of it was lost on the way."""
@@ -184,35 +204,29 @@ async def ask(machine: Machine, host: Host, command: Command, *, begins: bool = 
     return lines
 
 
-def locked(host: Host, held: OpenTransaction) -> LockedError:
-    """Return the error that says whose transaction is open, and when that closes by itself.
-
-    Its controller may renew its deadline for as long as it proves.
-    """
-    since = local_time(held.since, "%H:%M:%S")
-    closes = f"it closes by itself {held.closes_in} s after its controller is gone"
-    if held.closes_in < 0:
-        closes = f"its deadline passed {-held.closes_in} s ago: it is closing, unless its keeper is stopped"
-    hint = f"{closes}; fleet status {host.name} shows it"
-    return LockedError(host.name, f"a transaction is open: {held}, since {since}", hint=hint)
-
-
 def stale(host: Host, lines: answers.Lines) -> StaleError:
     """Return the error that says what has happened on the host since a plan was made."""
-    said = [_describe(entry) for entry in history.entries(lines)]
+    said = [described(entry) for entry in history.entries(lines)]
     message = answers.one(lines, "message") or "the host is not any more as it was when this was planned"
     return StaleError(
         host.name, plain_text(message), said=said, hint="plan again: what happened since is then part of it"
     )
 
 
-def _describe(entry: history.PastTransaction) -> str:
+def described(entry: history.PastTransaction) -> str:
     """Return the entry as text: `2025-03-01 10:32 run … of bob from desk: …-a -> …-b, committed (update nginx)`."""
     when = local_time(entry.ended)
-    by = f"{entry.by} from {entry.origin}" if entry.origin else entry.by
-    words = f"{when} run {entry.run} of {by}: {entry.old} -> {entry.new}, {entry.state}"
+    words = f"{when} run {entry.run} of {who(entry.by, entry.origin)}: {entry.old} -> {entry.new}, {entry.state}"
     why = "; ".join(text for text in (entry.intent, entry.source, entry.reason) if text)
     return f"{words} ({why})" if why else words
+
+
+def refused_turn(host: Host, lines: answers.Lines) -> LockedError | None:
+    """Return the error that says who is at work on the host, or begins next; None if the answer names nobody."""
+    held, waiting = open_transaction(lines), tickets(lines)
+    if held is not None:
+        return locked(host, held, waiting)
+    return queued(host, waiting) if waiting else None
 
 
 def refusal(host: Host, lines: answers.Lines) -> HostError:
@@ -220,8 +234,7 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
     kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
     match kind:
         case "locked":
-            held = open_transaction(lines)
-            return locked(host, held) if held else LockedError(host.name, f"a transaction is open: {message}")
+            return refused_turn(host, lines) or LockedError(host.name, f"a transaction is open: {message}")
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)

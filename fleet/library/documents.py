@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fleet.host.answers import Generation
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.library.changes import Changes, HostChanges
     from fleet.library.ledgers import LedgerReport
     from fleet.library.past import PastRun
     from fleet.library.seen import LastSeen
@@ -123,6 +124,35 @@ def _history(name: HostName, answer: tuple[PastTransaction, ...] | FleetError, m
         return {"name": name, "transactions": [], "error": _error(answer)}
     newest = answer[::-1][:most]
     return {"name": name, "transactions": [dataclasses.asdict(entry) for entry in newest], "error": None}
+
+
+def changes(found: Changes) -> Document:
+    """Describe what has happened on each host, oldest first, and the cursor that stands for now."""
+    return {"hosts": [_changes(name, answer) for name, answer in found.hosts.items()], "cursor": found.cursor}
+
+
+def _changes(name: HostName, answer: HostChanges | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "transactions": [], "complete": False, "error": _error(answer)}
+    entries = [dataclasses.asdict(entry) for entry in answer.transactions]
+    return {"name": name, "transactions": entries, "complete": answer.is_complete, "error": None}
+
+
+def who(answers: Mapping[HostName, HostFacts | FleetError]) -> Document:
+    """Describe who is at work on each host, who waits there, and who was the last."""
+    return {"hosts": [_who(name, answer) for name, answer in answers.items()]}
+
+
+def _who(name: HostName, answer: HostFacts | FleetError) -> Document:
+    if isinstance(answer, FleetError):
+        return {"name": name, "transaction": None, "waiting": [], "last": None, "error": _error(answer)}
+    return {
+        "name": name,
+        "transaction": dataclasses.asdict(answer.transaction) if answer.transaction else None,
+        "waiting": [dataclasses.asdict(ticket) for ticket in answer.waiting],
+        "last": dataclasses.asdict(answer.last) if answer.last else None,
+        "error": None,
+    }
 
 
 def execute(answers: Mapping[HostName, Output | FleetError]) -> Document:

@@ -72,6 +72,7 @@ class RunFactory:
             try:
                 folder = resources.enter_context(self.folder(journal, options.verb))
                 context = await resources.enter_async_context(self._tools.context(journal, stop, hosts, folder))
+                context = dataclasses.replace(context, wait=options.wait)
                 planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds)
                 planned = await stop.unless(planner.plan())
                 made = dataclasses.replace(planned.plan, ledger=await head)

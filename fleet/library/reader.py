@@ -15,6 +15,7 @@ from fleet.deploy.target import closures_of, require_local
 from fleet.errors import ConfigError, FleetError, StateError
 from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
+from fleet.library.changes import Changes, changes
 from fleet.library.ledgers import FleetLedger
 from fleet.library.logs import journal_of, read_logs
 from fleet.library.past import PastRun, difference, find_run
@@ -160,6 +161,13 @@ class FleetReader:
     def ledger(self) -> FleetLedger:
         """The ledger of this machine: its entries, whether they are right, and how something is entered."""
         return FleetLedger(self._tools, self.history)
+
+    async def changes(self, *selectors: str, since: str = "", on_wait: OnWait = ignore) -> Changes:
+        """Return what has happened on hosts since the cursor that an earlier call has returned, and the next cursor.
+
+        Without `since` that is nothing. Raise `ConfigError` for what is no cursor of this fleet.
+        """
+        return await changes(self._tools, self.select(*selectors), since, on_wait)
 
     async def build(self, *selectors: str, eval_cache: bool = True, on_event: Emit = ignore) -> dict[HostName, Closure]:
         """Build the closure of each host here and return it. No host is contacted.

@@ -15,6 +15,7 @@ from fleet.events import (
     HostFinished,
     HostPlanned,
     HostProven,
+    HostQueued,
     HostSwitched,
     OutputLine,
     PhaseStarted,
@@ -149,6 +150,8 @@ class Board:
                 self._row(host).last = f"has fetched {counted(paths, 'path')} from its own caches"
             case PushFinished(host=host):
                 self._row(host).last = "pushed"
+            case HostQueued(host=host, whose=whose):
+                self._row(host).last = one_line(f"waits for {whose}")
             case HostSwitched(host=host):
                 self._row(host).last = "switched, not proven yet"
             case HostProven(host=host):

@@ -11,6 +11,8 @@ from fleet.events import (
     FindingReported,
     HostFinished,
     HostPlanned,
+    HostQueued,
+    HostReplanned,
     OutputLine,
     PolicyApplied,
     RolloutAsked,
@@ -76,7 +78,16 @@ class Brief:
                 return fact_lines(event)
             case OutputLine(host=str(host), phase=Phase.SWITCH, text=text) if self._is_dry:
                 return [f"{host}: {text}"]  # what a switch would do is what was asked for
-            case RunInterrupted() | RolloutAsked() | SoakStarted() | SoakFinished() | UndoStarted() | PolicyApplied():
+            case (
+                HostQueued()
+                | HostReplanned()
+                | RunInterrupted()
+                | RolloutAsked()
+                | SoakStarted()
+                | SoakFinished()
+                | UndoStarted()
+                | PolicyApplied()
+            ):
                 return fact_lines(event)
         return []
 

@@ -19,6 +19,8 @@ from fleet.events import (
     FindingReported,
     HostCondemned,
     HostFinished,
+    HostQueued,
+    HostReplanned,
     OutputLine,
     PolicyApplied,
     RolloutAsked,
@@ -187,6 +189,8 @@ def _lasting_lines(event: Event) -> list[Text]:
             style = "red" if severity is Severity.ERROR else "yellow"
         case CheckReported(passed=False) | HostCondemned():
             style = "red"
+        case HostQueued() | HostReplanned():
+            style = "yellow"
         case RunInterrupted() | RolloutAsked() | UndoStarted() | PolicyApplied():
             style = "bold yellow"
         case HostFinished(result=result) if result.outcome is not Outcome.UNCHANGED:

@@ -13,6 +13,8 @@ from fleet.events import (
     HostFinished,
     HostPlanned,
     HostProven,
+    HostQueued,
+    HostReplanned,
     HostSwitched,
     PolicyApplied,
     PushFinished,
@@ -27,7 +29,7 @@ from fleet.events import (
 )
 from fleet.model import HostResult, Outcome, Phase
 from fleet.output.format import change, counted, human_bytes, human_seconds, unprefixed
-from fleet.text import listed
+from fleet.text import listed, local_time
 
 _ASKED = {
     "pause": "the rollout is paused: no further host begins until fleet rollout continue",
@@ -40,7 +42,7 @@ SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
 
 def fact_lines(event: Event) -> list[str]:
     """Return what the event says to a person; nothing for an event that only moves a progress display."""
-    return _run_lines(event) or _host_lines(event)
+    return _run_lines(event) or _turn_lines(event) or _host_lines(event)
 
 
 def _run_lines(event: Event) -> list[str]:
@@ -82,6 +84,19 @@ def _policy_lines(event: PolicyApplied) -> list[str]:
     return [f"fleet: policy.toml asks, and this is {event.satisfied}"] if event.satisfied else []
 
 
+def _turn_lines(event: Event) -> list[str]:
+    match event:
+        case HostQueued(host=host, waits_for=run, whose=whose, intent=intent, ahead=ahead):
+            why = f" ({intent})" if intent else ""
+            others = f"; {ahead} more before it" if ahead else ""
+            since = local_time(event.since, "%H:%M:%S")
+            return [f"{host}: waits for run {run} of {whose}, there since {since}{why}{others}"]
+        case HostReplanned(host=host, closure=closure, running=running, meanwhile=lines):
+            planned = f"{host}: planned anew, since others came first: {change(running, closure, host)}"
+            return [planned, *(f"{host}: meanwhile: {line}" for line in lines)]
+    return []
+
+
 def _host_lines(event: Event) -> list[str]:
     match event:
         case FindingReported(host=host, severity=severity, message=message, hint=hint):
@@ -112,6 +127,12 @@ def _host_lines(event: Event) -> list[str]:
         case HostFinished(host=host, result=result):
             return [f"{host}: {_ended(result)}"]
     return []
+
+
+def ended_words(state: str) -> str:
+    """Return how a transaction has ended as people read it: `rolled back` for `reverted`."""
+    words = {"committed": "kept", "reverted": "rolled back", "stuck": "needs human"}
+    return words.get(state, state)
 
 
 def outcome_words(outcome: Outcome) -> str:

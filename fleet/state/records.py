@@ -12,6 +12,7 @@ from fleet.events import (
     HostEvent,
     HostFinished,
     HostPlanned,
+    HostReplanned,
     HostSwitched,
     PhaseStarted,
     PushProgressed,
@@ -32,6 +33,7 @@ FOLDED: tuple[type[Event], ...] = (
     RunFinished,
     SoakFinished,
     HostPlanned,
+    HostReplanned,
     PhaseStarted,
     HooksStarted,
     HostSwitched,
@@ -183,6 +185,8 @@ def _fold_host(host: HostRecord, event: HostEvent) -> HostRecord:
     match event:
         case HostPlanned():
             return _with(host, closure=event.closure, previous=event.running, reboot=event.reboot)
+        case HostReplanned():
+            return _with(host, previous=event.running)
         case PhaseStarted(phase=Phase.PUSH):
             return _with(host, pushed=True)
         case PhaseStarted(phase=Phase.SWITCH):

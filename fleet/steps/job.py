@@ -24,6 +24,8 @@ class Job:
     """How the host is reached, with the timeouts and checks that the part has."""
     facts: HostFacts
     load: Load = field(default_factory=Load)
+    overtaken: tuple[str, ...] = ()
+    """What others have done to the host while it waited for its turn: a line for each transaction."""
     is_surveyed: bool = False
     """Whether the plan was made just now, so that what it says about a reboot still holds."""
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fleet.errors import UnfitError
 from fleet.events import FindingReported
 from fleet.host.facts import host_facts
-from fleet.host.program import HostProgram, ask, locked
+from fleet.host.locked import locked
+from fleet.host.program import HostProgram, ask
 from fleet.model import Finding, Severity
 from fleet.text import listed
 
@@ -72,10 +73,10 @@ def _went_down(and_then: str, hint: str = "") -> Finding:
     return Finding(severity=Severity.NOTE, kind="damaged", message=message, hint=hint)
 
 
-def require_fit(host: Host, facts: HostFacts) -> None:
-    """Raise an error if the host has an open transaction, or cannot be deployed to at all."""
-    if facts.transaction is not None:
-        raise locked(host, facts.transaction)
+def require_fit(host: Host, facts: HostFacts, *, waits: bool = False) -> None:
+    """Raise an error if the host cannot be deployed to at all, or has an open transaction, unless the run `waits`."""
+    if facts.transaction is not None and not waits:
+        raise locked(host, facts.transaction, facts.waiting)
     for finding in errors(host, facts):
         raise UnfitError(host.name, finding.message, hint=finding.hint)
 

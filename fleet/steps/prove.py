@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
 from fleet.host import answers
 from fleet.host.answers import State
 from fleet.host.program import ask
+from fleet.steps.hold import Hold
 from fleet.steps.monitor import now
-from fleet.steps.verdict import Condemned, Decided, Proven
+from fleet.steps.verdict import Condemned, Decided, Proof, Proven
 
 if TYPE_CHECKING:
     from fleet.host.answers import View
     from fleet.host.program import HostProgram
     from fleet.machine import Link, Machine
-    from fleet.model import CheckAnswer, Closure, RunId
+    from fleet.model import Closure, RunId
     from fleet.steps.monitor import CheckMonitor
     from fleet.steps.verdict import Verdict
 
+LONGEST_PAUSE = 10.0
+"""Seconds between two looks after which all that was seen before counts for nothing: this machine was asleep, or the
+link was silent. The host takes no `confirm` so long after the last look."""
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the units, at most. Each costs the host, and its PID 1, some tens of milliseconds."""
 LONGEST_LOOK = 2.0
@@ -43,21 +47,6 @@ FLAPPING = 3
 last longer than one of them. A connection that is lost again and again for ever proves nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proof:
-    """How a proof ended, and what was seen in it."""
-
-    verdict: Verdict
-    heard: float
-    """The loop's time of the last look, which renewed the host's deadline."""
-    lost: str
-    """Why there was no look since then. Empty if looking worked to the end."""
-    answers: tuple[CheckAnswer, ...]
-    """The last answer of each check."""
-    answer: View | None
-    """What the host has answered to the word, if it has one and has answered."""
-
-
 @dataclass
 class Prover:
     """Proves one switched host, and leaves the word that follows from the verdict."""
@@ -71,6 +60,8 @@ class Prover:
     """Up to where in the host's journal the words of the switch were heard."""
     watch: float = 0.0
     """The least time, in seconds of contact, for which the host is looked at, even if it settles long before."""
+    hold: Hold = field(default_factory=Hold)
+    """With which number the host is asked. Whoever has lost it has no verdict any more: somebody else has."""
     _settled_since: float | None = None
     """Since when every look found all units settled. Time without looks does not count."""
     _contact: float = 0.0
@@ -109,8 +100,12 @@ class Prover:
                     self._away_since, self._opened = None, opened
                     async with self.monitor.asking(machine):
                         verdict = await self._look_until_certain(machine)
-                    if final := await self._act_on(verdict, machine):
+                    if verdict is not None and (final := await self._act_on(verdict, machine)):
                         return final
+                    if now() - started > self._longest:
+                        return await self._condemn(
+                            Condemned("nothing was well for long enough without a pause", found=False)
+                        )
             except HostError as error:
                 failed = now()
                 is_refused, turns_away = self._note(error)
@@ -152,7 +147,7 @@ class Prover:
             while now() < again:
                 view = await self._look(self.link)
                 self._lost, self._refused = lost, True
-                if view.state != "switched":
+                if self._is_decided(view):
                     return Decided(view)
                 if view.bad:
                     return await self._condemn(Condemned("; ".join(view.bad), found=True))
@@ -166,8 +161,8 @@ class Prover:
         within = max([self.watch, *(check.within for check in self.monitor.checks)])
         return within + host.settle + FLAPPING * host.confirm_timeout
 
-    async def _look_until_certain(self, machine: Machine) -> Verdict:
-        """Look at the host over one connection until there is a verdict."""
+    async def _look_until_certain(self, machine: Machine) -> Verdict | None:
+        """Look at the host over one connection until there is a verdict; None after too long a pause."""
         self._settled_since = None
         is_first = True
         looked = now()
@@ -177,6 +172,8 @@ class Prover:
             self._contact += min(looked - before, LONGEST_LOOK)
             if is_first:
                 self._connected, is_first = self._contact, False
+            if looked - before > LONGEST_PAUSE and not self._is_decided(view) and not view.bad:
+                return None
             verdict = self._judge(view)
             if verdict is not None:
                 return verdict
@@ -184,8 +181,8 @@ class Prover:
 
     async def _look(self, machine: Machine) -> View:
         """Look at the host once, which renews its deadline."""
-        call = self.program.call("look", self.run)
-        view = answers.view(await ask(machine, self.link.host, call))
+        call = self.program.look(self.run, self.hold.number)
+        view = self._heed(answers.view(await ask(machine, self.link.host, call)))
         if view.state == "switched":
             self._heard, self._lost, self._refused = now(), "", False
         if view.unsettled or view.running != self.closure:
@@ -194,9 +191,18 @@ class Prover:
             self._settled_since = now()
         return view
 
+    def _heed(self, view: View) -> View:
+        """Note whether somebody else proves by now, and return the view."""
+        self.hold.is_lost = self.hold.is_lost or view.displaced
+        return view
+
+    def _is_decided(self, view: View) -> bool:
+        """Whether it is not for us to judge any more: the host has decided, or somebody else does."""
+        return view.state != "switched" or self.hold.is_lost
+
     def _judge(self, view: View) -> Verdict | None:
         """Return the verdict that follows from the view, the checks and the time; None if it is too early for one."""
-        if view.state != "switched":
+        if self._is_decided(view):
             has_heard = self._confirmed is not None and view.state in KEEPS
             return self._confirmed if has_heard else Decided(view)
         if view.bad:
@@ -248,33 +254,44 @@ class Prover:
         """Tell the host to commit, if it lets people in until the end: where the login is old, look over a new one."""
         if now() - self._opened <= NEWEST:
             return await self._commit(verdict, machine)
+        seen = self._heard
         async with self.link.fresh() as machine:
             view = await self._look(machine)
+            if self._is_decided(view):
+                return Decided(view)
             if view.bad:
                 return await self._condemn(Condemned("; ".join(view.bad), found=True), machine)
-            if self._settled_since is None:
+            if self._settled_since is None or now() - seen > LONGEST_PAUSE:
                 return None
             return await self._commit(verdict, machine)
 
-    async def _commit(self, verdict: Proven, machine: Machine) -> Verdict:
+    async def _commit(self, verdict: Proven, machine: Machine) -> Verdict | None:
+        """Tell the host to commit. Return None if it wants to be looked at again first: its last look is too old."""
         self._confirmed = verdict
         view = await self._leave_word(machine, "confirm")
-        return verdict if view.accepted else Decided(view)
+        if view.accepted:
+            return verdict
+        if self._is_decided(view):
+            return Decided(view)
+        self._confirmed = self._answer = None
+        return None
 
     async def _condemn(self, verdict: Condemned, *machines: Machine) -> Verdict:
         """Tell the host to go back, over the connection that found the fault if there is one.
+
+        Return the verdict, or that it is somebody else's by now.
 
         The older connection is tried last: it may be dead without anybody having noticed.
         """
         word = f"abandon {'found' if verdict.found else 'silent'} {verdict.reason}"
         for machine in (*machines, self.link):
             with contextlib.suppress(HostError):  # if no connection works, the host goes back at its deadline
-                await self._leave_word(machine, word)
-                break
+                view = await self._leave_word(machine, word)
+                return Decided(view) if view.displaced else verdict
         return verdict
 
     async def _leave_word(self, machine: Machine, word: str) -> View:
         """Leave a word for the keeper and return the host's answer."""
-        view = answers.view(await ask(machine, self.link.host, self.program.word(self.run, word, self.cursor)))
-        self._answer = view
-        return view
+        call = self.program.word(self.run, word, self.cursor, self.hold.number)
+        self._answer = self._heed(answers.view(await ask(machine, self.link.host, call)))
+        return self._answer

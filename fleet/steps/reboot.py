@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnfitError
-from fleet.host.program import HostProgram, ask, locked
+from fleet.host.locked import locked
+from fleet.host.program import HostProgram, ask
 from fleet.model import Reboot
 from fleet.plans import Action
 
@@ -79,7 +80,7 @@ def require_same_boot(host: Host, facts: HostFacts, *, accept_boot_risk: bool) -
     risk was accepted, one that has never booted there: there is nothing that it could come back to then.
     """
     if facts.transaction is not None:
-        raise locked(host, facts.transaction)
+        raise locked(host, facts.transaction, facts.waiting)
     if facts.lock_holder:
         message = f"somebody switches it: switch-to-configuration's lock is held by process {facts.lock_holder}"
         raise UnfitError(host.name, message, hint="wait until that has ended")

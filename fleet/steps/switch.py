@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fleet.machine import Machine
     from fleet.model import RunId
     from fleet.steps.job import Job
-    from fleet.steps.prove import Proof
+    from fleet.steps.verdict import Proof
 
 RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""

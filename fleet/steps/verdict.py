@@ -1,4 +1,4 @@
-"""The verdicts on a new system."""
+"""The verdicts on a new system, and how a proof has come to one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fleet.host.answers import View
+    from fleet.model import CheckAnswer
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,24 @@ class Condemned:
 
 @dataclass(frozen=True)
 class Decided:
-    """The host decided before the controller did."""
+    """The host decided before the controller did, or somebody else proves it by now."""
 
     view: View
 
 
 Verdict = Proven | Condemned | Decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """How a proof ended, and what was seen in it."""
+
+    verdict: Verdict
+    heard: float
+    """The loop's time of the last look, which renewed the host's deadline."""
+    lost: str
+    """Why there was no look since then. Empty if looking worked to the end."""
+    answers: tuple[CheckAnswer, ...]
+    """The last answer of each check."""
+    answer: View | None
+    """What the host has answered to the word, if it has one and has answered."""

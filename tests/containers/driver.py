@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +257,12 @@ class Stage:
         self.write(name, web(new_version(), more=more))
         self.host(name).exec("touch", BUSY)
         return self.start("deploy", "--json", "--yes", name)
+
+    def twin(self) -> Stage:
+        """Another machine with a copy of what this one remembers."""
+        home = self.folder / "twin"
+        shutil.copytree(self.home, home)
+        return dataclasses.replace(self, home=home, _started=self._started)
 
     def close(self) -> None:
         """Nothing that this test started is left."""

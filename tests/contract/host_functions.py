@@ -18,10 +18,10 @@ def call(folder: Path, script: str, *, shell: str = "sh", stdin: str = "", check
     """What the script printed, which knows all functions, and has every place of the host program in the folder."""
     program = folder / "functions"
     program.write_text("".join(line for line in source().splitlines(keepends=True) if not line.startswith("main ")))
-    places = ("run/open", "run/last", "run/draft", "record", "roots")
+    places = ("run/open", "run/last", "run/draft", "run/queue", "record", "roots")
     for place in ("run", "record", "roots"):
         (folder / place).mkdir(exist_ok=True)
-    names = dict(zip(("open", "closed", "draft", "record", "roots"), places, strict=True))
+    names = dict(zip(("open", "closed", "draft", "queue", "record", "roots"), places, strict=True))
     moved = "; ".join(f"{name}={folder / place}" for name, place in names.items())
     text = f". {program}\n{moved}\ncd {folder}\n{script}"
     done = subprocess.run([*shell.split(), "-c", text], input=stdin, capture_output=True, text=True, check=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from tests.containers.driver import BUSY, GATE, WEB
-from tests.faults.scene import HOLD
+from tests.containers.driver import BUSY, GATE, WEB, wait_until
+from tests.faults.scene import HOLD, read
 from tests.faults.table import GONE_BACK, KEPT, NEW, OLD, Fault, Row
 
 if TYPE_CHECKING:
@@ -61,6 +61,31 @@ def second_controller(scene: Scene) -> None:
     assert other.code == 5, other
     assert other.failure(scene.name)["kind"] == "locked"
     scene.said.append(other.failure(scene.name)["message"])
+
+
+def take_up(scene: Scene) -> None:
+    """The machine that runs fleet sleeps, and wakes up when somebody else has taken up the run."""
+    assert scene.run is not None
+    scene.process.send_signal(signal.SIGSTOP)
+    try:
+        other = scene.stage.twin().start("resume", scene.run.told("run_started")[0]["run"], "--json")
+        wait_until(lambda: read(scene.host, "cat /run/fleet/open/prover") == ["2"], "it is taken up")
+    finally:
+        scene.process.send_signal(signal.SIGCONT)
+        scene.host.exec("rm", BUSY)
+    assert other.end().outcomes == {scene.name: "kept"}, other
+
+
+def be_busy(scene: Scene) -> None:
+    """What keeps the proof from its end."""
+    scene.host.exec("touch", BUSY)
+
+
+def leave_ticket(scene: Scene) -> None:
+    """Somebody waits, and dies there."""
+    seconds = "$(($(cut -d . -f 1 /proc/uptime) + 30))"  # so that it lives for a minute
+    ticket = f"printf '1 0 99999999 %s\\nbob\\ttrain\\tupdate\\n' \"{seconds}\""
+    scene.host.exec("sh", "-c", f"mkdir -p /run/fleet/queue && {ticket} >/run/fleet/queue/dead")
 
 
 IN_DOUBT = Row(outcome="needs_human", code=4, on=OLD, kind="in_doubt", says="by itself within")
@@ -119,6 +144,36 @@ FAULTS = (
             "reverting": GONE_BACK,
             "committing": KEPT,
         },
+    ),
+    Fault(
+        name="controller asleep and its run taken up",
+        prepare=be_busy,
+        strike=take_up,
+        defaults={"confirm_timeout": "40s"},
+        checks=(WEB, GATE),
+        of_run=True,
+        rows={"switched": KEPT, "switching": KEPT},
+    ),
+    Fault(
+        name="others wait for their turn",
+        prepare=leave_ticket,
+        rows={
+            "begin": Row(
+                outcome="failed",
+                code=5,
+                on=OLD,
+                kind="locked",
+                says="run dead of bob from train .*update",
+                blamed=False,
+            )
+        },
+    ),
+    Fault(
+        name="a dead one waits before us",
+        slow=True,
+        prepare=leave_ticket,
+        arguments=("--wait", "2m"),
+        rows={"begin": KEPT},
     ),
     Fault(
         name="two controllers",

@@ -21,6 +21,7 @@ from fleet.errors import BugError, FleetError, HostError
 from fleet.events import HostFinished, RunFinished
 from fleet.host import answers, history, obstacles
 from fleet.host.facts import host_facts
+from fleet.host.program import refused_turn
 from fleet.inventory import Check
 from fleet.library import documents
 from fleet.machine import Output
@@ -103,7 +104,7 @@ def parsing(seed: int) -> None:
     with quickly():
         lines = answers.parse(says.lines()[:MOST])
         facts = host_facts(lines)
-        documents.status({EVIL: facts})
+        documents.status({EVIL: facts}), documents.who({EVIL: facts}), refused_turn(host(), lines)
         preflight.notes(facts), preflight.errors(host(), facts), facts.reboot_pending, facts.stands_on(NEW)
         answers.view(lines), answers.generations(lines), history.entries(lines)
         for text in (says.mess(), says.journal(), (says.value() * 2000)[: 1 << 20]):
@@ -269,7 +270,8 @@ def running(seed: int) -> None:
     """Nine hosts end as they would without the tenth, which says anything at each call."""
     says = Sayings(seed)
     with tempfile.TemporaryDirectory(prefix="fleet-hostile-") as folder, quickly():
-        world = World(Path(folder), *(f"good-{number}" for number in range(9)), EVIL)
+        names = (*(f"good-{number}" for number in range(9)), EVIL)
+        world = World(Path(folder), *names, wait=says.random.choice((0.0, 40.0)))
         link = world.links[EVIL]
         known = [row for row in link.table if says.random.random() < 0.6]
 

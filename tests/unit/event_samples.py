@@ -33,6 +33,7 @@ FAILURE = Failure(kind=FailureKind.SWITCH, message="switch failed", ran="stc", s
 RESULT = HostResult(host=HOST, outcome=Outcome.ROLLED_BACK, closure=CLOSURE, seconds=1.235, failure=FAILURE)
 SAMPLES = {
     "action": "switch",
+    "ahead": 2,
     "answer": "503",
     "asked": "pause",
     "check": "http",
@@ -47,7 +48,9 @@ SAMPLES = {
     "hint": "free some space",
     "host": HOST,
     "hosts": (HOST,),
+    "intent": "update nginx",
     "kind": "disk",
+    "meanwhile": ("run r9 of bob from train",),
     "message": "disk is full",
     "missing_bytes": 5,
     "missing_paths": 2,
@@ -70,6 +73,7 @@ SAMPLES = {
     "seconds": 0.123,
     "sent": 3,
     "severity": Severity.ERROR,
+    "since": 1795946400,
     "stage": "after",
     "status": 4,
     "strict": True,
@@ -80,11 +84,13 @@ SAMPLES = {
     "undo": RunId("20261120T042212-3fa9c2"),
     "unwell": {HOST: "check web: 503"},
     "verb": "deploy",
+    "waits_for": RunId("20261120T042210-3fa9c0"),
     "wave": 1,
     "watch": 1.5,
     "waves": 2,
     "when": "before_switch",
     "who": "ann",
+    "whose": "bob from train",
     "wire_bytes": 6,
 }
 

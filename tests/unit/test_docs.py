@@ -18,13 +18,16 @@ import fleet
 from fleet import cli, errors, events, model
 from fleet.cli.parse import complaint
 from fleet.errors import UnreachableError
+from fleet.host.facts import LastTransaction
 from fleet.host.history import PastTransaction
 from fleet.host.program import source
+from fleet.host.tickets import Ticket
 from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
 from fleet.library import documents
+from fleet.library.changes import Changes
 from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
 from fleet.library.seen import LastSeen
@@ -228,6 +231,11 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     assert seen <= set(
         words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `status`") for cell in row))
     )
+    for kind, document in (("`who`", documents.who), ("`changes`", _changes)):
+        (host,) = document({name: UnreachableError(name, "gone")})["hosts"]
+        assert fields_of(kind) == set(host)
+    whose = words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `who`") for cell in row))
+    assert {field.name for kind in (Ticket, LastTransaction) for field in dataclasses.fields(kind)} <= set(whose)
     told = {field.name for field in dataclasses.fields(PastTransaction)}
     assert told <= set(
         words(" ".join(cell for row in table(TEXT["docs/json.md"], "field of `history`") for cell in row))
@@ -246,6 +254,10 @@ def test_documents_of_the_ledger_are_documented() -> None:
 
 def _as_on_the_page(kind: Kind) -> int:
     return TEXT["docs/ledger.md"].index(f"| `{kind}` |")
+
+
+def _changes(answers: Any) -> Any:
+    return documents.changes(Changes(hosts=answers, cursor="c1."))
 
 
 def test_documents_of_plans_are_documented() -> None:

@@ -45,6 +45,8 @@ PUBLIC = {
     "host_planned": "host action closure running wave missing_paths missing_bytes substitute_paths substitute_bytes"
     " download_bytes wire_bytes push_seconds room_needed room_free reboot",
     "host_proven": "host closure seconds",
+    "host_queued": "host waits_for whose intent since ahead",
+    "host_replanned": "host closure running meanwhile",
     "hooks_started": "host when",
     "host_switched": "host closure status seconds",
     "output_line": "host phase text",

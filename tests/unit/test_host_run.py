@@ -101,7 +101,7 @@ async def test_time_of_a_switch_counts_from_the_order_and_the_word_asks_for_what
     case = Case(begin=Says(seconds=3, stdout=shown), watch=said(state="committed", running=NEW))
     assert (await case.deploy()).outcome is Outcome.KEPT
     assert [event.seconds for event in case.events.of(HostSwitched)] == [pytest.approx(3.0)]
-    assert asked("word", case.link.ran) == [(RUN, "confirm", "wait", "c7")]
+    assert asked("word", case.link.ran) == [(RUN, "confirm", "wait", "c7", "1")]
 
 
 @in_no_time

@@ -40,6 +40,10 @@ def test_what_only_brings_a_closure_switches_nothing(words: dict[str, Any], swit
     [
         ({"goal": Goal.TEST, "reboot": Reboot.ALWAYS}, "--goal test never reboots"),
         ({"goal": Goal.DRY_ACTIVATE, "reboot": Reboot.IF_NEEDED}, "--goal dry-activate never reboots"),
+        ({"wait": 5.0, "verb": Verb.ROLLBACK}, "--wait: only a deployment"),
+        ({"wait": 5.0, "goal": Goal.DRY_ACTIVATE}, "--wait: only a deployment"),
+        ({"wait": -1.0}, "--wait: a host waits for a day at most"),
+        ({"wait": 86_401.0}, "--wait: a host waits for a day at most"),
         ({"expires_in": 0}, "--expires"),
         ({"expires_in": -1}, "--expires"),
     ],

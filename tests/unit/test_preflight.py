@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from fleet.errors import LockedError, UnfitError
 from fleet.host.answers import State
 from fleet.host.facts import OpenTransaction
+from fleet.host.locked import queued
+from fleet.host.tickets import Ticket
 from fleet.machine import Output
 from fleet.model import RunId, Severity
 from fleet.steps import preflight
@@ -53,7 +57,23 @@ def test_host_that_somebody_else_is_at_work_on_is_locked() -> None:
     with pytest.raises(LockedError, match="run r9 of bob from train") as caught:
         preflight.require_fit(host(), facts(transaction=HELD))
     assert "its deadline passed 3 s ago: it is closing, unless its keeper is stopped" in caught.value.hint
-    assert "fleet status web-1" in caught.value.hint
+    assert "fleet deploy web-1 --wait 10m waits for a turn; fleet who web-1 shows who is at work" in caught.value.hint
+
+
+def test_who_is_locked_out_is_told_why_since_when_until_when_and_who_waits_too() -> None:
+    held = dataclasses.replace(HELD, closes_in=25, intent="update nginx")
+    ticket = Ticket(number=3, run=RunId("r3"), since=1000, waits=600, by="ann", origin="desk", intent="fix it")
+    with pytest.raises(LockedError) as caught:
+        preflight.require_fit(host(), facts(transaction=held, waiting=(ticket, ticket)))
+    assert re.fullmatch(
+        r"a transaction is open: run r9 of bob from train, switched, since \d\d:\d\d:\d\d \(update nginx\)",
+        caught.value.message,
+    )
+    assert "closes by itself 25 s after its controller is gone; 2 more before you" in caught.value.hint
+    preflight.require_fit(host(), facts(transaction=held), waits=True)
+    error = queued(host(), (ticket, ticket))
+    assert re.match(r"others come first: run r3 of ann from desk is next, and waits since .* \(fix it\)", error.message)
+    assert "gives up within 600 s; 1 more before you" in error.hint
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from fleet.host.program import HostProgram
 from fleet.inventory import Check, Host
 from fleet.machine import CHANNELS, Command, OnLine, Output
 from fleet.model import Closure, HostName, RunId
+from fleet.steps.hold import Hold
 from fleet.steps.monitor import CheckMonitor, ask_once
 from fleet.steps.prove import Prover
 from fleet.steps.verdict import Condemned, Decided, Proven, Verdict
@@ -65,13 +66,15 @@ class Case:
         many = [check(name) for name in checks or {}]
         self.host = Host.model_validate({"name": "web-1", "checks": many, **keys})
         self.events = Events()
+        self.hold = Hold()
         accepted = said(state="committing", running=NEW, accepted="yes")
         table = [(runs("sh", "-c", name), answers) for name, answers in (checks or {}).items()]
         self.link = FakeLink(self.host, (asks("look"), look), (asks("word"), word or accepted), *table)
 
     async def prove(self) -> Verdict:
         monitor = CheckMonitor(host=self.host, checks=self.host.checks, here=self.link, emit=self.events, stage="after")
-        prover = Prover(self.link, HostProgram("/nix/store/p/fleet-host"), RunId("r1"), NEW, monitor)
+        program = HostProgram("/nix/store/p/fleet-host")
+        prover = Prover(self.link, program, RunId("r1"), NEW, monitor, hold=self.hold)
         self.began = now()
         try:
             self.proof = await prover.prove()

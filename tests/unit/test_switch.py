@@ -12,9 +12,8 @@ from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host import answers
 from fleet.host.program import HostProgram
 from fleet.model import Goal, Phase
-from fleet.steps.prove import Proof
 from fleet.steps.switch import DOWN_ALLOWANCE, GOING_BACK, RETRY, Follower, OverdueError, begin
-from fleet.steps.verdict import Proven
+from fleet.steps.verdict import Proof, Proven
 from tests.fakes import Answers, Events, FakeMachine, Says, asked, asks, in_no_time, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN

@@ -47,6 +47,7 @@ class World:
             host,
             (asks("facts"), said(**OPEN)),
             (asks("unroot"), said(done="yes")),
+            (asks("attach"), said(prover="2", state="switched", running=NEW)),
             (asks("watch"), [SWITCHED, COMMITTED]),
             (asks("look"), said(state="switched", running=NEW)),
             (asks("word"), said(state="committing", accepted="yes")),

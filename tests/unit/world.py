@@ -115,6 +115,8 @@ class World:
             (asks("begin"), said(begun=RUN, state="switching")),
             (asks("watch"), [said(state="switched", running=new, status=0), said(state="committed", running=new)]),
             (asks("look"), said(state="switched", running=new)),
+            (asks("queue"), said(turn="yes")),
+            (asks("attach"), said(prover="2", state="switched", running=new)),
             (asks("word"), said(state="committing", accepted="yes")),
             (asks("generations"), said(generation=[f"1 10 {OLDER}", f"2 20 {NEW}"])),
         )

@@ -56,9 +56,27 @@ wait_for_turn() {
 
 state_is_not() { read_line state; [ "$text" != "$1" ]; }
 
-# Renew the deadline of run $1, whose controller is alive, and judge the units.
+# Let whoever asks be the one who proves run $1 from now on, and answer his number: those with a lower one are displaced.
+# sets: number
+attach() {
+    lock_opening
+    if enter $open "$1" && is_of_our_format; then
+        read_line prover
+        number=$((${text:-1} + 1))
+        ! put prover $number || answer prover $number
+        [ ! -d $record/open ] || put_durably prover $number
+    fi
+    exec 9>&-
+    show "$1"
+}
+
+# Succeed if somebody has attached to the transaction that we are in after the one with number $1, and say so. The one who has
+# begun it has number 1; no number is a person.
+is_displaced() { [ -n "$1" ] && read_line prover && [ "$1" -lt "$text" ] && answer displaced yes; }
+
+# Renew the deadline of run $1, whose controller is alive and has number $2, and judge the units.
 look() {
-    if enter $open "$1" && ! state_is_not switched; then
+    if enter $open "$1" && ! is_displaced "${2-}" && ! state_is_not switched; then
         put_deadline confirm
         read_systems
         judge_units
@@ -67,9 +85,9 @@ look() {
 }
 
 # Leave word $2 for run $1: confirm, abandon found REASON or abandon silent REASON. With `wait` as $3 wait for a moment, since
-# the end may be near, and tell what the switch wrote after cursor $4.
+# the end may be near, and tell what the switch wrote after cursor $4. $5 is the number of the one who proves.
 word() {
-    if enter $open "$1" && accept_word "$2"; then
+    if enter $open "$1" && ! is_displaced "${5-}" && accept_word "$2" "${5-}"; then
         ring
         answer accepted yes
         [ -z "${3-}" ] || { wait_for_end; tell_lines "$1" "${4-}"; }
@@ -93,9 +111,21 @@ wait_for_end() {
 accept_word() {
     read_line state
     case $text:$1 in
-        switched:confirm | switch*:abandon\ * | arming:abandon\ *) put word "$1" ;;
+        switched:confirm) [ -z "$2" ] || was_seen_lately || return ;;
+        switch*:abandon\ * | arming:abandon\ *) ;;
         *) return 1 ;;
     esac
+    put word "$1"
+}
+
+# Succeed if the last look was less than 10 s ago: what was well before that, when its controller fell asleep, proves nothing.
+# sets: window
+was_seen_lately() {
+    clock
+    read_line confirm
+    window=$text
+    read_line deadline                  # each look has moved it
+    [ $((now + window - text)) -le 10 ]
 }
 
 # Tell what this host is and runs.
@@ -141,9 +171,10 @@ EOF
     answer_roots
     find_serial
     answer serial "$serial"
+    answer_queue
     answer_open
     enter_last || return 0
-    for key in run state new old goal reason blame boot_entry boot_doubt part; do read_line $key; answer "last_$key" "$text"; done
+    for key in run state who from intent ended new old goal reason blame boot_entry boot_doubt part; do read_line $key; answer "last_$key" "$text"; done
     ! serial_of . || answer last_serial "$text"
 }
 
@@ -189,7 +220,7 @@ answer_roots() {
 # sets: key
 answer_open() {
     enter $open || return
-    for key in run state who from since new old goal; do read_line $key; answer "open_$key" "$text"; done
+    for key in run state who from intent since new old goal; do read_line $key; answer "open_$key" "$text"; done
     answer_closing open_closes_in
 }
 

@@ -10,8 +10,8 @@
 # deadline. Each state is one function that acts and names the next. A keeper that died is
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
-# A controller calls, with the number of its format first: root, begin, watch, look, word, show, unroot for its run, in this
-# order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd calls, without
+# A controller calls, with the number of its format first: root, queue, begin, watch, attach, look, word, show, unroot for its
+# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd calls, without
 # a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls
 # guard, where services.fleet.guard is on.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
@@ -20,8 +20,8 @@
 # Read from here to "a boot on trial", and a live switch is complete. What comes after that answers the questions it asks:
 # which units count, what boots next. In this order:
 #
-#   small words · the lock of switch-to-configuration · opening a transaction, the order that it reads, and whether that still
-#   holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does first · other
+#   small words · the lock of switch-to-configuration · opening a transaction, whose turn that is, the order that it reads, and
+#   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does first · other
 #   versions of this program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
 #   what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot
 #   loader · a switch by somebody else · answers · units and which of them count
@@ -40,6 +40,7 @@ open=/run/fleet/open                    # the open transaction: on a tmpfs, so n
 closed=/run/fleet/last                  # the one that ended last
 draft=/run/fleet/.next                  # the next one, while it is written
 given_up=/run/fleet/.given-up           # runs that will not begin any more
+queue=/run/fleet/queue                  # runs that wait for their turn
 record=/nix/var/fleet                   # what must outlive a reboot
 unsynced=$record/unsynced               # runs whose push may be in the page cache only, and the boot that they pushed in
 roots=/nix/var/nix/gcroots/fleet
@@ -63,8 +64,8 @@ main() {
     case $command in
         root | unroot | stage | verify | acquit) "$@" ;;
         begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
-        watch | look | word) recover "$@"; "$@" ;;
-        show | facts | history | busy | generations | withdraw) recover; "$@" ;;
+        watch | look | word | attach) recover "$@"; "$@" ;;
+        show | facts | history | busy | generations | queue | withdraw) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
 }
@@ -72,7 +73,7 @@ main() {
 # Refuse a call that names something else than a run, or than store paths.
 require_names() {
     case $1 in
-        root | unroot | stage | watch | look | word | show | withdraw) is_word "${2-}" || refuse usage "'${2-}' is no run" ;;
+        root | unroot | stage | queue | watch | attach | look | word | show | withdraw) is_word "${2-}" || refuse usage "'${2-}' is no run" ;;
     esac
     case $1 in
         root) is_store_path "${3-}" && is_store_path "${4-}" ;;

@@ -15,7 +15,7 @@ unroot() {
     mkdir -p /run/fleet && printf '%s\n' "$1" >>$given_up
     lock_opening
     ! enter $open "$1" || refuse locked "run $1 is open"
-    rm -f "$roots/$1-new" "$roots/$1-program"
+    rm -f "$roots/$1-new" "$roots/$1-program" "$queue/$1"
     sync_pushes "$1" </dev/null >/dev/null 2>&1 9>&- &          # nobody has to wait for the disk
 }
 
@@ -43,6 +43,7 @@ begin() {
         { root_run && mv -T $draft $open; } || decline full "cannot write $roots or $open"
     fi
     begun=$run
+    rm -f "$queue/$run"
     enter $open
     ensure_keeper
     answer begun "$begun"
@@ -72,6 +73,7 @@ decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 check_order() {
     if [ -d $open ]; then rm -r $draft; answer refused locked; answer_open; exit 0; fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
+    require_turn
     read_line activation
     limits=$text
     read_line confirm
