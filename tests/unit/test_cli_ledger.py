@@ -371,23 +371,19 @@ def test_run_that_never_ended_is_named_until_it_is_resumed(tmp_path: Path, comma
     run = bodies(world)[2]["run"]
     in_database(tmp_path / "state", ("DELETE FROM events WHERE kind = 'run_finished'", ()))
     in_database(tmp_path / "state", ("DELETE FROM events WHERE kind = 'host_finished' AND host = 'b'", ()))
-    (lost,) = [number for number, body in enumerate(bodies(world)) if body.get("host") == "b"]
-    lines = ledger_lines(world)[:3]
-    if lost == 4:
-        lines = ledger_lines(world)[:4]
+    lines = ledger_lines(world)[:3]  # of a host the result is remembered, and was not entered, as on a full disk
     kept = Head(json.loads(lines[0])["ledger"], len(lines), json.loads(lines[-1])["hash"])
     replace_lines(tmp_path / "state", lines, kept)
-    hosts = "b" if lost == 4 else "a, b"
     told = command_line(world, "ledger", "verify")
-    says = f"entry 3: run {run} has begun, and nothing says how it ended on {hosts}: fleet resume {run}"
+    says = f"entry 3: run {run} has begun, and nothing says how it ended on a, b: fleet resume {run}"
     assert (told.code, told.out.splitlines()[0]) == (1, says)
     found = json.loads(command_line(world, "ledger", "verify", "--json").out)
-    assert found["unfinished"] == [{"run": run, "entry": 3, "hosts": hosts.split(", ")}]
+    assert found["unfinished"] == [{"run": run, "entry": 3, "hosts": ["a", "b"]}]
     with world.state.hold(run):
         told = command_line(world, "ledger", "verify")
         assert (told.code, told.out.splitlines()[0]) == (
             0,
-            f"run {run} is under way: nothing says how it ended on {hosts} yet",
+            f"run {run} is under way: nothing says how it ended on a, b yet",
         )
     done = said(running=NEW, last_run=run, last_state="committed", last_new=NEW, last_old=OLD)
     for name in ("a", "b"):
