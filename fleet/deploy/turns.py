@@ -11,9 +11,10 @@ from fleet.deploy import result
 from fleet.errors import AuthenticationError, HostKeyError, LockedError
 from fleet.events import HostQueued, HostReplanned, PhaseStarted
 from fleet.host import history
+from fleet.host.answers import State
 from fleet.host.facts import open_transaction
 from fleet.host.locked import waited_in_vain
-from fleet.host.program import HostProgram, Order, ask, described, refused_turn
+from fleet.host.program import HostProgram, Order, ask, described, refused_turn, stale
 from fleet.host.tickets import tickets
 from fleet.model import Phase
 from fleet.plans import Action
@@ -130,11 +131,15 @@ class Turn:
     async def _plan_again(self, facts: HostFacts) -> Job | HostResult:
         """Return the job as it is to be done to the host that others have changed; its result if it has come by then.
 
-        The closure stays, and everything that was asked for with it. Raise `HostError` if that cannot be done any more.
+        The closure stays, and everything that was asked for with it. Raise `HostError` if that cannot be done any more,
+        or if somebody has withdrawn the plan.
         """
         part, host, link = self.job.part, self.job.host, self._link
         told = await ask(link, host, HostProgram().call("history", self._last_known))
-        meanwhile = tuple(described(entry) for entry in history.entries(told)[-MOST_TOLD:])
+        entries = history.entries(told)[-MOST_TOLD:]
+        if any(entry.state is State.WITHDRAWN and entry.plan == self.plan.digest for entry in entries):
+            raise stale(host, told)
+        meanwhile = tuple(described(entry) for entry in entries)
         self.context.journal.emit(
             HostReplanned(host=host.name, closure=part.closure, running=facts.running, meanwhile=meanwhile)
         )

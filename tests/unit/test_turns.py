@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.deploy.turns import AGAIN, Turn
-from fleet.errors import AuthenticationError, LockedError, SwitchError, UnfitError, UnreachableError
+from fleet.errors import AuthenticationError, LockedError, StaleError, SwitchError, UnfitError, UnreachableError
 from fleet.events import Envelopes, FindingReported, HostFinished, HostQueued, HostReplanned, PhaseStarted
 from fleet.model import Goal, HostName, Outcome, Phase, RunId
 from fleet.plans import Action
@@ -315,6 +315,18 @@ def test_any_of_what_was_planned_for_that_has_changed_is_planned_for_anew(change
         assert (part.closure, part.action, part.digest != waiting.job.part.digest) == (NEW, Action.SWITCH, True)
 
     test()
+
+
+@in_no_time
+async def test_plan_that_was_withdrawn_while_it_waited_is_not_planned_anew() -> None:
+    waiting, events = turn(MINE, facts=FACTS | {"serial": "42-b"})
+    link, digest = waiting.context.links[A], waiting.plan.digest
+    assert isinstance(link, FakeLink)
+    line = f"42-b\tw1\tbob\ttrain\t1\t1\t{OLD}\t{OLD}\twithdrawn\t-\t-\t{digest}\t-\t-\ta plan was withdrawn"
+    link.table.append((asks("history"), said(history=[line])))
+    with pytest.raises(StaleError):
+        await waiting.wait()
+    assert events.of(HostReplanned) == []
 
 
 @in_no_time

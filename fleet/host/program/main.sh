@@ -21,10 +21,10 @@
 # which units count, what boots next. In this order:
 #
 #   small words · the lock of switch-to-configuration · opening a transaction, whose turn that is, the order that it reads, and
-#   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does first · other
-#   versions of this program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
-#   what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot
-#   loader · a switch by somebody else · answers · units and which of them count
+#   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact
+#   does first · other versions of this program · the keeper going forward, what people should know of that, and its commit ·
+#   who is to blame · going back, and what a person needs to log in · the end, and what outlives a reboot · a boot on trial ·
+#   what boots next, and each boot loader · a switch by somebody else · answers · units and which of them count
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
