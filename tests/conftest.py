@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before any conftest imports them: their assertions show what was compared, as those of tests do.
 pytest.register_assert_rewrite(
@@ -14,6 +15,10 @@ pytest.register_assert_rewrite(
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# A machine that is busy with other tests is no finding: neither examples that come slowly, nor one that takes long.
+settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleet")
 
 LONGEST_FIRST = ("reboots", "faults", "containers")
 """Folders of tests. The rest is short, and fills the time of the workers that are through with these."""

@@ -45,12 +45,12 @@ def show(file: Path | None, *, as_json: bool, lines: int) -> int:
     fleet ledger show
     fleet ledger show -n 100
     """
-    from fleet.library import documents
+    from fleet.library import ledger_documents
     from fleet.library.ledger_lines import entry_lines
 
     entries = asyncio.run(session.fleet(session.open_inventory(file), ()).ledger.entries())
     if as_json:
-        click.echo(json.dumps(documents.ledger(entries, most=lines)))
+        click.echo(json.dumps(ledger_documents.shown(entries, most=lines)))
     elif entries:
         click.echo(entry_lines(entries[-lines:], is_terminal=sys.stdout.isatty()))
     else:
@@ -80,7 +80,7 @@ def verify(
     fleet ledger verify ledger.jsonl
     """
     from fleet import selector
-    from fleet.library import documents
+    from fleet.library import ledger_documents
     from fleet.library.ledger_lines import report_lines
     from fleet.library.plans import read_plan
 
@@ -96,7 +96,7 @@ def verify(
 
     report = asyncio.run(find(session.fleet(inventory, hosts)))
     if as_json:
-        click.echo(json.dumps(documents.verified_ledger(report)))
+        click.echo(json.dumps(ledger_documents.verified(report)))
     else:
         _print(report_lines(report))
     session.tell_errors(report.not_asked)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import FleetError
 from fleet.events import FindingReported, HostFinished, HostPlanned, envelope_json, event_json
-from fleet.ledger.chain import parse
 from fleet.plans.announce import announced
 from fleet.text import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from fleet.diff import SystemDiff
     from fleet.events import Event
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
     from fleet.library.changes import Changes, HostChanges
-    from fleet.library.ledgers import LedgerReport
     from fleet.library.past import PastRun
     from fleet.library.seen import LastSeen
     from fleet.library.views import Health
@@ -254,46 +252,6 @@ def past_run(past: PastRun, host: HostName | None = None, diff: SystemDiff | Non
     }
 
 
-def ledger(entries: Sequence[tuple[int, str]], *, most: int) -> Document:
-    """Describe the last entries of a ledger, oldest first. One that is not as it was written has its number alone."""
-    bodies = [parse(line) or {"entry": number} for number, line in entries]
-    last = bodies[-1] if bodies else {}
-    return {
-        "ledger": bodies[0].get("ledger") if bodies else None,
-        "size": len(bodies),
-        "head": last.get("hash"),
-        "entries": bodies[-most:],
-    }
-
-
-def verified_ledger(report: LedgerReport) -> Document:
-    """Describe what was found about a ledger."""
-    verdict, head = report.verdict, report.chain.head
-    against = [
-        {"who": one.who, "run": one.run, "ledger": one.head.ledger, "size": one.head.size, "head": one.head.hash}
-        for one in verdict.contradicting
-    ]
-    return {
-        "good": report.is_good,
-        "ledger": report.chain.ledger or None,
-        "size": head.size if head is not None else 0,
-        "head": head.hash if head is not None else None,
-        "wrong": dataclasses.asdict(report.wrong) if report.wrong is not None else None,
-        "unfinished": [dataclasses.asdict(run) for run in report.begun],
-        "under_way": [dataclasses.asdict(run) for run in report.under_way],
-        "agreeing": dict(verdict.agreeing),
-        "contradicting": against,
-        "others": dict(verdict.others),
-        "waiting": report.waiting,
-        "put_aside": [str(file) for file in report.put_aside],
-        "errors": {name: _error(error) for name, error in report.not_asked.items()},
-    }
-
-
-def _error(error: FleetError) -> Document:
-    return dataclasses.asdict(error.failure())
-
-
 def verdict(made: Plan, found: Verdict | None) -> Document:
     """Describe what a policy says about a plan; None stands for a fleet that has none."""
     if found is None:
@@ -316,3 +274,7 @@ def verdict(made: Plan, found: Verdict | None) -> Document:
         "satisfied": found.satisfied,
         "lacking": found.lacking,
     }
+
+
+def _error(error: FleetError) -> Document:
+    return dataclasses.asdict(error.failure())

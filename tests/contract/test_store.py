@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import LockedError, PushError, UnreachableError
@@ -416,7 +416,7 @@ def _grow(path: Path, tree: Any) -> None:
             path.chmod(0o755)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=30)
 @given(tree=_TREES, start=st.integers(0, 500), count=st.integers(0, 500))
 def test_a_nar_is_what_nix_makes_of_the_tree(
     tmp_path_factory: pytest.TempPathFactory, tree: Any, start: int, count: int

@@ -26,7 +26,7 @@ from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import documents
+from fleet.library import documents, ledger_documents
 from fleet.library.changes import Changes
 from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
@@ -243,9 +243,9 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
 
 
 def test_documents_of_the_ledger_are_documented() -> None:
-    assert fields_of("`ledger show`") == set(documents.ledger([], most=1))
+    assert fields_of("`ledger show`") == set(ledger_documents.shown([], most=1))
     report = LedgerReport(verdict=hear(Chain(), [], ()), begun=(), under_way=(), waiting=0, put_aside=(), not_asked={})
-    assert fields_of("`ledger verify`") == set(documents.verified_ledger(report))
+    assert fields_of("`ledger verify`") == set(ledger_documents.verified(report))
     page = TEXT["docs/ledger.md"]
     assert {word for row in table(page, "what every entry has") for word in words(row[0])} == set(OURS)
     assert [word for row in table(page, "kind") for word in words(row[0])] == sorted(Kind, key=_as_on_the_page)

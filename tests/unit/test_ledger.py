@@ -203,7 +203,7 @@ def test_run_that_goes_on_is_not_over() -> None:
     assert chain_of(lines_of(after)).begun[RUN].hosts == ()
 
 
-@settings(max_examples=50, deadline=None)  # a loaded machine is no finding
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["why", "host", "run", "x"]), st.text() | st.booleans() | st.lists(st.text())))
 def test_whatever_others_wrote_is_one_line_of_plain_ascii(values: dict[str, str]) -> None:
     (line,) = lines_of([Entry(kind=Kind.RESULT, by="ann", origin="desk", values=values)])

@@ -141,7 +141,6 @@ def test_part_is_read_back(one: Part) -> None:
 
 
 @given(plans())
-@settings(deadline=None)
 def test_plan_is_read_back(one: Plan) -> None:
     again = Plan.parse(one.text)
     assert (again, again.text, again.digest) == (one, one.text, one.digest)
@@ -149,7 +148,7 @@ def test_plan_is_read_back(one: Plan) -> None:
 
 
 @given(plans())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_digests_are_what_sha256sum_says(one: Plan) -> None:
     def sha256sum(text: str) -> str:
         done = subprocess.run(["sha256sum"], input=text.encode(), capture_output=True, check=True)
@@ -160,7 +159,7 @@ def test_digests_are_what_sha256sum_says(one: Plan) -> None:
 
 
 @given(st.lists(names, unique=True, min_size=2, max_size=6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_hosts_are_in_the_order_of_the_c_locale(hosts: list[HostName]) -> None:
     env = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(["sort"], input="\n".join(hosts), capture_output=True, check=True, text=True, env=env)
