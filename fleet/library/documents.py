@@ -9,6 +9,7 @@ from fleet.errors import FleetError
 from fleet.events import FindingReported, HostFinished, HostPlanned, envelope_json, event_json
 from fleet.ledger.chain import parse
 from fleet.plans.announce import announced
+from fleet.steps.hardware import power_trouble
 from fleet.text import whole_number
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ _NOT_KNOWN: Document = {
     "quarantined": (),
     "failed_units": (),
     **dict.fromkeys(("since", "staged", "nix_free", "boot_free")),
+    "gpu_jobs": (),
+    "power": "",
+    "read_only": (),
 }
 """What is said of a host that does not answer."""
 
@@ -81,6 +85,9 @@ def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSee
         "staged": answer.staged,
         "nix_free": answer.nix_free,
         "boot_free": answer.boot_free,
+        "gpu_jobs": list(answer.gpu_jobs),
+        "power": power_trouble(answer),
+        "read_only": [*answer.read_only, *answer.boot_read_only],
         "last_seen": None,
         "error": None,
     }

@@ -10,6 +10,7 @@ from fleet.host.facts import host_facts
 from fleet.host.locked import locked
 from fleet.host.program import HostProgram, ask
 from fleet.model import Finding, Severity
+from fleet.steps import hardware
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
         hint = f"mount it before you deploy: mount {facts.boot_unmounted[0]}"
         message = f"{folders} is in fstab and not mounted: what a deployment writes there does not boot"
         found.append(("boot_unmounted", message, hint))
+    found += hardware.notes(facts)
     found += _space(facts)
     return tuple(Finding(severity=Severity.NOTE, kind=kind, message=text, hint=hint) for kind, text, hint in found)
 

@@ -11,9 +11,9 @@
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
 # A controller calls, with the number of its format first: root, queue, begin, watch, attach, look, word, show, unroot for its
-# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd calls, without
-# a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls
-# guard, where services.fleet.guard is on.
+# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd
+# calls, without a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody
+# else has begun calls guard, where services.fleet.guard is on.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
 # broken host.
 #
@@ -21,10 +21,10 @@
 # which units count, what boots next. In this order:
 #
 #   small words · the lock of switch-to-configuration · opening a transaction, whose turn that is, the order that it reads, and
-#   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does first · other
-#   versions of this program · the keeper going forward, what people should know of that, and its commit · who is to blame · going back, and
-#   what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots next, and each boot
-#   loader · a switch by somebody else · answers · units and which of them count
+#   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact does
+#   first · other versions of this program · the keeper going forward, what people should know of that, and its commit · who is
+#   to blame · going back, and what a person needs to log in · the end, and what outlives a reboot · a boot on trial · what boots
+#   next, and each boot loader · a switch by somebody else · answers · units and which of them count · hardware
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
