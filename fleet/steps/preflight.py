@@ -141,10 +141,10 @@ def _space(facts: HostFacts) -> list[tuple[str, str, str]]:
     """Return (kind, message, hint) for each disk that is nearly full."""
     found: list[tuple[str, str, str]] = []
     if facts.nix and facts.nix_free < NIX_FLOOR:
-        hint = "nix-collect-garbage on the host frees what no generation needs"
+        hint = "fleet gc frees what no rollback needs"
         found.append(("space", f"only {_mib(facts.nix_free)} free on /nix", hint))
     if facts.boot_free is not None and facts.boot_free < BOOT_FLOOR:
-        hint = "delete old generations, then run switch-to-configuration boot on the host"
+        hint = "fleet gc deletes old generations, and writes the boot menu without them"
         found.append(("space", f"only {_mib(facts.boot_free)} free on /boot", hint))
     return found
 

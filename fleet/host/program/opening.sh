@@ -52,7 +52,7 @@ begin() {
 # Let no other process open a transaction, until this one ends.
 lock_opening() {
     mkdir -p /run/fleet $record $roots
-    if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening"; fi
+    if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening: somebody opens a transaction or prunes generations here for half a minute already"; fi
 }
 
 # Succeed if this run is open, or was; `show` tells which.
