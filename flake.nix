@@ -61,21 +61,28 @@
             base = ./modules/base.nix;
             builder = ./modules/builder.nix;
             cache = ./modules/cache.nix;
-            edge = ./modules/edge.nix;
-            gc = ./modules/gc.nix;
             gpu = ./modules/gpu.nix;
           };
-          # What the guard runs is a part of the program, which works on the host: one file, made of its parts.
+          # What these run is a part of the program, which works on the host: one file, made of its parts.
           hostProgram = ./fleet/host/program;
+          setProgramOf =
+            name:
+            { lib, pkgs, ... }:
+            if builtins.pathExists hostProgram then
+              { services.fleet.${name}.program = lib.mkDefault (pkgs.writeScript "fleet-host" (import hostProgram)); }
+            else
+              { };
           guard.imports = [
             ./modules/guard.nix
-            (
-              { lib, pkgs, ... }:
-              if builtins.pathExists hostProgram then
-                { services.fleet.guard.program = lib.mkDefault (pkgs.writeScript "fleet-host" (import hostProgram)); }
-              else
-                { }
-            )
+            (setProgramOf "guard")
+          ];
+          gc.imports = [
+            ./modules/gc.nix
+            (setProgramOf "gc")
+          ];
+          edge.imports = [
+            ./modules/edge.nix
+            (setProgramOf "gc")
           ];
           deliver.imports = [
             ./modules/deliver.nix
@@ -87,9 +94,16 @@
         in
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
-          inherit deliver guard;
+          inherit
+            deliver
+            edge
+            gc
+            guard
+            ;
           default.imports = builtins.attrValues files ++ [
             deliver
+            edge
+            gc
             guard
           ];
         };

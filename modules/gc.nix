@@ -17,9 +17,20 @@ in
       description = ''
         Whether to delete old generations and to collect garbage from time to time.
 
-        Kept are the system that runs, the one that was booted, the newest generations, and what `fleet` has a root for:
-        what was last proven, what ran before that, what is pushed or being deployed. `nix-collect-garbage -d` deletes
-        all of these but the current generation, so nix.gc must not use it. Nothing is collected during a deployment.
+        Kept are the systems that run, were booted and boot next, the newest generations, and what `fleet` has a root for:
+        what was last proven, what ran before that, what is pushed or being deployed. It is the rule of `fleet gc`.
+        `nix-collect-garbage -d` deletes all of these but the current generation, so nix.gc must not use it. Nothing is
+        collected during a deployment.
+      '';
+    };
+
+    program = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = lib.literalExpression ''pkgs.writeScript "fleet-host" (import ./fleet/host/program)'';
+      description = ''
+        The host program of `fleet`, which has the rule: an executable file with the text that the folder
+        {file}`fleet/host/program` of its source makes. The modules of its flake set it.
       '';
     };
 
@@ -61,6 +72,14 @@ in
         '';
       }
       {
+        assertion = cfg.program != null;
+        message = ''
+          services.fleet.gc.program is not set: take the folder fleet/host/program of fleet's source and set
+          pkgs.writeScript "fleet-host" (import ./fleet/host/program), or import nixosModules.gc or nixosModules.edge of its
+          flake, which do that.
+        '';
+      }
+      {
         assertion = config.nix.enable;
         message = "services.fleet.gc collects with Nix, and nix.enable is false: disable services.fleet.gc";
       }
@@ -75,15 +94,10 @@ in
     systemd.services.fleet-gc = {
       description = "Delete generations and collect garbage that no rollback needs";
       path = [ config.nix.package ];
-      environment = {
-        KEEP = toString cfg.keep;
-        START_BELOW = lib.optionalString (cfg.startBelow != null) (toString cfg.startBelow);
-      };
-      script = builtins.readFile ./gc.sh;
+      script = "${cfg.program} gc ${toString cfg.keep} ${toString (if cfg.startBelow == null then 0 else cfg.startBelow)}";
       restartIfChanged = false;
       serviceConfig = {
         Type = "oneshot";
-        StateDirectory = "fleet-gc";
         CPUSchedulingPolicy = "idle";
         IOSchedulingClass = "idle";
       };

@@ -45,6 +45,7 @@ COMMANDS = {
     "ledger": ("ledger", "Show, verify or export the record of what was done from here."),
     "changes": ("history", "Tell what has happened on hosts since you looked last."),
     "who": ("who", "Tell who is at work on each host, who waits, and who was the last."),
+    "gc": ("gc", "Let go what no rollback needs: old generations, and garbage."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),

@@ -21,9 +21,10 @@ from fleet.model import Severity, Verb
 from fleet.plans import OtherSource, Plan, SoakOf
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
+from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
-from fleet.steps.reboot import require_another_system, require_elsewhere, require_idle, require_safe_reboot
+from fleet.steps.reboot import FORCED, require_another_system, require_elsewhere, require_idle, require_safe_reboot
 from fleet.steps.sign import read_key
 from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
@@ -128,6 +129,7 @@ class Planner:
         options, facts, wanted = self._options, found.facts[host.name], found.wanted[host.name]
         if options.switches:
             require_not_quarantined(host, facts, wanted.closure, retry_quarantined=options.retry_quarantined)
+            require_writable(host, facts, options.goal)
         seen = await survey(
             self._context.links[host.name],
             host,
@@ -181,7 +183,7 @@ class Planner:
         why = ", ".join(seen.reboot) or "--reboot always"
         report(host, Severity.NOTE, "reboots", f"by way of a reboot, for {why}: {way_back}", risk)
         for activity in await require_idle(self._context.links[host.name], host, force=options.force):
-            report(host, Severity.NOTE, "forced", f"the reboot interrupts {activity}", "asked for with --force")
+            report(host, Severity.NOTE, "forced", f"the reboot interrupts {activity}", FORCED)
 
     def _slow_link_estimate(self, host: Host, facts: HostFacts) -> Estimate | None:
         """Return what estimates the bytes that cross the host's slow link; None if everything is sent as it is.

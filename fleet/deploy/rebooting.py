@@ -19,7 +19,7 @@ from fleet.output.format import human_seconds
 from fleet.steps.boot_again import boot_of, reboot, until_back, what_is_wrong
 from fleet.steps.monitor import ask_once
 from fleet.steps.preflight import preflight
-from fleet.steps.reboot import require_elsewhere, require_idle, require_same_boot
+from fleet.steps.reboot import FORCED, require_elsewhere, require_idle, require_same_boot
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Rebooting:
             require_elsewhere(self.context.links[host.name])
             for activity in await require_idle(self.context.links[host.name], host, force=self.force):
                 message = f"the reboot interrupts {activity}"
-                contacts.report(host, Severity.NOTE, "forced", message, "asked for with --force")
+                contacts.report(host, Severity.NOTE, "forced", message, FORCED)
 
         results = self.context.journal.results
         await contacts.for_each_host([host for host in self.hosts if host.name not in results], require)
@@ -105,7 +105,7 @@ class Rebooting:
         try:
             facts = await self.context.stop.unless(preflight(link, host))
             require_same_boot(host, facts, accept_boot_risk=self.accept_boot_risk)
-            await require_idle(link, host, force=self.force)
+            interrupted = await require_idle(link, host, force=self.force)
             before = await self.context.stop.unless(ask_once(host, link, self.context.here, emit=emit))
             boot = await boot_of(link, link)
             emit(PhaseStarted(host=host.name, phase=Phase.REBOOT))
@@ -130,10 +130,11 @@ class Rebooting:
         if wrong:
             return self._unwell(facts, host, wrong, away)
         emit(HostProven(host=host.name, closure=facts.running, seconds=time.monotonic() - back))
+        forced = [f"forced, and interrupted {activity}" for activity in interrupted]
         failing = [f"check {one.check} was failing before: {one.said}" for one in before.values() if not one.passed]
         return HostResult(
             host=host.name, outcome=Outcome.KEPT, closure=facts.running, previous=facts.running, boot_default=True,
-            boot_proven=True, notes=(f"rebooted, back after {human_seconds(away)}", *failing),
+            boot_proven=True, notes=(f"rebooted, back after {human_seconds(away)}", *forced, *failing),
         )  # fmt: skip
 
     def _unwell(self, facts: HostFacts, host: Host, wrong: str, away: float) -> HostResult:

@@ -11,7 +11,7 @@ from fleet.host.tickets import Ticket, tickets, who
 from fleet.model import Closure, RunId, Serial
 from fleet.plans.part import NO_SERIAL
 from fleet.plans.text import NONE
-from fleet.text import whole_number
+from fleet.text import plain_text, whole_number
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines
@@ -106,6 +106,16 @@ class HostFacts:
     """The version of the NVIDIA driver that the kernel has loaded. Empty if it has none."""
     running_nvidia: str = ""
     """The version of the running system's own NVIDIA driver. Empty if none is loaded."""
+    gpu_jobs: tuple[str, ...] = ()
+    """The processes that compute on a GPU, each as `PID, NAME`."""
+    throttled: str = ""
+    """What the firmware of a Raspberry Pi says of its power and temperature, in base 16. Empty elsewhere."""
+    undervoltage: bool = False
+    """Whether its voltage is too low now, as a sensor says."""
+    read_only: tuple[str, ...] = ()
+    """Of the places that every switch writes to, those that cannot be written."""
+    boot_read_only: tuple[str, ...] = ()
+    """Files of the boot loader that cannot be written."""
     has_zstd: bool = False
     """Whether the host can read what is compressed for a slow link."""
     boots_once: bool = False
@@ -182,6 +192,11 @@ def host_facts(lines: Lines) -> HostFacts:
         init_interface=one(lines, "init_interface"),
         nvidia=one(lines, "nvidia"),
         running_nvidia=nvidia_version(lines.get("running_nvidia", ())),
+        gpu_jobs=tuple(map(plain_text, lines.get("gpu_job", ()))),
+        throttled=one(lines, "throttled"),
+        undervoltage="undervoltage" in lines,
+        read_only=tuple(map(plain_text, lines.get("read_only", ()))),
+        boot_read_only=tuple(map(plain_text, lines.get("boot_read_only", ()))),
         has_zstd=one(lines, "has_zstd") == "yes",
         boots_once=one(lines, "boots_once") == "yes",
         boots_not_once=one(lines, "boots_not_once"),

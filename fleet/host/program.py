@@ -31,7 +31,7 @@ from fleet.text import local_time, plain_text
 
 if TYPE_CHECKING:
     from fleet.inventory import Host
-    from fleet.machine import Machine
+    from fleet.machine import Machine, OnLine
     from fleet.model import RunId
     from fleet.plans import Part, Plan
 
@@ -171,25 +171,30 @@ def bringing(command: Command, run: RunId) -> Command:
 
 
 def sent_along(command: Command) -> Command:
-    """Return a call of the host program by its hash so that it brings the program with it. The host keeps it."""
+    """Return a call of the host program by its hash so that it brings the program with it. The host keeps it.
+
+    It has input then, and does not end with us.
+    """
     argv = (*command.argv[:2], one_line("fleet.host", "run-sent"), *command.argv[3:])
-    return dataclasses.replace(command, argv=argv, stdin=source().encode())
+    return dataclasses.replace(command, argv=argv, stdin=source().encode(), ends_with_us=False)
 
 
 class EndedError(Exception):
     """The host has been asked for this very part of a plan before, and its transaction has ended."""
 
 
-async def ask(machine: Machine, host: Host, command: Command, *, begins: bool = False) -> answers.Lines:
-    """Run a command of the host program on the host, and return its answer.
+async def ask(
+    machine: Machine, host: Host, command: Command, *, begins: bool = False, on_line: OnLine | None = None
+) -> answers.Lines:
+    """Run a command of the host program on the host, and return its answer. `on_line` gets the lines of its stderr.
 
     Raise the error that its refusal means, or `CommandFailedError` if it fails; and `EndedError`, if the command
     `begins` a transaction.
     """
-    output = await machine.run(command)
+    output = await machine.run(command, on_line=on_line)
     lines = answers.parse(output.stdout)
     if lines == ABSENT:
-        output = await machine.run(sent_along(command))
+        output = await machine.run(sent_along(command), on_line=on_line)
         lines = answers.parse(output.stdout)
     if begins and answers.one(lines, "refused") == "ended":
         raise EndedError
@@ -234,7 +239,7 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
     kind, message = answers.one(lines, "refused"), answers.one(lines, "message")
     match kind:
         case "locked":
-            return refused_turn(host, lines) or LockedError(host.name, f"a transaction is open: {message}")
+            return refused_turn(host, lines) or LockedError(host.name, message, hint="try again when that has ended")
         case "quarantined":
             hint = "deploy a different closure, or --retry-quarantined"
             return QuarantinedError(host.name, f"this closure was found bad here: {message}", hint=hint)

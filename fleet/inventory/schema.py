@@ -13,7 +13,7 @@ from fleet.inventory import amounts, origins, values
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
-from fleet.inventory.tables import PositiveSeconds, Rate, Seconds, Table
+from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
@@ -162,6 +162,8 @@ class Host(Table):
     activation_timeout: PositiveSeconds = 600.0
     boot_timeout: PositiveSeconds = 600.0
     """Seconds in which a host that was rebooted is back and can be asked."""
+    keep_generations: Count = 5
+    """How many of the newest generations `fleet gc` leaves in any case."""
     last_resort: Literal["reboot"] | None = None
     """What a host may do by itself if it cannot bring its old system back in any other way."""
     ignore_units: Annotated[tuple[str, ...], BeforeValidator(_globs)] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.errors import FleetError
 from fleet.events import FindingReported, HostFinished, HostPlanned, envelope_json, event_json
 from fleet.plans.announce import announced
+from fleet.steps.hardware import power_trouble
 from fleet.text import whole_number
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ _NOT_KNOWN: Document = {
     "quarantined": (),
     "failed_units": (),
     **dict.fromkeys(("since", "staged", "nix_free", "boot_free")),
+    "gpu_jobs": (),
+    "power": "",
+    "read_only": (),
 }
 """What is said of a host that does not answer."""
 
@@ -79,6 +83,9 @@ def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSee
         "staged": answer.staged,
         "nix_free": answer.nix_free,
         "boot_free": answer.boot_free,
+        "gpu_jobs": list(answer.gpu_jobs),
+        "power": power_trouble(answer),
+        "read_only": [*answer.read_only, *answer.boot_read_only],
         "last_seen": None,
         "error": None,
     }

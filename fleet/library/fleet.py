@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
     from fleet.library.delivering import Back
+    from fleet.library.garbage import GarbageCollector
     from fleet.library.judging import Plea
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
@@ -90,6 +91,13 @@ class Fleet(GovernedFleet):
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
+
+    @property
+    def garbage(self) -> GarbageCollector:
+        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
+        from fleet.library.garbage import GarbageCollector  # few collect any
+
+        return GarbageCollector(self._tools, self.select, self._judge)
 
     async def __aenter__(self) -> Self:
         return self

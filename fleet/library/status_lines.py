@@ -10,6 +10,7 @@ from fleet.host.answers import State
 from fleet.library.seen import LastSeen
 from fleet.output.format import counted, human_age, human_bytes, short_name
 from fleet.output.table import table
+from fleet.steps import hardware
 from fleet.steps.preflight import BOOT_FLOOR, NIX_FLOOR
 from fleet.text import listed
 
@@ -146,4 +147,5 @@ def _remarks(facts: HostFacts, name: HostName) -> list[str]:
         remarks.append(f"last run {facts.last.state}: {facts.last.reason or facts.last.run}")
     if facts.quarantined:
         remarks.append(f"{len(facts.quarantined)} quarantined")
+    remarks += [message for _, message, _ in hardware.notes(facts)]
     return remarks

@@ -37,6 +37,7 @@ class Verb(enum.StrEnum):
     ROLLBACK = "rollback"
     REBOOT = "reboot"
     EXEC = "exec"
+    GC = "gc"
 
 
 class Must(enum.StrEnum):

@@ -179,6 +179,15 @@ class Archive:
         with self._database.reading() as connection:
             return queries.request(connection, run)
 
+    def expired(self, *, without: Collection[RunId]) -> tuple[tuple[str, ...], tuple[HostName, ...]]:
+        """Return the plans that would be forgotten if these runs were, by their digests, and the hosts that should have
+        got something by now.
+        """
+        now, kept = time.time(), {record.plan for record in self.records() if record.id not in without}
+        plans = sorted(plan.digest for plan in self.plans() if plan.expires <= now and plan.digest not in kept)
+        with self._database.reading() as connection:
+            return tuple(plans), tuple(queries.expired_deliveries(connection, now))
+
     def forget_expired_plans(self) -> tuple[str, ...]:
         """Delete the plans that have expired and that no run applies, and return their digests."""
         with self._database.writing() as connection:

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fleet.state.tidy import KEEP
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -99,6 +101,8 @@ class Tidied:
     """Folders of runs without events, as `fleet build` makes them."""
     plans: tuple[str, ...] = ()
     """Digests of plans that had expired."""
+    deliveries: tuple[HostName, ...] = ()
+    """Hosts that should have got something by now."""
 
 
 class Recorder(Protocol):
@@ -239,9 +243,10 @@ class State(Protocol):
     def delivery_root(self, host: HostName) -> Path:
         """Return where the root is of what the host should get. Its folder may not exist."""
 
-    def tidy(self) -> Tidied:
+    def tidy(self, *, keep: int = KEEP, dry_run: bool = False) -> Tidied:
         """Remove old runs, builds and plans, with their folders and events, and return what was removed.
 
-        The newest `KEEP` runs and `KEEP` builds are kept, and so are runs that are under way or that `fleet resume` can
-        still settle, and plans that have not expired or that a kept run applies. May run beside anything else.
+        With `dry_run`, return what would be. The newest `keep` runs and `keep` builds are kept, and so are runs that
+        are under way or that `fleet resume` can still settle, and plans that have not expired or that a kept run
+        applies. May run beside anything else.
         """

@@ -209,10 +209,15 @@ def deliveries(connection: Connection, now: float) -> list[Delivery]:
     return [Delivery(**dict(zip(names, row, strict=True))) for row in found]
 
 
+def expired_deliveries(connection: Connection, now: float) -> list[HostName]:
+    """Return the hosts that should have got something by now."""
+    found = connection.execute("SELECT host FROM deliveries WHERE expires <= :now ORDER BY host", {"now": now})
+    return [HostName(host) for (host,) in found]
+
+
 def delete_expired_deliveries(connection: Connection, now: float) -> list[HostName]:
     """Delete what hosts should have got by now, and return those hosts."""
-    found = connection.execute("SELECT host FROM deliveries WHERE expires <= :now ORDER BY host", {"now": now})
-    hosts = [HostName(host) for (host,) in found]
+    hosts = expired_deliveries(connection, now)
     connection.execute("DELETE FROM deliveries WHERE expires <= :now", {"now": now})
     return hosts
 

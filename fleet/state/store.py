@@ -15,10 +15,10 @@ from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
 from fleet.state.recorder import GroupCommit
 from fleet.state.records import RunRecord, fold_all
-from fleet.state.tidy import remove_old
+from fleet.state.tidy import KEEP, remove_old
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -163,20 +163,30 @@ class FolderState(State):
     def delivery_root(self, host: HostName) -> Path:
         return self._path.parent / "deliveries" / host
 
-    def tidy(self) -> Tidied:
+    def tidy(self, *, keep: int = KEEP, dry_run: bool = False) -> Tidied:
         archive = self._archive_if_any()
         runs = {*self._runs_with_events(), *(archive.run_ids() if archive else ())}
         builds = [run for run in self._folders.all() if run not in runs]
-        tidied = Tidied(
-            runs=remove_old(runs, self._folders, is_needed=self._is_open, forget=self._forget),
-            builds=remove_old(builds, self._folders, is_needed=self._folders.has_events, forget=lambda _: None),
-            plans=archive.forget_expired_plans() if archive else (),
-        )
-        for host in archive.forget_expired_deliveries() if archive else ():
+
+        def old(
+            those: Iterable[RunId], is_needed: Callable[[RunId], bool], remove: Callable[[RunId], bool]
+        ) -> tuple[RunId, ...]:
+            remove = (lambda _: True) if dry_run else remove
+            return remove_old(those, self._folders, keep=keep, is_needed=is_needed, remove=remove)
+
+        old_runs = old(runs, self._is_open, self._remove)
+        old_builds = old(builds, self._folders.has_events, self._folders.remove)
+        if archive is None:
+            return Tidied(runs=old_runs, builds=old_builds)
+        if dry_run:
+            plans, deliveries = archive.expired(without=old_runs)
+            return Tidied(runs=old_runs, builds=old_builds, plans=plans, deliveries=deliveries)
+        plans, deliveries = archive.forget_expired_plans(), tuple(archive.forget_expired_deliveries())
+        for host in deliveries:
             self.delivery_root(host).unlink(missing_ok=True)
-        for digest in tidied.plans:
+        for digest in plans:
             shutil.rmtree(self.plan_folder(digest), ignore_errors=True)
-        return tidied
+        return Tidied(runs=old_runs, builds=old_builds, plans=plans, deliveries=deliveries)
 
     def _runs_with_events(self) -> list[RunId]:
         """Return the runs that have events in their folders, newest first."""
@@ -204,5 +214,9 @@ class FolderState(State):
         record = self.run(run)
         return record is not None and record.is_open
 
-    def _forget(self, run: RunId) -> None:
-        self._archive.forget(run)
+    def _remove(self, run: RunId) -> bool:
+        """Remove the run, its folder first: one that is removed only half is found again, and removed the next time."""
+        is_gone = self._folders.remove(run)
+        if is_gone:
+            self._archive.forget(run)
+        return is_gone

@@ -16,17 +16,20 @@ built."""
 
 
 def remove_old(
-    runs: Iterable[RunId], folders: Folders, *, is_needed: Callable[[RunId], bool], forget: Callable[[RunId], None]
+    runs: Iterable[RunId],
+    folders: Folders,
+    *,
+    keep: int,
+    is_needed: Callable[[RunId], bool],
+    remove: Callable[[RunId], bool],
 ) -> tuple[RunId, ...]:
-    """Remove the runs beyond the newest `KEEP` that nobody holds and that are not needed, and return them.
+    """Remove the runs beyond the newest `keep` that nobody holds and that are not needed, and return them.
 
-    `is_needed` is asked once nobody can work on the run any more. `forget` removes what is not in the folder. It comes
-    last, so that a run that is removed only half is found again, and removed the next time.
+    `is_needed` is asked once nobody can work on the run any more. `remove` returns whether the run is gone.
     """
     removed = []
-    for run in sorted(runs, reverse=True)[KEEP:]:
+    for run in sorted(runs, reverse=True)[keep:]:
         with folders.owned(run) as is_ours:
-            if is_ours and not is_needed(run) and folders.remove(run):
-                forget(run)
+            if is_ours and not is_needed(run) and remove(run):
                 removed.append(run)
     return tuple(removed)

@@ -71,7 +71,7 @@ def require_room(host: HostName, facts: HostFacts, load: Load) -> None:
     """Raise `UnfitError` if what arrives, by push or from a cache, does not fit on the host's disk."""
     if load.room_needed > facts.nix_free:
         need, have = -(-load.room_needed >> 20), facts.nix_free >> 20
-        hint = "nix-collect-garbage on the host frees what no generation needs"
+        hint = "fleet gc frees what no rollback needs"
         raise UnfitError(host, f"needs {need} MiB on /nix, {have} MiB are free", hint=hint)
 
 

@@ -10,6 +10,7 @@ from fleet.host.facts import host_facts
 from fleet.host.locked import locked
 from fleet.host.program import HostProgram, ask
 from fleet.model import Finding, Severity
+from fleet.steps import hardware
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def notes(facts: HostFacts) -> tuple[Finding, ...]:
         hint = f"mount it before you deploy: mount {facts.boot_unmounted[0]}"
         message = f"{folders} is in fstab and not mounted: what a deployment writes there does not boot"
         found.append(("boot_unmounted", message, hint))
+    found += hardware.notes(facts)
     found += _space(facts)
     return tuple(Finding(severity=Severity.NOTE, kind=kind, message=text, hint=hint) for kind, text, hint in found)
 
@@ -139,10 +141,10 @@ def _space(facts: HostFacts) -> list[tuple[str, str, str]]:
     """Return (kind, message, hint) for each disk that is nearly full."""
     found: list[tuple[str, str, str]] = []
     if facts.nix and facts.nix_free < NIX_FLOOR:
-        hint = "nix-collect-garbage on the host frees what no generation needs"
+        hint = "fleet gc frees what no rollback needs"
         found.append(("space", f"only {_mib(facts.nix_free)} free on /nix", hint))
     if facts.boot_free is not None and facts.boot_free < BOOT_FLOOR:
-        hint = "delete old generations, then run switch-to-configuration boot on the host"
+        hint = "fleet gc deletes old generations, and writes the boot menu without them"
         found.append(("space", f"only {_mib(facts.boot_free)} free on /boot", hint))
     return found
 

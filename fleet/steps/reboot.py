@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleet.machine import Link, Machine
 
 
+FORCED = "asked for with --force"
 MOST_ACTIVITIES = 20
 """What a reboot would interrupt, of which so much is named."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.containers.driver import Stage, new_version, running, web
+from tests.containers.driver import Run, Stage, new_version, running, web
 from tests.containers.files import put, shell
 
 if TYPE_CHECKING:
@@ -66,6 +66,57 @@ def test_a_gpu_check_asks_the_host(
     shell(gpus, break_it or ":")
     (found,) = json.loads(stage.fleet("health", "gpu", "--json").stdout)["hosts"][0]["checks"]
     assert (found["passed"], found["said"]) == (healthy, said)
+
+
+def findings(run: Run, kind: str) -> list[str]:
+    return [one["message"] for one in run.told("finding_reported", kind=kind)]
+
+
+def test_a_job_on_a_gpu_waits_for_no_live_switch_and_lets_nobody_reboot_the_host(gpus: LabHost, stage: Stage) -> None:
+    """The device is a plain file, the process that has it open is real, and nvidia-smi does not tell of processes."""
+    shell(gpus, ": >/dev/nvidia-uvm")
+    shell(gpus, "systemd-run -q --unit=job -p StandardInput=file:/dev/nvidia-uvm /usr/bin/sleep inf")
+    pid = shell(gpus, "systemctl show -P MainPID job")
+    stage.toml({"gpu": {}})
+    stage.write("gpu", web(new_version()))
+    run = stage.deploy("gpu")
+    assert (run.outcomes, findings(run, "gpu_jobs")) == ({"gpu": "kept"}, [f"computes on a GPU: {pid}, sleep"])
+    assert shell(gpus, "systemctl show -P MainPID job") == pid
+    assert stage.document("status", "gpu")["hosts"][0]["gpu_jobs"] == [f"{pid}, sleep"]
+
+    boot = shell(gpus, "cut -d ' ' -f 22 /proc/1/stat")
+    stage.write("gpu", web(new_version()))
+    refused = stage.deploy("gpu", "--reboot", "always", "--accept-boot-risk")
+    assert (refused.outcomes, refused.failure("gpu")["kind"]) == ({"gpu": "failed"}, "unfit")
+    assert f"a reboot would interrupt a job on the GPU ({pid}, sleep)" in refused.failure("gpu")["message"]
+    refused = stage.fleet("reboot", "gpu", "--accept-boot-risk", "--json", "--yes")
+    assert (refused.outcomes, refused.failure("gpu")["kind"]) == ({"gpu": "failed"}, "unfit")
+    assert shell(gpus, "cut -d ' ' -f 22 /proc/1/stat; systemctl show -P MainPID job").split() == [boot, pid]
+
+    plan = stage.document("plan", "gpu", "--reboot", "always", "--accept-boot-risk", "--force")
+    shell(gpus, "systemctl stop job; rm /dev/nvidia-uvm")
+    (forced,) = [one for one in plan["findings"] if one["kind"] == "forced"]
+    assert forced["message"] == f"the reboot interrupts a job on the GPU ({pid}, sleep)"
+
+
+def test_weak_power_is_told_and_a_read_only_card_is_left_out(gpus: LabHost, stage: Stage) -> None:
+    """What asks the firmware is a stand-in. The file system is really read-only."""
+    put(gpus, "/usr/local/bin/vcgencmd", "#!/bin/sh\necho throttled=0x50005\n", mode="755")
+    stage.toml({"gpu": {}})
+    stage.write("gpu", web(new_version()))
+    run = stage.deploy("gpu")
+    assert (run.outcomes, findings(run, "power")) == ({"gpu": "kept"}, ["undervoltage, throttling now"])
+    shell(gpus, "rm /usr/local/bin/vcgencmd; mount --bind /boot /boot && mount -o remount,ro,bind /boot")
+    try:
+        stage.write("gpu", web(new_version()))
+        run = stage.deploy("gpu")
+        told = "a switch writes to what is read-only: /boot/loader/loader.conf"
+        assert (run.outcomes, run.failure("gpu")["kind"]) == ({"gpu": "failed"}, "unfit")
+        assert (run.failure("gpu")["message"], run.told("phase_started", phase="push")) == (told, [])
+        assert findings(run, "read_only") == ["cannot be written: /boot/loader/loader.conf"]
+        assert stage.deploy("gpu", "--goal", "test").outcomes == {"gpu": "kept"}
+    finally:
+        shell(gpus, "umount /boot")
 
 
 def test_a_driver_that_needs_a_reboot_is_rolled_back_and_called_so(gpus: LabHost, stage: Stage) -> None:

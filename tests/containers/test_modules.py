@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.containers.driver import WEB, Stage, boot_default, new_version, profile, running, wait_until, web
+from tests.containers.driver import WEB, Stage, new_version, wait_until, web
 from tests.containers.files import put, shell
-from tests.nixos_modules import configured, needs_lib, nix_conf, script_text, unit_text
+from tests.containers.module_units import is_there
+from tests.nixos_modules import configured, needs_lib, nix_conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,136 +30,6 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Lab:
     return make_lab("small", "open")
-
-
-def install_units(host: LabHost, modules: tuple[str, ...], settings: str) -> list[str]:
-    """The host has the units of these modules, and systemd-analyze finds nothing wrong with them."""
-    found = configured(modules, settings, "{ inherit (config.systemd) services timers; }")
-    names = []
-    for kind in ("service", "timer"):
-        for stem, unit in found[f"{kind}s"].items():
-            name, script = f"{stem}.{kind}", f"/opt/{stem}"
-            if unit["script"]:
-                put(host, script, script_text(unit), mode="755")
-            put(host, f"/etc/systemd/system/{name}", unit_text(name, unit, script))
-            names.append(name)
-    verified = host.exec("systemd-analyze", "verify", *names, check=False)
-    assert (verified.status, verified.stderr) == (0, "")
-    host.exec("systemctl", "daemon-reload")
-    return names
-
-
-def generations(host: LabHost) -> list[int]:
-    return sorted(int(number) for number in re.findall(r"system-(\d+)-link", shell(host, f"ls {PROFILE}-*-link")))
-
-
-def generation(host: LabHost, number: int) -> str:
-    return shell(host, f"readlink -f {PROFILE}-{number}-link")
-
-
-def live_number(host: LabHost) -> int:
-    return int(re.findall(r"system-(\d+)-link", shell(host, f"readlink {PROFILE}"))[0])
-
-
-def is_there(host: LabHost, path: str) -> bool:
-    return host.exec("nix-store", "--check-validity", path, check=False).status == 0
-
-
-def collect(host: LabHost) -> str:
-    """`fleet-gc` ran, and said this."""
-    begun = shell(host, "date +%s.%N")
-    host.exec("systemctl", "start", "fleet-gc.service")
-    return shell(host, f"journalctl --sync; journalctl -q -o cat --since=@{begun} _SYSTEMD_UNIT=fleet-gc.service")
-
-
-GC = "{ services.fleet.gc = { enable = true; keep = 1; }; }"
-
-
-@pytest.fixture
-def eight(stage: Stage) -> LabHost:
-    """A host with eight generations, of which the second is live; all but one are wanted for a reason of their own."""
-    host = stage.host("small")
-    stage.toml({"small": {"checks": [WEB]}})
-    stage.write("small", web(new_version(), more='preSwitchChecks.picky = "test $2 != boot";'))
-    assert stage.deploy("small").outcomes == {"small": "kept"}
-    live = live_number(host)
-    for name in "abcdef":
-        made = (
-            f"d=$(mktemp -d)/nixos-system-{name}; cp -a /run/current-system/. $d; echo {name}{live} >$d/nixos-version"
-        )
-        shell(host, f"{made}; chmod -R u+w $d; nix-env -p {PROFILE} --set $(nix-store --add $d)")
-    shell(host, f"nix-env -p {PROFILE} --switch-generation {live}")
-    for root, after in (("previous", 3), ("staged", 2), ("20261120T000000-abcdef-new", 4)):
-        shell(host, f"ln -sfn {generation(host, live + after)} {ROOTS}/{root}")
-    install_units(host, ("gc",), GC)
-    return host
-
-
-def test_gc_keeps_every_system_that_a_rollback_may_need(eight: LabHost) -> None:
-    live = running(eight)
-    first, second, *_ = before = generations(eight)
-    newest = before[-1]
-    gone = [generation(eight, number) for number in (second + 1, second + 5)]
-    wanted = [first, second, second + 2, second + 3, second + 4, newest]
-    assert (len(before), newest) == (8, second + 6)
-    kept = {number: generation(eight, number) for number in wanted}
-
-    said = collect(eight)
-
-    assert generations(eight) == wanted
-    assert f"keeps generation {second}: /run/current-system" in said
-    assert f"keeps generation {first}: /run/booted-system" in said
-    assert f"keeps generation {second + 3}: {ROOTS}/previous" in said
-    assert f"keeps generation {newest}: one of the newest 1" in said
-    assert all(is_there(eight, path) for path in kept.values())
-    assert not any(is_there(eight, path) for path in gone)
-    assert (running(eight), profile(eight), boot_default(eight)) == (live, live, live)
-    entries = shell(eight, "ls /boot/loader/entries")
-    assert sorted(int(number) for number in re.findall(r"generation-(\d+)", entries)) == wanted
-    eight.exec(f"{live}/bin/switch-to-configuration", "test")
-    collect(eight)
-    assert generations(eight) == wanted
-
-
-def test_gc_waits_for_a_deployment_to_end(eight: LabHost) -> None:
-    before = generations(eight)
-    shell(eight, "mkdir -p /run/fleet/open && echo 20261120T000001-abcdef >/run/fleet/open/run")
-    try:
-        assert "run 20261120T000001-abcdef is under way: nothing is collected now" in collect(eight)
-    finally:
-        shell(eight, "rm -r /run/fleet/open")
-    assert generations(eight) == before
-
-
-def test_gc_removes_nothing_while_the_boot_menu_names_it(eight: LabHost) -> None:
-    superfluous = live_number(eight) + 1
-    path = generation(eight, superfluous)
-    lock = "/run/nixos/switch-to-configuration.lock"
-    shell(eight, f"systemd-run -q --unit=busy /usr/bin/flock {lock} /usr/bin/sleep 60")
-    wait_until(lambda: eight.exec("flock", "-n", lock, "true", check=False).status, "the lock is taken")
-    assert eight.exec("systemctl", "start", "fleet-gc.service", check=False).status != 0
-    assert superfluous not in generations(eight)
-    assert is_there(eight, path)
-    shell(eight, "systemctl stop busy.service; systemctl reset-failed")
-    collect(eight)
-    assert not is_there(eight, path)
-    assert f"generation-{superfluous}.conf" not in shell(eight, "ls /boot/loader/entries")
-
-
-def test_gc_does_nothing_where_there_is_room_and_a_dry_run_changes_nothing(eight: LabHost) -> None:
-    before = generations(eight)
-    install_units(eight, ("gc",), "{ services.fleet.gc = { enable = true; keep = 1; startBelow = 1; }; }")
-    assert "GiB are free, which is enough" in collect(eight)
-    said = shell(eight, "KEEP=1 DRY_RUN=yes /opt/fleet-gc 2>/dev/null")
-    assert said.startswith("would delete generations:")
-    assert generations(eight) == before
-
-
-def test_gc_has_a_timer_that_systemd_understands(eight: LabHost) -> None:
-    assert "fleet-gc.timer" in install_units(eight, ("gc",), GC)
-    eight.exec("systemctl", "enable", "--now", "fleet-gc.timer")
-    timer = shell(eight, "systemctl show -P TimersCalendar -P RandomizedDelayUSec -P Persistent fleet-gc.timer")
-    assert ("OnCalendar=Mon" in timer, "45min" in timer, "yes" in timer) == (True, True, True)
 
 
 def test_edge_s_settings_are_understood_by_systemd(stage: Stage) -> None:

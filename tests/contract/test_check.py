@@ -190,7 +190,7 @@ def test_the_commands_of_readme_and_docs_parse(folder: Path) -> None:
     (folder / "README.md").write_text(
         "Deploy with `fleet deploy @prod`.\n\n```console\n$ fleet deploy --all --yes\n```\n"
     )
-    (folder / "docs" / "more.md").write_text("See `fleet gc`, or\n```sh\ncd x && fleet deploy --gaol test web-1\n```\n")
+    (folder / "docs" / "more.md").write_text("See `fleet g`, or\n```sh\ncd x && fleet deploy --gaol test web-1\n```\n")
     (folder / "notes.md").write_text("`fleet deplyo`")
     track(folder)
     found = document(folder, 1)
@@ -198,7 +198,7 @@ def test_the_commands_of_readme_and_docs_parse(folder: Path) -> None:
         ("command", "docs/more.md:1"),
         ("command", "docs/more.md:3"),
     ]
-    assert "No such command 'gc'" in found["findings"][0]["message"]
+    assert "No such command 'g'" in found["findings"][0]["message"]
     assert "`fleet deploy --gaol test web-1` would be refused: No such option" in found["findings"][1]["message"]
 
 

@@ -294,7 +294,8 @@ def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace(t
           inherit nixpkgs;
           inventory = {ROOT}/fleet.toml;
           hosts = {ROOT}/hosts;
-          modules = map (name: {ROOT}/modules + "/${{name}}.nix") [ {" ".join(f'"{name}"' for name in MODULES)} ];
+          modules = map (name: {ROOT}/modules + "/${{name}}.nix") [ {" ".join(f'"{name}"' for name in MODULES)} ]
+            ++ [ {{ services.fleet.gc.program = "/nix/store/x-fleet-host"; }} ];  # as the flake does
           specialArgs.nixos-hardware = "{hardware(tmp_path / "nixos-hardware")}";
         }};
       in

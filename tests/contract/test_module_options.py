@@ -31,6 +31,7 @@ SIGNER = "home-1:" + "A" * 43 + "="
 BASE = f'enable = true; authorizedKeys = [ "{KEY} me" ];'
 CACHE = f'{{ url = "https://cache.lan"; publicKey = "{SIGNER}"; }}'
 GUARD = 'enable = true; program = "/nix/store/x-fleet-host";'
+GC = GUARD
 MACHINE = f'machines.big = {{ hostKey = "{KEY}"; }};'
 
 
@@ -157,17 +158,18 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(module: str, settings:
             "add one to users.users.deploy.extraGroups",
         ),
         ("base", both(of("base", BASE), sshd("DenyGroups", "user?")), "keeps out user?, and deploy is in users"),
-        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-d"; }'), "remove nix.gc.options"),
-        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "-vd"; }'), "remove nix.gc.options"),
-        ("gc", both(of("gc", "enable = true;"), '{ nix.gc.options = "--delete-old"; }'), "services.fleet.gc.keep"),
+        ("gc", both(of("gc", GC), '{ nix.gc.options = "-d"; }'), "remove nix.gc.options"),
+        ("gc", both(of("gc", GC), '{ nix.gc.options = "-vd"; }'), "remove nix.gc.options"),
+        ("gc", both(of("gc", GC), '{ nix.gc.options = "--delete-old"; }'), "services.fleet.gc.keep"),
         (
             "gc",
-            both(of("gc", "enable = true;"), '{ nix.gc.options = "--max-freed 1 --delete-older-than 9d"; }'),
+            both(of("gc", GC), '{ nix.gc.options = "--max-freed 1 --delete-older-than 9d"; }'),
             "deletes old generations",
         ),
-        ("gc", both(of("gc", "enable = true;"), "{ nix.enable = false; }"), "disable services.fleet.gc"),
-        ("edge", of("edge", "enable = true; store.maxFree = 100;"), "raise maxFree"),
-        ("edge", "{ services.fleet = { edge.enable = true; gc.keep = 1; }; }", "make them equal"),
+        ("gc", both(of("gc", GC), "{ nix.enable = false; }"), "disable services.fleet.gc"),
+        ("gc", of("gc", "enable = true;"), "take the folder fleet/host/program"),
+        ("edge", both(of("gc", GC), of("edge", "enable = true; store.maxFree = 100;")), "raise maxFree"),
+        ("edge", f"{{ services.fleet = {{ edge.enable = true; gc = {{ {GC} keep = 1; }}; }}; }}", "make them equal"),
         ("cache", of("cache", "enable = true;"), "set services.fleet.cache.caches"),
         ("cache", of("cache", f"enable = true; caches = [ {CACHE} {CACHE} ];"), "keep one of them"),
         (
@@ -295,10 +297,16 @@ def test_edge_lets_the_host_have_the_last_word_of_its_journal() -> None:
         assert values == ["64M", "1G"]
 
 
+def test_gc_calls_the_program_that_has_the_rule() -> None:
+    for settings, words in (("", "5 0"), ("keep = 3; startBelow = 20;", "3 20")):
+        script = configured(("gc",), of("gc", GC + settings), "config.systemd.services.fleet-gc.script")
+        assert script == f"/nix/store/x-fleet-host gc {words}"
+
+
 def test_all_of_them_fit_together() -> None:
     settings = f"""{{ services.fleet = {{
       base = {{ {BASE} }};
-      gc = {{ enable = true; keep = 4; }};
+      gc = {{ {GC} keep = 4; }};
       edge.enable = true;
       cache = {{ enable = true; caches = [ {CACHE} ]; }};
       builder = {{ enable = true; authorizedKeys = [ "{KEY}" ]; emulatedSystems = [ "aarch64-linux" ]; {MACHINE} }};

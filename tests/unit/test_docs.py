@@ -19,6 +19,7 @@ from fleet import cli, errors, events, model
 from fleet.cli.parse import complaint
 from fleet.errors import UnreachableError
 from fleet.host.facts import LastTransaction
+from fleet.host.garbage import Garbage
 from fleet.host.history import PastTransaction
 from fleet.host.program import source
 from fleet.host.tickets import Ticket
@@ -26,15 +27,16 @@ from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import documents, ledger_documents
+from fleet.library import documents, garbage_documents, ledger_documents
 from fleet.library.changes import Changes
+from fleet.library.garbage_here import GarbageHere
 from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
 from fleet.library.seen import LastSeen
 from fleet.machine import Output
 from fleet.plans import LeftOut
 from fleet.source.commands import shown
-from fleet.state import RunRecord
+from fleet.state import RunRecord, Tidied
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -225,6 +227,10 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     (host,) = documents.execute({name: Output(status=0)})["hosts"]
     (failed,) = documents.execute({name: UnreachableError(name, "gone")})["hosts"]
     assert fields_of("`exec`") == set(host) == set(failed)
+    (found,) = garbage_documents.garbage({name: Garbage(keep=1)}, {})["hosts"]
+    (locked,) = garbage_documents.garbage({name: UnreachableError(name, "gone")}, {})["hosts"]
+    assert fields_of("`gc`") == set(found) == set(locked)
+    assert fields_of("`gc --local`") == set(garbage_documents.garbage_here(GarbageHere(tidied=Tidied()), None))
     past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
     assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
     seen = {field.name for field in dataclasses.fields(LastSeen)}

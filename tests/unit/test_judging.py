@@ -13,6 +13,7 @@ import pytest
 from fleet.deploy.options import Options
 from fleet.errors import EvaluationError, PolicyError
 from fleet.events import PolicyApplied
+from fleet.host.garbage import Garbage
 from fleet.inventory import load
 from fleet.library.judging import Plea
 from fleet.library.signatures import add_signatures, beside, read_signatures
@@ -246,7 +247,7 @@ def test_break_glass_without_a_policy_is_exit_2(tmp_path: Path, command_line: Co
 
 
 @pytest.mark.parametrize(
-    "act", [("exec", "a", "--", "uptime"), ("reboot", "a"), ("ssh", "a", "true"), ("install", "a")]
+    "act", [("exec", "a", "--", "uptime"), ("reboot", "a"), ("ssh", "a", "true"), ("install", "a"), ("gc", "a")]
 )
 def test_agent_that_has_to_ask_runs_no_command_and_neither_reboots_nor_installs(
     tmp_path: Path, command_line: CommandLine, act: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -275,6 +276,8 @@ async def test_library_runs_no_command_for_an_agent_that_has_to_ask(tmp_path: Pa
     async with world.fleet() as fleet:
         with pytest.raises(PolicyError, match="no plan that anybody could approve"):
             await fleet.execute("a", command="uptime")
+        with pytest.raises(PolicyError, match="no plan that anybody could approve"):
+            await fleet.garbage.free({A: Garbage(keep=1)})
     assert world.links[A].ran == []
 
 
@@ -374,7 +377,7 @@ def test_withdrawn_plan_is_told_by_each_host(tmp_path: Path, command_line: Comma
 def test_withdrawal_that_a_host_does_not_hear_is_exit_1(tmp_path: Path, command_line: CommandLine) -> None:
     world = Applying(tmp_path, "a")
     world.plan(("a",))
-    world.on("a", (asks("withdraw"), said(refused="locked", message="r1")))
+    world.on("a", (asks("withdraw"), said(refused="locked", open_run="r1", open_state="switched")))
     told = command_line(world, "withdraw", str(tmp_path / "update.plan"))
     assert (told.code, "a transaction is open" in told.err) == (1, True)
 

@@ -75,7 +75,7 @@ async def test_host_that_lacks_paths_is_to_switch(local: Closure) -> None:
     assert (found.action, found.load.missing, found.load.missing_bytes) == (Action.SWITCH, ("/nix/store/b", local), 203)
 
 
-FULL = [({"nix_free": 1 << 20}, "nix-collect-garbage"), ({"boot_free": 1 << 20}, "old generations")]
+FULL = [({"nix_free": 1 << 20}, "fleet gc"), ({"boot_free": 1 << 20}, "old generations")]
 
 
 @pytest.mark.parametrize(("full", "hint"), FULL)

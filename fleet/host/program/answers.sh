@@ -162,6 +162,7 @@ facts() {
     ! command -v zstd >/dev/null || answer has_zstd yes
     answer nix_free "$(free_space /nix/store)"
     answer boot_free "$(free_space /boot)"
+    answer_hardware
     failing_units || trouble=
     while read -r unit _; do [ -z "$unit" ] || answer failed_unit "$unit"; done <<EOF
 $trouble
@@ -235,8 +236,7 @@ busy() {
     systemd-inhibit --list --no-legend 2>/dev/null | while read -r line; do
         case $line in *shutdown*\ block | *shutdown*\ block-weak) answer busy "an inhibitor lock ($line)" ;; esac
     done
-    with_timeout 20 nvidia-smi --query-compute-apps=pid,process_name --format=csv,noheader 2>/dev/null |
-        while read -r job; do answer busy "a job on the GPU ($job)"; done
+    gpu_jobs | while read -r job; do answer busy "a job on the GPU ($job)"; done
 }
 
 # sets: link number

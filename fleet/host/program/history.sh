@@ -66,10 +66,14 @@ enter_last() { enter $closed || enter $record/last; }
 print_entry() {
     find_serial
     for key in serial run who from since ended old new state blame part plan source intent reason ledger; do
-        if [ $key = serial ]; then serial_of .; else read_line $key; fi
+        case $key in serial) serial_of . ;; reason) read_reason ;; *) read_line $key ;; esac
         case $key in source | intent | reason | ledger) printf '%.200s\n' "${text:--}" ;; *) printf '%s\n' "${text:--}" ;; esac
     done | tr '\000-\011\013-\037\177' '[ *]' | paste -s
 }
+
+# Let $text be the reason, and say that the reboot was forced where it was.
+# sets: text
+read_reason() { read_line reason; [ ! -e force ] || text="${text:+$text; }forced (--force)"; }
 
 # Print the history, and after it the last transaction, where an older program or a full disk has kept it from there.
 print_history() {

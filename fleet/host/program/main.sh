@@ -11,9 +11,10 @@
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
 # A controller calls, with the number of its format first: root, queue, begin, watch, attach, look, word, show, unroot for its
-# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time. Systemd calls, without
-# a number: keep (the keeper), activate (the switch) and wake (after a reboot). A switch that somebody else has begun calls
-# guard, where services.fleet.guard is on.
+# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time; garbage,
+# prune and collect while nothing is open. Systemd calls, without a number: keep (the keeper), activate (the switch), wake (after
+# a reboot) and gc (where services.fleet.gc is on). A switch that somebody else has begun calls guard, where services.fleet.guard
+# is on.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
 # broken host.
 #
@@ -24,7 +25,8 @@
 #   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact
 #   does first · other versions of this program · the keeper going forward, what people should know of that, and its commit ·
 #   who is to blame · going back, and what a person needs to log in · the end, and what outlives a reboot · a boot on trial ·
-#   what boots next, and each boot loader · a switch by somebody else · answers · units and which of them count
+#   what boots next, and each boot loader · a switch by somebody else · answers · units and which of them count · hardware ·
+#   garbage
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
@@ -56,7 +58,7 @@ newline='
 main() {
     is_root || refuse root "this needs root, and the login is $(id -un)"
     case ${1-}:${2-} in guard:* | wake:* | *:facts | *:begin | *:root) close_folders ;; esac
-    case ${1-} in guard | keep | activate | wake) "$@"; return ;; esac
+    case ${1-} in guard | keep | activate | wake | gc) "$@"; return ;; esac
     require_format "${1-}"
     shift
     command=${1-}
@@ -65,7 +67,7 @@ main() {
         root | unroot | stage | verify | acquit) "$@" ;;
         begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
         watch | look | word | attach) recover "$@"; "$@" ;;
-        show | facts | history | busy | generations | queue | withdraw) recover; "$@" ;;
+        show | facts | history | busy | generations | queue | withdraw | garbage | prune | collect) recover; "$@" ;;
         *) refuse usage "no command $command" ;;
     esac
 }
@@ -78,6 +80,7 @@ require_names() {
     case $1 in
         root) is_store_path "${3-}" && is_store_path "${4-}" ;;
         stage) is_store_path "${3-}" ;;
+        garbage | prune | collect) case ${2:-none}${3-} in *[!0-9,]*) false ;; esac ;;
     esac || refuse usage "'${3-}' or '${4-}' is no store path"
     [ "$1" != withdraw ] || { is_serial "${3-}" && is_word "${6-}"; } || refuse usage "'${3-}' is no serial, or '${6-}' no plan"
 }

@@ -52,7 +52,7 @@ begin() {
 # Let no other process open a transaction, until this one ends.
 lock_opening() {
     mkdir -p /run/fleet $record $roots
-    if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening"; fi
+    if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening: somebody opens a transaction or prunes generations here for half a minute already"; fi
 }
 
 # Succeed if this run is open, or was; `show` tells which.
@@ -104,6 +104,14 @@ check_order() {
     [ -e $profile ] || [ "$goal" = test ] ||
         decline unfit "no system profile $profile: this host has nothing to boot again. Install NixOS to its disk"
     [ $first_state != arming ] || can_go_back_by_reboot || decline unfit "$why"
+    [ $first_state != arming ] || [ -e force ] || require_idle
+}
+
+# Refuse a reboot that would interrupt somebody. Planning has asked that too, maybe hours ago.
+# sets: said
+require_idle() {
+    said=$(busy)
+    [ -z "$said" ] || decline unfit "a reboot would interrupt $(printf '%s\n' "${said#busy=}" | sed 's/^busy=//' | head -n 20 | paste -s -d ';')"
 }
 
 # Write down all that going back needs, before anything changes.

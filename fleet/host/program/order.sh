@@ -63,11 +63,11 @@ host program that comes with that fleet, or use the fleet that this one comes wi
 # Keep what the transaction needs of a line.
 # sets: planned_serial planned_link
 keep_value() {
-    case $key:$value in risk:no | retry:no) return 0 ;; esac
+    case $key:$value in risk:no | force:no | retry:no) return 0 ;; esac
     case $key in
         by) put_new who "$value" ;;
         run | from | intent | source | plan | ledger | new | expected | goal | activation | confirm | boot) put_new "$key" "$value" ;;
-        risk | retry | last_resort | guarded | threshold | ask) put_new "$key" "$value" ;;
+        risk | force | retry | last_resort | guarded | threshold | ask) put_new "$key" "$value" ;;
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
         ignore) printf '%s\n' "$value" | sed 's/\\/&&/g' >>ignore ;;    # names have escapes, the patterns none

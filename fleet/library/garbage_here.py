@@ -1,0 +1,108 @@
+"""Let go what fleet keeps on this machine and nobody needs: old runs, builds and plans, and what only they have rooted.
+
+Of the store, only paths go that these roots had kept, and that nothing else keeps. What other people and other programs
+left there is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet import nix
+from fleet.errors import CommandFailedError, FleetError
+from fleet.model import HostName
+from fleet.store import roots
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from fleet.machine import Command, Machine
+    from fleet.state import State, Tidied
+
+
+@dataclass(frozen=True, kw_only=True)
+class GarbageHere:
+    """What this machine keeps for runs, builds and plans that are over, or what of that has gone."""
+
+    tidied: Tidied
+    paths: tuple[str, ...] = ()
+    """Store paths that only their roots keep."""
+    bytes: int = 0
+    """The size of their contents."""
+    _held: frozenset[str] = field(default=frozenset(), repr=False)
+    """All that their roots keep."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to remove."""
+        return not any((self.tidied.runs, self.tidied.builds, self.tidied.plans, self.tidied.deliveries, self.paths))
+
+
+async def find_here(state: State, here: Machine, *, keep: int) -> GarbageHere:
+    """Return what `free_here` would remove. Changes nothing.
+
+    Raise `StateError`, or `FleetError` if this machine's store does not answer.
+    """
+    tidied = await asyncio.to_thread(state.tidy, keep=keep, dry_run=True)
+    folders = await asyncio.to_thread(_links_of, state, tidied)
+    links = [link for link, _ in folders]
+    held = frozenset((await _ran(here, roots.requisites(await _valid(here, {path for _, path in folders})))).split())
+    if not held:
+        return GarbageHere(tidied=tidied)
+    known = roots.read_roots(await _ran(here, roots.ROOTS))
+    others = {path for link, path in known if link not in links}
+    needed = set((await _ran(here, roots.requisites(await _valid(here, others)))).split())
+    paths = tuple(sorted(held - needed))
+    return GarbageHere(tidied=tidied, paths=paths, bytes=await _size(here, paths), _held=held)
+
+
+async def free_here(state: State, here: Machine, found: GarbageHere, *, keep: int) -> GarbageHere:
+    """Remove what was found, as far as nobody needs it by now, and return what is gone.
+
+    When this is interrupted, what is left is garbage for Nix, or is found again. Raises what `find_here` does.
+    """
+    tidied = await asyncio.to_thread(state.tidy, keep=keep)
+    dead = set((await _ran(here, roots.DEAD)).split())
+    paths = tuple(sorted(found._held & dead))
+    size = await _size(here, paths)
+    if paths:
+        await _ran(here, roots.delete(paths))
+    return GarbageHere(tidied=tidied, paths=paths, bytes=size)
+
+
+def _links_of(state: State, tidied: Tidied) -> list[tuple[str, str]]:
+    """Return the roots in the folders of what goes, each with the store path that it keeps."""
+    folders = [*map(state.folder, (*tidied.runs, *tidied.builds)), *map(state.plan_folder, tidied.plans)]
+    links = [
+        Path(parent) / name
+        for folder in folders
+        for parent, below, files in os.walk(folder)
+        for name in (*below, *files)
+    ]
+    links += [state.delivery_root(HostName(host)) for host in tidied.deliveries]
+    found = ((str(link), str(link.readlink())) for link in links if link.is_symlink())
+    return [(link, path) for link, path in found if path.startswith("/nix/store/")]
+
+
+async def _valid(here: Machine, paths: Collection[str]) -> list[str]:
+    missing = set((await _ran(here, nix.missing(paths))).split())
+    return sorted(set(paths) - missing)
+
+
+async def _size(here: Machine, paths: Iterable[str]) -> int:
+    return sum(int(line) for line in (await _ran(here, roots.sizes(paths))).split() if line.isdecimal())
+
+
+async def _ran(here: Machine, command: Command) -> str:
+    try:
+        output = await here.run(command)
+    except CommandFailedError as error:
+        raise FleetError(f"the store of this machine does not answer: {error.message}", said=error.said) from error
+    if output.status != 0:
+        message = f"{command.argv[0]} ended with exit status {output.status}"
+        raise FleetError(f"the store of this machine does not answer: {message}", said=output.stderr.splitlines()[-5:])
+    return output.stdout
