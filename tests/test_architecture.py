@@ -29,7 +29,7 @@ LAYERS = (
     "errors events ledger",
     "inventory output state",
     "machine selector plans signing",
-    "nix host checks store policy",
+    "nix host checks store policy notify",
     "steps diff drift lab source",
     "deploy",
     "library",

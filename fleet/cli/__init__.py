@@ -48,6 +48,7 @@ COMMANDS = {
     "gc": ("gc", "Let go what no rollback needs: old generations, and garbage."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
+    "notify": ("notify", "Send a trial message to everybody whom fleet.toml names."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),

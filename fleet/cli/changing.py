@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.cli import questions, session
 from fleet.cli.interrupts import interrupts
 from fleet.errors import FleetError
-from fleet.events import FindingReported, HostPlanned
+from fleet.events import FindingReported, HostPlanned, RunFinished
 from fleet.library.governed import NOTHING
 from fleet.output import Display
 
@@ -111,6 +110,7 @@ async def plan_and_apply(
     try:
         plan = await planning
     except FleetError:  # the last event has reported it
+        warn_of(planning.untold, output)
         return planning.exit_code
     if asks and plan.parts:
         lines = view.lines(is_terminal=output.is_terminal)
@@ -171,11 +171,17 @@ async def follow_to_end(run: Run, output: Display) -> int:
     await follow(run, output)
     done = await run
     if done.unrecorded:
-        import click
-
-        with output.paused(), contextlib.suppress(OSError):  # stderr may be gone as well
-            click.echo(f"warning: {done.unrecorded}; fleet resume knows less", err=True)
+        with output.paused():
+            session.warn(f"{done.unrecorded}; fleet resume knows less")
+    warn_of(run.untold, output)
     return done.exit_code
+
+
+def warn_of(untold: Iterable[str], output: Display) -> None:
+    """Say on stderr who could not be told how a run has ended."""
+    for line in untold:
+        with output.paused():
+            session.warn(line)
 
 
 async def follow(work: Planning | Run, output: Display, view: PlanView | None = None) -> None:
@@ -185,3 +191,6 @@ async def follow(work: Planning | Run, output: Display, view: PlanView | None = 
         if view is not None:
             view.note(envelope.event)
         output(envelope)
+        if isinstance(envelope.event, RunFinished):
+            output.wait_for("tell those whom fleet.toml names")
+    output.wait_for("")

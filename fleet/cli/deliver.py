@@ -139,6 +139,8 @@ async def _watch(fleet: Fleet, hosts: Sequence[Host], *, as_json: bool, verbose:
             click.echo(line, err=True)
 
     async with fleet:
+        metrics = asyncio.create_task(session.keep_metrics(fleet))
         with interrupts() as stop:
             await DeliveryWatch(fleet, hosts, stop, display, tell).go_on()
+        metrics.cancel()
     return INTERRUPTED if stop.is_insisted else 0

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet.cli.changing import follow, follow_to_end
+from fleet.cli.changing import follow, follow_to_end, warn_of
 from fleet.errors import FleetError, StateError
 from fleet.output.format import one_line
 from fleet.text import listed
@@ -126,8 +126,10 @@ class DeliveryWatch:
         with self._display() as output:
             planning = self._fleet.plan_delivery(ready, stop=self._stop)
             await follow(planning, output)
-            with contextlib.suppress(FleetError):  # the last event has reported it
+            try:
                 await follow_to_end(self._fleet.apply(await planning, stop=self._stop), output)
+            except FleetError:  # the last event has reported it
+                warn_of(planning.untold, output)
 
     def _end(self, run: asyncio.Task[None]) -> None:
         """Let the hosts of a run wait, in case they have not got their system. Raise what ended the run otherwise."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fleet.output import Display
 
 PASSWORD_VARIABLE = "FLEET_SUDO_PASSWORD"
+METRICS = 60.0
+"""Seconds between two times that a command which goes on writes the metrics."""
 _taken: list[str] = []
 """The password that was in the environment, if there was one."""
 
@@ -29,10 +31,11 @@ def open_inventory(file: Path | None) -> Inventory:
     """Return the inventory in the file, or in the nearest fleet.toml."""
     from fleet import inventory
 
-    return inventory.load(file if file is not None else _nearest())
+    return inventory.load(file if file is not None else nearest())
 
 
-def _nearest() -> Path:
+def nearest() -> Path:
+    """Return the fleet.toml here or in the nearest folder above; one that is not there if there is none."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "fleet.toml").is_file():
             return folder / "fleet.toml"
@@ -150,6 +153,27 @@ def asking(words: str, *, as_json: bool) -> Iterator[Callable[[Sequence[HostName
     """Show what hosts are asked, while inside. Takes the names of those that have not answered yet."""
     with display(as_json=as_json) as shown:
         yield lambda left: shown.wait_for(words, hosts=left)
+
+
+async def keep_metrics(fleet: Fleet) -> None:
+    """Write the metrics now and every minute, without an end. Say why they cannot be written, once."""
+    import asyncio  # completion has no use for it, and is to be quick
+
+    told = ""
+    while True:
+        trouble = await fleet.write_metrics()
+        if trouble and trouble != told:
+            warn(trouble)
+        told = trouble
+        await asyncio.sleep(METRICS)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what went wrong and changes nothing else."""
+    import click
+
+    with contextlib.suppress(OSError):  # stderr may be gone
+        click.echo(f"warning: {text}", err=True)
 
 
 def tell_errors(answers: Mapping[HostName, object]) -> bool:

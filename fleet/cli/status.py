@@ -85,6 +85,8 @@ async def _look(fleet: Fleet, names: list[HostName], wait_for: Any) -> dict[Host
 
     answers = await fleet.status(*names, on_wait=wait_for)
     last, waits = await fleet.last_seen(), await fleet.waiting()
+    if trouble := await fleet.write_metrics():
+        session.warn(trouble)
     return {
         name: Watched(answer=answer, last=last.get(name), waits=waits.get(name)) for name, answer in answers.items()
     }
@@ -127,7 +129,7 @@ async def _watch(fleet: Fleet, names: list[HostName], every: float, *, as_json: 
 
     with interrupts() as stop:
         try:
-            await stop.unless(_both(follow(), show()))
+            await stop.unless(_both(follow(), show(), session.keep_metrics(fleet)))
         except StoppedError:
             return INTERRUPTED
     return 0

@@ -51,6 +51,8 @@ class Journal:
         self._must_record = True
         self._is_slow = False
         """Whether the disk has kept us waiting where nothing depends on it."""
+        self.untold: list[str] = []
+        """Who could not be told how the run has ended, and why. That is known only after its last event."""
 
     @property
     def run(self) -> RunId:

@@ -33,6 +33,7 @@ from fleet.inventory.schema import (
     Offline,
     Sudo,
 )
+from fleet.inventory.telling import Notify, Occasion, read_told
 from fleet.inventory.words import nearest, shown
 from fleet.model import HostName
 
@@ -48,6 +49,8 @@ __all__ = [
     "Inventory",
     "Kind",
     "LinkSpeed",
+    "Notify",
+    "Occasion",
     "Offline",
     "RolloutTable",
     "Sudo",
@@ -57,7 +60,8 @@ __all__ = [
 
 LARGEST = 64 << 20
 """The most bytes of a fleet.toml that are read."""
-_TABLES = ("fleet", "defaults", "hosts", "rollout")
+_TABLES = ("fleet", "defaults", "hosts", "rollout", "metrics")
+_LISTS = ("notify",)
 Raw = dict[str, Any]
 
 
@@ -92,8 +96,8 @@ def parse(path: Path, text: str) -> Inventory:
     document = _document(path, text)
     problems = Problems(path)
     for key in document:
-        if key not in _TABLES:
-            problems.add("", dotted(key), unknown_key(key, _TABLES).replace("key", "table", 1))
+        if key not in (*_TABLES, *_LISTS):
+            problems.add("", dotted(key), unknown_key(key, (*_TABLES, *_LISTS)).replace("key", "table", 1))
     raw = {key: _table(problems, document, key) for key in _TABLES}
     if not raw["hosts"] and isinstance(document.get("hosts", {}), dict):
         problems.add("[hosts]", "", "there are no hosts; a host is a table such as [hosts.web-1]")
@@ -105,6 +109,7 @@ def parse(path: Path, text: str) -> Inventory:
     check_local(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
+    told = read_told(problems, document.get("notify", []), raw["metrics"], context)
     problems.raise_if_any()
     assert fleet is not None
     assert rollout is not None
@@ -119,6 +124,7 @@ def parse(path: Path, text: str) -> Inventory:
         id=fleet.id,
         hosts=hosts,
         rollout=rollout,
+        **told,
     )
 
 

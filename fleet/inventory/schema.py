@@ -14,6 +14,7 @@ from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
+from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
 from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
@@ -230,6 +231,9 @@ class Inventory(Table):
     """Empty as long as nothing was signed."""
     hosts: dict[HostName, Host]
     rollout: RolloutTable
+    notify: tuple[Notify, ...] = ()
+    """Those who are told how runs end."""
+    metrics: MetricsTable = MetricsTable()
 
     def by_reference(self, hosts: Iterable[Host]) -> dict[str, list[Host]]:
         """Return the hosts by what has their systems, in their order: flake references, or `expression`."""

@@ -25,6 +25,7 @@ from fleet.library.permits import anything, permitted
 from fleet.library.record import recording
 from fleet.library.runs import Planning, Run
 from fleet.library.seen import remember_ends
+from fleet.library.telling import tell, telling
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
 from fleet.state import Entered, RunRecord
@@ -81,6 +82,9 @@ class RunFactory:
                 reported = error if isinstance(error, FleetError) else unexpected(error)
                 is_recorded = options.verb is not Verb.PLAN and folder is not None
                 await self._end_early(journal, stop, names, reported, folder if is_recorded else None)
+                tells = options.verb is not Verb.PLAN and not options.is_undo
+                if tells and not isinstance(reported, StoppedError):
+                    await tell(self._tools, journal, stop, error=reported.failure(), intent=options.intent)
                 raise reported from error
             draft = Draft(
                 context=context,
@@ -127,8 +131,10 @@ class RunFactory:
                 if verb is not Verb.RESUME and not journal.is_recorded:  # the plan was never applied
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def apply(self, plan: Plan, hosts: Sequence[HostName], stop: Stop, *, permit: Permit = anything) -> Run:
-        """Begin to apply a plan to some of its hosts, if there is a `permit` for it.
+    def apply(
+        self, plan: Plan, hosts: Sequence[HostName], stop: Stop, *, permit: Permit = anything, tells: bool = True
+    ) -> Run:
+        """Begin to apply a plan to some of its hosts, if there is a `permit` for it. It `tells` how it has ended.
 
         A draft goes on as the run that it began. One that was made only to look at, with `Verb.PLAN`, gets a new run.
         """
@@ -150,7 +156,8 @@ class RunFactory:
                 known = Known(selected=hosts, jobs=draft.jobs if draft else {})
                 return await self._apply(context, plan, hosts, known, permit)
 
-        return Run(journal, stop, work)
+        told = telling(self._tools, journal, stop, work, intent=plan.intent)
+        return Run(journal, stop, told if tells else work)
 
     async def _begin_anew(
         self,
@@ -259,7 +266,7 @@ class RunFactory:
                 await asyncio.to_thread(self._tools.state.tidy)
             return dataclasses.replace(done, unrecorded=record.trouble)
 
-        return Run(journal, stop, work)
+        return Run(journal, stop, telling(self._tools, journal, stop, work))
 
 
 def _run_started(run: RunId, plan: Plan, hosts: Sequence[HostName]) -> RunStarted:

@@ -22,6 +22,7 @@ from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
 from fleet.library.seen import LastSeen, remember, remembered
+from fleet.library.telling import Telling
 from fleet.library.tools import new_run_id
 from fleet.library.views import Health
 from fleet.library.watching import waiting, watch
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from fleet.host.history import PastTransaction
     from fleet.inventory import Host, Inventory
     from fleet.library.reading import OnWait
-    from fleet.library.tools import Tools
     from fleet.library.watching import Watched
     from fleet.machine import Link
     from fleet.model import Closure, HostName
@@ -48,11 +48,8 @@ if TYPE_CHECKING:
     from fleet.state import Delivery, RunRecord, State
 
 
-class FleetReader:
+class FleetReader(Telling):
     """Asks hosts, and this machine, for what can be known without changing anything."""
-
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
 
     @property
     def inventory(self) -> Inventory:

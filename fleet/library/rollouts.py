@@ -76,7 +76,7 @@ async def undo(factory: RunFactory, fleet: Inventory, context: Context, plan: Pl
         return
     hosts = [name for name in back.hosts if _is_as_kept(back.parts[name], kept[name])]
     journal.emit(UndoStarted(hosts=tuple(hosts), undo=planning.run))
-    run = factory.apply(back, hosts, context.stop)
+    run = factory.apply(back, hosts, context.stop, tells=False)
     try:
         async for event in run:
             if isinstance(event, TOLD):

@@ -41,6 +41,11 @@ class _JournalWork(Work[T]):
         """The results so far. Of a planning: of hosts that stand on their closure already, or cannot take part."""
         return tuple(self._journal.results.values())
 
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """Who could not be told how it has ended, and why. Known when the work is done."""
+        return tuple(self._journal.untold)
+
 
 class Planning(_JournalWork[Plan]):
     """A plan that is being made. Await it to get the plan; raises `FleetError` if there can be none."""

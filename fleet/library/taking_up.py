@@ -18,6 +18,7 @@ from fleet.library.permits import permitted
 from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.library.seen import remember_ends
+from fleet.library.telling import telling
 from fleet.model import Verb
 from fleet.plans import Plan, TextError
 from fleet.state import Entered, Hosts
@@ -56,7 +57,7 @@ class TakingUp:
                 async with self._tools.context(journal, stop, hosts, folder) as context:
                     return await self._resume(context, past, hosts)
 
-        return Run(journal, stop, work)
+        return Run(journal, stop, telling(self._tools, journal, stop, work))
 
     async def _resume(self, context: Context, past: RunRecord, hosts: Sequence[Host]) -> RunResult:
         from fleet.deploy.resume import Resumer, concerned  # few runs need that
@@ -113,7 +114,7 @@ class TakingUp:
                 async with self._tools.context(journal, stop, hosts, folder) as context:
                     return await self._carry_on(context, past, plan, names, permit_of)
 
-        return Run(journal, stop, work)
+        return Run(journal, stop, telling(self._tools, journal, stop, work, intent=plan.intent))
 
     async def _carry_on(
         self, context: Context, past: RunRecord, plan: Plan, names: Sequence[HostName], permit_of: PermitOf

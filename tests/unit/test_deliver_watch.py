@@ -31,6 +31,7 @@ class Work:
     """A planning, or a run that ends when it may."""
 
     contacted = frozenset[HostName]()
+    untold: tuple[str, ...] = ()
 
     def __init__(self, end: asyncio.Event | None = None) -> None:
         self.end = end

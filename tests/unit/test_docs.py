@@ -27,13 +27,14 @@ from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import documents, garbage_documents, ledger_documents
+from fleet.library import documents, garbage_documents, ledger_documents, metrics
 from fleet.library.changes import Changes
 from fleet.library.garbage_here import GarbageHere
 from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
 from fleet.library.seen import LastSeen
 from fleet.machine import Output
+from fleet.notify.message import trial
 from fleet.plans import LeftOut
 from fleet.source.commands import shown
 from fleet.state import RunRecord, Tidied
@@ -264,6 +265,25 @@ def _as_on_the_page(kind: Kind) -> int:
 
 def _changes(answers: Any) -> Any:
     return documents.changes(Changes(hosts=answers, cursor="c1."))
+
+
+def test_what_a_webhook_gets_is_documented() -> None:
+    text = TEXT["docs/notifications.md"]
+    document = trial("home", "ann", "desk", 0.0).document
+    assert {word for row in table(text, "field of a notification") for word in words(row[0])} == set(document)
+    (shown,) = [json.loads(block) for label, block in BLOCK.findall(text) if label == "json"]
+    assert set(shown) == set(document)
+
+
+def test_every_metric_is_documented() -> None:
+    assert [words(row[0])[0] for row in table(TEXT["docs/notifications.md"], "metric")] == list(metrics.HELP)
+
+
+def test_document_of_trial_messages_is_documented(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fleet.toml").write_text('[hosts.a]\n[[notify]]\nwebhook = "http://127.0.0.1:1/x"\n')
+    done = CliRunner().invoke(cli.fleet, ["notify", "--json"], standalone_mode=False)
+    assert fields_of("`notify`") == set(json.loads(done.stdout)["notify"][0])
 
 
 def test_documents_of_plans_are_documented() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from fleet.inventory import Check, Host, RolloutTable, parse
 from fleet.inventory.schema import FleetTable
+from fleet.inventory.telling import MetricsTable, Notify
 from fleet.model import HostName
 from fleet.policy import principals, schema
 
@@ -76,6 +77,13 @@ def test_the_reference_has_every_key() -> None:
         "check": set(Check.toml_keys()),
         "rollout": set(RolloutTable.toml_keys()),
     }
+
+
+def test_the_page_of_notifications_has_every_key() -> None:
+    block, *_ = BLOCK.findall((ROOT / "docs" / "notifications.md").read_text())
+    document = tomllib.loads(block)
+    assert {key for table in document["notify"] for key in table} == set(Notify.toml_keys()) - {"ntfy_file"}
+    assert set(document["metrics"]) == set(MetricsTable.toml_keys())
 
 
 def test_the_reference_shows_the_defaults() -> None:

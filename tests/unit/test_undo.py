@@ -51,7 +51,8 @@ class Ways:
         return self.back
         yield
 
-    def apply(self, _: Plan, hosts: Sequence[HostName], __: object) -> Going:
+    def apply(self, _: Plan, hosts: Sequence[HostName], __: object, *, tells: bool) -> Going:
+        assert not tells, "the run that is undone is told of, and that is enough"
         self.applied = list(hosts)
         return Going(tuple(end for end in self.ends if end.host in hosts))
 
