@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import itertools
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "doctor": ("doctor", "Say what keeps this machine from deploying, with remedies."),
     "init": ("init", "Write a fleet.toml for what is configured already."),
     "install": ("install", "Install NixOS on a machine, and deploy for the first time."),
     "check": ("check", "Check fleet.toml, the configurations, and the flake they are in."),
@@ -52,6 +54,8 @@ COMMANDS = {
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
+    "completion": ("completion", "Let the shell complete commands, hosts, tags, runs and generations."),
+    "man": ("manual", "Manual pages of all commands."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
 }
 """Each command, its module below this one, and its line in `fleet --help`, which loads none of the modules.
@@ -78,6 +82,13 @@ class _Commands(click.Group):
         module = importlib.import_module(f"fleet.cli.{COMMANDS[name][0]}")
         command: click.Command = getattr(module, name)
         return _with_short_help_flag(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        commands = [CompletionItem(name, help=summary) for name, (_, summary) in COMMANDS.items()]
+        flags = click.Command.shell_complete(self, ctx, incomplete)
+        return [item for item in commands if item.value.startswith(incomplete)] + flags
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -124,6 +135,10 @@ def run(arguments: Sequence[str]) -> int:
     from fleet.cli import session
 
     session.take_password()
+    if "_FLEET_COMPLETE" in os.environ:
+        from fleet.cli.completion import shells
+
+        shells.register()
     _spell_out_what_cannot_be_printed()
     try:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)

@@ -83,7 +83,7 @@ def _question(asked: Sequence[ShownKey]) -> str:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name", metavar="HOST")
+@click.argument("name", metavar="HOST", shell_complete=options.completes("host"))
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @options.file
 @options.break_glass

@@ -53,7 +53,13 @@ def push(closure: Closure | None, copy_with: str, *, keep_going: bool, no_eval_c
 
 @click.command()
 @options.changes
-@click.option("--to", "back_to", metavar="GENERATION|PATH", help="Default: what ran before the last deployment.")
+@click.option(
+    "--to",
+    "back_to",
+    metavar="GENERATION|PATH",
+    shell_complete=options.completes("generation"),
+    help="Default: what ran before the last deployment.",
+)
 @click.option("--strict", is_flag=True, help="Declared checks that fail stop it; without this they are only told.")
 @options.reboots
 @options.intent

@@ -20,7 +20,21 @@ file = click.option(
     show_envvar=True,
     help="The inventory. Default: fleet.toml here or in the nearest folder above.",
 )
-selectors = click.argument("selectors", metavar="[SELECTOR]...", nargs=-1)
+
+
+def completes(what: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return what click calls to complete a word: the function `what` of `completion.values`."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+        from fleet.cli.completion import values
+
+        found: list[Any] = getattr(values, what)(context, incomplete)
+        return found
+
+    return complete
+
+
+selectors = click.argument("selectors", metavar="[SELECTOR]...", nargs=-1, shell_complete=completes("selectors"))
 everything = click.option("--all", "everything", is_flag=True, help="All hosts of the file.")
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask before several hosts are changed.")

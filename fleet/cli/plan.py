@@ -145,7 +145,7 @@ def find_plan(place: str, file: Path | None) -> Plan:
 
 
 @click.command()
-@click.argument("place", metavar="FILE|DIGEST")
+@click.argument("place", metavar="FILE|DIGEST", shell_complete=options.completes("plan"))
 @options.file
 @options.as_json
 def show(place: str, file: Path | None, *, as_json: bool) -> int:
@@ -169,7 +169,7 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("place", metavar="FILE|DIGEST")
+@click.argument("place", metavar="FILE|DIGEST", shell_complete=options.completes("plan"))
 @options.selectors
 @options.file
 @options.as_json

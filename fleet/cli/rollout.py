@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fleet.output import Display
     from fleet.state import Asked, RunRecord
 
-RUN = click.argument("run_id", metavar="[RUN]", required=False)
+RUN = click.argument("run_id", metavar="[RUN]", required=False, shell_complete=options.completes("run"))
 
 
 @click.group()

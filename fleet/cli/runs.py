@@ -76,8 +76,8 @@ def _hosts(run: RunRecord, *, is_under_way: bool) -> str:
 
 
 @runs.command("show")
-@click.argument("run_id", metavar="RUN")
-@click.argument("host", metavar="[HOST]", required=False)
+@click.argument("run_id", metavar="RUN", shell_complete=options.completes("run"))
+@click.argument("host", metavar="[HOST]", required=False, shell_complete=options.completes("host"))
 @options.file
 @options.as_json
 @click.pass_context
@@ -131,7 +131,7 @@ async def _show(fleet: Fleet, run_id: str, host: HostName | None, *, as_json: bo
 
 
 @click.command()
-@click.argument("run_id", metavar="[RUN]", required=False)
+@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=options.completes("run"))
 @options.file
 @options.as_json
 @options.verbose

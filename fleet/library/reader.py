@@ -17,6 +17,7 @@ from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
 from fleet.library.changes import Changes, changes
 from fleet.library.ledgers import FleetLedger
+from fleet.library.listed import remember_listed
 from fleet.library.logs import journal_of, read_logs
 from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
@@ -117,7 +118,9 @@ class FleetReader(Telling):
         async def look(host: Host, link: Link) -> tuple[Generation, ...]:
             return answers.generations(await ask(link, host, HostProgram().call("generations")))
 
-        return await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+        found = await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait)
+        await asyncio.to_thread(remember_listed, self.inventory.name, found)
+        return found
 
     def logs(
         self, *selectors: str, unit: str, lines: int | None = None, since: str = "", follow: bool = False

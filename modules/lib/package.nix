@@ -2,6 +2,7 @@
 {
   lib,
   gitMinimal,
+  installShellFiles,
   openssh,
   python3Packages,
 }:
@@ -24,6 +25,8 @@ python3Packages.buildPythonApplication {
   };
 
   build-system = [ python3Packages.hatchling ];
+
+  nativeBuildInputs = [ installShellFiles ];
 
   dependencies =
     with python3Packages;
@@ -52,6 +55,15 @@ python3Packages.buildPythonApplication {
       openssh
     ])
   ];
+
+  # Written by the program itself, as `fleet completion install` and `fleet man install` do.
+  postInstall = ''
+    for shell in bash zsh fish; do
+      $out/bin/fleet completion show $shell >fleet.$shell
+    done
+    installShellCompletion --cmd fleet fleet.bash fleet.zsh fleet.fish
+    $out/bin/fleet man install --dir $out/share/man
+  '';
 
   pythonImportsCheck = [
     "fleet"

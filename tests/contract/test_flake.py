@@ -166,6 +166,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
         package = import {ROOT}/modules/lib/package.nix {{
           inherit lib python3Packages;
           gitMinimal = "/git";
+          installShellFiles = "/install-shell-files";
           openssh = "/openssh";
         }};
       in

@@ -27,7 +27,7 @@ from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import documents, garbage_documents, ledger_documents, metrics
+from fleet.library import doctor, documents, garbage_documents, ledger_documents, metrics
 from fleet.library.changes import Changes
 from fleet.library.garbage_here import GarbageHere
 from fleet.library.ledgers import LedgerReport
@@ -279,11 +279,19 @@ def test_every_metric_is_documented() -> None:
     assert [words(row[0])[0] for row in table(TEXT["docs/notifications.md"], "metric")] == list(metrics.HELP)
 
 
-def test_document_of_trial_messages_is_documented(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_of_looks_at_this_machine_are_documented(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("fleet.toml").write_text('[hosts.a]\n[[notify]]\nwebhook = "http://127.0.0.1:1/x"\n')
-    done = CliRunner().invoke(cli.fleet, ["notify", "--json"], standalone_mode=False)
-    assert fields_of("`notify`") == set(json.loads(done.stdout)["notify"][0])
+    for verb, key in (("doctor", "findings"), ("notify", "notify")):
+        done = CliRunner().invoke(cli.fleet, [verb, "--json"], standalone_mode=False)
+        assert fields_of(f"`{verb}`") == set(json.loads(done.stdout)[key][0])
+
+
+def test_everything_that_the_doctor_looks_at_is_documented() -> None:
+    shown = [words(row[0])[0] for row in table(TEXT["docs/shell.md"], "what")]
+    assert shown == [what for what, _ in doctor.LOOKS]
 
 
 def test_documents_of_plans_are_documented() -> None:
