@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit faults reboots chaos fuzz model nixos lint bench clean
+.PHONY: help setup demo test unit faults reboots chaos fuzz model nixos lint bench docs clean
 
 help:            ## list these
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
@@ -47,6 +47,9 @@ lint: setup      ## style and types of Python and shell
 bench: setup     ## how long things take, beside OpenSSH with nix copy; CASES="cold update" chooses
 	@.ci/bench $(CASES)
 
+docs: setup      ## the documentation as a static site with a search, in .site/site
+	@.ci/docs
+
 clean:           ## remove the virtual environment, the demo's lab and caches
 	-@.venv/bin/fleet lab down --dir .demo 2>/dev/null
-	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .demo .site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
