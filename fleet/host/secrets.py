@@ -67,7 +67,7 @@ async def stage(
     Raise `UnfitError` if one cannot be written to its place.
     """
     command = program.call("secrets", "stage", run, stdin=written(places, values))
-    return _compared(await ask(machine, host, command), places)
+    return compared(await ask(machine, host, command), places)
 
 
 async def put(
@@ -84,7 +84,7 @@ async def put(
     written, or if a unit does not start: then what was there is back. Raise `LockedError` if a transaction is open.
     """
     command = program.call("secrets", "put", run, stdin=written(places, values))
-    return _compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
+    return compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
 
 
 async def fill(
@@ -101,10 +101,10 @@ async def fill(
     cannot be written.
     """
     command = program.call("secrets", "fill", run, stdin=written(places, values))
-    return _compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
+    return compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
 
 
-def _compared(lines: Lines, places: Sequence[SecretPlace]) -> Compared:
+def compared(lines: Lines, places: Sequence[SecretPlace]) -> Compared:
     """Return what the answer says of these secrets. Other names that a host may say are nobody's."""
     differ, unknown = set(lines.get("compared", ())), set(lines.get("unknown_unit", ()))
     units = dict.fromkeys(unit for place in places for unit in place.restart)
@@ -124,14 +124,25 @@ async def compare(
     key = secrets.token_hex(32)
     text = "".join(f"{line}\n" for line in (f"key {key}", *(f"secret {place}" for place in places), "end"))
     lines = await ask(machine, host, program.call("secrets", "compare", NO_RUN, stdin=text))
+    return states(lines, places, key, values), left(lines, places)
+
+
+def states(
+    lines: Lines, places: Sequence[SecretPlace], key: str, values: Mapping[str, bytes]
+) -> tuple[SecretState, ...]:
+    """Return the state of each of these secrets by the answer, which has digests under this key."""
     said = dict(line.split(" ", 1) for line in lines.get("secret", ()) if " " in line)
-    states = [
+    return tuple(
         SecretState(place=place, state=_state(place, said.get(place.name, ""), key, values[place.name]))
         for place in places
-    ]
+    )
+
+
+def left(lines: Lines, places: Sequence[SecretPlace]) -> tuple[str, ...]:
+    """Return the names of secrets that the host got once, and that have no place any more."""
     paths = {place.path for place in places}
     known = [line.partition(" ") for line in lines.get("known", ())]
-    return tuple(states), names([name for name, _, path in known if path not in paths])
+    return names([name for name, _, path in known if path not in paths])
 
 
 def _state(place: SecretPlace, said: str, key: str, value: bytes) -> str:

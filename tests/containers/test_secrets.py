@@ -94,7 +94,7 @@ def test_secret_comes_with_the_system_and_only_its_units_follow_its_changes(stag
     assert (run.outcomes, read(host), read(host, "/run/read")) == ({HOST: "kept"}, "good 2", "good 2")
     assert (starts(host)[0] != began[0], starts(host)[1]) == (True, began[1])
     ledger = stage.fleet("ledger", "show").stdout
-    assert [line.count("token") for line in ledger.splitlines() if "secret_changed" in line] == [1, 1]
+    assert [line.count("token") for line in ledger.splitlines() if "secret changed" in line] == [1, 1]
     assert run.told("host_planned")[0]["action"] == "secrets"
 
     set_value(stage, "bad 3")
