@@ -15,6 +15,7 @@ FleetError                   exit  what to think
     ├── CommandFailedError         a command ended with a status other than 0, by a signal, or not in time
     │   └── AnswerError            it answered with what cannot be read, or with too much
     ├── HookError                  a hook that was declared for the host failed
+    ├── SecretError                the value of a secret cannot be had on this machine
     ├── UnfitError                 the host or the closure is not fit for this deployment
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
     ├── StaleError                 something has happened on the host since the plan was made
@@ -178,6 +179,12 @@ class HookError(HostError):
     """A hook that people have declared for the host failed, and may not."""
 
     kind = FailureKind.HOOK
+
+
+class SecretError(HostError):
+    """The value of a secret of the host cannot be had on this machine. Nothing was touched."""
+
+    kind = FailureKind.SECRET
 
 
 class UnfitError(HostError):

@@ -129,6 +129,7 @@ class FailureKind(enum.StrEnum):
     IN_DOUBT = "in_doubt"
     SKIPPED = "skipped"
     HOOK = "hook"
+    SECRET = "secret"
     WINDOW = "window"
     UNDONE = "undone"
     POLICY = "policy"

@@ -48,6 +48,7 @@ COMMANDS = {
     "changes": ("history", "Tell what has happened on hosts since you looked last."),
     "who": ("who", "Tell who is at work on each host, who waits, and who was the last."),
     "gc": ("gc", "Let go what no rollback needs: old generations, and garbage."),
+    "secrets": ("secrets", "Tell what hosts have of their secrets, or bring them what differs."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "notify": ("notify", "Send a trial message to everybody whom fleet.toml names."),

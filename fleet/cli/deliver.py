@@ -45,7 +45,8 @@ def deliver(
 
     What waits for a host is the newest system that a deployment had for it when it was deferred; `fleet status` tells.
     With --watch nobody is asked, and a laptop gets it on AC power, over a connection that is not metered, and while
-    nobody works there, unless fleet.toml allows more (deliver_on_battery, deliver_metered, deliver_in_session).
+    nobody works there, unless fleet.toml allows more (deliver_on_battery, deliver_metered, deliver_in_session). And
+    hosts get those secrets again that a reboot has taken from memory.
 
     \b
     fleet deliver
@@ -126,6 +127,7 @@ def _deliver_once(
 async def _watch(fleet: Fleet, hosts: Sequence[Host], *, as_json: bool, verbose: bool) -> int:
     """Deliver to each host as it comes back, until somebody asks for the end."""
     from fleet.cli.deliver_watch import DeliveryWatch
+    from fleet.cli.filling import Filler
     from fleet.cli.interrupts import interrupts
     from fleet.errors import INTERRUPTED
 
@@ -141,6 +143,11 @@ async def _watch(fleet: Fleet, hosts: Sequence[Host], *, as_json: bool, verbose:
     async with fleet:
         metrics = asyncio.create_task(session.keep_metrics(fleet))
         with interrupts() as stop:
-            await DeliveryWatch(fleet, hosts, stop, display, tell).go_on()
-        metrics.cancel()
+            filling = asyncio.create_task(Filler(fleet, hosts, stop, tell).go_on())
+            try:
+                await DeliveryWatch(fleet, hosts, stop, display, tell).go_on()
+            finally:
+                for task in (filling, metrics):
+                    task.cancel()
+                await asyncio.gather(filling, metrics, return_exceptions=True)
     return INTERRUPTED if stop.is_insisted else 0

@@ -28,10 +28,18 @@ _taken: list[str] = []
 
 
 def open_inventory(file: Path | None) -> Inventory:
-    """Return the inventory in the file, or in the nearest fleet.toml."""
+    """Return the inventory in the file, or in the nearest fleet.toml.
+
+    Its secrets are not in the environment any more, so that nothing that runs from now on inherits them.
+    """
     from fleet import inventory
 
-    return inventory.load(file if file is not None else nearest())
+    found = inventory.load(file if file is not None else nearest())
+    if any(secret.env for host in found.hosts.values() for secret in host.secrets.values()):
+        from fleet.steps.secret_values import take_environment
+
+        take_environment(found)
+    return found
 
 
 def nearest() -> Path:

@@ -148,21 +148,39 @@ class Chooser:
                 continue
             facts, closure = self._contacts.facts[host.name], choice.wanted[host.name].closure
             if facts.stands_on(closure) and self._options.goal is not Goal.DRY_ACTIVATE:
-                await self._finish_unchanged(host, facts, closure)
+                if self._compares_secrets(host, facts, closure):
+                    choice.wanted[host.name] = Wanted(closure=closure, is_local=False)  # it has it; secrets may differ
+                    self._tell_of_no_reboot(host)
+                else:
+                    await self._finish_unchanged(host, facts, closure)
             else:
                 to_build.append(host)
         await self._build(to_build, choice, root=root)
 
+    def _compares_secrets(self, host: Host, facts: HostFacts, closure: Closure) -> bool:
+        """Whether a host takes part for its secrets alone. What leaves them alone is reported."""
+        if not host.secrets or not self._options.switches or self._options.verb is Verb.ROLLBACK:
+            return False
+        if facts.running != closure:  # a transaction would lead to the system itself
+            message = "runs a specialisation of this system, and keeps it: its secrets are not compared"
+            hint = f"fleet secrets push {host.name} does that"
+            self._contacts.report(host, Severity.NOTE, "secrets", message, hint)
+        return facts.running == closure
+
     async def _finish_unchanged(self, host: Host, facts: HostFacts, closure: Closure) -> None:
         """Finish a host that runs the closure already and boots it next."""
+        self._tell_of_no_reboot(host)
+        self._context.journal.emit(decide.unchanged_event(host, facts, closure))
+        self._context.journal.finish(result.unchanged(host, facts, closure))
+        await self._context.links[host.name].close()
+
+    def _tell_of_no_reboot(self, host: Host) -> None:
+        """Report that a host which runs and boots its system already is not rebooted, if that was asked for."""
         if self._options.reboot is Reboot.ALWAYS:
             message = "runs and boots this system already, and is not rebooted: there is none to come back to"
             self._contacts.report(
                 host, Severity.NOTE, "not_rebooted", message, f"fleet reboot {host.name}, if that is meant"
             )
-        self._context.journal.emit(decide.unchanged_event(host, facts, closure))
-        self._context.journal.finish(result.unchanged(host, facts, closure))
-        await self._context.links[host.name].close()
 
     async def _build(self, hosts: Sequence[Host], choice: Choice, *, root: str) -> None:
         """Build what hosts do not build themselves, with roots of that name, and leave out hosts whose build failed.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.model import HostName, RunId
     from fleet.plans import Part, Plan
     from fleet.state import Request
+    from fleet.steps.secret_values import SecretReader
     from fleet.steps.slow_link import SlowLinks
     from fleet.store.supply import Supply
 
@@ -45,6 +46,8 @@ class Context:
     """Reads what is pushed from the local store: once for all hosts."""
     slow_links: SlowLinks
     """The same for hosts behind slow links, to which deltas are sent."""
+    secrets: SecretReader
+    """Reads the values of secrets, each when its host's turn comes."""
     folder: Path
     """The run's own folder. It exists."""
     home: Path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet.deploy.target import Wanted
     from fleet.events import Event
     from fleet.host.facts import HostFacts
-    from fleet.inventory import Host
+    from fleet.inventory import Host, SecretPlace
     from fleet.model import Closure, HostName, HostResult
     from fleet.steps.load import Contents
     from fleet.steps.survey import Survey
@@ -39,6 +39,8 @@ def part_of(
 
     `contents` describes the contents of the closure if they are known here. `expires` is in seconds since 1970.
     """
+    goal = _goal(options, seen)
+    secrets = _secrets(host, options, goal)
     return Part(
         host=host.name,
         closure=wanted.closure,
@@ -48,8 +50,8 @@ def part_of(
         expected=facts.running,
         link=facts.link,
         serial=facts.serial,
-        action=seen.action,
-        goal=_goal(options, seen),
+        action=Action.SECRETS if secrets and seen.action is Action.UNCHANGED else seen.action,
+        goal=goal,
         activation_timeout=max(1, round(host.activation_timeout)),
         confirm_timeout=max(1, round(host.confirm_timeout)),
         boot_timeout=max(1, round(host.boot_timeout)),
@@ -57,6 +59,7 @@ def part_of(
         watch=options.watch,
         checks=host.checks,
         hooks=host.hooks if options.goal is not Goal.DRY_ACTIVATE else (),
+        secrets=secrets,
         checks_decide=options.checks_decide,
         ignore_units=host.ignore_units,
         ignore_snippets=host.ignore_snippets,
@@ -71,6 +74,17 @@ def part_of(
         reboot=seen.reboot,
         expires=expires,
     )
+
+
+def _secrets(host: Host, options: Options, goal: Goal) -> tuple[SecretPlace, ...]:
+    """Return where the secrets of the host go.
+
+    A rollback leaves them alone, so that a value that cannot be read here cannot stop it. After a reboot those in
+    memory have to be filled again, whatever it is for.
+    """
+    if not goal.switches or (options.verb is Verb.ROLLBACK and goal is not Goal.BOOT):
+        return ()
+    return tuple(secret.place for secret in host.secrets.values())
 
 
 def _goal(options: Options, seen: Survey) -> Goal:

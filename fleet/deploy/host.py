@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.notes import notes, reboot_pending
+from fleet.deploy.secrets import HostSecrets
 from fleet.deploy.seen import Seen
 from fleet.deploy.stale import answer_to_part
 from fleet.errors import CommandFailedError, HostError, UnreachableError
@@ -51,6 +54,11 @@ class HostRun:
     """What the run is to do; None if the run is resumed, since it begins nothing then."""
     hold: Hold = field(default_factory=Hold)
     """Whether this process is still the one that proves the run there. It only reports how it ends where it is not."""
+
+    @functools.cached_property
+    def secrets(self) -> HostSecrets:
+        """Its secrets."""
+        return HostSecrets(self.context, self.job, self.program)
 
     @property
     def link(self) -> Link:
@@ -208,6 +216,7 @@ class HostRun:
         """
         job, context = self.job, self.context
         emit = context.journal.emit
+        await self.secrets.fill_trial()
         monitor = CheckMonitor(
             host=job.host, checks=self._deciding_checks(before), here=context.here, emit=emit, stage="after"
         )
@@ -234,16 +243,17 @@ class HostRun:
 
     async def _conclude(self, seen: Seen) -> HostResult:
         """Return the host's result, and write a failure bundle if the host did not keep the new system."""
-        job = self.job
+        job, unfilled = self.job, await self.secrets.fill_after(seen.end)
         match seen.end.state:
             case State.COMMITTED | State.TESTED:
-                told = await notes(self.context, job, self.plan, seen.before)
+                told = [*await notes(self.context, job, self.plan, seen.before), *filter(None, [unfilled])]
                 return result.kept(job, seen.end, told, reboot=await reboot_pending(self.context, job))
             case State.REVERTED:
                 lines = await self._evidence(seen)
                 end, unwell = await self._prove_old(seen)
                 why = result.why_back(end, seen.verdict, seen.silence)
                 ended = result.gone_back(job, end, why, lines, unwell=unwell)
+                ended = dataclasses.replace(ended, notes=(*ended.notes, *filter(None, [unfilled])))
             case State.SUPERSEDED:
                 ended = result.not_ours(job, seen.end, seen.said[-5:])
             case _:

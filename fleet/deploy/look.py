@@ -162,6 +162,11 @@ class HostContacts:
         if job.part.hooks:
             names = ", ".join(f"{hook.name} ({hook.when}, on the {hook.on})" for hook in job.part.hooks)
             self.report(job.host, Severity.NOTE, "hooks", f"hooks run: {names}", "")
+        if job.part.secrets:
+            names = ", ".join(place.name for place in job.part.secrets)
+            self.report(
+                job.host, Severity.NOTE, "secrets", f"secrets are compared, and written if they differ: {names}", ""
+            )
         if job.load.caches_trouble:
             message = f"the host's own caches could not be asked: {job.load.caches_trouble}"
             self.report(job.host, Severity.NOTE, "caches", message, INSTEAD)

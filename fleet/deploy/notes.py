@@ -32,6 +32,8 @@ async def notes(context: Context, job: Job, plan: Plan | None, before: Mapping[s
     if part.action is Action.COMMIT:
         is_default = part.goal is Goal.SWITCH
         found.append("ran already; is now the boot default too" if is_default else "ran already")
+    if part.action is Action.SECRETS:
+        found.append("ran already; its secrets have changed")
     return found
 
 

@@ -20,6 +20,7 @@ from fleet.steps.boot_again import boot_of, reboot, until_back, what_is_wrong
 from fleet.steps.monitor import ask_once
 from fleet.steps.preflight import preflight
 from fleet.steps.reboot import FORCED, require_elsewhere, require_idle, require_same_boot
+from fleet.steps.secrets import refill
 from fleet.tasks import wait_all
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class Rebooting:
             away = await until_back(link, boot)
             emit(PhaseStarted(host=host.name, phase=Phase.PROVE))
             back = time.monotonic()
-            wrong = await what_is_wrong(link, self.context.here, facts, before, emit=emit)
+            wrong = await refill(link, host, self.context.secrets, self.context.run)
+            wrong = wrong or await what_is_wrong(link, self.context.here, facts, before, emit=emit)
         except StoppedError:
             return result.skipped(host.name, "interrupted before it began")
         except FleetError as error:

@@ -153,6 +153,7 @@ def _rebuilt_part(host: Host, past: HostRecord, run: RunRecord) -> Part | None:
         checks_decide=run.verb != Verb.ROLLBACK or run.strict,
         ignore_units=host.ignore_units,
         ignore_snippets=host.ignore_snippets,
+        secrets=tuple(secret.place for secret in host.secrets.values()),
         offline=host.offline,
         reboot=past.reboot,
     )

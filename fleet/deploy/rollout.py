@@ -29,6 +29,7 @@ from fleet.errors import BugError, FleetError, StoppedError
 from fleet.events import PhaseStarted, SoakFinished, SoakStarted, WaveFinished, WaveStarted
 from fleet.inventory.windows import opening
 from fleet.model import HostResult, Outcome, Phase
+from fleet.plans import Action
 from fleet.steps.soak import Soaker
 from fleet.tasks import wait_all
 
@@ -225,6 +226,7 @@ class Rollout:
                 self.context.journal.emit(PhaseStarted(host=job.host.name, phase=Phase.WAITING))
             has_waited = await turn.switch() | await self._control.while_paused()
             if self.context.wait:
+                await host_run.secrets.read()  # it has 30 s when its turn has come
                 place = Turn(self.context, job, self.plan)
                 if isinstance(ready := await place.wait(), HostResult):
                     await host_run.unroot()
@@ -235,12 +237,16 @@ class Rollout:
             if (ended := self._without_beginning(job, has_waited=has_waited)) is not None:
                 await host_run.unroot()
                 return ended
+            if job.part.action is Action.SECRETS and not await host_run.secrets.stage():
+                await host_run.unroot()
+                return result.unchanged(job.host, job.facts, job.closure)
             before = await self._ask_and_prepare(host_run, hooks)
             if hooks.has_prepared:  # that may have taken hours
                 await self._control.while_paused()
                 if (ended := self._without_beginning(job, has_waited=True)) is not None:
                     await host_run.unroot()
                     return ended
+            await host_run.secrets.stage()  # last of all: values wait as short as they can
             return before  # noqa: TRY300 - a cancellation is no error
         except asyncio.CancelledError:  # nothing will switch to what was pushed: let it be collected as garbage
             await host_run.unroot()

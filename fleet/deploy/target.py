@@ -57,7 +57,7 @@ class Wanted:
 class Choice:
     """What each host should get."""
 
-    wanted: Mapping[HostName, Wanted]
+    wanted: dict[HostName, Wanted]
     failed: Mapping[HostName, EvaluationError] = field(default_factory=dict)
     """The hosts that do not evaluate."""
     source: Source = field(default_factory=Source)

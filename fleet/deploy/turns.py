@@ -143,13 +143,14 @@ class Turn:
         self.context.journal.emit(
             HostReplanned(host=host.name, closure=part.closure, running=facts.running, meanwhile=meanwhile)
         )
-        if facts.stands_on(part.closure):
+        if facts.stands_on(part.closure) and not (part.secrets and facts.running == part.closure):
             return result.unchanged(host, facts, part.closure)
         require_not_quarantined(host, facts, part.closure, retry_quarantined=part.retry_quarantined)
         seen = await survey(link, host, facts, part.closure, contents=None, systems=Systems())
         await self._require_possible(facts, seen)
+        action = Action.SECRETS if seen.action is Action.UNCHANGED else seen.action
         again = dataclasses.replace(
-            part, expected=facts.running, link=facts.link, serial=facts.serial, action=seen.action, reboot=seen.reboot
+            part, expected=facts.running, link=facts.link, serial=facts.serial, action=action, reboot=seen.reboot
         )
         return dataclasses.replace(self.job, part=again, facts=facts, overtaken=meanwhile)
 

@@ -35,6 +35,7 @@ from fleet.events.kinds import (
     WaveStarted,
 )
 from fleet.events.policy import PolicyApplied
+from fleet.events.secrets import SecretsCompared, SecretsFilled
 from fleet.events.subscribe import Emit, fan_out
 from fleet.events.turns import HostQueued, HostReplanned
 from fleet.text import plain_text
@@ -69,6 +70,8 @@ __all__ = [
     "RunFinished",
     "RunInterrupted",
     "RunStarted",
+    "SecretsCompared",
+    "SecretsFilled",
     "SoakFinished",
     "SoakStarted",
     "UndoStarted",

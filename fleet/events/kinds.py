@@ -92,7 +92,8 @@ class HostPlanned(HostEvent):
     """What the run would do to the host. Sizes are in bytes."""
 
     action: str
-    """`switch`, `commit` (runs already, and is made the default), `push` (nothing is switched), or `unchanged`."""
+    """`switch`, `commit` (runs already, and is made the default), `push` (nothing is switched), `secrets` (these alone
+    are compared), or `unchanged`."""
     closure: Closure
     running: Closure
     wave: int

@@ -5,10 +5,14 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fleet.model import Closure
 from fleet.plans.text import NONE, TextError, unescaped
 from fleet.text import plain_text, shortened, whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Lines = dict[str, list[str]]
 LONGEST, MOST_VALUES = 4096, 10_000
@@ -110,6 +114,8 @@ class View:
     """Counted units that will not come back, each with what happened."""
     unsettled: tuple[str, ...] = ()
     """Counted units that may yet come up."""
+    missing_secrets: tuple[str, ...] = ()
+    """Secrets in memory that a reboot has taken."""
     accepted: bool = False
     """Whether the word that was left will be read."""
     prover: str = ""
@@ -143,10 +149,16 @@ def view(lines: Lines) -> View:
         cursor=one(lines, "cursor"),
         bad=_some(lines.get("bad", [])),
         unsettled=_some(lines.get("unsettled", [])),
+        missing_secrets=names(lines.get("secret_missing", ())),
         accepted=one(lines, "accepted") == "yes",
         prover=one(lines, "prover"),
         displaced="displaced" in lines,
     )
+
+
+def names(said: Sequence[str]) -> tuple[str, ...]:
+    """Return names that a host says, without what is none."""
+    return tuple(name for name in said[:MOST_NAMED] if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name))
 
 
 def _some(units: list[str]) -> tuple[str, ...]:

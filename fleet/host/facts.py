@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.host.answers import State, as_written, one
+from fleet.host.answers import State, as_written, names, one
 from fleet.host.obstacles import PARTS, inhibitors, nvidia_version
 from fleet.host.tickets import Ticket, tickets, who
 from fleet.model import Closure, RunId, Serial
@@ -135,6 +135,8 @@ class HostFacts:
     quarantined: tuple[Closure, ...] = ()
     doubtful: tuple[RunId, ...] = ()
     """Runs during whose push the host went down. What they brought may be damaged, though Nix there calls it valid."""
+    missing_secrets: tuple[str, ...] = ()
+    """Secrets in memory that it should have, and that a reboot has taken."""
     transaction: OpenTransaction | None = None
     waiting: tuple[Ticket, ...] = ()
     """Who waits for a turn, the oldest first."""
@@ -208,6 +210,7 @@ def host_facts(lines: Lines) -> HostFacts:
         staged=_closure_or_none(lines, "staged"),
         quarantined=tuple(Closure(path) for path in lines.get("quarantined", ())),
         doubtful=tuple(RunId(run) for run in lines.get("doubtful", ())),
+        missing_secrets=names(lines.get("secret_missing", ())),
         transaction=open_transaction(lines),
         waiting=tickets(lines),
         last=_last_transaction(lines),

@@ -72,7 +72,8 @@ def _name() -> str:
 class HostProgram:
     """The host program. It is called by its store path if it has been pushed, and by the hash of its text otherwise.
 
-    `ask` sends it along to a host that has not kept it.
+    `ask` sends it along to a host that has not kept it. A call with input does not get that far: the program comes on
+    stdin. So it has to be there, as it is after any other call.
     """
 
     path: str | None = None
@@ -82,7 +83,8 @@ class HostProgram:
         words = (str(FORMAT), verb, *args)
         if self.path is None:
             known = ("sh", "-c", one_line("fleet.host", "run-known"), "sh", _name())
-            return Command(argv=(*known, *words), timeout=ANSWER_TIMEOUT, name=f"fleet-host {' '.join(words)}")
+            name = f"fleet-host {' '.join(words)}"
+            return Command(argv=(*known, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT, name=name)
         return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
 
     def verify(self) -> Command:

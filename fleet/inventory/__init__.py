@@ -33,6 +33,7 @@ from fleet.inventory.schema import (
     Offline,
     Sudo,
 )
+from fleet.inventory.secrets import Secret, SecretPlace, merged
 from fleet.inventory.telling import Notify, Occasion, read_told
 from fleet.inventory.words import nearest, shown
 from fleet.model import HostName
@@ -53,6 +54,8 @@ __all__ = [
     "Occasion",
     "Offline",
     "RolloutTable",
+    "Secret",
+    "SecretPlace",
     "Sudo",
     "load",
     "parse",
@@ -122,6 +125,7 @@ def parse(path: Path, text: str) -> Inventory:
         nix_options=fleet.nix_options,
         signing_key=fleet.signing_key,
         id=fleet.id,
+        age_identities=fleet.age_identities,
         hosts=hosts,
         rollout=rollout,
         **told,
@@ -177,7 +181,7 @@ def _hosts(problems: Problems, raw: Raw, context: Raw) -> dict[HostName, Host]:
             problems.add(table, "", f"a host's name: {error}")
             continue
         # Problems of [defaults] were noted there. They must not be repeated for each host.
-        good = {key: value for key, value in defaults.items() if bad is not None or key in own}
+        good = {key: value for key, value in defaults.items() if bad is not None or (key in own and key != "secrets")}
         host = _validate(problems, table, own, partial(_host, name, own, good, context))
         if host is not None and bad is not None:
             hosts[host.name] = host
@@ -191,7 +195,9 @@ def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
     of_expression = context["has_expression"] and "flake" not in {**defaults, **own}
     builtin = {"attr": origins.NAME} if of_expression else {}
     inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
-    return Host.model_validate({**builtin, **preset, **inherited, **own, "name": name}, context=context)
+    return Host.model_validate(
+        {**builtin, **preset, **inherited, **own, **merged(defaults, own), "name": name}, context=context
+    )
 
 
 def _validate(problems: Problems, table: str, raw: Raw, make: Callable[[], Host]) -> Host | None:

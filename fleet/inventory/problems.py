@@ -12,6 +12,7 @@ from fleet.inventory.check import SHAPE, Check
 from fleet.inventory.hooks import Hook
 from fleet.inventory.rollouts import Wave
 from fleet.inventory.schema import Host
+from fleet.inventory.secrets import Secret
 from fleet.inventory.words import nearest, shown
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def _place(
         list_of = str(loc[0])
         place = entry_table(table, list_of, loc[1] + 1, raw[list_of][loc[1]])
         return place, " ".join(map(str, loc[2:])), _ENTRIES[list_of].toml_keys()
+    if len(loc) > 1 and loc[0] == "secrets":
+        of_secret = [each for each in Secret.toml_keys() if each != "name"]
+        return f"[{table[1:-1]}.secrets.{dotted(str(loc[1]))}]", dotted(*map(str, loc[2:])), of_secret
     key = dotted(*map(str, loc)) if loc else ""
     return table, key, [each for each in keys if each != "name" or "kind" not in keys]
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import amounts, origins, values
+from fleet.inventory import amounts, origins, secrets, values
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
+from fleet.inventory.secrets import Secret  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
@@ -100,8 +101,18 @@ def _file(value: object, info: ValidationInfo) -> Path:
     return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
 
 
+def _files(value: object, info: ValidationInfo) -> tuple[Path, ...]:
+    if not isinstance(value, list | tuple):
+        raise expected(value, "a list of files")
+    return tuple(_file(each, info) for each in value)
+
+
 def _addresses(value: object, info: ValidationInfo) -> tuple[str, ...]:
     return values.addresses(origins.named(value, info.data.get("name", "")))
+
+
+def _secrets(value: object, info: ValidationInfo) -> object:
+    return secrets.tables(value, info.data.get("name", ""))
 
 
 def _attribute(value: object, info: ValidationInfo) -> tuple[str, ...]:
@@ -174,6 +185,7 @@ class Host(Table):
     """Globs for what `fleet drift` does not tell."""
     checks: tuple[Check, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    secrets: Annotated[dict[str, Secret], BeforeValidator(_secrets)] = Field(default_factory=dict)
 
     @property
     def has_fast_aes(self) -> bool:
@@ -185,6 +197,7 @@ class Host(Table):
         for name, count in Counter(check.name for check in self.checks).items():
             if count > 1:
                 raise ValueError(f"two checks are called {shown(name)}; give them different names")
+        secrets.require_apart(self.secrets)
         return self
 
 
@@ -206,6 +219,8 @@ class FleetTable(Table):
     signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
     id: Annotated[str, BeforeValidator(values.fleet_id)] = ""
     """Tells the fleet from every other, also one of the same name. Signed plans carry it."""
+    age_identities: Annotated[tuple[Path, ...], BeforeValidator(_files)] = ()
+    """The files with the keys that decrypt what age has encrypted; where there are none, those in the usual places."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> FleetTable:
@@ -229,6 +244,7 @@ class Inventory(Table):
     signing_key: Path | None = None
     id: str = ""
     """Empty as long as nothing was signed."""
+    age_identities: tuple[Path, ...] = ()
     hosts: dict[HostName, Host]
     rollout: RolloutTable
     notify: tuple[Notify, ...] = ()

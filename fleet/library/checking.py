@@ -87,6 +87,8 @@ class Checker:
             findings.append(stale)
         files = await tree.look(here, flake)
         findings += tree.findings(files) if files else []
+        values = [secret.file for host in hosts for secret in host.secrets.values() if secret.file is not None]
+        findings += tree.plain_values(files, values) if files else []
         unmatched, names = await self._unmatched(flake, hosts)
         findings += unmatched
         if files is not None:

@@ -21,9 +21,10 @@ from fleet.library.delivering import options_for, those_back
 from fleet.library.drafts import Drafts
 from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
-from fleet.library.governed import NOTHING, GovernedFleet
+from fleet.library.governed import NOTHING
 from fleet.library.plans import keep_plan, require_applicable
 from fleet.library.reading import ignore
+from fleet.library.secrets import SecretsFleet
 from fleet.library.taking_up import TakingUp
 from fleet.library.tools import LocalNix, Tools
 from fleet.machine import CONTACTS
@@ -32,6 +33,7 @@ from fleet.machine.login import Logins
 from fleet.machine.sudo import Secret
 from fleet.model import Verb
 from fleet.state import open_state
+from fleet.steps.secret_values import take_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +59,7 @@ async def _yes(_: object) -> bool:
     return True
 
 
-class Fleet(GovernedFleet):
+class Fleet(SecretsFleet):
     """The hosts of one fleet.toml. Use it with `async with`, in the event loop of any thread.
 
     There may be many at a time. Nothing here asks a person, writes to a terminal or handles a signal.
@@ -86,7 +88,11 @@ class Fleet(GovernedFleet):
 
     @classmethod
     def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
-        """Return the fleet of an inventory, whose hosts are reached with these logins."""
+        """Return the fleet of an inventory, whose hosts are reached with these logins.
+
+        Variables that are secrets are not in the environment any more then, for nobody should inherit them.
+        """
+        take_environment(inventory)
         here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name))
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory)

@@ -145,6 +145,9 @@ def _remarks(facts: HostFacts, name: HostName) -> list[str]:
         remarks.append("the profile names another system")
     if facts.last is not None and facts.last.state in (State.REVERTED, State.STUCK, State.SUPERSEDED):
         remarks.append(f"last run {facts.last.state}: {facts.last.reason or facts.last.run}")
+    if facts.missing_secrets:
+        names = listed(facts.missing_secrets, most=3)
+        remarks.append(f"secrets are gone with a reboot ({names}): fleet secrets push {name}")
     if facts.quarantined:
         remarks.append(f"{len(facts.quarantined)} quarantined")
     remarks += [message for _, message, _ in hardware.notes(facts)]

@@ -19,6 +19,7 @@ from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
 from fleet.model import RunId
 from fleet.nix import with_options
+from fleet.steps.secret_values import SecretReader
 from fleet.steps.slow_link import SlowLinks
 from fleet.store.supply import Supply
 
@@ -107,6 +108,7 @@ class Tools:
                 links=links,
                 supply=supply,
                 slow_links=slow_links,
+                secrets=self.secret_reader(),
                 folder=folder,
                 home=self.inventory.path.parent,
                 by=self.by,
@@ -122,6 +124,11 @@ class Tools:
                 from fleet.drift import keep_first  # only a first deployment needs it
 
                 await keep_first(self.state, link, self.by)
+
+    def secret_reader(self) -> SecretReader:
+        """Return what reads the values of secrets on this machine."""
+        inventory = self.inventory
+        return SecretReader(self.here, folder=inventory.path.parent, identities=inventory.age_identities)
 
     @contextlib.asynccontextmanager
     async def links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:

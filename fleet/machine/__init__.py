@@ -7,7 +7,7 @@ of `Machine`, and so does the fake of the unit tests; `tests/contract` tests the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Command:
     """What to run. It is quoted for a shell only at the last moment, by a machine that needs it."""
 
     argv: tuple[str, ...]
-    stdin: bytes = b""
+    stdin: bytes = field(default=b"", repr=False)
+    """It may have secrets in it."""
     timeout: float = 60.0
     """Seconds after which the command is given up. Its process may live on at the far end, unless it `ends_with_us`."""
     ends_with_us: bool = False

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fleet.inventory import Check, Hook, values
+from fleet.inventory import Check, Hook, SecretPlace, values
 from fleet.inventory.windows import window
 from fleet.plans.text import NONE, document, number, unescaped, words
 
@@ -152,6 +152,7 @@ NIX_OPTION = matching(r"[a-z][a-z0-9-]*", "the name of a Nix option")
 UNIT_GLOB = Codec(str, values.unit_glob)
 SNIPPET = Codec(str, values.snippet)
 WINDOW = Codec(str, window)
+SECRET = Codec(str, SecretPlace.parse)
 WORDS = json_of(lambda data: tuple(map(str, data)), list)
 
 

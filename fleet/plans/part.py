@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.inventory import BuildOn, Check, Hook, Offline
+from fleet.inventory import BuildOn, Check, Hook, Offline, SecretPlace
 from fleet.model import Closure, Derivation, Goal, HostName, Serial
 from fleet.plans import codecs
 from fleet.plans.codecs import Field, attributes_of, either, json_of, lines_of, matching, one_of, optional, pair
@@ -28,6 +28,8 @@ class Action(enum.StrEnum):
     COMMIT = "commit"
     """The closure runs already, but the profile or the boot loader names another: it is proven and committed."""
     SWITCH = "switch"
+    SECRETS = "secrets"
+    """The closure runs and is what boots next. If a secret differs the host writes it, and is proven like any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,8 @@ class Part:
     """The least time for which it is watched."""
     checks: tuple[Check, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    secrets: tuple[SecretPlace, ...] = ()
+    """Where its secrets go. Their values are read when the host's turn comes, and are nowhere in a plan."""
     checks_decide: bool = True
     """Whether a failing check takes the host back. If not, it is only reported."""
     ignore_units: tuple[str, ...] = ()
@@ -177,6 +181,7 @@ FIELDS = (
     Field("check", "checks", codecs.CHECK, is_list=True),
     Field("checks", "checks_decide", either("tell", "decide")),
     Field("hook", "hooks", codecs.HOOK, is_list=True),
+    Field("secret", "secrets", codecs.SECRET, is_list=True),
     Field("ignore", "ignore_units", codecs.UNIT_GLOB, is_list=True),
     Field("snippet", "ignore_snippets", codecs.SNIPPET, is_list=True),
     Field("risk", "accept_boot_risk", codecs.YES),

@@ -16,7 +16,7 @@ from fleet.source import git
 from fleet.source.secrets import PERMISSION, secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from fleet.machine import Command, Machine
 
@@ -92,6 +92,20 @@ def _all_files(folder: Path) -> Iterator[Path]:
 def findings(tree: Tree) -> list[Finding]:
     """Return what is wrong with the files."""
     return [*unseen(tree), *_untracked(tree), *_secrets(tree)]
+
+
+def plain_values(tree: Tree, paths: Iterable[Path]) -> list[Finding]:
+    """Return those of the files, each of which is the value of a secret, that are copied to the store."""
+    copied = {tree.root / path for path in tree.files}
+    return [
+        Finding(
+            kind="secret",
+            message=f"{path} is the value of a secret, and is copied to the Nix store, where everybody can read it",
+            hint="git rm --cached it and name it in .gitignore, or encrypt it: age and sops are sources too",
+        )
+        for path in dict.fromkeys(paths)
+        if path in copied
+    ]
 
 
 def unseen(tree: Tree) -> list[Finding]:

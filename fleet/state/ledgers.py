@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from fleet.events import HostFinished, PolicyApplied, RunFinished
+from fleet.events import HostFinished, PolicyApplied, RunFinished, SecretsCompared
 from fleet.files import read_file, replace_file
 from fleet.ledger import ZERO, Entry, Head, Kind, Ledger
 from fleet.ledger.chain import begun_in, parse
@@ -47,6 +47,8 @@ class Entered:
         self.verb = verb
         self._hosts: frozenset[HostName] = frozenset()
         self._is_begun = False
+        self._secrets: dict[HostName, tuple[str, ...]] = {}
+        """The secrets of each host that get another value if it keeps its new system."""
 
     def begin(self, hosts: Iterable[HostName]) -> None:
         """From now on the ends of these hosts are entered, and the end of the run."""
@@ -57,7 +59,12 @@ class Entered:
         """Yield the entries for these events."""
         for one in envelopes:
             match one.event:
+                case SecretsCompared(host=host, changed=changed):
+                    self._secrets[host] = changed
                 case HostFinished(host=host, result=result) if host in self._hosts:
+                    kept = self._secrets.get(host, ()) if result.outcome is Outcome.KEPT else ()
+                    for name in kept:
+                        yield self._entry(one, Kind.SECRET_CHANGED, run=one.run, host=host, secret=name)
                     yield self._entry(one, _kind(result, self.verb), **_values(one.run, result))
                 case PolicyApplied(satisfied=who) if who:
                     yield self._entry(one, Kind.APPROVAL, run=one.run, why=who)

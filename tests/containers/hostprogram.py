@@ -256,7 +256,7 @@ class Subject:
             "systemctl stop 'fleet-*' holder;"
             f"nix-env -p {PROFILE} --switch-generation 2 2>/dev/null;"
             f"for n in 3 4 5 6 7 8 9; do rm -f {PROFILE}-$n-link; done;"
-            f"rm -rf {RECORD} {ROOTS} /run/fleet;"
+            f"rm -rf {RECORD} {ROOTS} /run/fleet /var/lib/fleet-secrets; umount /run/fleet-secrets 2>/dev/null;"
             "systemctl reset-failed; systemctl is-active -q multi-user.target || systemctl start multi-user.target;"
             f"[ $(readlink -f /run/current-system) = {self.old} ] ||"
             f"  NIXOS_NO_CHECK=1 {self.old}/bin/switch-to-configuration test;"

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.host.program import Order
+from fleet.inventory import SecretPlace
 from fleet.model import Closure, HostName, RunId, Serial
 from fleet.plans import Part
 
@@ -28,19 +29,21 @@ printf '%s\n' 0-none $disk $its | sort -n | tail -n 1
 """What a plan that is made now says of the host: its system, its profile's link and its newest transaction."""
 
 
-LISTS = ("ignore", "snippet")
+LISTS = ("ignore", "secret", "snippet")
 """The keys of an order that may repeat."""
 
 
 def order(host: HostName, planned: str, new: str, format: int, changes: Mapping[str, object]) -> str:
     """An order for a host of which `AS_PLANNED` has said this. The changes are of its lines."""
     running, link, serial = planned.splitlines()
-    ignore, snippets = (changes.get(key, ()) for key in LISTS)
+    ignore, secrets, snippets = (changes.get(key, ()) for key in LISTS)
     assert isinstance(ignore, tuple)
+    assert isinstance(secrets, tuple)
     assert isinstance(snippets, tuple)
     part = Part(
         host=host, closure=Closure(new), expected=Closure(running), link=link, serial=Serial(serial),
         activation_timeout=30, confirm_timeout=30, ignore_units=ignore, ignore_snippets=snippets,
+        secrets=tuple(map(SecretPlace.parse, secrets)),
     )  # fmt: skip
     usual = Order(run=RunId(run_id()), part=part, by="alice", origin="desk").text()
     lines = [line.partition(" ") for line in usual.splitlines()]

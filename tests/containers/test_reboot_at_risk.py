@@ -257,3 +257,50 @@ def test_without_leave_it_stays_as_it_is_and_needs_a_human(stage: Stage) -> None
     assert (run.code, run.outcomes, boots) == (4, {"risky": "needs_human"}, []), run
     host.exec("rm", "/run/spoilt")
     host.exec("sh", "-c", f"NIXOS_NO_CHECK=1 {old}/bin/switch-to-configuration test; systemctl start stubborn")
+
+
+def secret(stage: Stage, value: str) -> dict[str, object]:
+    (stage.folder / "value").write_text(value)
+    return {"file": str(stage.folder / "value"), "restart": ["reader"]}
+
+
+READER = """
+    services.reader = {
+      exec = "/bin/sh -c '${busybox} cat /run/fleet-secrets/token >/run/read && exec ${busybox} sleep inf'";
+    };
+"""
+"""Fails where it has no secret, as at each boot until somebody fills it."""
+PLACES = "for file in /run/fleet-secrets/token /var/lib/fleet-secrets/kept /run/read; do cat $file; echo; done"
+
+
+def test_secrets_are_filled_before_a_boot_is_judged_and_the_disk_gets_its_old_ones_back(stage: Stage) -> None:
+    host = stage.host("risky")
+
+    def declare(value: str, *checks: dict[str, object]) -> None:
+        secrets = {"token": secret(stage, value), "kept": {**secret(stage, value), "storage": "disk"}}
+        stage.toml({"risky": {"secrets": secrets, "checks": [{**WEB, "within": "20s"}, *checks]}})
+
+    declare("one")
+    stage.write("risky", web(new_version(), more=READER))
+    assert stage.deploy("risky").outcomes == {"risky": "kept"}
+    declare("two")
+    stage.write("risky", web(new_version(), more=READER + 'kernel = "6.13.0";'))
+    with powered(host):
+        run = stage.deploy("risky", *RISK)
+    assert run.outcomes == {"risky": "kept"}, run
+    assert run.told("secrets_filled")[0]["secrets"] == ["token"]
+    assert shell(host, PLACES).split() == ["two", "two", "two"]
+
+    old = real(host, "/run/current-system")
+    declare("three", {"name": "bad", "command": f"test $(readlink -f /run/current-system) = {old}", "within": "1s"})
+    stage.write("risky", web(new_version(), more=READER + 'kernel = "6.14.0";'))
+    with powered(host):
+        run = stage.deploy("risky", *RISK)
+    assert run.outcomes == {"risky": "rolled_back"}, run
+    assert stands_on(host, old)
+    assert shell(host, PLACES).split() == ["three", "two", "three"]  # in memory nobody has the old one any more
+
+    with powered(host):
+        run = stage.fleet("reboot", "--json", "risky")
+    assert run.outcomes == {"risky": "kept"}, run
+    assert shell(host, PLACES).split() == ["three", "two", "three"]

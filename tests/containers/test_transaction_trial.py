@@ -86,3 +86,17 @@ def test_who_wakes_up_forgets_a_run_of_which_nothing_is_on_record(host_program: 
     fakes = "roots=/mnt/roots record=/mnt/record; recover() { :; }; remove_waker() { echo asleep; }"
     words = calls(host_program, shell, fakes, "wake r")
     assert on(host_program, roots, "", words, "ls /mnt/roots").split() == ["asleep", "live", "s-new"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("place", "storage", "answer"),
+    [("none", "tmpfs", "not yet"), ("there", "tmpfs", "blamed"), ("none", "disk", "blamed")],
+)
+def test_a_trial_whose_secrets_are_not_filled_yet_is_not_judged(
+    host_program: Subject, shell: str, place: str, storage: str, answer: str
+) -> None:
+    files = {"/mnt/secret": f"token /mnt/{place} root root 400 {storage} before -\\n", "/mnt/there": ""}
+    fakes = "systemctl() { echo degraded; }; judge_units() { echo bad=it; }; blame() { echo blamed; }; cd /mnt"
+    words = calls(host_program, shell, fakes, "trial_has_failed || echo not yet")
+    assert on(host_program, files, "", words).strip() == answer

@@ -41,6 +41,8 @@ def play(cell: Cell, stage: Stage, name: str, base: str) -> None:
         faults.restore(scene.host)
         fault.undo(scene)
     holds(scene, judged, cell.row)
+    if fault.also:
+        fault.also(scene, judged)
 
 
 def _struck(cell: Cell, scene: Scene) -> Run:

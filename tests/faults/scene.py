@@ -43,6 +43,7 @@ for _ in $(seq 100); do         # PID 1 refuses while it re-executes
 done
 systemctl reset-failed
 rm -rf /run/fleet /nix/var/fleet /nix/var/nix/gcroots/fleet /run/lab-* /run/busy
+rm -rf /var/lib/fleet-secrets /run/fleet-secrets/* /run/fleet-secrets/.staged
 systemctl -q start multi-user.target
 nix-env -p /nix/var/nix/profiles/system --set "$1" &&
 "$1/bin/switch-to-configuration" boot && NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" test

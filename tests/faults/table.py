@@ -75,6 +75,8 @@ class Fault:
     """What people do afterwards; the row is about that run."""
     undo: Callable[[Scene], None] = strike_nothing
     """What `restore` and the next reset of the host cannot undo."""
+    also: Callable[[Scene, Run], None] | None = None
+    """What else is so afterwards, beside what the row says."""
     slow: bool = False
     """Only in the full table: it takes long, and most of what it shows is shown by a test that does not."""
     shown_by: str = ""

@@ -18,6 +18,7 @@ from tests.faults.disks import FAULTS as DISKS
 from tests.faults.history import FAULTS as HISTORY
 from tests.faults.logins import FAULTS as LOGINS
 from tests.faults.network import FAULTS as NETWORK
+from tests.faults.of_secrets import FAULTS as SECRETS
 from tests.faults.people import FAULTS as PEOPLE
 from tests.faults.table import Cell
 from tests.faults.units import FAULTS as UNITS
@@ -25,7 +26,7 @@ from tests.faults.units import FAULTS as UNITS
 if TYPE_CHECKING:
     from tests.faults.conftest import Players
 
-FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, *HISTORY, *LOGINS)
+FAULTS = (*CONTROLLER, *NETWORK, *ACTIVATION, *UNITS, *CHECKS, *DISKS, *PEOPLE, *HISTORY, *LOGINS, *SECRETS)
 
 
 def cells() -> list[Cell]:

@@ -19,10 +19,10 @@ from fleet.diff import compare, diff_json, diff_lines, needed_texts
 from fleet.diff.read import parse_system
 from fleet.errors import BugError, FleetError, HostError
 from fleet.events import HostFinished, RunFinished
-from fleet.host import answers, history, obstacles
+from fleet.host import answers, history, obstacles, secrets
 from fleet.host.facts import host_facts
 from fleet.host.program import refused_turn
-from fleet.inventory import Check
+from fleet.inventory import Check, SecretPlace
 from fleet.library import documents
 from fleet.machine import Output
 from fleet.machine.bounds import MOST
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 SLOW = 5.0
 """Seconds of this machine's time that no answer may take to be understood."""
 EVIL = HostName("evil")
+PLACES = (SecretPlace.parse("x /run/x root root 400 tmpfs before x.service"),)
 
 
 class SlowError(AssertionError):
@@ -107,6 +108,7 @@ def parsing(seed: int) -> None:
         documents.status({EVIL: facts}), documents.who({EVIL: facts}), refused_turn(host(), lines)
         preflight.notes(facts), preflight.errors(host(), facts), facts.reboot_pending, facts.stands_on(NEW)
         answers.view(lines), answers.generations(lines), history.entries(lines)
+        secrets.compared(lines, PLACES), secrets.states(lines, PLACES, "key", {"x": b"x"}), secrets.left(lines, PLACES)
         for text in (says.mess(), says.journal(), (says.value() * 2000)[: 1 << 20]):
             obstacles.inhibitors(text), obstacles.nvidia_version([text])
             nix.read_substitutable(text), nix.failed_derivations(text)

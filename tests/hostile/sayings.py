@@ -45,6 +45,7 @@ KEYS = (
     "last_run", "last_state", "last_new", "last_reason", "last_blame", "last_part", "last_serial", "state", "status",
     "blame", "reason", "boot_entry", "rebooted", "since", "closes_in", "line", "cursor", "bad", "unsettled",
     "accepted", "begun", "current", "history", "busy", "damaged", "kept", "refused", "message", "done",
+    "compared", "secret", "known", "unknown_unit", "secret_missing",
 )  # fmt: skip
 WORDS = (
     "switching", "arming", "rebooting", "switched", "committing", "reverting", "committed", "tested", "reverted",

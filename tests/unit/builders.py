@@ -18,6 +18,7 @@ from fleet.plans import Part, Plan
 from fleet.state import HostRecord, Hosts, RunRecord
 from fleet.steps.job import Job
 from fleet.steps.load import Load
+from fleet.steps.secret_values import SecretReader
 from fleet.steps.slow_link import SlowLinks
 from fleet.store.supply import Supply
 from fleet.store.wire import PathInfo
@@ -103,6 +104,7 @@ def context(
     usual: dict[str, Any] = {
         "journal": journal(Events() if events is None else events, links or ()), "stop": Stop(), "supply": supply,
         "slow_links": SlowLinks(supply), "folder": Path("/nowhere"), "home": Path("/etc/home"),
+        "secrets": SecretReader(FakeMachine(), folder=Path("/etc/home")),
     }  # fmt: skip
     return Context(run=RUN, here=here or FakeMachine(), links=links or {}, by="ann", origin="desk", **{**usual, **keys})
 

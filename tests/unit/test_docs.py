@@ -22,16 +22,18 @@ from fleet.host.facts import LastTransaction
 from fleet.host.garbage import Garbage
 from fleet.host.history import PastTransaction
 from fleet.host.program import source
+from fleet.host.secrets import Compared
 from fleet.host.tickets import Ticket
 from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import doctor, documents, garbage_documents, ledger_documents, metrics
+from fleet.library import doctor, documents, garbage_documents, ledger_documents, metrics, secret_documents
 from fleet.library.changes import Changes
 from fleet.library.garbage_here import GarbageHere
 from fleet.library.ledgers import LedgerReport
 from fleet.library.past import PastRun
+from fleet.library.secrets import HostSecretStates
 from fleet.library.seen import LastSeen
 from fleet.machine import Output
 from fleet.notify.message import trial
@@ -232,6 +234,13 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     (locked,) = garbage_documents.garbage({name: UnreachableError(name, "gone")}, {})["hosts"]
     assert fields_of("`gc`") == set(found) == set(locked)
     assert fields_of("`gc --local`") == set(garbage_documents.garbage_here(GarbageHere(tidied=Tidied()), None))
+    compared = Compared(changed=())
+    (host,) = secret_documents.push({name: compared})["hosts"]
+    (failed,) = secret_documents.push({name: UnreachableError(name, "gone")})["hosts"]
+    assert fields_of("`secrets push`") == set(host) == set(failed)
+    (host,) = secret_documents.status({name: HostSecretStates(states=(), left=())})["hosts"]
+    (failed,) = secret_documents.status({name: UnreachableError(name, "gone")})["hosts"]
+    assert fields_of("`secrets status`") == set(host) == set(failed)
     past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
     assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
     seen = {field.name for field in dataclasses.fields(LastSeen)}

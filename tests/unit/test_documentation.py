@@ -112,6 +112,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "ignore_snippets",
         "checks",
         "hooks",
+        "secrets",
     }
     assert host.model_dump(exclude=examples) == default.model_dump(exclude=examples)
     examples = {"http", "name", "body", "headers"}

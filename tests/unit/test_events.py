@@ -60,6 +60,8 @@ PUBLIC = {
     "wave_started": "wave waves hosts",
     "wave_finished": "wave waves outcomes",
     "soak_started": "wave hosts seconds",
+    "secrets_compared": "host changed same",
+    "secrets_filled": "host secrets",
     "soak_finished": "wave unwell",
     "rollout_asked": "asked who",
     "undo_started": "hosts undo",

@@ -73,7 +73,7 @@ places() ( cd "$1" && printf '%s\n' "$names" | xargs -d "$newline" stat -L -c '%
 is_overlay() { grep -q '^[^ ]* /etc overlay ' /proc/mounts; }
 
 # Tell of each file in /etc that is no link to what the system declares. Those that everybody may read are known by their sum,
-# except on NixOS, where none belongs there.
+# except on NixOS, where none belongs there. Secrets that fleet has brought are no drift.
 files() {
     etc=/etc
     if is_overlay; then
@@ -81,7 +81,11 @@ files() {
         [ -n "$etc" ] || { printf 'done\tfiles\ndone\tsums\n'; return; }
     fi
     stat --printf "etc\t$format" -- "$etc/."
-    timed files 15 find "$etc/" -xdev ! -type d ! -path "$etc/static" ! -lname '/etc/static/*' \
+    set --
+    [ ! -r /nix/var/fleet/secrets ] || while read -r _ path _; do
+        case $path in /etc/*) set -- "$@" ! -path "$etc/${path#/etc/}" ;; esac
+    done </nix/var/fleet/secrets
+    timed files 15 find "$etc/" -xdev ! -type d ! -path "$etc/static" ! -lname '/etc/static/*' "$@" \
         -exec stat --printf "file\t$format" -- '{}' + | bounded
     if grep -qswE '^ID(_LIKE)?=.*nixos' "$system/etc/os-release"; then printf 'done\tsums\n'; return; fi
     timed sums 15 find "$etc/" -xdev -type f -perm -004 -size -1024k ! -lname '/etc/static/*' -exec sha256sum -- '{}' + |

@@ -13,6 +13,7 @@ show() {
         done
         while IFS= read -r text; do answer note "$text"; done 2>/dev/null <notes
         [ "$folder" != $open ] || answer_closing closes_in
+        answer_missing secret
         return
     done
     answer state unknown
@@ -79,7 +80,7 @@ look() {
     if enter $open "$1" && ! is_displaced "${2-}" && ! state_is_not switched; then
         put_deadline confirm
         read_systems
-        judge_units
+        if [ -z "$(answer_missing secret)" ]; then judge_units; else answer unsettled "a secret is not there yet"; fi
     fi
     show "$1"
 }
@@ -170,6 +171,7 @@ EOF
     is_inactive nixos-upgrade.timer || answer upgrade nixos-upgrade.timer
     answer lock_holder "$(switch_lock_holder)"
     answer_roots
+    answer_missing $record/secrets
     find_serial
     answer serial "$serial"
     answer_queue

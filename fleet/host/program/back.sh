@@ -11,6 +11,7 @@ reverting() {
     [ ! -e rebooted ] || blame silent "the host rebooted during the switch"
     blame silent "somebody removed $open, or a part of it"
     remove_trial
+    restore_secrets
     if booted_new && reboot_leads_back; then reboot_to_old; return; fi
     restore_boot
     if booted_new; then reboot_to_old; return; fi
@@ -109,8 +110,14 @@ switch_by_hand() {
 # Succeed as soon as OLD is proven: it runs with all units of file $2, nothing of it has failed since the begin, and people can
 # log in. Fail after $1 seconds, and two minutes later where units are still starting. The time in which PID 1 was silent
 # does not count, up to a quarter of an hour: it says nothing of any unit.
-# sets: unproven soon at_last silence asked took
+# sets: unproven soon at_last silence asked took waiting
 old_is_proven() {
+    restart_noted returned
+    waiting=$(units_without_secrets)
+    if [ -n "$waiting" ]; then
+        grep -vxF -e "$waiting" "$2" >.expected
+        set -- "$1" .expected
+    fi
     clock
     asked=$now soon=$((now + $1)) at_last=$((now + 120)) silence=$((now + 900))
     while :; do
@@ -151,6 +158,7 @@ why_old_is_unproven() {
         printf '%s\n' "$states" | sed -nE 's/^(activating|reloading|refreshing) (.*)/\2 is still starting/p'
         printf '%s\n' "$states" | sed -nE 's/^([a-z-]+) (.*)/\2 was active at begin, and is \1/p' | grep -v ' is active$'
         [ -z "$wrong" ] || printf '%s\n' "$wrong" | sed 's/$/ has failed/'
+        lost_secret
         lost_way_in
     } | head -n 1
 }
@@ -173,6 +181,7 @@ newly_failing() {
     failing_units || return
     while read -r unit _; do
         [ -n "$unit" ] || continue
+        case $newline$waiting$newline in *"$newline$unit$newline"*) continue ;; esac
         failed_before "$unit" || ! is_unit_of "$unit" "$old" || is_session_bound "$unit" "$old" ||
             is_ignored "$unit" || is_timer_driven "$unit" || printf '%s\n' "$unit"
     done <<EOF

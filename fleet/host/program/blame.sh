@@ -35,6 +35,7 @@ weigh_blame() {
 # Print what explains that NEW has failed; nothing where only NEW does.
 # sets: place
 excuse() {
+    if [ -e changed ]; then echo "a secret has changed with it"; return; fi
     case $(get reason) in
         *'boot loader'* | 'commit:'*)
             find_boot_folders

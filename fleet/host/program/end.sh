@@ -9,6 +9,7 @@ finish() {
     rm -f .bell .turn-*
     set -f
     { [ ! -e commit ] && [ ! -e armed ]; } || put own_link "$(profile_link)"    # we may have set it ourselves
+    [ "$state" = stuck ] || forget_old_secrets
     [ ! -e guarded ] || echo "the switch to $new: $state $(get reason)"
     remove_trial
     record_end
@@ -26,6 +27,7 @@ record_end() {
             [ "$state" = tested ] || rm -f $roots/boots
             [ "$(readlink $roots/staged)" != "$new" ] || rm -f $roots/staged
             set_root live "$new"
+            remember_secrets
             [ "$old" = "$new" ] || set_root previous "$old"
             ;;
         reverted)
@@ -56,7 +58,7 @@ quarantine() {
     printf '%s (run %s)\n' "$(get reason)" "$run" >"$record/quarantine/${new##*/}"
 }
 
-unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; }
+unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; forget_staged "$1"; }
 
 # Copy the transaction to the disk, and with it its serial and all that was pushed for it.
 write_record() {

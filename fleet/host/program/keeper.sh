@@ -90,6 +90,7 @@ may_have_acted() { [ -e started ] || [ -e commit ] || [ "$(get goal)" = boot ]; 
 switching() {
     write_record || [ -e guarded ] || { blame silent "cannot write $record"; return; }
     [ -e started ] || prepare_start || return
+    write_secrets before || { blame silent "$why"; return; }
     retry start_switch || { blame silent "PID 1 does not start the switch"; return; }
     looks=0
     wait_for_bell activation_is_over
@@ -103,6 +104,11 @@ switching() {
         129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $text)"; return ;;
         *) blame found "activation failed with exit status $text"; return ;;
     esac
+    write_secrets after || { blame silent "$why"; return; }
+    if [ -e due ]; then
+        put_deadline activation
+        restart_noted due
+    fi
     restart_counts || { blame silent "PID 1 does not answer"; return; }
     put restarts "$counts" || { blame silent "cannot write $open"; return; }
     put_deadline confirm

@@ -10,8 +10,8 @@
 # deadline. Each state is one function that acts and names the next. A keeper that died is
 # started again, by systemd or by the next contact, and goes on from the state it finds.
 #
-# A controller calls, with the number of its format first: root, queue, begin, watch, attach, look, word, show, unroot for its
-# run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time; garbage,
+# A controller calls, with the number of its format first: root, queue, secrets, begin, watch, attach, look, word, show, unroot for
+# its run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time; garbage,
 # prune and collect while nothing is open. Systemd calls, without a number: keep (the keeper), activate (the switch), wake (after
 # a reboot) and gc (where services.fleet.gc is on). A switch that somebody else has begun calls guard, where services.fleet.guard
 # is on.
@@ -25,8 +25,8 @@
 #   whether that still holds · serials and history · taking back a plan · what a power cut has damaged · what every contact
 #   does first · other versions of this program · the keeper going forward, what people should know of that, and its commit ·
 #   who is to blame · going back, and what a person needs to log in · the end, and what outlives a reboot · a boot on trial ·
-#   what boots next, and each boot loader · a switch by somebody else · answers · units and which of them count · hardware ·
-#   garbage
+#   what boots next, and each boot loader · a switch by somebody else · secrets, and what is asked
+#   about them · answers · units and which of them count · hardware · garbage
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
@@ -65,6 +65,7 @@ main() {
     require_names "$@"
     case $command in
         root | unroot | stage | verify | acquit) "$@" ;;
+        secrets) secrets "${2-}" "$3" ;;
         begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
         watch | look | word | attach) recover "$@"; "$@" ;;
         show | facts | history | busy | generations | queue | withdraw | garbage | prune | collect) recover; "$@" ;;
@@ -81,6 +82,7 @@ require_names() {
         root) is_store_path "${3-}" && is_store_path "${4-}" ;;
         stage) is_store_path "${3-}" ;;
         garbage | prune | collect) case ${2:-none}${3-} in *[!0-9,]*) false ;; esac ;;
+        secrets) is_word "${3-}" || refuse usage "'${3-}' is no run" ;;
     esac || refuse usage "'${3-}' or '${4-}' is no store path"
     [ "$1" != withdraw ] || { is_serial "${3-}" && is_word "${6-}"; } || refuse usage "'${3-}' is no serial, or '${6-}' no plan"
 }

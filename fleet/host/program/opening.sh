@@ -16,6 +16,7 @@ unroot() {
     lock_opening
     ! enter $open "$1" || refuse locked "run $1 is open"
     rm -f "$roots/$1-new" "$roots/$1-program" "$queue/$1"
+    forget_staged "$1"
     sync_pushes "$1" </dev/null >/dev/null 2>&1 9>&- &          # nobody has to wait for the disk
 }
 
@@ -105,6 +106,9 @@ check_order() {
         decline unfit "no system profile $profile: this host has nothing to boot again. Install NixOS to its disk"
     [ $first_state != arming ] || can_go_back_by_reboot || decline unfit "$why"
     [ $first_state != arming ] || [ -e force ] || require_idle
+    [ ! -e secret ] || cmp -s secret "$staged/$run/secret" ||
+        decline incomplete "the values of its secrets are not here: the host went down since they came, or they are of another plan"
+    restore_secrets && rm -f returned   # of a `secrets put` that was cut short
 }
 
 # Refuse a reboot that would interrupt somebody. Planning has asked that too, maybe hours ago.

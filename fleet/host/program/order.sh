@@ -12,7 +12,7 @@
 order_keys="run from by intent source plan ledger"
 part_keys="host new drv build manifest expected link serial action goal activation confirm boot settle watch checks risk \
 force retry last_resort offline substitute copy_with reboot forecast expires"
-list_keys="check hook ignore snippet window"
+list_keys="check hook secret ignore snippet window"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
 # Write the order to the draft, and be in there afterwards.
@@ -71,6 +71,7 @@ keep_value() {
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
         ignore) printf '%s\n' "$value" | sed 's/\\/&&/g' >>ignore ;;    # names have escapes, the patterns none
+        secret) printf '%s\n' "$value" >>secret ;;
         snippet) printf '%s\n' "$value" >>snippet ;;
     esac
 }

@@ -47,6 +47,7 @@ arming() {
     write_record || { blame silent "cannot write $record"; return; }
     [ -e started ] || prepare_start || return
     put_durably armed || { blame silent "cannot write $record"; return; }
+    write_secrets boot || { blame silent "$why"; return; }
     ensure_boot_space || { blame silent "$why"; return; }
     with_timeout 60 nix-env --profile $profile --set "$new" || { blame silent "cannot set $profile"; return; }
     sync -f $profiles
@@ -141,6 +142,7 @@ booted_new() { [ -e armed ] && [ "$new" != "$old" ] && [ "$(readlink -f /run/boo
 # Succeed if the boot of NEW is through, and not well.
 # sets: bad
 trial_has_failed() {
+    [ -z "$(answer_missing secret)" ] || return
     case $(systemctl is-system-running 2>/dev/null) in
         running | degraded) bad=$(judge_units | sed -n 's/^bad=//p' | head -n 1) ;;
         maintenance) bad="came up in emergency mode" ;;

@@ -1,0 +1,94 @@
+"""Bring the secrets of one host in one run: their values before it begins, and again after a reboot."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from fleet.errors import FleetError, HostError
+from fleet.events import SecretsCompared, SecretsFilled
+from fleet.host import secrets as asked
+from fleet.host.program import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet.deploy.context import Context
+    from fleet.host.answers import View
+    from fleet.host.program import HostProgram
+    from fleet.inventory import SecretPlace
+    from fleet.steps.job import Job
+    from fleet.steps.secret_values import Value
+
+
+class HostSecrets:
+    """The secrets of one host that a run has a job for. Their values are read once, and forgotten with this object."""
+
+    def __init__(self, context: Context, job: Job, program: HostProgram) -> None:
+        self._context = context
+        self._job = job
+        self._program = program
+        self._values: Mapping[str, Value] | None = None
+        self._is_told = False
+
+    async def read(self) -> None:
+        """Read the values, unless they were read before. Raise `SecretError` if one cannot be read."""
+        if self._values is None:
+            self._values = await self._context.secrets.read(self._job.host, self._job.part.secrets)
+
+    async def stage(self) -> bool:
+        """Read the values and bring them to the host, where they wait for the run to begin.
+
+        Return whether one differs from what is there. Raise `SecretError` if one cannot be read, and `UnfitError` if
+        one cannot be written where it should be; nothing was changed then.
+        """
+        host, places = self._job.host, self._job.part.secrets
+        if not places:
+            return False
+        link = self._context.links[host.name]
+        found = await asked.stage(link, host, self._program, self._context.run, places, await self._revealed())
+        if not self._is_told:
+            same = tuple(place.name for place in places if place.name not in found.changed)
+            self._context.journal.emit(SecretsCompared(host=host.name, changed=found.changed, same=same))
+            self._is_told = True
+        return bool(found.changed)
+
+    async def fill_trial(self) -> None:
+        """Fill those that a reboot took, before the new system is judged.
+
+        If that fails the host is told to go back. Its new system is not to blame.
+        """
+        volatile = [place for place in self._job.part.secrets if place.is_volatile]
+        if not self._job.part.by_reboot or not volatile:
+            return
+        try:
+            await self._fill(volatile)
+        except FleetError as error:
+            word = f"abandon silent its secrets could not be filled after the boot: {error.message}"
+            link = self._context.links[self._job.host.name]
+            with contextlib.suppress(HostError):  # then it goes back at its deadline
+                await ask(link, self._job.host, self._program.word(self._context.run, word))
+
+    async def fill_after(self, end: View) -> str:
+        """Fill those that a reboot amid the run took, now that the run has ended.
+
+        Return why that failed; nothing if it did not, or if none is missing.
+        """
+        missing = [place for place in self._job.part.secrets if place.name in end.missing_secrets]
+        if not missing:
+            return ""
+        try:
+            await self._fill(missing)
+        except FleetError as error:
+            names = ", ".join(end.missing_secrets)
+            return f"its secrets in memory are gone with the reboot ({names}), and could not be filled: {error.message}"
+        return ""
+
+    async def _fill(self, places: Sequence[SecretPlace]) -> None:
+        host, link = self._job.host, self._context.links[self._job.host.name]
+        found = await asked.fill(link, host, self._program, self._context.run, places, await self._revealed())
+        self._context.journal.emit(SecretsFilled(host=host.name, secrets=found.changed))
+
+    async def _revealed(self) -> dict[str, bytes]:
+        await self.read()
+        return {name: value.reveal() for name, value in (self._values or {}).items()}
