@@ -36,6 +36,7 @@ COMMANDS = {
     "drift": ("drift", "Find what nobody declared on each host."),
     "rollback": ("deploy", "Go back to the system that ran before."),
     "reboot": ("reboot", "Reboot hosts, and prove that they come back as they were."),
+    "describe": ("describe", "Tell what the fleet consists of; no host is contacted."),
     "status": ("status", "Tell what each host runs and how it is, the worst first."),
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),

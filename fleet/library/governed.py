@@ -90,6 +90,12 @@ class GovernedFleet(FleetReader):
         authority = authority_of(self.inventory)
         return authority.principals if authority is not None else None
 
+    @property
+    def has_policy(self) -> bool:
+        """Whether there is a policy.toml. Raise `ConfigError` if it is wrong."""
+        authority = authority_of(self.inventory)
+        return authority is not None and authority.policy is not None
+
     def wants_touch(self) -> bool:
         """Return whether only approvals count that were made with a touch."""
         authority = authority_of(self.inventory)
