@@ -55,6 +55,7 @@ COMMANDS = {
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
+    "mcp": ("mcp", "Serve the fleet to an agent: tools to look, plan and ask."),
     "completion": ("completion", "Let the shell complete commands, hosts, tags, runs and generations."),
     "man": ("manual", "Manual pages of all commands."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
