@@ -181,6 +181,14 @@
 
       formatter = forEachSystem (pkgs: pkgs.nixfmt-tree);
 
+      # For rigs of rigup.nix, which are not needed here.
+      riglets = ofProgram {
+        fleet = {
+          key = "fleet#riglets.fleet";
+          imports = [ (import ./riglets/fleet self) ];
+        };
+      };
+
       templates = ofProgram {
         default = {
           path = ./docs/template;

@@ -20,6 +20,7 @@ around them, break lines, or hide."""
 _HAS_CONTROL = re.compile(f"[{_HIDDEN}]")
 _CONTROL = re.compile(rf"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|[{_HIDDEN}]")
 """The same, and escape sequences as a whole."""
+_STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
 _YEAR_9999 = 253_402_300_799
 """The last second that every system can write as a date."""
 
@@ -70,6 +71,11 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def store_path(text: str | None) -> str | None:
+    """Return the text if it is the path of something in a Nix store; None for any other text."""
+    return text if text and _STORE_PATH.fullmatch(text) else None
 
 
 def whole_number(text: str) -> int:

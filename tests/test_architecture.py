@@ -33,6 +33,7 @@ LAYERS = (
     "steps diff drift lab source",
     "deploy",
     "library",
+    "mcp",
     "cli",
     "__init__ __main__",
 )
@@ -40,7 +41,8 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HOMES = {
     "asyncssh": "machine",
-    "pydantic": "events inventory policy",
+    "mcp": "mcp",
+    "pydantic": "events inventory mcp policy",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",
     "re2": "inventory",
@@ -148,8 +150,9 @@ STARTS = (
 STARTERS = {
     "machine/local.py", "machine/sessions.py", "machine/patched/session.py",  # all of them give `bounds.Outputs`
     "lab", "cli/access.py", "cli/init.py",
+    "mcp/requests.py",  # their output goes to files
 }  # fmt: skip
-"""Where commands are started: the machines, disposable hosts, and a person's own terminal."""
+"""Where commands are started: the machines, disposable hosts, a person's own terminal, and what outlives a server."""
 
 
 def starts(source: str) -> set[str]:

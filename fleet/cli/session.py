@@ -108,6 +108,11 @@ def has_password() -> bool:
     return bool(_taken)
 
 
+def given_password() -> str | None:
+    """Return the sudo password that the environment has given; None if it has given none."""
+    return _taken[0] if _taken else None
+
+
 def take_password() -> None:
     """Take the sudo password out of the environment: Nix, git, ssh and its helpers must not inherit it."""
     if PASSWORD_VARIABLE in os.environ:

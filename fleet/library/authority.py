@@ -37,12 +37,13 @@ def authority_of(fleet: Inventory) -> Authority | None:
     return Authority(people, schema.load(fleet, people))
 
 
-def who_acts(fleet: Inventory) -> Actor | None:
+def who_acts(fleet: Inventory, claimed: str = "") -> Actor | None:
     """Return who this process acts as; None for the local user, where nothing says otherwise.
 
-    Raise `ConfigError` if principals.toml is wrong, or the process claims to be more than its user is.
+    It has `claimed` to be that principal, or else in its environment. Raise `ConfigError` if principals.toml is wrong,
+    or the process claims to be more than its user is.
     """
-    claimed = os.environ.get("FLEET_PRINCIPAL", "")
+    claimed = claimed or os.environ.get("FLEET_PRINCIPAL", "")
     if not claimed and not os.path.lexists(fleet.path.parent / FILES[0]):
         return None
     from fleet.policy import principals  # whoever is alone has none of this

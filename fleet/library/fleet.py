@@ -73,10 +73,10 @@ class Fleet(SecretsFleet):
         self._under_way: set[Planning | Run] = set()
 
     @classmethod
-    def open(cls, file: Path | str = "fleet.toml", *, sudo_password: str | None = None) -> Fleet:
+    def open(cls, file: Path | str = "fleet.toml", *, sudo_password: str | None = None, principal: str = "") -> Fleet:
         """Return the fleet that the file describes. Raise `ConfigError` with everything that is wrong with the file.
 
-        `sudo_password` is for hosts with `sudo = "password"`.
+        `sudo_password` is for hosts with `sudo = "password"`, `principal` the agent that acts, as FLEET_PRINCIPAL is.
         """
         inventory = inventories.load(Path(file))
         secret = Secret(sudo_password) if sudo_password is not None else None
@@ -84,10 +84,10 @@ class Fleet(SecretsFleet):
             host.name: secret for host in inventory.hosts.values() if host.sudo is Sudo.PASSWORD and secret is not None
         }
         given = GivenTo(state_folder(inventory.name) / GIVEN)
-        return cls.of(inventory, Logins(inventory.hosts, passwords, given))
+        return cls.of(inventory, Logins(inventory.hosts, passwords, given), principal=principal)
 
     @classmethod
-    def of(cls, inventory: Inventory, logins: Connector) -> Fleet:
+    def of(cls, inventory: Inventory, logins: Connector, *, principal: str = "") -> Fleet:
         """Return the fleet of an inventory, whose hosts are reached with these logins.
 
         Variables that are secrets are not in the environment any more then, for nobody should inherit them.
@@ -95,7 +95,7 @@ class Fleet(SecretsFleet):
         take_environment(inventory)
         here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name))
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
-        actor = who_acts(inventory)
+        actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
 
     @property

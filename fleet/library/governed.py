@@ -90,6 +90,17 @@ class GovernedFleet(FleetReader):
         authority = authority_of(self.inventory)
         return authority.principals if authority is not None else None
 
+    @property
+    def has_policy(self) -> bool:
+        """Whether there is a policy.toml. Raise `ConfigError` if it is wrong."""
+        authority = authority_of(self.inventory)
+        return authority is not None and authority.policy is not None
+
+    @property
+    def is_person(self) -> bool:
+        """Whether this process acts as a person, and not as an agent or CI."""
+        return self._tools.acts_as is None or self._tools.acts_as.kind == "person"
+
     def wants_touch(self) -> bool:
         """Return whether only approvals count that were made with a touch."""
         authority = authority_of(self.inventory)

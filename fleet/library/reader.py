@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fleet.machine import Link
     from fleet.model import Closure, HostName
     from fleet.plans import Plan
-    from fleet.state import Delivery, RunRecord, State
+    from fleet.state import Delivery, PlanRecord, RunRecord, State
 
 
 class FleetReader(Telling):
@@ -220,6 +220,10 @@ class FleetReader(Telling):
         """
         text = await asyncio.to_thread(self._tools.state.plan, digest)
         return parse_plan(text.encode(), f"plan {digest}")
+
+    async def kept_plans(self) -> list[PlanRecord]:
+        """Return the plans that this machine keeps, newest first; expired ones for a while, too."""
+        return await asyncio.to_thread(self._tools.state.plans)
 
     async def runs(self) -> list[tuple[RunRecord, bool]]:
         """Return the runs that this machine remembers, newest first, each with whether it is under way now."""

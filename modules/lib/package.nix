@@ -44,7 +44,10 @@ python3Packages.buildPythonApplication {
   # With another asyncssh than pyproject.toml wants, fleet patches none: slower, and with the same results.
   pythonRelaxDeps = [ "asyncssh" ];
 
-  optional-dependencies.lab = [ python3Packages.testcontainers ];
+  optional-dependencies = {
+    lab = [ python3Packages.testcontainers ];
+    serve = [ python3Packages.mcp ];
+  };
 
   makeWrapperArgs = [
     "--suffix"

@@ -24,7 +24,7 @@ NIX_FILES = sorted(
     if not any(part.startswith(".") or part == "lab" for part in path.relative_to(ROOT).parts[:1])
 )
 PARTS = ("flake.nix", "flake.lock", "fleet.toml", "hosts", "modules")
-PROGRAM = ("pyproject.toml", "docs/template", "tests/nixos")
+PROGRAM = ("pyproject.toml", "docs/template", "riglets", "tests/nixos")
 NIXPKGS = """
 {
   outputs = { self }:
@@ -159,7 +159,7 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
         # The real one needs a newer Nix than the oldest that fleet works with.
         lib = import {LIB} // {{ fileset = {{ unions = lib.id; toSource = from: from.fileset; }}; }};
         names = lib.genAttrs [
-          "asyncssh" "backports-zstd" "click" "google-re2" "h11" "hatchling" "pydantic" "rich" "testcontainers"
+          "asyncssh" "backports-zstd" "click" "google-re2" "h11" "hatchling" "mcp" "pydantic" "rich" "testcontainers"
           "tomli-w"
         ];
         python3Packages = names (name: name) // {{ buildPythonApplication = lib.id; pythonOlder = _: true; }};
@@ -207,7 +207,9 @@ def test_the_example_can_be_taken_without_the_program(flake: Path) -> None:
     hosts = inventory.load(ROOT / "fleet.toml").hosts
     assert evaluate(flake, "nixosConfigurations", "builtins.attrNames") == sorted(hosts)
     run(*nix.NIX, "flake", "check", "--no-build", f"path:{flake}", *with_stand_ins(flake))
-    assert [evaluate(flake, output, "builtins.attrNames") for output in ("checks", "packages", "templates")] == [[]] * 3
+    assert [
+        evaluate(flake, output, "builtins.attrNames") for output in ("checks", "packages", "riglets", "templates")
+    ] == [[]] * 4
 
 
 def test_each_module_is_an_output(flake: Path) -> None:

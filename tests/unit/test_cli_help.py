@@ -100,9 +100,11 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert __version__ in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["apply", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["deploy", "--help"], ["apply", "--help"], ["mcp", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_that_it_does_not_need(words: list[str]) -> None:
-    heavy = ("asyncssh", "cryptography", "pydantic", "rich")
+    heavy = ("asyncssh", "cryptography", "mcp", "pydantic", "rich", "starlette")
     script = f"import sys\nfrom fleet.cli import run\nrun({words})\nprint(set({heavy}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "set()"

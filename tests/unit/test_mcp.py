@@ -1,0 +1,322 @@
+"""What agents get over MCP: few tools that say what they may do, short answers, and no way around people."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from fleet.cli.parse import complaint
+from fleet.errors import ConfigError
+from fleet.library.signatures import add_signatures, beside
+from fleet.machine import Output
+from fleet.mcp import answers
+from fleet.mcp.tools import MOST, TOOLSETS, all_tools, offered
+from fleet.model import HostName
+from fleet.plans import Source
+from fleet.policy import Actor, PrincipalKind
+from fleet.signing import APPROVAL
+from tests.fakes import asks, said
+from tests.signer import Device
+from tests.unit.agents import PAYLOAD, SEEN, agent, texts
+from tests.unit.builders import OLD
+from tests.unit.world import ENTRY, FACTS, Applying, World
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fleet.plans import Plan
+
+AGENT = Actor("agent-3", PrincipalKind.AGENT)
+DEVICE = Device()
+CLEAN = Source(reference="git+file:///etc/home", revision="1f3c9a0d2b44", is_clean=True)
+LARGEST = 100_000
+FORBIDDEN = re.compile(
+    r"force|yes|break|glass|risk|quarantin|window|unlock|sign|approv|closure|key|skip", re.IGNORECASE
+)
+CHANGING = {"plan", "deploy", "rollback", "withdraw"}
+
+
+def nobody() -> Any:
+    raise AssertionError("nobody asks")
+
+
+async def test_every_tool_says_what_it_may_do_and_all_are_short(tmp_path: Path) -> None:
+    async with agent(World(tmp_path, "a")) as someone:
+        listed = await someone.client.list_tools()
+    assert len(listed.tools) == MOST == 15
+    for tool in listed.tools:
+        hints = tool.annotations
+        assert hints is not None
+        each = (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
+        assert None not in each, tool.name
+        assert hints.read_only_hint == (tool.name not in CHANGING)
+        assert tool.description
+    assert {tool.name for tool in listed.tools if tool.annotations and tool.annotations.destructive_hint} == {
+        "deploy", "rollback", "withdraw",
+    }  # fmt: skip
+    assert len(listed.model_dump_json(by_alias=True).encode()) < 24_000
+
+
+async def test_no_tool_approves_unlocks_forces_or_breaks_glass(tmp_path: Path) -> None:
+    async with agent(World(tmp_path, "a")) as someone:
+        tools = (await someone.client.list_tools()).tools
+    for tool in tools:
+        for word in (tool.name, *tool.input_schema["properties"]):
+            assert not FORBIDDEN.search(word), (tool.name, word)
+
+
+@pytest.mark.parametrize("toolsets", [(), TOOLSETS, ("changes",), ("plans",)])
+async def test_read_only_beats_everything(tmp_path: Path, toolsets: tuple[str, ...]) -> None:
+    async with agent(World(tmp_path, "a"), toolsets=toolsets, read_only=True) as someone:
+        names = {tool.name for tool in (await someone.client.list_tools()).tools}
+        assert not names & CHANGING
+        refused = await someone.client.call_tool("rollback", {"hosts": ["a"], "intent": "no"})
+        assert refused.is_error
+        assert "Unknown tool" in str(refused.content)
+
+
+async def test_only_the_sets_that_are_named_are_there(tmp_path: Path) -> None:
+    async with agent(World(tmp_path, "a"), toolsets=["runs"]) as someone:
+        assert {tool.name for tool in (await someone.client.list_tools()).tools} == {"runs", "run"}
+        resources = await someone.client.list_resources()
+        assert [str(one.uri) for one in resources.resources] == ["fleet://runs"]
+        with pytest.raises(MCPError):
+            await someone.read("fleet://inventory")
+    with pytest.raises(ConfigError, match="no set"):
+        offered(all_tools(nobody), ["host"], read_only=False)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_of_either_protocol_looks_at_hosts(tmp_path: Path, mode: str) -> None:
+    async with agent(World(tmp_path, "a", "b"), mode=mode) as someone:
+        first = await someone.call("inventory")
+        assert (first["fleet"], first["count"], [row["name"] for row in first["hosts"]]) == ("home", 2, ["a", "b"])
+        (row,) = (await someone.call("status", hosts=["b"]))["hosts"]
+        assert (row["name"], row["reachable"], row["running"]) == ("b", True, OLD)
+        assert (await someone.read("fleet://hosts/b"))["declared"]["name"] == "b"
+
+
+async def test_what_is_wrong_names_the_remedy(tmp_path: Path) -> None:
+    async with agent(World(tmp_path, "a")) as someone:
+        error = await someone.fails("status", hosts=["nobody"])
+        assert error["kind"] == "config"
+        assert "nobody" in error["foreign"]["message"]
+        for tool, wrong in (("run", {"run": "20261120T042211-3fa9c1"}), ("show_plan", {"plan": "abcdef"})):
+            assert (await someone.fails(tool, **wrong))["kind"] == "config"
+        assert (await someone.fails("status", after="elsewhere"))["kind"] == "config"
+        with pytest.raises(MCPError):
+            await someone.read("fleet://hosts/%2A")
+
+
+def many(tmp_path: Path, count: int = 1000) -> World:
+    """A fleet of so many hosts, of which each says as much as it may."""
+    names = [f"machine-of-the-fleet-{number:04}" for number in range(count)]
+    more = 'tags = ["prod", "europe", "rack-17", "inference"]\n'
+    world = World(tmp_path, *names, more=more)
+    unit = "a-unit-with-a-name-that-is-rather-long-as-they-are-sometimes.service"
+    for name in names:
+        world.on(
+            name,
+            (asks("facts"), said(**FACTS, failed_unit=[f"{number}-{unit}" for number in range(200)])),
+            (asks("history"), said(history=[ENTRY.replace("train", "why " * 100)] * 100)),
+        )
+    return world
+
+
+async def test_no_answer_is_longer_than_100_000_bytes_on_a_fleet_of_1000_hosts(tmp_path: Path) -> None:
+    world = many(tmp_path)
+    async with agent(world) as someone:
+        for tool, more in (("inventory", {}), ("status", {}), ("health", {}), ("history", {"newest": 100})):
+            first = await someone.call(tool, **more)
+            assert first["hosts"], tool
+            assert first["next"], tool
+        every = await someone.pages("inventory")
+        assert [row["name"] for row in every] == list(world.inventory.hosts)
+        for uri in ("fleet://inventory", "fleet://history/machine-of-the-fleet-0007"):
+            assert await someone.read(uri)
+    assert 10_000 < someone.largest < LARGEST
+
+
+async def test_even_a_bug_in_a_page_makes_no_answer_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "PAGE", 10**9)
+    async with agent(many(tmp_path)) as someone:
+        assert (await someone.call("inventory"))["error"]["kind"] == "bug"
+    assert someone.largest < LARGEST
+
+
+async def test_a_page_asks_only_the_hosts_that_it_shows(tmp_path: Path) -> None:
+    world = many(tmp_path, 120)
+    async with agent(world) as someone:
+        first = await someone.call("status")
+        asked = [name for name, link in world.links.items() if link.ran]
+        assert len(asked) <= 50
+        rest = await someone.pages("status")
+    assert [row["name"] for row in first["hosts"]] == asked[: len(first["hosts"])]
+    assert [row["name"] for row in rest] == list(world.inventory.hosts)
+
+
+async def test_plan_of_1000_hosts_is_told_page_by_page(tmp_path: Path) -> None:
+    names = tuple(f"machine-{number:04}" for number in range(1000))
+    world = Applying(tmp_path, *names)
+    plan = kept(world, world.plan(names, source=CLEAN))
+    async with agent(world) as someone:
+        every = await someone.pages("show_plan", plan=plan.digest)
+        assert [row["name"] for row in every] == list(names)
+        assert (await someone.read(f"fleet://plans/{plan.digest}"))["count"] == 1000
+    assert someone.largest < LARGEST
+
+
+def kept(world: World, plan: Plan) -> Plan:
+    """The plan, which this machine keeps."""
+    world.state.keep_plan(plan.digest, plan.text, expires=plan.expires)
+    return plan
+
+
+async def test_what_others_wrote_is_apart_short_and_without_control_characters(tmp_path: Path) -> None:
+    """A host, an agent and a plan write the same everywhere where they may: it is below `foreign` alone."""
+    world = Applying(tmp_path, "a")
+    hostile = PAYLOAD.replace("\n", " ")
+    world.on(
+        "a",
+        (
+            asks("facts"),
+            said(**FACTS | dict.fromkeys(("running", "profile", "boot_default", "booted", "staged"), hostile),
+                 failed_unit=[hostile] * 50, quarantined=[hostile], open_run=hostile, open_state=hostile,
+                 open_who=hostile, open_from=hostile, open_new=hostile, open_old=hostile, nvidia=hostile,
+                 running_nvidia=hostile),
+        ),
+        (asks("history"), said(history=["\t".join([hostile] * 15), ENTRY.replace("train", hostile)])),
+        (asks("withdraw"), Output(status=1, stdout=f"error=unfit\nmessage={hostile}\n", stderr=hostile)),
+    )  # fmt: skip
+    source = Source(reference=hostile, revision="1f3c9a0d2b44", is_clean=True)
+    plan = kept(world, world.plan(("a",), intent=hostile, by="ann", source=source))
+    async with agent(world) as someone:
+        told_by = [await someone.call(tool) for tool in ("inventory", "status", "health", "history", "runs", "plans")]
+        told_by += [await someone.call("show_plan", plan=plan.digest), await someone.call("withdraw", plan=plan.digest)]
+    told = [(place, text) for answer in told_by for place, text in texts(answer)]
+    assert len([text for _, text in told if SEEN in text]) > 10
+    for place, text in told:
+        assert SEEN not in text or "foreign" in place, (place, text)
+        assert text.isprintable(), (place, text)
+        assert len(text) < 1100
+    assert "\x1b" not in json.dumps(told_by, ensure_ascii=False)
+
+
+ASK = '[approval]\nrequired = 1\n[[agents]]\nname = "agents"\nhosts = "a"\n'
+
+
+def governed(tmp_path: Path, policy: str = ASK) -> Applying:
+    """A fleet with a policy, in which an agent acts."""
+    (tmp_path / "policy.toml").write_text(policy)
+    (tmp_path / "principals.toml").write_text(
+        f'[principals.ann]\nkind = "person"\nkeys = ["{DEVICE.public}"]\n[principals.agent-3]\nkind = "agent"\n'
+    )
+    world = Applying(tmp_path, "a", "b")
+    world.actor = AGENT
+    return world
+
+
+async def test_agent_that_has_to_ask_gets_the_command_for_a_person_and_nothing_is_begun(tmp_path: Path) -> None:
+    world = governed(tmp_path)
+    plan = kept(world, world.plan(("a", "b"), by="agent-3", source=CLEAN))
+    async with agent(world) as someone:
+        told = await someone.call("deploy", plan=plan.digest)
+        assert (told["state"], told["plan"]) == ("needs_approval", plan.digest)
+        command = told["human"]["command"]
+        assert command == f"fleet approve {plan.digest} --file {world.file}"
+        assert complaint(command) is None
+        assert "has to ask" in str(told["policy"]["foreign"]) or "agent" in str(told["policy"]["foreign"])
+        assert (await someone.call("show_plan", plan=plan.digest))["state"] == "needs_approval"
+    assert world.began() == []
+    assert not (tmp_path / "requests").exists()
+
+
+async def test_after_the_approval_the_same_call_goes_on(tmp_path: Path) -> None:
+    world = governed(tmp_path)
+    plan = kept(world, world.plan(("a",), by="agent-3", source=CLEAN))
+    async with agent(world) as someone:
+        assert (await someone.call("show_plan", plan=plan.digest))["state"] == "needs_approval"
+        file = world.fleet().signatures_file(plan)
+        add_signatures(plan, file, [DEVICE.sign(plan.head, APPROVAL)])
+        assert (await someone.call("show_plan", plan=plan.digest))["state"] == "ready"
+
+
+async def test_an_approval_beside_the_plans_file_counts_too(tmp_path: Path) -> None:
+    world = governed(tmp_path)
+    plan = kept(world, world.plan(("a",), by="agent-3", source=CLEAN))
+    folder = tmp_path / "requests" / "20261120T042211-3fa9c1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text('{"verb": "plan", "plan": "", "hosts": ["a"], "by": "agent-3", "at": 1}')
+    (folder / "fleet.plan").write_text(plan.text)
+    async with agent(world) as someone:
+        told = await someone.call("deploy", plan=plan.digest)
+        assert f"copy {folder}/fleet.plan there" in told["human"]["elsewhere"]
+        add_signatures(plan, beside(folder / "fleet.plan"), [DEVICE.sign(plan.head, APPROVAL)])
+        assert (await someone.call("run", run=folder.name))["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "says"),
+    [
+        (ASK + 'must = "deny"\n', {"source": CLEAN}, "leave these hosts out"),
+        (ASK, {}, "commit everything"),
+        ("", {"parts": {"force": True}}, "--force"),
+        ("", {"parts": {"accept_boot_risk": True}}, "--accept-boot-risk"),
+        ("", {"parts": {"retry_quarantined": True}}, "--retry-quarantined"),
+    ],
+)
+async def test_what_no_approval_helps_is_denied(
+    tmp_path: Path, policy: str, changes: dict[str, Any], says: str
+) -> None:
+    world = governed(tmp_path, policy)
+    forced = changes.pop("parts", {})
+    plan = kept(world, world.plan(("a",), by="agent-3", parts={"a": world.part("a", **forced)}, **changes))
+    async with agent(world) as someone:
+        told = await someone.call("deploy", plan=plan.digest)
+    assert told["state"] == "denied"
+    assert says in json.dumps(told)
+    if "human" in told:
+        assert complaint(told["human"]["command"]) is None
+    assert not (tmp_path / "requests").exists()
+
+
+async def test_a_plan_that_leaves_out_windows_is_for_people(tmp_path: Path) -> None:
+    world = Applying(tmp_path, "a", more='window = "Mon 02:00-03:00 UTC"\n')
+    plan = kept(world, world.plan(("a",), source=CLEAN))
+    async with agent(world) as someone:
+        told = await someone.call("deploy", plan=plan.digest)
+    assert (told["state"], "--ignore-windows" in told["why"]) == ("denied", True)
+
+
+async def test_an_expired_plan_is_not_applied(tmp_path: Path) -> None:
+    world = Applying(tmp_path, "a")
+    plan = kept(world, world.plan(("a",), expires=int(time.time()) - 5))
+    async with agent(world) as someone:
+        assert (await someone.call("show_plan", plan=plan.digest))["state"] == "expired"
+        assert "expired" in (await someone.fails("deploy", plan=plan.digest))["foreign"]["message"]
+
+
+async def test_withdrawing_needs_nobodys_approval(tmp_path: Path) -> None:
+    world = governed(tmp_path)
+    for name in "ab":
+        world.on(name, (asks("withdraw"), said(serial="7-abc")))
+    plan = kept(world, world.plan(("a", "b"), by="agent-3"))
+    async with agent(world) as someone:
+        told = await someone.call("withdraw", plan=plan.digest, hosts=["b"])
+    assert (told["withdrawn"], told["failed"], told["hosts"]) == (1, 0, [])
+    assert not any(asks("withdraw")(command) for command in world.links[HostName("a")].ran)
+
+
+async def test_what_differs_on_a_host_is_told_as_what_others_wrote(tmp_path: Path) -> None:
+    world = Applying(tmp_path, "a")
+    plan = kept(world, world.plan(("a",)))
+    async with agent(world) as someone:
+        told = await someone.call("diff_plan", plan=plan.digest, host="a")
+        assert told["name"] == "a"
+        assert set(told) <= {"plan", "name", "same", "bytes", "foreign"}
+        assert (await someone.fails("diff_plan", plan=plan.digest, host="b"))["kind"] == "config"
