@@ -80,6 +80,7 @@ in
         "resume"
         "rollback"
         "rollout"
+        "secrets"
         "ssh"
         "trust"
         "withdraw"
