@@ -54,7 +54,7 @@ def test_exec_tells_failures_last_and_ends_with_1(stage: Stage) -> None:
         stage.host("right").power_on()
     assert run.code == 1
     assert run.stdout.splitlines()[:4] == ["left (exit 3)", "  out", "  stderr:", "  err"]
-    assert run.stdout.splitlines()[-1] == "0 hosts: exit 0; 2 hosts: left (exit 3), right (unreachable)"
+    assert run.stdout.splitlines()[-1] == "2 hosts: left (exit 3), right (unreachable)"
     assert "error: right: no connection" in run.stderr
     assert (unknown.code, json.loads(unknown.stdout)["hosts"][0]["status"]) == (1, 127)
 
