@@ -46,7 +46,9 @@ def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -
     rows = stage.document("status")["hosts"]
     assert [row["name"] for row in rows] == list(HOSTS)
     keys = "name reachable running profile boot_default booted generation reboot_pending transaction quarantined"
-    keys += " failed_units since staged nix_free boot_free last_seen error behind"
+    keys += (
+        " failed_units missing_secrets since staged nix_free boot_free gpu_jobs power read_only last_seen error behind"
+    )
     for row in rows:
         assert list(row) == keys.split()
         closure = running(stage.host(row["name"]))
