@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         PolicyApplied,
         PushFinished,
         PushProgressed,
+        RecordingLost,
+        RecordingResumed,
         RolloutAsked,
         RunFinished,
         RunInterrupted,
@@ -118,8 +120,8 @@ _HOMES = {
     "fleet.events": """
         BuildFinished CheckReported Envelope EvaluationFinished Event FindingReported HooksStarted HostCondemned
         HostEvent HostFetched HostFinished HostPlanned HostProven HostQueued HostReplanned HostSwitched OutputLine
-        PhaseStarted PolicyApplied PushFinished PushProgressed RolloutAsked RunFinished RunInterrupted RunStarted
-        SoakFinished SoakStarted UndoStarted WaveFinished WaveStarted decode encode
+        PhaseStarted PolicyApplied PushFinished PushProgressed RecordingLost RecordingResumed RolloutAsked RunFinished
+        RunInterrupted RunStarted SoakFinished SoakStarted UndoStarted WaveFinished WaveStarted decode encode
     """,
     "fleet.host.answers": "Generation",
     "fleet.host.facts": "HostFacts",
@@ -197,6 +199,8 @@ __all__ = [
     "PushProgressed",
     "QuarantinedError",
     "Reboot",
+    "RecordingLost",
+    "RecordingResumed",
     "RolloutAsked",
     "Run",
     "RunFinished",

@@ -18,6 +18,28 @@ Serial = NewType("Serial", str)
 `0-none` if it has had none."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DatabaseAddress:
+    """Where a PostgreSQL database is, and how to connect to it. It has no password."""
+
+    hosts: tuple[tuple[str, int | None], ...]
+    """Names or addresses, each with its port, tried in order; or the folder of a Unix socket. Empty: the usual one."""
+    database: str
+    user: str | None = None
+    """None for the user of this machine."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Further connection parameters by libpq's names."""
+
+    def __str__(self) -> str:
+        """Return it as a person would write it, without the options."""
+        hosts = ",".join(
+            (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
+            for host, port in self.hosts
+            if not host.startswith("/")
+        )
+        return f"postgresql://{f'{self.user}@' if self.user else ''}{hosts}/{self.database}"
+
+
 class Verb(enum.StrEnum):
     """What a person asked for."""
 

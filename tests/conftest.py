@@ -14,7 +14,10 @@ pytest.register_assert_rewrite(
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.postgres import Server
 
 # A machine that is busy with other tests is no finding: neither examples that come slowly, nor one that takes long.
 settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,3 +51,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("SSH_AUTH_SOCK", "XDG_CACHE_HOME", "XDG_STATE_HOME", "FLEET_FILE", "FLEET_SUDO_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for all tests of this process."""
+    from tests.postgres import Server
+
+    with Server() as server:
+        yield server

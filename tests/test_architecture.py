@@ -49,6 +49,7 @@ HOMES = {
     "rich": "output",
     "click": "cli",
     "h11": "checks",
+    "psycopg": "state",
     "testcontainers": "lab",
     "docker": "lab",
     "cryptography": "lab machine",

@@ -66,7 +66,7 @@ def _patient(file: Path | None) -> Patient:
         home=Path.home(),
         file=place,
         inventory=inventory,
-        state=open_state(state_folder(inventory.name)),
+        state=open_state(state_folder(inventory.name), inventory.state),
     )
 
 

@@ -102,6 +102,7 @@ def _find(fleet: Fleet, run_id: str | None, *, may_have_ended: bool) -> tuple[Ru
     from fleet.model import Verb
 
     records = asyncio.run(fleet.runs())
+    session.tell_unread(fleet)
     if run_id:
         record, is_under_way = find_run(records, run_id)
         if record.verb == Verb.REBOOT:

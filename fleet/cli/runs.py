@@ -39,6 +39,7 @@ def runs(context: click.Context, file: Path | None, *, as_json: bool) -> int:
 
     fleet = session.fleet(session.open_inventory(file), ())
     found = asyncio.run(fleet.runs())
+    session.tell_unread(fleet)
     if as_json:
         click.echo(json.dumps(documents.runs(found)))
         return 0
@@ -104,7 +105,10 @@ async def _show(fleet: Fleet, run_id: str, host: HostName | None, *, as_json: bo
     from fleet.library import documents
     from fleet.library.past_lines import host_lines, run_lines
 
-    past = await fleet.past_run(run_id)
+    try:
+        past = await fleet.past_run(run_id)
+    finally:
+        session.tell_unread(fleet)
     diff, error = None, None
     if host is not None:
         past.host(host)
@@ -149,7 +153,11 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool, verbose: boo
     from fleet.cli.changing import carry_out, follow_to_end
 
     inventory = session.open_inventory(file)
-    past = asyncio.run(session.fleet(inventory, ()).open_run(run_id))
+    fleet = session.fleet(inventory, ())
+    try:
+        past = asyncio.run(fleet.open_run(run_id))
+    finally:
+        session.tell_unread(fleet)
     concerned = [host for name, host in inventory.hosts.items() if name in past.hosts or not past.is_readable]
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:

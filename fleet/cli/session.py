@@ -189,6 +189,16 @@ def warn(text: str) -> None:
         click.echo(f"warning: {text}", err=True)
 
 
+def tell_unread(fleet: Fleet) -> None:
+    """Print to stderr why the state could not be read, if runs were asked for and it could not."""
+    if fleet.unread is not None:
+        import click
+
+        click.echo(f"warning: {fleet.unread.message}; this is what this machine knows by itself", err=True)
+        if fleet.unread.hint:
+            click.echo(f"  {fleet.unread.hint}", err=True)
+
+
 def tell_errors(answers: Mapping[HostName, object]) -> bool:
     """Print the error of each host that could not be asked to stderr. Return whether there were any."""
     import click

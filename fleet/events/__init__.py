@@ -35,6 +35,7 @@ from fleet.events.kinds import (
     WaveStarted,
 )
 from fleet.events.policy import PolicyApplied
+from fleet.events.recording import RecordingLost, RecordingResumed
 from fleet.events.secrets import SecretsCompared, SecretsFilled
 from fleet.events.subscribe import Emit, fan_out
 from fleet.events.turns import HostQueued, HostReplanned
@@ -66,6 +67,8 @@ __all__ = [
     "PolicyApplied",
     "PushFinished",
     "PushProgressed",
+    "RecordingLost",
+    "RecordingResumed",
     "RolloutAsked",
     "RunFinished",
     "RunInterrupted",

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from fleet.events import kinds, policy, secrets, turns
+from fleet.events import kinds, policy, recording, secrets, turns
 from fleet.events.kinds import Event, HostEvent
 from fleet.model import Failure, HostResult
 from fleet.text import valid_unicode, without_control
@@ -30,7 +30,7 @@ def event_name(event: type[Event]) -> str:
 
 KINDS: dict[str, type[Event]] = {
     event_name(kind): kind
-    for module in (kinds, policy, secrets, turns)
+    for module in (kinds, policy, recording, secrets, turns)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Event) and kind not in (Event, HostEvent)
 }

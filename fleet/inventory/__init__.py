@@ -126,6 +126,7 @@ def parse(path: Path, text: str) -> Inventory:
         signing_key=fleet.signing_key,
         id=fleet.id,
         age_identities=fleet.age_identities,
+        state=fleet.state,
         hosts=hosts,
         rollout=rollout,
         **told,

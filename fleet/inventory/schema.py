@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import amounts, origins, secrets, values
+from fleet.inventory import amounts, databases, origins, secrets, values
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
@@ -18,7 +18,7 @@ from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
 from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
-from fleet.model import HostName  # noqa: TC001 - pydantic reads it while running
+from fleet.model import DatabaseAddress, HostName  # noqa: TC001 - pydantic reads them while running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -105,6 +105,10 @@ def _files(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     if not isinstance(value, list | tuple):
         raise expected(value, "a list of files")
     return tuple(_file(each, info) for each in value)
+
+
+def _database(value: object, info: ValidationInfo) -> DatabaseAddress:
+    return databases.database(value, (info.context or {}).get("folder", Path.cwd()))
 
 
 def _addresses(value: object, info: ValidationInfo) -> tuple[str, ...]:
@@ -221,6 +225,8 @@ class FleetTable(Table):
     """Tells the fleet from every other, also one of the same name. Signed plans carry it."""
     age_identities: Annotated[tuple[Path, ...], BeforeValidator(_files)] = ()
     """The files with the keys that decrypt what age has encrypted; where there are none, those in the usual places."""
+    state: Annotated[DatabaseAddress, BeforeValidator(_database)] | None = None
+    """The database that keeps the state for all machines; None if this machine keeps it in a file."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> FleetTable:
@@ -245,6 +251,8 @@ class Inventory(Table):
     id: str = ""
     """Empty as long as nothing was signed."""
     age_identities: tuple[Path, ...] = ()
+    state: DatabaseAddress | None = None
+    """The database that keeps the state for all machines; None if this machine keeps it in a file."""
     hosts: dict[HostName, Host]
     rollout: RolloutTable
     notify: tuple[Notify, ...] = ()

@@ -119,7 +119,8 @@ class RunFactory:
         """
         with contextlib.ExitStack() as stack:
             try:
-                held = _temporary_folder() if verb is Verb.PLAN else self._tools.state.hold(journal.run)
+                is_new, state = verb is not Verb.RESUME, self._tools.state
+                held = _temporary_folder() if verb is Verb.PLAN else state.hold(journal.run, is_new=is_new)
                 folder = stack.enter_context(held)
             except StateError:
                 if verb not in (Verb.ROLLBACK, Verb.RESUME):

@@ -93,7 +93,7 @@ class Fleet(SecretsFleet):
         Variables that are secrets are not in the environment any more then, for nobody should inherit them.
         """
         take_environment(inventory)
-        here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name))
+        here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name), inventory.state)
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fleet.errors import ConfigError, FleetError, StateError
+from fleet.errors import ConfigError, FleetError
 from fleet.files import read_file
 from fleet.ledger import Head
 from fleet.ledger.chain import Begun, Chain, against_note, read_chain
@@ -129,9 +129,7 @@ class FleetLedger:
 
 def _read(state: State) -> Kept:
     """Return the ledger, after entering what waits for that."""
-    if state.ledger.kept_for_later():
-        with contextlib.suppress(StateError):
-            state.ledger.enter()
+    state.catch_up()
     return state.ledger.read()
 
 
@@ -143,7 +141,7 @@ def _chain(state: State) -> Chain:
 def _judge(state: State, given: Sequence[Witness]) -> tuple[Verdict, frozenset[str]]:
     """Return what witnesses say of this machine's ledger, and which of its runs are under way now."""
     chain = _chain(state)
-    left = {run for run in chain.begun if not state.is_under_way(RunId(run))}
+    left = chain.begun.keys() - state.under_way([RunId(run) for run in chain.begun])
     if left:
         chain = _chain(state)  # one may have ended after the first look at it
     runs = {*chain.runs, *(run.id for run in state.runs())}

@@ -84,8 +84,9 @@ async def write(tools: Tools) -> str:
 
 def _read(tools: Tools, seen: Mapping[HostName, LastSeen]) -> Known:
     state = tools.state
-    runs = [(record, state.is_under_way(record.id)) for record in state.runs()]
-    return Known(tools.inventory, runs, seen, state.deliveries())
+    records = state.runs()
+    under_way = state.under_way([record.id for record in records])
+    return Known(tools.inventory, [(one, one.id in under_way) for one in records], seen, state.deliveries())
 
 
 def samples(known: Known) -> Iterator[Sample]:

@@ -46,11 +46,14 @@ if TYPE_CHECKING:
     from fleet.machine import Link
     from fleet.model import Closure, HostName
     from fleet.plans import Plan
-    from fleet.state import Delivery, PlanRecord, RunRecord, State
+    from fleet.state import Delivery, PlanRecord, RunRecord
 
 
 class FleetReader(Telling):
     """Asks hosts, and this machine, for what can be known without changing anything."""
+
+    unread: StateError | None = None
+    """Why the state could not be read when runs were asked for last: they are what this machine knows by itself."""
 
     @property
     def inventory(self) -> Inventory:
@@ -177,7 +180,7 @@ class FleetReader(Telling):
         """
         hosts = self.select(*selectors)
         cache = evaluations.users_own() if eval_cache else None
-        with self._tools.state.hold(new_run_id()) as folder:
+        with self._tools.state.hold(new_run_id(), is_new=True) as folder:
             found = await closures_of(
                 self._tools.here, self.inventory, hosts, folder=folder, cache=cache, emit=on_event
             )
@@ -227,12 +230,13 @@ class FleetReader(Telling):
 
     async def runs(self) -> list[tuple[RunRecord, bool]]:
         """Return the runs that this machine remembers, newest first, each with whether it is under way now."""
-        state = self._tools.state
-
-        def read() -> list[tuple[RunRecord, bool]]:
-            return [(record, state.is_under_way(record.id)) for record in _records(state)]
-
-        return await asyncio.to_thread(read)
+        state, self.unread = self._tools.state, None
+        try:
+            records = await asyncio.to_thread(state.runs)
+        except StateError as error:
+            self.unread, records = error, state.runs_in_folders()
+        under_way = await asyncio.to_thread(state.under_way, [record.id for record in records])
+        return [(record, record.id in under_way) for record in records]
 
     async def events(self, run: str, *, after: int = 0) -> list[Envelope]:
         """Return the events of a run with numbers above `after`, in order. Progress of pushes is not among them.
@@ -289,11 +293,3 @@ class FleetReader(Telling):
         raise ConfigError(
             f"no run is open{still}", hint="fleet runs lists them; fleet status tells what each host runs"
         )
-
-
-def _records(state: State) -> list[RunRecord]:
-    """Return the runs that are remembered. If the database cannot be used, read their folders instead."""
-    try:
-        return state.runs()
-    except StateError:
-        return state.runs_in_folders()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
+from fleet.events import RecordingLost, RecordingResumed
 from fleet.output.jsonl import JsonLines
 from fleet.state import EVENTS
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from fleet.deploy.journal import Journal
     from fleet.events import Envelope
     from fleet.state import Entered, Recorder, State
+
+INTERVAL = 1.0
+"""Seconds between two looks at whether everything is recorded."""
 
 
 class Record:
@@ -60,6 +65,7 @@ async def recording(
     With `must_record`, nothing begins that cannot be recorded. What `entered` names comes into the ledger too.
     """
     recorder = state.recorder(journal.run, plan=plan, entered=entered)
+    telling = asyncio.create_task(_tell(journal, recorder))
     with contextlib.ExitStack() as files:
         file = None
         with contextlib.suppress(OSError):  # the state reports trouble with the folder
@@ -69,4 +75,19 @@ async def recording(
             journal.record_in(record, must_record=must_record)
             yield record
         finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await asyncio.to_thread(recorder.close)
+
+
+async def _tell(journal: Journal, recorder: Recorder) -> None:
+    """Tell when what is told cannot be recorded, and when it is recorded after all."""
+    lost_at: float | None = None
+    while True:
+        await asyncio.sleep(INTERVAL)
+        if (lost := recorder.lost) is not None and lost_at is None:
+            lost_at = time.monotonic()
+            journal.emit(RecordingLost(why=lost.message))
+        elif lost is None and lost_at is not None:
+            journal.emit(RecordingResumed(seconds=round(time.monotonic() - lost_at, 3)))
+            lost_at = None

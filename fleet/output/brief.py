@@ -15,6 +15,8 @@ from fleet.events import (
     HostReplanned,
     OutputLine,
     PolicyApplied,
+    RecordingLost,
+    RecordingResumed,
     RolloutAsked,
     RunFinished,
     RunInterrupted,
@@ -87,6 +89,8 @@ class Brief:
                 | SoakFinished()
                 | UndoStarted()
                 | PolicyApplied()
+                | RecordingLost()
+                | RecordingResumed()
             ):
                 return fact_lines(event)
         return []

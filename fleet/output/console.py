@@ -23,6 +23,8 @@ from fleet.events import (
     HostReplanned,
     OutputLine,
     PolicyApplied,
+    RecordingLost,
+    RecordingResumed,
     RolloutAsked,
     RunFinished,
     RunInterrupted,
@@ -191,7 +193,7 @@ def _lasting_lines(event: Event) -> list[Text]:
             style = "red"
         case HostQueued() | HostReplanned():
             style = "yellow"
-        case RunInterrupted() | RolloutAsked() | UndoStarted() | PolicyApplied():
+        case RunInterrupted() | RolloutAsked() | UndoStarted() | PolicyApplied() | RecordingLost() | RecordingResumed():
             style = "bold yellow"
         case HostFinished(result=result) if result.outcome is not Outcome.UNCHANGED:
             style = _outcome_style(result.outcome)

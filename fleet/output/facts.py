@@ -18,6 +18,8 @@ from fleet.events import (
     HostSwitched,
     PolicyApplied,
     PushFinished,
+    RecordingLost,
+    RecordingResumed,
     RolloutAsked,
     RunInterrupted,
     RunStarted,
@@ -42,7 +44,7 @@ SHARED_PHASES = frozenset({Phase.PREFLIGHT, Phase.EVALUATE, Phase.BUILD})
 
 def fact_lines(event: Event) -> list[str]:
     """Return what the event says to a person; nothing for an event that only moves a progress display."""
-    return _run_lines(event) or _turn_lines(event) or _host_lines(event)
+    return _run_lines(event) or _turn_lines(event) or _recording_lines(event) or _host_lines(event)
 
 
 def _run_lines(event: Event) -> list[str]:
@@ -82,6 +84,17 @@ def _policy_lines(event: PolicyApplied) -> list[str]:
         rules = listed(event.rules, most=6)
         return [f"fleet: break-glass: {event.broken_by} goes on against {rules}: {event.reason}"]
     return [f"fleet: policy.toml asks, and this is {event.satisfied}"] if event.satisfied else []
+
+
+def _recording_lines(event: Event) -> list[str]:
+    match event:
+        case RecordingLost(why=why):
+            return [
+                f"fleet: {why}; no further host begins until it is back, and hosts that have begun are seen through"
+            ]
+        case RecordingResumed(seconds=seconds):
+            return [f"fleet: everything is recorded again, after {human_seconds(seconds)}"]
+    return []
 
 
 def _turn_lines(event: Event) -> list[str]:

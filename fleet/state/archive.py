@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import socket
 import time
 from typing import TYPE_CHECKING
 
-from fleet.errors import StateError
+from fleet.errors import ConfigError, StateError
 from fleet.events import PushFinished
+from fleet.model import Verb
 from fleet.state import baselines, queries
+from fleet.state.entered import Entered
 from fleet.state.interface import PlanRecord, Request
+from fleet.state.joint import StoredRecord
 from fleet.state.ledgers import StoredLedger
 from fleet.state.records import RunRecord, fold, fold_all
-from fleet.state.sqlite import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fleet.events import Envelope
     from fleet.ledger import Entry
     from fleet.model import HostName, RunId
+    from fleet.state.database import Connection, Database
     from fleet.state.interface import BaselineRecord, Delivery, SeenRecord
-    from fleet.state.ledgers import Entered
 
 ENOUGH = 1 << 20
 """The least bytes that a push must have sent for its speed to count: in smaller ones round trips take most of the
@@ -30,11 +34,12 @@ time."""
 
 
 class Archive:
-    """Runs, their events, and plans. The first write makes the file. All methods raise `StateError`."""
+    """Runs, their events, and plans. The first write makes the tables. All methods raise `StateError`."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path)
-        self.ledger = StoredLedger(path.parent, self._database)
+    def __init__(self, folder: Path, database: Database) -> None:
+        """`folder` is for entries of the ledger that wait for the database."""
+        self._database = database
+        self.ledger = StoredLedger(folder, database)
 
     def records(self, run: RunId | None = None) -> list[RunRecord]:
         """Return the records of all runs, newest first, or that of one run if it is there."""
@@ -62,19 +67,46 @@ class Archive:
     ) -> None:
         """Add events, and the run `new` too if they begin with its first event and it is not there.
 
-        Those that `entered` names come into the ledger with them. Raise `StateError` if they do not begin the run and
-        it is not there.
+        Those that `entered` names come into the ledger with them. What is there already, since only the answer was lost
+        that it is, stays. Raise `StateError` if they do not begin the run and it is not there, or if another process
+        goes on with it.
         """
-        entries = list(entered.entries(envelopes)) if entered is not None else []
         taken: Sequence[Path] = ()
         with self._database.writing() as connection:
-            if begins:
-                queries.add_run(connection, fold(new, envelopes[0]))
-            elif not queries.has_run(connection, new.id):
+            last = queries.last_number(connection, new.id)
+            if last is None and not begins:
                 raise StateError(f"the database was replaced while run {new.id} was under way")
-            queries.add_events(connection, envelopes)
+            if last is None:
+                queries.add_run(connection, fold(new, envelopes[0]))
+            rest = _rest(connection, envelopes, last or 0)
+            queries.add_events(connection, rest)
+            entries = list(entered.entries(rest)) if entered is not None else []
             if entries:
                 _, taken = self.ledger.add(connection, entries)
+        self.ledger.remove(taken)
+
+    @contextlib.contextmanager
+    def joint_record(self, run: RunId, by: str, entered: Entered | None) -> Iterator[StoredRecord]:
+        """See `State.joint_record`."""
+        with self._database.writing() as connection:
+            if not queries.has_run(connection, run):
+                raise ConfigError(f"nothing is recorded of run {run}", hint="fleet runs lists what there is")
+            record = StoredRecord(connection, run, by, self.ledger, entered)
+            yield record
+        self.ledger.remove(record.taken)
+
+    def catch_up(self, run: RunId, plan: str | None, envelopes: Sequence[Envelope]) -> None:
+        """Add what is missing of a run whose process could not write to the end, with its entries of the ledger.
+
+        `envelopes` is all that it told. Where another process has gone on with the run, that one's words stand.
+        """
+        record = fold_all(RunRecord(id=run, plan=plan), envelopes)
+        verb = Verb(record.verb) if record.verb in set(Verb) else Verb.RESUME
+        with self._database.writing() as connection:
+            queries.add_run(connection, record)
+            rest = _missing(connection, envelopes, queries.last_number(connection, run) or 0)
+            queries.add_events(connection, rest)
+            taken = self.ledger.catch_up(connection, Entered(socket.gethostname(), verb), rest)
         self.ledger.remove(taken)
 
     def add_all(self, run: RunId, envelopes: Sequence[Envelope]) -> None:
@@ -192,3 +224,25 @@ class Archive:
         """Delete the plans that have expired and that no run applies, and return their digests."""
         with self._database.writing() as connection:
             return tuple(queries.delete_expired_plans(connection, time.time()))
+
+
+def _rest(connection: Connection, envelopes: Sequence[Envelope], last: int) -> Sequence[Envelope]:
+    """Return the events that are not there yet. `last` is the number of the last one that is."""
+    if last < envelopes[0].seq:
+        return envelopes
+    try:
+        return queries.not_there(connection, envelopes)
+    except queries.TakenError:
+        run = envelopes[0].run
+        raise StateError(f"another process goes on with run {run}", hint=f"fleet runs show {run}") from None
+
+
+def _missing(connection: Connection, envelopes: Sequence[Envelope], last: int) -> Sequence[Envelope]:
+    """Return the events with numbers above `last`; none if the one with that number is another process's."""
+    known = [envelope for envelope in envelopes if envelope.seq <= last]
+    if known:
+        try:
+            queries.not_there(connection, known[-1:])
+        except queries.TakenError:
+            return []
+    return envelopes[len(known) :]

@@ -9,7 +9,7 @@ from fleet.text import valid_unicode
 
 if TYPE_CHECKING:
     from fleet.model import HostName
-    from fleet.state.queries import Connection
+    from fleet.state.database import Connection
 
 
 def has(connection: Connection, host: HostName) -> bool:

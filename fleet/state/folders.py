@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
+from fleet.files import read_file, replace_file
 from fleet.model import RunId
 from fleet.state import locks
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+BEHIND = "behind"
+"""The file in the folder of a run whose events are not all in the database. It has the digest of the run's plan."""
 EVENTS = "events.jsonl"
 """The file in the folder of a run that has its events, for people and scripts. A mere build has none."""
 ELSEWHERE = "set XDG_STATE_HOME to a folder that can be written"
@@ -48,6 +51,23 @@ class Folders:
     def has_events(self, run: RunId) -> bool:
         """Whether the run has written events to its folder. A mere build has not."""
         return os.path.lexists(self.of(run) / EVENTS)
+
+    def mark_behind(self, run: RunId, plan: str | None, *, is_behind: bool) -> None:
+        """Note that events of the run are only in its folder, or that they are all in the database after all."""
+        file = self.of(run) / BEHIND
+        with contextlib.suppress(OSError):  # the folder may be a temporary one: nothing is read from that later
+            if is_behind:
+                replace_file(file, (plan or "").encode(), durable=True)
+            else:
+                file.unlink(missing_ok=True)
+
+    def behind(self) -> dict[RunId, str | None]:
+        """Return the runs whose events are not all in the database, each with the digest of its plan."""
+        found: dict[RunId, str | None] = {}
+        for run in self.all():
+            with contextlib.suppress(OSError):
+                found[run] = read_file(self.of(run) / BEHIND, most=100).decode("ascii", "replace") or None
+        return found
 
     @contextlib.contextmanager
     def hold(self, run: RunId) -> Iterator[Path]:

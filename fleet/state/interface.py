@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fleet.errors import StateError
-    from fleet.events import Envelope
+    from fleet.events import Envelope, Event
     from fleet.ledger import Entry, Ledger
-    from fleet.model import Closure, Derivation, HostName, RunId
-    from fleet.state.ledgers import Entered
+    from fleet.model import Closure, Derivation, HostName, HostResult, RunId
+    from fleet.state.entered import Entered
     from fleet.state.records import RunRecord
 
 
@@ -114,12 +114,13 @@ class Recorder(Protocol):
     async def flush(self) -> None:
         """Wait until all events taken so far are on disk, where they outlive a crash and a power cut.
 
-        Raise `StateError` if one of them is not, even one that was lost long before. May be called from any event loop.
+        A database on another machine that cannot be reached is waited for, half a minute from when it was lost. Raise
+        `StateError` if one of them is not on disk then. May be called from any event loop.
         """
 
     @property
     def lost(self) -> StateError | None:
-        """Why an event is missing on disk, if one is. Later events may have been written again."""
+        """Why an event is missing on disk, if one is now. It may be written still."""
 
     def close(self) -> None:
         """Wait until every event is written or lost and the thread has ended. May be called twice. Never raises."""
@@ -131,22 +132,44 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
+class JointRecord(Protocol):
+    """The record of one run that several processes write, in the hands of one of them for a moment."""
+
+    @property
+    def request(self) -> Request | None:
+        """What is asked of the rollout of the run; None if nothing is."""
+
+    def has_ended(self, host: HostName) -> bool:
+        """Whether the run has a result for the host."""
+
+    def tell(self, *events: Event) -> Sequence[Envelope]:
+        """Number these events after all that anybody has told, record them, and return them in their envelopes."""
+
+    def finish(self, result: HostResult) -> Envelope | None:
+        """Record the result of a host and return the event; None, and nothing is recorded, if the host has one."""
+
+
 class State(Protocol):
-    """Everything that this machine remembers of one fleet.
+    """Everything that this machine remembers of one fleet, or all machines that share a database do.
 
     Methods may be called from any thread. They wait for the disk, so call them with `asyncio.to_thread` from an event
     loop. Those that need the database raise `StateError` if it cannot be used.
     """
 
-    def hold(self, run: RunId) -> AbstractContextManager[Path]:
+    def hold(self, run: RunId, *, is_new: bool = False) -> AbstractContextManager[Path]:
         """Mark the run as under way, while inside, for every process and this one too. It is not removed then.
 
         Yields the run's folder, which exists and which nobody else can look into. The mark ends with the block or the
-        process. Raise `ConfigError` if the run is under way already, and `StateError` if the folder cannot be made.
+        process; for other machines, half a minute after a process that was killed. Those see it if the database can be
+        reached: nobody waits long for that, or at all if the run `is_new`. Raise `ConfigError` if the run is under way
+        already, and `StateError` if the folder cannot be made.
         """
 
     def is_under_way(self, run: RunId) -> bool:
-        """Whether somebody holds the run."""
+        """Whether somebody holds the run, as far as that is known here. Never raises."""
+
+    def under_way(self, runs: Collection[RunId]) -> set[RunId]:
+        """Return those of the runs that somebody holds, as far as that is known here. Never raises."""
 
     def folder(self, run: RunId) -> Path:
         """Return the folder for the roots, bundles and `events.jsonl` of the run. It may not exist any more."""
@@ -160,6 +183,22 @@ class State(Protocol):
 
         `plan` is the digest of the plan that a new run applies. `entered` says which events come into the ledger too:
         they are on disk together with their entries.
+        """
+
+    def joint_record(
+        self, run: RunId, *, by: str, entered: Entered | None = None
+    ) -> AbstractContextManager[JointRecord]:
+        """Have the record of the run alone, while inside, among all processes of all machines.
+
+        What is recorded inside is on disk afterwards, together with the entries of the ledger that `entered` names, or
+        nothing is if an error is raised. Everybody else waits, so it should take milliseconds. Raise `ConfigError` if
+        nobody has begun to record the run, and `StateError`.
+        """
+
+    def catch_up(self) -> None:
+        """Write to the database what this machine could not write there before: events, and entries of the ledger.
+
+        That is done as far as it is possible now, and whenever runs are read. Never raises.
         """
 
     def runs(self) -> list[RunRecord]:

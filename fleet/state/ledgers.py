@@ -8,27 +8,26 @@ import os
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fleet.events import HostFinished, PolicyApplied, RunFinished, SecretsCompared
 from fleet.files import read_file, replace_file
 from fleet.ledger import ZERO, Entry, Head, Kind, Ledger
 from fleet.ledger.chain import begun_in, parse
 from fleet.ledger.entries import OURS, canonical, written
 from fleet.ledger.keeper import Kept
-from fleet.model import Outcome, Verb
+from fleet.model import Outcome
 from fleet.state.folders import make_private
 from fleet.text import parsed_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from fleet.events import Envelope
     from fleet.ledger.chain import Begun
-    from fleet.model import HostName, HostResult, RunId
-    from fleet.state.queries import Connection
-    from fleet.state.sqlite import Database
+    from fleet.model import RunId
+    from fleet.state.database import Connection, Database
+    from fleet.state.entered import Entered
 
 LATE = "late"
 """The folder with the entries that wait to be entered: a file for each call of `enter_later`."""
@@ -36,64 +35,6 @@ UNREADABLE = ".unreadable"
 _FILE = re.compile(r"[0-9]{19}-[0-9a-f]{12}")
 _LARGEST = 1 << 26
 """The most bytes of such a file that are read. An intent for 100,000 hosts is smaller."""
-
-
-class Entered:
-    """Which events of a run are entered in the ledger too, together with their storing: none, until it has begun."""
-
-    def __init__(self, origin: str, verb: Verb) -> None:
-        """`origin` is the name of this machine."""
-        self.origin = origin
-        self.verb = verb
-        self._hosts: frozenset[HostName] = frozenset()
-        self._is_begun = False
-        self._secrets: dict[HostName, tuple[str, ...]] = {}
-        """The secrets of each host that get another value if it keeps its new system."""
-
-    def begin(self, hosts: Iterable[HostName]) -> None:
-        """From now on the ends of these hosts are entered, and the end of the run."""
-        self._hosts |= frozenset(hosts)
-        self._is_begun = True
-
-    def entries(self, envelopes: Iterable[Envelope]) -> Iterator[Entry]:
-        """Yield the entries for these events."""
-        for one in envelopes:
-            match one.event:
-                case SecretsCompared(host=host, changed=changed):
-                    self._secrets[host] = changed
-                case HostFinished(host=host, result=result) if host in self._hosts:
-                    kept = self._secrets.get(host, ()) if result.outcome is Outcome.KEPT else ()
-                    for name in kept:
-                        yield self._entry(one, Kind.SECRET_CHANGED, run=one.run, host=host, secret=name)
-                    yield self._entry(one, _kind(result, self.verb), **_values(one.run, result))
-                case PolicyApplied(satisfied=who) if who:
-                    yield self._entry(one, Kind.APPROVAL, run=one.run, why=who)
-                case RunFinished(exit_code=code, error=error) if self._is_begun:
-                    why = error.message if error is not None else None
-                    yield self._entry(one, Kind.END, run=one.run, exit_code=code, why=why)
-
-    def _entry(self, envelope: Envelope, kind: Kind, **values: Any) -> Entry:
-        return Entry(kind=kind, by=envelope.by, origin=self.origin, at=int(envelope.at), values=values)
-
-
-def _kind(result: HostResult, verb: Verb) -> Kind:
-    if result.outcome is Outcome.ROLLED_BACK:
-        return Kind.REVERT
-    is_committed = result.outcome is Outcome.KEPT and result.boot_default is not False and verb is not Verb.REBOOT
-    return Kind.COMMIT if is_committed else Kind.RESULT
-
-
-def _values(run: RunId, result: HostResult) -> dict[str, Any]:
-    failure = result.failure
-    return {
-        "run": run,
-        "host": result.host,
-        "outcome": result.outcome.value,
-        "new": result.closure,
-        "old": result.previous,
-        "failure": failure.kind.value if failure is not None else None,
-        "why": failure.message if failure is not None else None,
-    }
 
 
 class StoredLedger(Ledger):
@@ -137,6 +78,14 @@ class StoredLedger(Ledger):
         hosts = [{**told, "host": host, "outcome": Outcome.SKIPPED.value} for host in begun.hosts]
         kinds = [*((Kind.RESULT, values) for values in hosts), (Kind.END, told)]
         return self.add(connection, [Entry(kind=kind, by="", origin="", values=values) for kind, values in kinds])[1]
+
+    def catch_up(self, connection: Connection, entered: Entered, envelopes: Sequence[Envelope]) -> Sequence[Path]:
+        """Enter within a transaction of the caller what events of a run that come late are entered with. See `add`."""
+        taken = list(self.add(connection, [])[1]) if self.kept_for_later() else []  # they may say that it has begun
+        if envelopes and (begun := _begun(connection, envelopes[0].run)) is not None:
+            entered.begin(begun.hosts)
+        entries = list(entered.entries(envelopes))
+        return [*taken, *self.add(connection, entries)[1]] if entries else taken
 
     def remove(self, taken: Iterable[Path]) -> None:
         """Remove files whose entries are in the ledger. One that stays is not entered again."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fleet.events import DecodeError, Envelope, PushFinished, RunFinished, decode, event_json, event_name
+from fleet.events import DecodeError, Envelope, HostFinished, PushFinished, RunFinished, decode, event_json, event_name
 from fleet.model import HostName, RunId
 from fleet.state.interface import Asked, Delivery, PlanRecord, Request, SeenRecord
 from fleet.state.records import FOLDED, RunRecord
@@ -15,24 +15,7 @@ from fleet.text import valid_unicode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-
-class Cursor(Protocol):
-    """The rows of an answer, as tuples."""
-
-    @property
-    def rowcount(self) -> int: ...
-
-    def fetchone(self) -> Any: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Connection(Protocol):
-    """What the queries ask of a connection of the DB-API (PEP 249) within a transaction."""
-
-    def execute(self, statement: str, values: Mapping[str, Any] = ..., /) -> Cursor: ...
-
-    def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object: ...
+    from fleet.state.database import Connection
 
 
 class EventRow(NamedTuple):
@@ -48,6 +31,10 @@ class EventRow(NamedTuple):
 _EVENT = 'SELECT run, seq, at, "by", body FROM events'
 """Selects an `EventRow`."""
 _FOLDED = ", ".join(f"'{event_name(kind)}'" for kind in FOLDED)
+
+
+class TakenError(Exception):
+    """Another process has written events of this run."""
 
 
 def add_run(connection: Connection, record: RunRecord) -> bool:
@@ -69,10 +56,36 @@ def has_run(connection: Connection, run: RunId) -> bool:
     return connection.execute("SELECT 1 FROM runs WHERE id = :run", {"run": run}).fetchone() is not None
 
 
+def last_number(connection: Connection, run: RunId) -> int | None:
+    """Return the number of the run's last event, 0 if it has none; None if the run has no row."""
+    last = "SELECT max(seq) FROM events WHERE events.run = runs.id"
+    found = connection.execute(f"SELECT ({last}) FROM runs WHERE id = :run", {"run": run}).fetchone()
+    return (found[0] or 0) if found is not None else None
+
+
+def not_there(connection: Connection, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+    """Return these events of a run, which are in order, without those that are there already, as they are.
+
+    Raise `TakenError` if there are others with their numbers.
+    """
+    rows = {row["seq"]: row["body"] for row in map(_event_row, envelopes)}
+    there = event_rows(connection, envelopes[0].run, envelopes[0].seq - 1)
+    if any(rows.get(row.seq) != row.body for row in there):
+        raise TakenError
+    return envelopes[len(there) :]
+
+
 def has_ended(connection: Connection, run: RunId) -> bool:
     """Whether the end of the run was recorded."""
     values = {"run": run, "kind": event_name(RunFinished)}
     statement = "SELECT 1 FROM events WHERE run = :run AND kind = :kind"
+    return connection.execute(statement, values).fetchone() is not None
+
+
+def has_host_ended(connection: Connection, run: RunId, host: HostName) -> bool:
+    """Whether the run has a result for the host."""
+    values = {"run": run, "host": host, "kind": event_name(HostFinished)}
+    statement = "SELECT 1 FROM events WHERE run = :run AND host = :host AND kind = :kind"
     return connection.execute(statement, values).fetchone() is not None
 
 
@@ -156,6 +169,7 @@ def request(connection: Connection, run: RunId) -> Request | None:
 
 def delete_run(connection: Connection, run: RunId) -> None:
     """Delete the run and its events."""
+    connection.execute("DELETE FROM leases WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM requests WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM events WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM runs WHERE id = :run", {"run": run})

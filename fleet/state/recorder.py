@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from fleet.errors import StateError
@@ -18,31 +19,51 @@ if TYPE_CHECKING:
 
     from fleet.events import Envelope
 
+AGAIN = 1.0
+"""Seconds after which it is tried again to write what could not be written, if nothing else happens."""
+
 
 class Write(Protocol):
     """How events get to the disk."""
 
     def __call__(self, envelopes: Sequence[Envelope], *, begins: bool) -> None:
-        """Write all of these events or, with a `StateError`, none of them.
+        """Write all of these events. If `begins`, the first one begins the record.
 
-        If `begins`, the first one begins the record.
+        With a `StateError` none is written, as far as is known. Those that were written all the same may be written
+        again.
         """
 
 
 class GroupCommit(Recorder):
     """Hands events to `write` from a thread of its own, which ends with `close`.
 
-    An event that cannot be written is lost, except the first one: it is tried again with every later event, since a run
-    without it has no beginning. This is a thread and not a task because SQLite blocks on locks and disks, and because a
-    run may end together with its loop.
+    What cannot be written is tried again, with all that comes after it, until the end. This is a thread and not a task
+    because databases block on locks, disks and networks, and because a run may end together with its loop.
     """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(
+        self,
+        write: Write,
+        *,
+        patience: Callable[[StateError], float] = lambda _: 0.0,
+        on_behind: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """After a first error, `flush` waits for as many seconds as `patience` says that what failed may be back.
+
+        `on_behind` hears from the thread when something could not be written, and when all of it is written after all.
+        """
         self._write = write
+        self._patience = patience
+        self._on_behind = on_behind
         self._queue: queue.SimpleQueue[Envelope | Callable[[], None] | None] = queue.SimpleQueue()
-        self._first: Envelope | None = None
+        self._behind: list[Envelope] = []
+        self._flushes: list[Callable[[], None]] = []
         self._is_begun = False
         self._has_gap = False
+        self._has_failed = False
+        """Whether the last attempt has failed."""
+        self._waits_until = 0.0
+        """Until when those who `flush` wait, since the database may be back by then."""
         self._lost: StateError | None = None
         self._is_closed = False
         self._closing = threading.RLock()  # reentrant: a signal handler may call `record` while `record` runs
@@ -101,40 +122,50 @@ class GroupCommit(Recorder):
         is_over = False
         while not is_over:
             items = self._gather()
-            is_over = items[-1] is None
-            batch = [item for item in items if item is not None and not callable(item)]
-            if batch:
-                self._write_batch(batch)
+            is_over = bool(items) and items[-1] is None
             for item in items:
                 if callable(item):
-                    item()
+                    self._flushes.append(item)
+                elif item is not None:
+                    self._behind.append(item)
+            if self._behind:
+                self._write_what_is_behind()
+            if is_over or time.monotonic() >= self._waits_until:
+                for wake in self._flushes:
+                    wake()
+                self._flushes.clear()
 
     def _gather(self) -> list[Envelope | Callable[[], None] | None]:
-        """Wait for an item, and return it with all that has piled up behind it, up to the end mark."""
-        items = [self._queue.get()]
+        """Wait for an item, and return it with all that has piled up behind it, up to the end mark.
+
+        Returns nothing if it is time to try again.
+        """
+        items: list[Envelope | Callable[[], None] | None] = []
         with contextlib.suppress(queue.Empty):
+            items.append(self._queue.get(timeout=AGAIN if self._behind else None))
             while items[-1] is not None:
                 items.append(self._queue.get_nowait())
         return items
 
-    def _write_batch(self, batch: list[Envelope]) -> None:
-        if self._first is None:
-            self._first = batch[0]
-        elif not self._is_begun:
-            batch = [self._first, *batch]
+    def _write_what_is_behind(self) -> None:
         try:
-            self._write(batch, begins=not self._is_begun)
+            self._write(self._behind, begins=not self._is_begun)
         except StateError as error:
-            self._note_loss(error, batch)
+            if not self._has_failed:
+                self._has_failed = True
+                self._waits_until = time.monotonic() + self._patience(error)
+                self._on_behind(True)  # noqa: FBT003 - it says so
+            self._lost = self._lost or error
         except Exception as error:  # a bug must not end the thread: `flush` would wait forever
             why = f"this machine cannot record what it does: {error!r}; this is a bug in fleet"
-            self._note_loss(StateError(why), batch)
+            self._lost = self._lost or StateError(why)
+            self._has_gap = True
+            self._behind = self._behind[: 0 if self._is_begun else 1]  # a run needs its beginning
         else:
+            self._behind = []
             self._is_begun = True
-            if not self._has_gap:  # nothing is missing: only the first event was late
+            if self._has_failed:
+                self._has_failed, self._waits_until = False, 0.0
+                self._on_behind(False)  # noqa: FBT003 - it says so
+            if not self._has_gap:
                 self._lost = None
-
-    def _note_loss(self, error: StateError, batch: Sequence[Envelope]) -> None:
-        """Remember the first error, and whether the record has a gap that cannot be filled."""
-        self._lost = self._lost or error
-        self._has_gap = self._has_gap or self._is_begun or len(batch) > 1

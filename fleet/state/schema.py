@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from fleet.state.queries import Connection
+    from fleet.state.database import Connection
 
 MIGRATIONS: Sequence[Sequence[str]] = (
     (
@@ -36,6 +36,11 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         " body TEXT NOT NULL)",
     ),
     ("CREATE TABLE ledger (entry BIGINT NOT NULL PRIMARY KEY, line TEXT NOT NULL)",),
+    (
+        "CREATE TABLE leases (run TEXT NOT NULL PRIMARY KEY, token TEXT NOT NULL, origin TEXT NOT NULL,"
+        " process BIGINT NOT NULL, ends DOUBLE PRECISION NOT NULL)",
+        "CREATE INDEX events_of_a_host ON events (run, host, kind)",
+    ),
 )
 """The statements that make each version of the tables from the one before. Only add to the end: databases have had the
 others.
@@ -45,7 +50,9 @@ began, with `hosts` as a JSON list of names. `events` has `body`, the event's ow
 has those that can be applied later. `requests` has what somebody asks of a rollout that is under way. `seen` has what
 each host was when it last answered, as JSON in `body`. `deliveries` has what hosts get that were away. `baselines` has
 what is no drift on a host though nothing declares it, as JSON in `body`. `ledger` has a line for
-each entry of the ledger, and `meta` its head under `ledger`. Times are in seconds since 1970; 0 is unknown.
+each entry of the ledger, and `meta` its head under `ledger`. `leases` has which process of which machine holds a run,
+and until when by the database's clock, where machines share the database. Times are in seconds since 1970; 0 is
+unknown.
 """
 
 

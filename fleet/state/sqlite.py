@@ -37,23 +37,26 @@ _EXPLANATIONS = {
 """For each SQLite error that can be expected: what is wrong, and what to do. SQLite's own messages name no file."""
 
 
-class Database:
-    """A database file that is opened anew for each transaction, so that a file that was replaced meanwhile is noticed.
+class SqliteDatabase:
+    """See `Database`. A file, opened anew for each transaction, so that one that was replaced meanwhile is noticed."""
 
-    Any thread may use it. Transactions raise `StateError`.
-    """
+    is_shared = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever written."""
+        """See `Database.exists`."""
         return os.path.lexists(self._path)
+
+    def patience(self, error: StateError) -> float:  # noqa: ARG002 - all are alike
+        """See `Database.patience`: it has waited, and a full disk or a damaged file is no better a moment later."""
+        return 0.0
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection that reads, while inside. All of it is read as of one moment. The file must exist."""
+        """See `Database.reading`. The file must exist."""
         with self._errors_as_state_error("read what it has recorded"):
             with self._transaction("BEGIN") as connection:
                 is_current = schema.is_current(connection, _tables(connection))
@@ -65,7 +68,7 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction that writes. Everything is on disk afterwards, or nothing if an error is raised."""
+        """See `Database.writing`."""
         with self._errors_as_state_error("record what it does"):
             self._make()
             # It takes the lock at once: to take it after a read can fail without a wait.

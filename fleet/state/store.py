@@ -1,9 +1,8 @@
-"""The state of one fleet in a folder of this machine: a database, and a folder for each run."""
+"""The state of one fleet: a database, and a folder for each run of this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -15,37 +14,62 @@ from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
 from fleet.state.recorder import GroupCommit
 from fleet.state.records import RunRecord, fold_all
-from fleet.state.tidy import KEEP, remove_old
+from fleet.state.tidy import KEEP, remove_left_over, remove_old
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fleet.events import Envelope
     from fleet.ledger import Entry, Ledger
     from fleet.model import HostName, RunId
-    from fleet.state.interface import Asked, BaselineRecord, Delivery, PlanRecord, Recorder, SeenRecord
-    from fleet.state.ledgers import Entered
+    from fleet.state.database import Database
+    from fleet.state.entered import Entered
+    from fleet.state.interface import (
+        Asked,
+        BaselineRecord,
+        Delivery,
+        JointRecord,
+        PlanRecord,
+        Recorder,
+        SeenRecord,
+    )
+    from fleet.state.leases import Leases
 
 
 class FolderState(State):
     """See `State`. Nothing is made in the folder before there is something to write."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.db"
-        self._archive = Archive(self._path)
+    def __init__(self, folder: Path, database: Database, leases: Leases | None = None) -> None:
+        """`leases` are for a database that other machines use too."""
+        self._path = folder
+        self._database = database
+        self._archive = Archive(folder, database)
         self._folders = Folders(folder)
+        self._leases = leases
 
     def _archive_if_any(self) -> Archive | None:
         """Return what can be read; None if nothing was ever written."""
-        return self._archive if os.path.lexists(self._path) else None
+        return self._archive if self._database.exists else None
 
-    def hold(self, run: RunId) -> AbstractContextManager[Path]:
-        return self._folders.hold(run)
+    @contextlib.contextmanager
+    def hold(self, run: RunId, *, is_new: bool = False) -> Iterator[Path]:
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(self._folders.hold(run))
+            if self._leases is not None:
+                stack.enter_context(self._leases.held(run, folder, is_new=is_new))
+            yield folder
 
     def is_under_way(self, run: RunId) -> bool:
-        return self._folders.is_under_way(run)
+        return run in self.under_way([run])
+
+    def under_way(self, runs: Collection[RunId]) -> set[RunId]:
+        here = {run for run in runs if self._folders.is_under_way(run)}
+        if self._leases is not None:
+            with contextlib.suppress(StateError):
+                return here | self._leases.living({run: self.folder(run) for run in runs if run not in here})
+        return here
 
     def folder(self, run: RunId) -> Path:
         return self._folders.of(run)
@@ -60,22 +84,40 @@ class FolderState(State):
         def write(envelopes: Sequence[Envelope], *, begins: bool) -> None:
             self._archive.add(new, envelopes, begins=begins, entered=entered)
 
-        return GroupCommit(write)
+        def note(is_behind: bool) -> None:  # noqa: FBT001 - the recorder says it
+            self._folders.mark_behind(run, plan, is_behind=is_behind)
+
+        return GroupCommit(write, patience=self._database.patience, on_behind=note)
+
+    def joint_record(
+        self, run: RunId, *, by: str, entered: Entered | None = None
+    ) -> AbstractContextManager[JointRecord]:
+        return self._archive.joint_record(run, by, entered)
+
+    def catch_up(self) -> None:
+        with contextlib.suppress(StateError):
+            self._catch_up()
+            if self.ledger.kept_for_later():
+                self.ledger.enter()
 
     def runs(self) -> list[RunRecord]:
+        behind = self._catch_up()
         archive = self._archive_if_any()
-        known = {record.id: record for record in archive.records()} if archive else {}
-        missing = [run for run in self._runs_with_events() if run not in known]
+        found = {record.id: record for record in archive.records()} if archive else {}
+        missing = [run for run in self._runs_to_read_in() if run not in found]
         self._read_in(missing)
-        found = known | {run: self._record_in_folder(run) for run in missing}
+        found |= {run: self._record_in_folder(run) for run in missing}
+        found |= {run: self._with_folder(found.get(run) or RunRecord(id=run, plan=behind[run])) for run in behind}
         return [found[run] for run in sorted(found, reverse=True)]
 
     def run(self, run: RunId) -> RunRecord | None:
+        behind = self._catch_up()
         archive = self._archive_if_any()
-        for record in archive.records(run) if archive else ():
-            return record
-        if run not in self._runs_with_events():
-            return None
+        found = next(iter(archive.records(run)), None) if archive else None
+        if run in behind:
+            return self._with_folder(found or RunRecord(id=run, plan=behind[run]))
+        if found is not None or run not in self._runs_to_read_in():
+            return found
         self._read_in([run])
         return self._record_in_folder(run)
 
@@ -85,11 +127,14 @@ class FolderState(State):
         return []
 
     def events(self, run: RunId, *, after: int = 0) -> list[Envelope]:
+        is_behind = run in self._catch_up()
         archive = self._archive_if_any()
         found = archive.events(run, after) if archive else None
-        if found is None:
-            self._read_in([run] if run in self._runs_with_events() else [])
-            found = [envelope for envelope in self._events_in_folder(run) if envelope.seq > after]
+        if found is None and not is_behind:
+            self._read_in([run] if run in self._runs_to_read_in() else [])
+        if found is None or is_behind:
+            last = found[-1].seq if found else after
+            found = [*(found or ()), *(one for one in self._events_in_folder(run) if one.seq > last)]
         return found
 
     def speeds(self) -> dict[HostName, float]:
@@ -119,7 +164,7 @@ class FolderState(State):
         return found[digest] if digest in found else next(iter(found.values()))
 
     def plan_folder(self, digest: str) -> Path:
-        return self._path.parent / "plans" / digest
+        return self._path / "plans" / digest
 
     def plans(self) -> list[PlanRecord]:
         archive = self._archive_if_any()
@@ -161,7 +206,7 @@ class FolderState(State):
         return archive.deliveries() if archive else []
 
     def delivery_root(self, host: HostName) -> Path:
-        return self._path.parent / "deliveries" / host
+        return self._path / "deliveries" / host
 
     def tidy(self, *, keep: int = KEEP, dry_run: bool = False) -> Tidied:
         archive = self._archive_if_any()
@@ -174,7 +219,7 @@ class FolderState(State):
             remove = (lambda _: True) if dry_run else remove
             return remove_old(those, self._folders, keep=keep, is_needed=is_needed, remove=remove)
 
-        old_runs = old(runs, self._is_open, self._remove)
+        old_runs = old(runs, self._is_needed, self._remove)
         old_builds = old(builds, self._folders.has_events, self._folders.remove)
         if archive is None:
             return Tidied(runs=old_runs, builds=old_builds)
@@ -186,6 +231,9 @@ class FolderState(State):
             self.delivery_root(host).unlink(missing_ok=True)
         for digest in plans:
             shutil.rmtree(self.plan_folder(digest), ignore_errors=True)
+        if self._database.is_shared:
+            remove_left_over(self._path / "plans", {plan.digest for plan in archive.plans()})
+            remove_left_over(self._path / "deliveries", {delivery.host for delivery in archive.deliveries()})
         return Tidied(runs=old_runs, builds=old_builds, plans=plans, deliveries=deliveries)
 
     def _runs_with_events(self) -> list[RunId]:
@@ -197,6 +245,10 @@ class FolderState(State):
 
     def _record_in_folder(self, run: RunId) -> RunRecord:
         return fold_all(RunRecord(id=run), self._events_in_folder(run))
+
+    def _with_folder(self, record: RunRecord) -> RunRecord:
+        """Return the record with what the run's folder knows beyond it."""
+        return fold_all(record, [one for one in self._events_in_folder(record.id) if one.seq > record.last_seq])
 
     def _read_in(self, runs: Iterable[RunId]) -> None:
         """Copy the events in the folders of these runs to the database, as far as that is possible now.
@@ -210,9 +262,34 @@ class FolderState(State):
                     if is_at_rest:
                         self._archive.add_all(run, self._events_in_folder(run))
 
-    def _is_open(self, run: RunId) -> bool:
+    def _catch_up(self) -> dict[RunId, str | None]:
+        """Bring to the database what runs of this machine could not write there, as far as that is possible now.
+
+        Return the runs of which their folders still know more, each with the digest of its plan.
+        """
+        behind = self._folders.behind()
+        with contextlib.suppress(StateError):
+            for run, plan in list(behind.items()):
+                with contextlib.suppress(OSError), self._folders.kept_from_changing(run) as is_at_rest:
+                    if is_at_rest:
+                        if events := self._events_in_folder(run):
+                            self._archive.catch_up(run, plan, events)
+                        self._folders.mark_behind(run, plan, is_behind=False)
+                        del behind[run]
+        return behind
+
+    def _runs_to_read_in(self) -> list[RunId]:
+        """Return the runs whose events may be in their folders only, newest first.
+
+        A database that other machines use has all runs. What it does not have, one of them has tidied away.
+        """
+        return [] if self._database.is_shared else self._runs_with_events()
+
+    def _is_needed(self, run: RunId) -> bool:
         record = self.run(run)
-        return record is not None and record.is_open
+        if record is None or record.is_open:
+            return record is not None
+        return self._leases is not None and run in self._leases.living({run: self.folder(run)})
 
     def _remove(self, run: RunId) -> bool:
         """Remove the run, its folder first: one that is removed only half is found again, and removed the next time."""

@@ -1,11 +1,15 @@
-"""Remove old runs."""
+"""Remove old runs, and what other machines have forgotten."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
+    from pathlib import Path
 
     from fleet.model import RunId
     from fleet.state.folders import Folders
@@ -13,6 +17,21 @@ if TYPE_CHECKING:
 KEEP = 20
 """How many runs are kept in any case, and how many builds beside them. Their folders keep roots of what they have
 built."""
+
+SOON = 24 * 3600.0
+"""Seconds in which what is made in a folder comes to be in the database."""
+
+
+def remove_left_over(folder: Path, known: Collection[str]) -> None:
+    """Remove what has been in the folder for a day and is not known: another machine has forgotten what it was for."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            if path.name in known or path.lstat().st_mtime > time.time() - SOON:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def remove_old(

@@ -11,12 +11,14 @@ import pytest
 
 from fleet import Fleet
 from fleet.cli import questions, run
+from tests.unit.state_builders import KEPT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fleet.inventory import Inventory
     from fleet.machine.login import Logins
+    from tests.postgres import Server
     from tests.unit.world import World
 
     CommandLine = Callable[..., "Said"]
@@ -29,6 +31,18 @@ def hears_interrupts_again() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where the states of the test are kept: in files, and once more in PostgreSQL."""
+    if request.param == "sqlite":
+        yield request.param
+        return
+    server: Server = request.getfixturevalue("postgres")
+    monkeypatch.setenv(KEPT_IN, server.url)
+    yield request.param
+    server.clear()
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ SAMPLES = {
     "when": "before_switch",
     "who": "ann",
     "whose": "bob from train",
+    "why": "the database is away",
     "wire_bytes": 6,
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from fleet.ledger import ZERO, Entry, Head, Kind
 from fleet.ledger.entries import canonical, hash_of, written
+from tests.unit.state_builders import KEPT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,7 +70,14 @@ def rewritten(lines: Sequence[str], number: int, **changes: Any) -> list[str]:
 
 
 def in_database(folder: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
-    """Somebody changes the database by hand."""
+    """Somebody changes the database by hand, wherever the test keeps it."""
+    if (url := os.environ.get(KEPT_IN)) is not None:
+        import psycopg
+
+        with psycopg.connect(url, options=f"-c search_path=fleet_{folder.name}") as connection:
+            for statement, values in statements:
+                connection.execute(statement.replace("?", "%s").encode(), values)
+        return
     with closing(sqlite3.connect(folder / "state.db")) as other, other:
         for statement, values in statements:
             other.execute(statement, values)

@@ -7,20 +7,43 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from fleet.events import Envelope, Envelopes, Event, HostFinished, PhaseStarted, RunFinished, RunStarted, encode
-from fleet.model import Failure, FailureKind, Goal, HostName, HostResult, Outcome, Phase, RunId
+from fleet.inventory.databases import database
+from fleet.model import DatabaseAddress, Failure, FailureKind, Goal, HostName, HostResult, Outcome, Phase, RunId
+from fleet.state import open_state as _open_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from fleet.state import State
 
 RUN = RunId("20261120T042211-3fa9c1")
 WEB, DB = HostName("web-1"), HostName("db-1")
 PUSH, SWITCH = PhaseStarted(host=WEB, phase=Phase.PUSH), PhaseStarted(host=WEB, phase=Phase.SWITCH)
+
+
+KEPT_IN = "FLEET_TEST_STATE"
+"""The variable with the URL of the database that keeps the states of a test, and of the processes that it starts."""
+
+
+in_files = pytest.mark.parametrize("kept", ["sqlite"], indirect=True)
+"""Marks a test that is about files."""
+
+
+def address() -> DatabaseAddress | None:
+    """Where the states of this test are kept; None if they are files."""
+    url = os.environ.get(KEPT_IN)
+    return database(url, Path("/")) if url else None
+
+
+def open_state(folder: Path) -> State:
+    """The state of the fleet with this folder, wherever the test keeps it."""
+    return _open_state(folder, address())
 
 
 def run_id(number: int) -> RunId:

@@ -25,6 +25,7 @@ from tests.unit import builders
 from tests.unit import test_drift as drifts
 from tests.unit.builders import NEW, OLD
 from tests.unit.ledgers import OTHER_ID, entry, head_of, in_database, lines_of, replace_lines, rewritten
+from tests.unit.state_builders import in_files
 from tests.unit.test_cli_reboot import Rebooted
 from tests.unit.test_judging import NEVER, write
 from tests.unit.world import FACTS, World
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.unit.conftest import CommandLine
+
+pytestmark = pytest.mark.usefixtures("kept")
 
 
 def bodies(world: World) -> list[dict[str, Any]]:
@@ -155,6 +158,7 @@ def locked(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield other
 
 
+@in_files
 async def test_way_back_waits_for_no_database_and_is_entered_later(tmp_path: Path, locked: sqlite3.Connection) -> None:
     world = going_back(tmp_path)
     done: list[float] = []
@@ -176,6 +180,7 @@ async def test_way_back_waits_for_no_database_and_is_entered_later(tmp_path: Pat
     assert "late" in bodies(world)[2]
 
 
+@in_files
 async def test_break_glass_waits_for_no_database_either(
     tmp_path: Path, home: object, locked: sqlite3.Connection
 ) -> None:
@@ -339,6 +344,7 @@ def test_whole_rewrite_and_a_cut_with_all_its_traces_are_named_by_hosts_and_plan
     assert (told.code, "entry 1 is wrong (rewritten): a has run" in told.out) == (1, True), told.out
 
 
+@in_files
 def test_machines_without_a_shared_store_have_two_ledgers_and_neither_cries_rewrite(
     tmp_path: Path, command_line: CommandLine
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fleet.errors import INTERRUPTED
 from fleet.events import Envelopes, HostFinished, PhaseStarted, RunFinished, RunStarted
 from fleet.model import Goal, HostName, HostResult, Outcome, Phase, RunId, Verb
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from tests.unit.conftest import CommandLine
 
 A, B = HostName("a"), HostName("b")
+
+
+pytestmark = pytest.mark.usefixtures("kept")
 
 
 def remember(world: World, run: str, *events: Event, verb: Verb = Verb.DEPLOY, plan: str | None = None) -> None:

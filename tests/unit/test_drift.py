@@ -26,9 +26,9 @@ from fleet.host.history import PastTransaction
 from fleet.library.tools import Tools
 from fleet.machine import CONTACTS, Output
 from fleet.model import Closure, HostName, Outcome, RunId, Serial
-from fleet.state import open_state
 from tests.fakes import AtOnce, Events, FakeLink, runs
 from tests.unit import builders
+from tests.unit.state_builders import open_state
 from tests.unit.world import World
 
 if TYPE_CHECKING:
@@ -365,6 +365,7 @@ async def test_an_answer_without_its_end_is_no_answer() -> None:
         await look(FakeLink(builders.host("web-1"), (runs("nice"), Output(status=0, stdout=DONE))))
 
 
+@pytest.mark.usefixtures("kept")
 async def test_a_first_look_that_fails_changes_nothing(tmp_path: Path) -> None:
     state = open_state(tmp_path)
     for answer in ("", DONE, "end\n", f"system\t{OLD}\t9\nend\n"):
@@ -374,6 +375,7 @@ async def test_a_first_look_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert not state.has_baseline(HostName("web-1"))
 
 
+@pytest.mark.usefixtures("kept")
 async def test_a_first_look_takes_down_what_is_there_but_on_nixos(tmp_path: Path) -> None:
     state = open_state(tmp_path)
     for name, head, has_file in (("web-1", "", True), ("web-2", "nixos\n", False)):
@@ -385,6 +387,7 @@ async def test_a_first_look_takes_down_what_is_there_but_on_nixos(tmp_path: Path
         assert record.by == "ann"
 
 
+@pytest.mark.usefixtures("kept")
 async def test_only_the_first_commit_of_a_host_takes_down_what_is_there(tmp_path: Path) -> None:
     world = World(tmp_path, "a")
     text = f"system\t{OLD}\t900\nfile\t{entry('/etc/a')}\n{DONE}end\n"

@@ -64,6 +64,8 @@ PUBLIC = {
     "secrets_filled": "host secrets",
     "soak_finished": "wave unwell",
     "rollout_asked": "asked who",
+    "recording_lost": "why",
+    "recording_resumed": "seconds",
     "undo_started": "hosts undo",
 }
 

@@ -25,7 +25,7 @@ from fleet.machine.local import LocalMachine
 from fleet.model import Goal, HostName, HostResult, Outcome, RunId, Verb
 from fleet.plans import Part
 from fleet.source.tree import Tree, plain_values
-from fleet.state.ledgers import Entered
+from fleet.state.entered import Entered
 from fleet.steps.secret_values import LONGEST, SecretReader, Value, take_environment
 from tests import fakes
 from tests.fakes import Events, FakeLink, FakeMachine, asks, runs, said

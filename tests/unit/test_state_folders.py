@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigError, StateError
-from fleet.state import locks, open_state
-from tests.unit.state_builders import RUN, python, run_id, said
+from fleet.state import locks
+from tests.unit.state_builders import RUN, open_state, python, run_id, said
 
+pytestmark = pytest.mark.usefixtures("kept")
 HOLD = """
-import sys; from pathlib import Path; from fleet.state import open_state
+import sys; from pathlib import Path; from tests.unit.state_builders import open_state
 with open_state(Path(sys.argv[1])).hold(sys.argv[2]):
     print("held", flush=True); sys.stdin.readline()
 print("let go", flush=True); sys.stdin.read()
 """
 HOLD_AND_FORK = """
-import os, sys; from pathlib import Path; from fleet.state import open_state
+import os, sys; from pathlib import Path; from tests.unit.state_builders import open_state
 state = open_state(Path(sys.argv[1]))
 with state.hold(sys.argv[2]):
     if os.fork() == 0:  # as every child is until it runs its program

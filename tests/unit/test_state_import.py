@@ -10,7 +10,7 @@ import pytest
 
 from fleet.events import OutputLine, PushProgressed, encode
 from fleet.model import Outcome, Phase
-from fleet.state import RunRecord, fold_all, open_state
+from fleet.state import RunRecord, fold_all
 from tests.unit.state_builders import (
     PUSH,
     RUN,
@@ -21,6 +21,7 @@ from tests.unit.state_builders import (
     folder_of_0_1_0,
     folder_of_today,
     old_line,
+    open_state,
     python,
     recorded,
     result,
@@ -38,13 +39,14 @@ PROGRESS = PushProgressed(host=WEB, sent=1, total=2)
 STARTED_AT = 1795148531.0
 """2026-11-20 04:22:11 UTC, as the id of the run says."""
 READ = """
-import sys; from pathlib import Path; from fleet.state import open_state
+import sys; from pathlib import Path; from tests.unit.state_builders import open_state
 sys.stdin.readline()
 state = open_state(Path(sys.argv[1]))
 print([(run.id, run.verb, len(state.events(run.id))) for run in state.runs()], flush=True)
 """
 DIE_AMID = """
-import os, signal, sys; from pathlib import Path; from fleet.state import open_state, queries
+import os, signal, sys; from pathlib import Path; from fleet.state import queries
+from tests.unit.state_builders import open_state
 add = queries.add_events
 def die(connection, envelopes):
     add(connection, envelopes[:2])

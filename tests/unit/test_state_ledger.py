@@ -14,11 +14,25 @@ from fleet.ledger import Head, Kind
 from fleet.ledger.chain import How, against_note, parse, read_chain
 from fleet.ledger.entries import written
 from fleet.model import Outcome, Verb
-from fleet.state import Entered, State, open_state
+from fleet.state import Entered, State
 from fleet.state.ledgers import LATE
 from tests.unit.ledgers import RUN as LEDGER_RUN
 from tests.unit.ledgers import entry, in_database
-from tests.unit.state_builders import DB, RUN, WEB, ended, finished, python, record, result, said, started, wrapped
+from tests.unit.state_builders import (
+    DB,
+    RUN,
+    WEB,
+    ended,
+    finished,
+    in_files,
+    open_state,
+    python,
+    record,
+    result,
+    said,
+    started,
+    wrapped,
+)
 from tests.unit.test_state_disk import FULL, disk, fill
 
 if TYPE_CHECKING:
@@ -27,6 +41,7 @@ if TYPE_CHECKING:
 
     from fleet.ledger.chain import Chain
 
+pytestmark = pytest.mark.usefixtures("kept")
 __all__ = ["disk"]
 APPROVAL = entry(Kind.APPROVAL, plan="a" * 64)
 
@@ -61,6 +76,7 @@ def test_two_states_have_two_ledgers(tmp_path: Path) -> None:
     assert heads[0].ledger != heads[1].ledger
 
 
+@in_files
 def test_entries_are_added_together_or_not_at_all(tmp_path: Path) -> None:
     state = open_state(tmp_path)
     head = state.ledger.enter(APPROVAL)
@@ -102,7 +118,7 @@ def test_file_of_entries_that_cannot_be_read_now_is_read_later(tmp_path: Path, m
 ENTER = """
 import sys; from pathlib import Path
 from fleet.ledger import Kind
-from fleet.state import open_state
+from tests.unit.state_builders import open_state
 from tests.unit.ledgers import entry
 
 state = open_state(Path(sys.argv[1]))
@@ -137,6 +153,7 @@ def test_processes_that_add_at_once_make_one_chain(tmp_path: Path) -> None:
         assert own == [str(number) for number in range(25) if number % 5]
 
 
+@in_files
 def test_full_disk_is_said_before_anything_begins(disk: Path) -> None:
     fill(disk)
     with pytest.raises(StateError, match=FULL):
@@ -144,6 +161,7 @@ def test_full_disk_is_said_before_anything_begins(disk: Path) -> None:
     assert not open_state(disk).ledger.enter_later(APPROVAL)
 
 
+@in_files
 def test_full_disk_keeps_the_chain_whole(disk: Path) -> None:
     state = open_state(disk)
     head = state.ledger.enter(APPROVAL)
@@ -161,6 +179,7 @@ def test_full_disk_keeps_the_chain_whole(disk: Path) -> None:
     assert told(state)[-1] == "approval"
 
 
+@in_files
 def test_who_goes_back_waits_for_no_database(tmp_path: Path) -> None:
     state = open_state(tmp_path)
     state.ledger.enter(APPROVAL)
@@ -262,7 +281,7 @@ def test_ledger_that_was_cut_can_be_added_to_and_stays_wrong(tmp_path: Path, not
         state.ledger.enter(APPROVAL)
     cut(tmp_path, 3)
     if note == "taken away":
-        in_database(tmp_path, ("DELETE FROM meta WHERE key = 'ledger'", ()))
+        in_database(tmp_path, ("DELETE FROM meta WHERE \"key\" = 'ledger'", ()))
     if note == "nonsense":
         in_database(tmp_path, ("UPDATE meta SET value = 'x' WHERE key = 'ledger'", ()))
     found = chain(state).wrong
@@ -277,11 +296,11 @@ def test_ledger_that_was_cut_can_be_added_to_and_stays_wrong(tmp_path: Path, not
         assert (after, state.ledger.noted() and state.ledger.noted().size) == (None, 4)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("line", ["nonsense", "{}", "\x00", "[" * 9999])
+@pytest.mark.parametrize("line", ["nonsense", "{}", "\x01", "[" * 9999])
 def test_ledger_whose_lines_are_nonsense_can_be_added_to(tmp_path: Path, line: str) -> None:
     state = open_state(tmp_path)
     state.ledger.enter(APPROVAL)
-    in_database(tmp_path, ("UPDATE ledger SET line = ?", (line,)), ("DELETE FROM meta WHERE key = 'ledger'", ()))
+    in_database(tmp_path, ("UPDATE ledger SET line = ?", (line,)), ("DELETE FROM meta WHERE \"key\" = 'ledger'", ()))
     assert state.ledger.enter(APPROVAL) == Head("0" * 32, 3, state.ledger.noted().hash)  # type: ignore[union-attr]
     found = chain(state).wrong
     assert found is not None

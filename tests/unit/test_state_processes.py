@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from fleet.state import open_state
-from tests.unit.state_builders import RUN, python, run_id, said
+import pytest
+
+from tests.unit.state_builders import RUN, open_state, python, run_id, said
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("kept")
 RECORD = """
 import asyncio, sys; from pathlib import Path
 from fleet.events import OutputLine
 from fleet.model import Phase, RunId
-from fleet.state import open_state
+from tests.unit.state_builders import open_state
 from tests.unit.state_builders import started, wrapped
 
 async def main(folder, run, count):

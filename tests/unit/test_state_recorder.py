@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,13 +32,17 @@ class Disk:
         self.is_busy, self.may_go_on = threading.Event(), threading.Event()
         self.may_go_on.set()
 
+        self.has_failed, self.has_written = threading.Event(), threading.Event()
+
     def __call__(self, envelopes: Sequence[Envelope], *, begins: bool) -> None:
         self.is_busy.set()
         self.may_go_on.wait()
         if self.error is not None:
+            self.has_failed.set()
             raise self.error
         self.writes.append([envelope.seq for envelope in envelopes])
         self.begins.append(begins)
+        self.has_written.set()
 
 
 async def test_what_has_come_together_is_written_at_once_and_in_order() -> None:
@@ -105,7 +110,7 @@ async def test_what_cannot_be_written_is_said_where_it_matters_and_afterwards() 
     assert recorder.lost is FULL
 
 
-async def test_later_events_are_written_when_the_disk_has_room_again_and_the_gap_stays_and_is_told() -> None:
+async def test_what_could_not_be_written_is_written_before_what_comes_later() -> None:
     disk = Disk()
     with GroupCommit(disk) as recorder:
         recorder.record(*wrapped(started()))
@@ -116,13 +121,24 @@ async def test_later_events_are_written_when_the_disk_has_room_again_and_the_gap
             await recorder.flush()
         disk.error = None
         recorder.record(*wrapped(SWITCH, after=2))
+        await recorder.flush()
+    assert [seq for write in disk.writes for seq in write] == [1, 2, 3]
+    assert recorder.lost is None
+
+
+async def test_what_could_not_be_written_is_tried_again_though_nothing_else_is_told() -> None:
+    disk = Disk()
+    with GroupCommit(disk) as recorder:
+        disk.error = FULL
+        recorder.record(*wrapped(started()))
         with pytest.raises(StateError):
             await recorder.flush()
-    assert disk.writes == [[1], [3]]
-    assert recorder.lost is FULL
+        disk.error = None
+        await asyncio.to_thread(disk.has_written.wait)
+    assert (disk.writes, disk.begins, recorder.lost) == ([[1]], [True], None)
 
 
-async def test_first_event_is_tried_until_it_is_written_since_a_run_needs_its_beginning() -> None:
+async def test_first_event_begins_the_record_whenever_it_is_written() -> None:
     disk = Disk()
     disk.error = FULL
     with GroupCommit(disk) as recorder:
@@ -131,25 +147,49 @@ async def test_first_event_is_tried_until_it_is_written_since_a_run_needs_its_be
             with pytest.raises(StateError):
                 await recorder.flush()
         disk.error = None
-        for envelope in wrapped(SWITCH, LINE, after=2):
-            recorder.record(envelope)
-            with pytest.raises(StateError):
-                await recorder.flush()
-    assert (disk.writes, disk.begins) == ([[1, 3], [4]], [True, False])
-    assert recorder.lost is FULL
+        recorder.record(*wrapped(SWITCH, after=2))
+        await recorder.flush()
+        recorder.record(*wrapped(LINE, after=3))
+    assert [seq for write in disk.writes for seq in write] == [1, 2, 3, 4]
+    assert disk.begins == [True] + [False] * (len(disk.writes) - 1)
 
 
-async def test_first_event_that_was_only_late_is_not_lost() -> None:
-    disk = Disk()
+async def test_database_that_is_away_is_waited_for_and_not_for_ever() -> None:
+    disk, told = Disk(), list[bool]()
     disk.error = FULL
-    with GroupCommit(disk) as recorder:
+    with GroupCommit(disk, patience=lambda _: 2.5, on_behind=told.append) as recorder:
+        began = time.monotonic()
         recorder.record(*wrapped(started()))
         with pytest.raises(StateError):
             await recorder.flush()
+        assert time.monotonic() - began >= 2.5
+        with pytest.raises(StateError):  # once is enough
+            await asyncio.wait_for(recorder.flush(), timeout=1)
         disk.error = None
         recorder.record(*wrapped(PUSH, after=1))
         await recorder.flush()
-    assert (disk.writes, recorder.lost) == ([[1, 2]], None)
+        assert told == [True, False]
+        disk.error = FULL
+        disk.has_failed.clear()
+        recorder.record(*wrapped(SWITCH, after=2))
+        flush = asyncio.create_task(recorder.flush())
+        await asyncio.to_thread(disk.has_failed.wait)
+        disk.error = None
+        await flush
+    assert ([seq for write in disk.writes for seq in write], told) == ([1, 2, 3], [True, False] * 2)
+
+
+async def test_what_is_not_written_at_the_end_stays_behind_and_is_said() -> None:
+    disk, told = Disk(), list[bool]()
+    disk.error = FULL
+    with GroupCommit(disk, patience=lambda _: 60.0, on_behind=told.append) as recorder:
+        recorder.record(*wrapped(started()))
+        flush = asyncio.create_task(recorder.flush())
+        await asyncio.to_thread(disk.has_failed.wait)
+        await asyncio.to_thread(recorder.close)  # whoever ends does not wait
+        with pytest.raises(StateError):
+            await flush
+    assert (told, recorder.lost) == ([True], FULL)
 
 
 async def test_bug_in_writing_is_said_and_ends_nothing() -> None:

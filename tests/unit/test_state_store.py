@@ -13,7 +13,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.events import KINDS, Envelope, Event, OutputLine, PushFinished, decode, event_name
 from fleet.model import HostName, Outcome, Phase, RunId
-from fleet.state import Asked, BaselineRecord, Delivery, PlanRecord, RunRecord, fold_all, open_state
+from fleet.state import Asked, BaselineRecord, Delivery, PlanRecord, RunRecord, fold_all
 from fleet.state.archive import ENOUGH
 from fleet.state.records import FOLDED
 from tests.unit.event_samples import sample
@@ -25,6 +25,8 @@ from tests.unit.state_builders import (
     WEB,
     ended,
     finished,
+    in_files,
+    open_state,
     record,
     recorded,
     result,
@@ -36,6 +38,7 @@ from tests.unit.state_builders import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("kept")
 LINE = OutputLine(host=WEB, phase=Phase.BUILD, text="line")
 
 
@@ -95,6 +98,7 @@ def test_what_is_not_there_is_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@in_files
 def test_state_is_for_nobody_else_to_read(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir(mode=0o755)  # as fleet 0.1.0 made it
     recorded(open_state(tmp_path / "home"), started())

@@ -14,10 +14,11 @@ from fleet.events import Event, HostFinished, PhaseStarted, RunFinished, RunInte
 from fleet.library.tools import Tools
 from fleet.machine import CONTACTS, Output
 from fleet.model import HostName, HostResult, Outcome, Verb
-from fleet.state import HostRecord, Hosts, RunRecord, open_state
+from fleet.state import HostRecord, Hosts, RunRecord
 from tests.fakes import Answers, AtOnce, Events, FakeLink, FakeLogins, Says, asked, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN, FakeSupply
+from tests.unit.state_builders import open_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
 
 KEPT, HUMAN, SKIPPED = Outcome.KEPT, Outcome.NEEDS_HUMAN, Outcome.SKIPPED
+pytestmark = pytest.mark.usefixtures("kept")
 OPEN = {"running": NEW, "open_run": RUN, "open_state": "switched", "open_new": NEW, "open_old": OLD}
 SWITCHED, COMMITTED = said(state="switched", running=NEW, status=0), said(state="committed", running=NEW)
 

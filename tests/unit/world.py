@@ -18,12 +18,13 @@ from fleet.machine import Output
 from fleet.model import Closure, HostName, Outcome, Verb
 from fleet.plans.manifest import manifest
 from fleet.scripts import script
-from fleet.state import open_state
 from fleet.state.recorder import GroupCommit
+from fleet.state.sqlite import SqliteDatabase
 from fleet.state.store import FolderState
 from tests.fakes import Answer, Answers, Events, FakeLink, FakeLogins, FakeMachine, Fits, asks, runs, said
 from tests.unit import builders
 from tests.unit.builders import NEW, OLD, RUN, FakeSupply
+from tests.unit.state_builders import open_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +251,9 @@ class Applying(World):
 
 class FullState(FolderState):
     """A state whose disk has no space left for what is told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, SqliteDatabase(folder / "state.db"))
 
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> GroupCommit:  # noqa: ARG002
         """See `State.recorder`: nothing gets there."""

@@ -120,7 +120,7 @@ async def state(patient: Patient) -> AsyncIterator[Diagnosis]:
     elif (free := _free(place)) < LEAST_STATE:
         yield Diagnosis("state", State.ERROR, f"{human_bytes(free)} free on the disk of {place}", "make room there")
     else:
-        yield Diagnosis("state", State.OK, f"{folder}: {counted(len(runs), 'run')}")
+        yield Diagnosis("state", State.OK, f"{patient.inventory.state or folder}: {counted(len(runs), 'run')}")
 
 
 async def slow_links(patient: Patient) -> AsyncIterator[Diagnosis]:
