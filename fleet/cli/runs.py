@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fleet.state import HostRecord, RunRecord
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[show RUN [HOST]]")
+@click.group(invoke_without_command=True, subcommand_metavar="[show RUN [HOST] | import]")
 @options.file
 @options.as_json
 @click.pass_context
@@ -131,6 +131,32 @@ async def _show(fleet: Fleet, run_id: str, host: HostName | None, *, as_json: bo
             click.echo(line)
     if host is not None and error is not None:
         session.tell_errors({host: error})
+    return 0
+
+
+@runs.command("import")
+@options.file
+@click.pass_context
+def import_(context: click.Context, file: Path | None) -> int:
+    """Move runs, plans and the ledger from this machine's file to the database that `[fleet] state` names.
+
+    That is done once, on the machine that has deployed so far. The database must remember nothing of this fleet yet.
+    The file is kept as state.db.moved, and nothing uses it any more.
+
+    \b
+    fleet runs import
+    """
+    from fleet.errors import ConfigError
+    from fleet.files import state_folder
+    from fleet.state.moving import import_state
+
+    given = context.parent.params if context.parent else {}
+    inventory = session.open_inventory(file or given.get("file"))
+    if inventory.state is None:
+        raise ConfigError("fleet.toml names no database", hint='[fleet] state = "postgresql://…": docs/state.md')
+    copied = import_state(state_folder(inventory.name), inventory.state)
+    told = ", ".join(f"{count} {table}" for table, count in copied.items() if count)
+    click.echo(f"moved to {inventory.state}: {told or 'nothing, since there was nothing'}", err=True)
     return 0
 
 
