@@ -84,6 +84,11 @@
             ./modules/edge.nix
             (setProgramOf "gc")
           ];
+          gate.imports = [
+            ./modules/gate.nix
+            (setProgramOf "gate")
+            { services.fleet.gate.scripts = if builtins.pathExists hostProgram then import ./fleet/host/gate/scripts.nix else { }; }
+          ];
           deliver.imports = [
             ./modules/deliver.nix
             (
@@ -97,12 +102,14 @@
           inherit
             deliver
             edge
+            gate
             gc
             guard
             ;
           default.imports = builtins.attrValues files ++ [
             deliver
             edge
+            gate
             gc
             guard
           ];

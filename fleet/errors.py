@@ -20,6 +20,7 @@ FleetError                   exit  what to think
     ├── LockedError           5    another run has a transaction open (5 if so for all hosts)
     ├── StaleError                 something has happened on the host since the plan was made
     ├── QuarantinedError           this closure was found bad on this host before
+    ├── GateError                  the host's gate refused it: a signature is missing, or it does no such thing
     ├── PushError                  the closure did not arrive
     └── SwitchError                the transaction was refused or reverted
 """
@@ -210,6 +211,12 @@ class QuarantinedError(HostError):
     """This closure was found bad on this host before."""
 
     kind = FailureKind.QUARANTINED
+
+
+class GateError(HostError):
+    """The host's gate refused it: signatures are missing or not good, or it does no such thing. Nothing was touched."""
+
+    kind = FailureKind.GATE
 
 
 class PushError(HostError):

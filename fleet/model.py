@@ -155,6 +155,7 @@ class FailureKind(enum.StrEnum):
     WINDOW = "window"
     UNDONE = "undone"
     POLICY = "policy"
+    GATE = "gate"
     BUG = "bug"
 
 

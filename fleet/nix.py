@@ -139,7 +139,7 @@ def refer_to(derivations: Iterable[str]) -> Command:
 
 def build_on_host(derivation: Derivation) -> Command:
     """Build one derivation on the machine where this runs, as root."""
-    return Command(argv=("nix-store", "--realise", derivation), timeout=LONGEST_BUILD)
+    return Command(argv=("nix-store", "--realise", derivation), timeout=LONGEST_BUILD, verb=("build", derivation))
 
 
 _BUILDER_FAILED = re.compile(r"(/nix/store/[0-9a-z]{32}-[^'\s]+\.drv)")
@@ -153,13 +153,13 @@ def failed_derivations(stderr: str) -> tuple[Derivation, ...]:
 
 def requisites(*paths: str) -> Command:
     """Print the closure of the paths, dependencies first."""
-    return _local("nix-store", "--query", "--requisites", *paths)
+    return dataclasses.replace(_local("nix-store", "--query", "--requisites", *paths), verb=("requisites", *paths))
 
 
 def missing(paths: Iterable[str]) -> Command:
     """Print those of the paths that are not in the store."""
     argv = ("xargs", "-r", "nix-store", "--check-validity", "--print-invalid")
-    return Command(argv=argv, stdin=_lines(paths), timeout=120.0)
+    return Command(argv=argv, stdin=_lines(paths), timeout=120.0, verb=("missing",))
 
 
 HASTILY = ("--option", "download-attempts", "1", "--option", "connect-timeout", "5")
@@ -169,7 +169,7 @@ HASTILY = ("--option", "download-attempts", "1", "--option", "connect-timeout", 
 def substitutable(paths: Iterable[str]) -> Command:
     """Print on stderr which of the paths the machine's own caches have. Fetches nothing."""
     argv = ("xargs", "-r", "nix-store", "--realise", "--dry-run", *HASTILY)
-    return Command(argv=argv, stdin=_lines(paths))
+    return Command(argv=argv, stdin=_lines(paths), verb=("substitutable",))
 
 
 _WILL_FETCH = "will be fetched ("
@@ -202,7 +202,7 @@ def fetch(sizes: Mapping[str, int]) -> Command:
     """
     argv = ("xargs", "-r", "nix-store", "--realise", "--keep-going")
     timeout = PAUSE + sum(sizes.values()) / SLOWEST
-    return Command(argv=argv, stdin=_lines(sizes), timeout=timeout, keep=1 << 16)
+    return Command(argv=argv, stdin=_lines(sizes), timeout=timeout, keep=1 << 16, verb=("fetch",))
 
 
 def _lines(paths: Iterable[str]) -> bytes:
@@ -230,10 +230,10 @@ def sign(key: Path, closures: Iterable[str]) -> Command:
 
 def configuration() -> Command:
     """Print NIX_REMOTE, and `name = value` for each setting of Nix."""
-    return Command(argv=("sh", "-c", one_line("fleet", "nix-configuration")))
+    return Command(argv=("sh", "-c", one_line("fleet", "nix-configuration")), verb=("nix-configuration",))
 
 
-DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY)
+DAEMON = Command(argv=("nix-daemon", "--stdio"), timeout=PATIENTLY, verb=("daemon",))
 """Speaks the daemon protocol on stdin and stdout. As root it opens the store itself, so signatures do not matter."""
 
 

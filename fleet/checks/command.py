@@ -21,7 +21,9 @@ Attempt = tuple[bool, str]
 async def ask_unit(check: Check, host: Machine) -> Attempt:
     """Return whether the unit is active, and the state it is in."""
     argv = ("systemctl", "show", "--property=LoadState,ActiveState,SubState", "--", check.unit or "")
-    output = await host.run(Command(argv=argv, timeout=check.timeout, keep=LONGEST_OUTPUT))
+    output = await host.run(
+        Command(argv=argv, timeout=check.timeout, keep=LONGEST_OUTPUT, verb=("unit", check.unit or ""))
+    )
     state = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
     if output.status != 0 or "ActiveState" not in state:
         return False, last_line(output.stderr, output.stdout) or f"systemctl: exit status {output.status}"
@@ -33,7 +35,8 @@ async def ask_unit(check: Check, host: Machine) -> Attempt:
 
 async def ask_command(check: Check, host: Machine) -> Attempt:
     """Return whether the command ended with 0, and the last line it wrote."""
-    output = await host.run(Command(argv=("sh", "-c", check.command or ""), timeout=check.timeout, keep=LONGEST_OUTPUT))
+    argv = ("sh", "-c", check.command or "")
+    output = await host.run(Command(argv=argv, timeout=check.timeout, keep=LONGEST_OUTPUT, verb=("check", check.name)))
     if output.status == 0:
         return True, last_line(output.stdout, output.stderr) or "exit status 0"
     line = last_line(output.stderr, output.stdout)

@@ -22,7 +22,8 @@ _LONGEST_LINE, _MOST_LINES = 1000, 1000
 
 async def ask_gpu(check: Check, host: Machine) -> Attempt:
     """Return whether the host has the GPUs and the driver that the check wants, and which ones it has."""
-    output = await host.run(Command(argv=("sh", "-c", script("fleet.checks", "gpu")), timeout=check.timeout))
+    argv = ("sh", "-c", script("fleet.checks", "gpu"))
+    output = await host.run(Command(argv=argv, timeout=check.timeout, verb=("gpu",)))
     lines = [line[:_LONGEST_LINE] for line in output.stdout.splitlines()[:_MOST_LINES]]
     errors = [line[:_LONGEST_LINE] for line in output.stderr.splitlines()[-_MOST_LINES:]]
     module = _found(rf"^module=.*?Kernel Module.*?\s({_VERSION})\s", [f"{line}\n" for line in lines])

@@ -104,6 +104,13 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None, break_glass: str
 
     inventory = session.open_inventory(file)
     host = session.single_host(inventory, name)
+    if host.gate:
+        from fleet.errors import ConfigError
+
+        message = f"{host.name}: its login runs the gate, and no shell"
+        raise ConfigError(
+            message, hint="log in by another account, with ssh itself; fleet check names those that there are"
+        )
     logins, plea = Logins(inventory.hosts), Plea(break_glass=break_glass)
     asyncio.run(Fleet.of(inventory, logins).require_act("exec", host.name, plea=plea, begins=True))
     if logins.is_here(host):

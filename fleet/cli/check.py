@@ -1,4 +1,4 @@
-"""`fleet check`: find everything that is wrong without contacting a host."""
+"""`fleet check`: find everything that is wrong. Only hosts with a gate are contacted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import click
 from fleet.cli import options, session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from fleet.inventory import Host
+    from fleet.inventory import Host, Inventory
     from fleet.library.checking import Checked
-    from fleet.model import Finding
+    from fleet.library.gates import Reports
+    from fleet.model import Finding, HostName
     from fleet.source.outputs import FlakeCheck
     from fleet.source.tree import Tree
 
@@ -28,8 +29,8 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
 
     That is: hosts and configurations match one to one; those of nix-darwin and home-manager evaluate, too; flake.lock
     fits, and every input is locked and can be had elsewhere; no file is missing in git; no secret would be copied to
-    the store; the commands in README and docs parse; and which of the flake's own checks nobody looked at. No host is
-    contacted.
+    the store; the commands in README and docs parse; and which of the flake's own checks nobody looked at. Hosts with
+    a gate are asked how that is, and what would get round it. No other host is contacted.
 
     \b
     fleet check
@@ -39,23 +40,29 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
 
     from fleet.library.authority import authority_of
     from fleet.library.checking import Checker
+    from fleet.library.gates import as_json as as_json_gate
+    from fleet.library.gates import findings_on
     from fleet.library.tools import LocalNix
     from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
-    authority_of(inventory)  # what is wrong with who may what is wrong with the fleet
+    authority = authority_of(inventory)  # what is wrong with who may what is wrong with the fleet
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     with session.display(as_json=as_json) as output:
         here = LocalNix(inventory.nix_options)
         checker = Checker(here, inventory, build=build, of_tree=_wrong_commands, wait_for=output.wait_for)
         checked = asyncio.run(checker.check(hosts))
-    findings, checks = checked.findings, checked.checks
-    rows = [_row(host, checked) for host in hosts]
+        gates = _look_at_gates(inventory, hosts, output.wait_for)
+    principals = authority.principals if authority is not None else None
+    findings, checks = (*checked.findings, *findings_on(inventory, gates, principals)), checked.checks
+    rows = [_row(host, checked) | ({"gate": as_json_gate(gates[host.name])} if host.gate else {}) for host in hosts]
     if as_json:
         click.echo(json.dumps({"hosts": rows, **_as_json(findings, checks)}))
     else:
         for row in rows:
             click.echo(f"{row['name']}: {row['closure'] or unprefixed(row['error'], row['name'])}")
+        for line in _on_gates(hosts, gates):
+            click.echo(line)
         for line in _lines(findings, checks):
             click.echo(line)
         session.tell_errors(checked.failed)
@@ -71,6 +78,32 @@ def _wrong_commands(files: Tree) -> Iterator[Finding]:
     from fleet.source import commands
 
     return commands.findings(files, cli.COMMANDS, complaint)
+
+
+def _look_at_gates(inventory: Inventory, hosts: Sequence[Host], wait_for: Callable[..., None]) -> Reports:
+    if not any(host.gate for host in hosts):
+        return {}
+    import asyncio
+
+    from fleet.library.gates import gates_of
+    from fleet.machine.login import Logins  # most fleets have no gate, and nobody is asked
+
+    def waits(names: Sequence[HostName]) -> None:
+        wait_for("ask the gates", hosts=names)
+
+    return asyncio.run(gates_of(Logins(inventory.hosts), hosts, on_wait=waits))
+
+
+def _on_gates(hosts: Sequence[Host], gates: Reports) -> Iterator[str]:
+    """Yield how each gate is, and which hosts have none; nothing in a fleet without gates."""
+    from fleet.library.gates import described
+    from fleet.output.format import one_line
+
+    for name, report in gates.items():
+        if not isinstance(report, Exception):
+            yield one_line(f"{name}: {described(report)}")
+    if gates:
+        yield from (f"{host.name}: no gate" for host in hosts if not host.gate)
 
 
 def _row(host: Host, checked: Checked) -> dict[str, Any]:

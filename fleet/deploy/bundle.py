@@ -65,7 +65,8 @@ async def _write_host_files(run: RunId, link: Link, folder: Path, since: int) ->
     for name in FROM_HOST:
         with contextlib.suppress(HostError):
             argv = ("sh", "-c", one_line("fleet.deploy", name), "sh", run, str(since))
-            output = await link.run(Command(argv=argv, timeout=PATIENCE, keep=LONGEST))
+            verb = ("bundle", name, run, str(since))
+            output = await link.run(Command(argv=argv, timeout=PATIENCE, keep=LONGEST, verb=verb))
             _write(folder / f"{name}.txt", output.stdout)
 
 

@@ -18,6 +18,7 @@ from fleet.events import BuildFinished
 from fleet.inventory import BuildOn
 from fleet.model import Goal, Outcome, Reboot, Severity, Verb
 from fleet.steps.build import build, build_failure
+from fleet.steps.gated import require_way_back
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -117,6 +118,7 @@ class Chooser:
         async def find_former(host: Host) -> None:
             facts, link = self._contacts.facts[host.name], context.links[host.name]
             closure = await rollback_target(host, facts, link, options.back_to)
+            require_way_back(host, facts, closure)
             wanted[host.name] = Wanted(closure=closure, is_local=False)
 
         await self._contacts.for_each_host(self.remaining(), find_former)

@@ -26,6 +26,11 @@ async def nothing() -> None:
     """Return that nobody has asked for anything."""
 
 
+def unsigned(_: Plan) -> tuple[str, ...]:
+    """Return that a plan has no signatures."""
+    return ()
+
+
 async def pass_over(_: Link) -> None:
     """Do nothing about the host."""
 
@@ -62,6 +67,8 @@ class Context:
     """Returns the head of the ledger that tells of this run; nothing while it is not known."""
     wait: float = 0.0
     """Seconds that each host waits for its turn at most, where others are at work. 0.0: it is refused instead."""
+    signatures: Callable[[Plan], tuple[str, ...]] = unsigned
+    """Returns the signatures of a plan that hosts with a gate get, each as base64 on one line."""
     asked: Callable[[], Awaitable[Request | None]] = nothing
     """Returns what somebody has asked of the rollout, through the state; None if nothing."""
     on_commit: Callable[[Link], Awaitable[None]] = pass_over

@@ -72,6 +72,7 @@ def part_of(
         substitute=host.substitute,
         copy_with=options.copy_with,
         reboot=seen.reboot,
+        gate=seen.gate,
         expires=expires,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.notes import notes, reboot_pending
+from fleet.deploy.orders import order_of
 from fleet.deploy.secrets import HostSecrets
 from fleet.deploy.seen import Seen
 from fleet.deploy.stale import answer_to_part
@@ -87,7 +88,8 @@ class HostRun:
         """Let the closure wait on the host, and return the result that says so. Raise `HostError` if that fails."""
         job = self.job
         if job.part.goal is Goal.DRY_ACTIVATE:
-            await push.dry_activate(self.link, job, self.context.journal.emit)
+            order = await order_of(self.context, job, self.plan)
+            await push.dry_activate(self.link, job, self.context.journal.emit, order=order.text())
         await ask(self.link, job.host, self.program.call("stage", self.context.run, job.closure))
         return HostResult(host=job.host.name, outcome=Outcome.STAGED, closure=job.closure, previous=job.part.expected)
 
@@ -137,8 +139,8 @@ class HostRun:
 
         In that case it has to be followed as if it had. Raise the `HostError` of a refusal, or `EndedError`.
         """
-        order = self.context.order(self.job.part, self.plan)
         try:
+            order = await order_of(self.context, self.job, self.plan)
             return await begin(self.link, self.job.host, self.program, order)
         except LOST as error:
             return error

@@ -21,6 +21,7 @@ from fleet.model import Severity, Verb
 from fleet.plans import OtherSource, Plan, SoakOf
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
+from fleet.steps.gated import CHANGES
 from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
@@ -164,6 +165,8 @@ class Planner:
             require_room(host.name, facts, load)
         elif wanted.is_built_there:
             self._slow_link_estimate(host, facts)
+        if part.gate:
+            self._contacts.report(host, Severity.NOTE, "gate", CHANGES[part.gate], "")
         host_key, forecast = self._context.links[host.name].host_key, load.forecast(room_free=facts.nix_free)
         part = dataclasses.replace(part, host_key=host_key, forecast=forecast)
         return Job(part=part, host=part.apply_policy(host), facts=facts, load=load, is_surveyed=True)

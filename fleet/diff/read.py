@@ -67,7 +67,8 @@ async def read_texts(machine: Machine, closure: Closure, paths: Iterable[str]) -
 
 async def _sh(machine: Machine, name: str, *arguments: str, stdin: str = "") -> str:
     argv = ("sh", "-c", script("fleet.diff", name), "fleet-diff", *arguments)
-    command = Command(argv=argv, stdin=stdin.encode(), timeout=_TIMEOUT, root=False, most=_MOST_ANSWER)
+    verb = ({"system": "diff"}.get(name, name), *arguments)
+    command = Command(argv=argv, stdin=stdin.encode(), timeout=_TIMEOUT, root=False, most=_MOST_ANSWER, verb=verb)
     output = await machine.run(command)
     if output.status != 0:
         stderr = output.stderr.splitlines()[-5:]

@@ -66,7 +66,8 @@ async def look(link: Link) -> Observation:
         "system_places": "\n".join(place.path for place in SYSTEM_PLACES),
     }
     lines = [f"{name}={shlex.quote(text)}\n" for name, text in given.items()]
-    answer = await _sh(link, "".join([*lines, script("fleet.drift", "look")]), timeout=LOOK_TIMEOUT, most=MOST_ANSWER)
+    text = "".join([*lines, script("fleet.drift", "look")])
+    answer = await _sh(link, text, verb=("drift",), timeout=LOOK_TIMEOUT)
     seen = await asyncio.to_thread(observation, answer)
     if not seen.is_complete:
         raise AnswerError(link.host.name, "the answer about what is there was cut short")
@@ -79,7 +80,8 @@ async def look_at_store(link: Link, profiles: Iterable[str] = ()) -> StoreLook:
     Find what these profiles, which are store paths, consist of too. Raise `HostError` if the host cannot be asked.
     """
     text, arguments = script("fleet.drift", "store"), (str(STORE_SECONDS), *profiles)
-    return store_look(await _sh(link, text, *arguments, timeout=STORE_TIMEOUT, most=MOST_ANSWER))
+    verb = ("drift-store", *arguments)
+    return store_look(await _sh(link, text, *arguments, verb=verb, timeout=STORE_TIMEOUT))
 
 
 def store_look(answer: str) -> StoreLook:
@@ -104,10 +106,11 @@ def store_look(answer: str) -> StoreLook:
     )
 
 
-async def _sh(link: Link, text: str, *arguments: str, timeout: float, most: int) -> str:
+async def _sh(link: Link, text: str, *arguments: str, verb: tuple[str, ...], timeout: float) -> str:
     """Return what the script prints. It goes on stdin: as a word of a command it would be read byte by byte."""
     argv = ("nice", "-n", "10", "sh", "-s", "--", *arguments)
-    command = Command(argv=argv, stdin=text.encode(), timeout=timeout, most=most, name="the look for drift")
+    stdin = b"" if link.host.gate else text.encode()  # a gate has the script
+    command = Command(argv=argv, stdin=stdin, timeout=timeout, most=MOST_ANSWER, name="the look for drift", verb=verb)
     output = await link.run(command)
     if output.status != 0:
         message = f"the look for drift failed with exit status {output.status}"

@@ -126,6 +126,10 @@ class HostFacts:
     """The process that holds switch-to-configuration's lock, as `PID NAME`. Empty if none does."""
     serial: Serial = NO_SERIAL
     """The number of the newest transaction."""
+    gate: str = ""
+    """The digest of the gate that the running system has. Empty if it has none."""
+    gate_previous: str = ""
+    """The same of the system before it. Empty if the running system has none."""
     link: str = ""
     """What the system profile links to, and since when."""
     live: Closure | None = None
@@ -205,6 +209,8 @@ def host_facts(lines: Lines) -> HostFacts:
         lock_holder=one(lines, "lock_holder"),
         serial=Serial(one(lines, "serial") or NO_SERIAL),
         link=one(lines, "link").removeprefix(NONE),
+        gate=one(lines, "gate"),
+        gate_previous=one(lines, "gate_previous"),
         live=_closure_or_none(lines, "live"),
         previous=_closure_or_none(lines, "previous"),
         staged=_closure_or_none(lines, "staged"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import (
     AuthenticationError,
     CommandFailedError,
+    GateError,
     HostError,
     LockedError,
     PushError,
@@ -43,6 +44,12 @@ ANSWER_TIMEOUT = 60.0
 VERIFY_TIMEOUT = 3600.0
 """Seconds in which a host reads all that a push of at most a few GB has written, from an SD card."""
 
+GATE_HINTS = {
+    "gate": "fleet plan --sign -o FILE; somebody else says fleet approve FILE; then fleet apply FILE",
+    "contents": "apply the plan again",
+    "protocol": "each fleet speaks to the gates of its own protocol and of the one before",
+}
+"""What helps against what a gate refuses."""
 ABSENT = {"absent": ["yes"]}
 """The answer of a host that has not kept the host program."""
 WENT_DOWN = 75
@@ -84,8 +91,10 @@ class HostProgram:
         if self.path is None:
             known = ("sh", "-c", one_line("fleet.host", "run-known"), "sh", _name())
             name = f"fleet-host {' '.join(words)}"
-            return Command(argv=(*known, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT, name=name)
-        return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT)
+            return Command(
+                argv=(*known, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT, name=name, verb=words[1:]
+            )
+        return Command(argv=(self.path, *words), stdin=stdin.encode(), timeout=ANSWER_TIMEOUT, verb=words[1:])
 
     def verify(self) -> Command:
         """Return the command that finds and removes what a power cut during a push has damaged.
@@ -142,6 +151,11 @@ class Order:
     ledger: str = ""
     """The head of the ledger that tells of the run: the host keeps it, as a witness."""
 
+    signatures: tuple[str, ...] = ()
+    """Signatures over the plan, each as base64 on one line: for a host with a gate, which gets the plan's head too."""
+    manifest: str = ""
+    """The lines of the closure's manifest, for a host with a gate that has other contents and takes them."""
+
     @property
     def intent(self) -> str:
         """What for, in the words of whoever asked."""
@@ -150,7 +164,15 @@ class Order:
     def text(self) -> str:
         """Return the order as the host program reads it. Its last line shows that nothing of it was lost on the way."""
         told = {"run": self.run, "from": words(self.origin), "by": words(self.by), **self._plan_values()}
-        return written(TITLE, (told | {"ledger": self.ledger}).items()) + self.part.text + "end\n"
+        return written(TITLE, (told | {"ledger": self.ledger}).items()) + self.part.text + self._proof() + "end\n"
+
+    def _proof(self) -> str:
+        """Return what shows a gate that the part is what people have signed."""
+        if self.plan is None or not self.signatures:
+            return ""
+        signatures = "".join(f"signature {line}\n" for line in self.signatures)
+        manifest = f"fleet-manifest v1\n{self.manifest}" if self.manifest else ""
+        return f"{self.plan.head}fleet-signatures v1\n{signatures}{manifest}"
 
     def _plan_values(self) -> dict[str, str]:
         """Return the keys and values of the order that come from the plan."""
@@ -169,7 +191,9 @@ def bringing(command: Command, run: RunId) -> Command:
     command ends with exit status `WENT_DOWN` until `verify` has looked for damage. It ends with 74 if the host cannot
     write the note.
     """
-    return dataclasses.replace(command, argv=("sh", "-c", one_line("fleet.host", "leave-mark"), run, *command.argv))
+    argv = ("sh", "-c", one_line("fleet.host", "leave-mark"), run, *command.argv)
+    verb = (command.verb[0], run, *command.verb[1:]) if command.verb else ()
+    return dataclasses.replace(command, argv=argv, verb=verb)
 
 
 def sent_along(command: Command) -> Command:
@@ -249,6 +273,8 @@ def refusal(host: Host, lines: answers.Lines) -> HostError:
             return stale(host, lines)
         case "incomplete":
             return PushError(host.name, message, hint="deploy again; what has arrived is not sent twice")
+        case "gate" | "contents" | "protocol":
+            return GateError(host.name, message, hint=GATE_HINTS.get(kind, ""))
         case "unfit" | "full":
             return UnfitError(host.name, message)
         case "broken":  # its transaction may be open already: it has not said that nothing was changed

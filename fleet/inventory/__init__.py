@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from fleet.errors import ConfigError
 from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
+from fleet.inventory.gated import check_gated
 from fleet.inventory.hooks import Hook
 from fleet.inventory.local import check_local, remote_addresses
 from fleet.inventory.matching import Named, matching
@@ -110,6 +111,7 @@ def parse(path: Path, text: str) -> Inventory:
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     _check_addresses(problems, hosts)
     check_local(problems, hosts)
+    check_gated(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
     told = read_told(problems, document.get("notify", []), raw["metrics"], context)

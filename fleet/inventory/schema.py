@@ -143,6 +143,8 @@ class Host(Table):
     user: Annotated[str, BeforeValidator(values.user)] | None = None
     jump: Annotated[str | None, BeforeValidator(values.jump)] = None
     sudo: Annotated[Sudo, BeforeValidator(_sudo)] = Sudo.NONE
+    gate: StrictBool = False
+    """Whether the login runs nothing but the host's gate, which wants signatures: services.fleet.gate."""
     system: Annotated[str, BeforeValidator(values.system)] = "x86_64-linux"
     flake: Annotated[str, BeforeValidator(_flake)] | None = None
     """The flake that has its system; None if that is the one of the fleet, or the fleet's expression."""

@@ -7,10 +7,12 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fleet.errors import ConfigError
+from fleet.errors import ConfigError, PolicyError
 from fleet.library.authority import authority_of
-from fleet.library.judging import Judge, Plea
+from fleet.library.judging import REMEDIES, Judge, Plea
 from fleet.library.reader import FleetReader
+from fleet.model import Goal, Verb
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from fleet.errors import FleetError
     from fleet.events import PolicyApplied
+    from fleet.inventory import Inventory
     from fleet.library.approving import Examined
     from fleet.library.drafts import Drafts
     from fleet.library.reading import OnWait
@@ -30,6 +33,18 @@ if TYPE_CHECKING:
 
 NOTHING = Plea()
 """Nothing is brought forward for a change."""
+
+
+def require_signed(plan: Plan, fleet: Inventory, hosts: Sequence[HostName], plea: Plea) -> None:
+    """Raise `PolicyError` if hosts with a gate are among these, and nobody has signed the plan.
+
+    To go back needs no signature, and neither does what changes nothing that runs.
+    """
+    gated = [name for name in hosts if fleet.hosts[name].gate]
+    needs = plan.verb is Verb.DEPLOY and (plan.goal.switches or plan.goal is Goal.DRY_ACTIVATE)
+    if gated and needs and not plea.signatures:
+        message = f"{listed(gated, most=6)}: has a gate, which takes signed plans only"
+        raise PolicyError(message, hint=REMEDIES["deploy"])
 
 
 class GovernedFleet(FleetReader):
@@ -51,10 +66,12 @@ class GovernedFleet(FleetReader):
     async def require_allowed(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> None:
         """Raise `PolicyError` if `apply` would be refused now, before anybody is asked whether it should begin."""
         is_own = self._drafts.find(plan) is not None
+        require_signed(plan, self.inventory, hosts or plan.hosts, plea)
         await self._judge.allows_plan(plan, hosts or plan.hosts, plea, is_own=is_own)
 
     async def _permit(self, plan: Plan, hosts: Sequence[HostName], plea: Plea, *, is_own: bool) -> PolicyApplied | None:
         """Return what there is to tell of the policy, or raise `PolicyError`. Keep the signatures of the plan."""
+        require_signed(plan, self.inventory, hosts, plea)
         applied = await self._judge.require_plan(plan, hosts, plea, is_own=is_own)
         if plea.signatures:
             from fleet.library.signatures import add_signatures

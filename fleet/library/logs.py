@@ -37,7 +37,9 @@ def journal_of(unit: str, *, lines: int | None, since: str, follow: bool) -> Com
     flags += [f"--lines={'all' if lines is None else lines}"]
     flags += [f"--since={_since(since)}"] if since else []
     flags += ["--follow"] if follow else []
-    return Command(argv=("journalctl", *flags), ends_with_us=True)
+    wanted = (unit, "all" if lines is None else str(lines), _since(since) if since else "")
+    verb = ("logs", *wanted, *(["follow"] if follow else []))
+    return Command(argv=("journalctl", *flags), ends_with_us=True, verb=verb)
 
 
 def _since(text: str) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.machine import Command, Connector, Link, Machine, OnLine, Output, TcpStream
     from fleet.model import HostName
+    from fleet.plans import Plan
     from fleet.policy import Actor
     from fleet.state import State
 
@@ -113,9 +114,17 @@ class Tools:
                 home=self.inventory.path.parent,
                 by=self.by,
                 origin=self.origin,
+                signatures=self._signatures,
                 asked=Asking(lambda: self.state.asked(journal.run)),
                 on_commit=self._keep_first_baseline,
             )
+
+    def _signatures(self, plan: Plan) -> tuple[str, ...]:
+        """Return the signatures of a plan that this machine keeps: who is let go ahead with a plan has brought them."""
+        from fleet.library.signatures import read_signatures  # most hosts have no gate
+
+        kept = read_signatures(plan, self.state.plan_folder(plan.digest) / "signatures")
+        return tuple(signature.line for signature in kept)
 
     async def _keep_first_baseline(self, link: Link) -> None:
         """Remember what there is on a host beside its first system, so that `fleet drift` knows it again."""

@@ -54,6 +54,8 @@ class Command:
 
     name: str = ""
     """What people are told that it is, where `argv` is too long for them."""
+    verb: tuple[str, ...] = field(default=(), compare=False)
+    """What the gate of a host calls it, and its words there. Empty: no gate does it."""
 
     def __str__(self) -> str:
         import shlex

@@ -37,14 +37,16 @@ SOON = 1.0
 class Sessions:
     """Starts the commands of one connection."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, used: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: asyncssh.SSHClientConnection, used: Callable[[], int], *, has_shell: bool = True
+    ) -> None:
         self._connection = connection
         self._used = used
         """Returns how many sessions of the connection are in use or asked for now."""
         self._spare: list[asyncio.Task[Process]] = []
         self._started = 0
         """How many commands were started so far."""
-        self._takes_lines = True
+        self._takes_lines = has_shell
         """Whether the host had room and a shell for every session that was asked for in advance."""
 
     async def start(self, argv: Sequence[str]) -> Process:
@@ -54,9 +56,20 @@ class Sessions:
         """
         if session.can_open(self._connection):
             return await self._quickly(argv)
+        asked, first = words.asked(argv)
+        return await self._usually(asked, first)
+
+    async def start_line(self, line: str) -> Process:
+        """Ask sshd to run this line, which no shell is to read in another way. Raises what `start` raises."""
+        if not session.can_open(self._connection):
+            return await self._usually(line, b"")
+        process = await self._open_and_start(line)
+        self._started += 1
+        return process
+
+    async def _usually(self, asked: str, first: bytes) -> Process:
         # Ask for no terminal, though ~/.ssh/config may: it would mix stderr into stdout.
         plain = {"encoding": None, "request_pty": False, "x11_forwarding": False}
-        asked, first = words.asked(argv)
         process: Process = await self._connection.create_process(asked, **plain)
         self._started += 1
         if first:

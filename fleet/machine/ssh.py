@@ -13,7 +13,7 @@ import asyncssh
 from fleet.errors import AnswerError, CommandFailedError, HostError, UnreachableError
 from fleet.events import plain_text
 from fleet.inventory import Sudo
-from fleet.machine import CHANNELS, Output
+from fleet.machine import CHANNELS, Output, gate
 from fleet.machine.bounds import Outputs, TooMuchError
 from fleet.machine.patched.session import is_refused
 from fleet.machine.pump import BLOCK, NOTED, bridged, pump_down, pump_up
@@ -58,7 +58,7 @@ class SshMachine:
         self._password = password
         self._given = given
         self._channels = asyncio.Semaphore(CHANNELS)
-        self._starter = Sessions(connection, lambda: self._sessions)
+        self._starter = Sessions(connection, lambda: self._sessions, has_shell=not host.gate)
         self._sessions = 0
         """How many sessions are in use or asked for."""
         self._queue = asyncio.Lock()
@@ -109,7 +109,7 @@ class SshMachine:
         elevate = command.root and self._host.sudo is not Sudo.NONE
         argv = ended_with_us(command.argv) if command.ends_with_us else command.argv
         argv = elevated(argv, self._host.sudo) if elevate else argv
-        process = await self._session(argv)
+        process = await self._session(argv if not self._host.gate else gate.line(self.name, command))
         try:
             if elevate:
                 await self._pass_sudo(process)
@@ -123,8 +123,11 @@ class SshMachine:
             # Not `async with process`, which waits for the far end: sshd keeps a channel until its command ends.
             process.channel.abort()
 
-    async def _session(self, argv: tuple[str, ...]) -> asyncssh.SSHClientProcess[bytes]:
-        """Start the command. If the host allows no further session now, wait until another one has ended."""
+    async def _session(self, argv: tuple[str, ...] | str) -> asyncssh.SSHClientProcess[bytes]:
+        """Start the command, or what is asked of a gate.
+
+        If the host allows no further session now, wait until another one has ended.
+        """
         with contextlib.suppress(asyncssh.ChannelOpenError):
             return await self._ask(argv)
         clock = asyncio.get_running_loop().time
@@ -142,19 +145,20 @@ class SshMachine:
                         raise
                 await asyncio.sleep(ASK_AGAIN)
 
-    async def _ask(self, argv: tuple[str, ...]) -> asyncssh.SSHClientProcess[bytes]:
+    async def _ask(self, argv: tuple[str, ...] | str) -> asyncssh.SSHClientProcess[bytes]:
         """Ask for a session once, and count it."""
         self._sessions += 1
         try:
-            return await self._starter.start(argv)
+            return await (self._starter.start_line(argv) if isinstance(argv, str) else self._starter.start(argv))
         except BaseException as error:
             self._sessions -= 1
             if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED:
                 raise self._runs_nothing(argv) from error
             raise
 
-    def _runs_nothing(self, argv: tuple[str, ...]) -> CommandFailedError:
-        return CommandFailedError(self.name, "the host runs no commands for us", ran=shlex.join(argv))
+    def _runs_nothing(self, argv: tuple[str, ...] | str) -> CommandFailedError:
+        ran = argv if isinstance(argv, str) else shlex.join(argv)
+        return CommandFailedError(self.name, "the host runs no commands for us", ran=ran)
 
     async def _pass_sudo(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Become root with sudo. Nothing but the password has gone to stdin when this returns."""

@@ -12,12 +12,21 @@ _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 
 def manifest(hashes: Iterable[tuple[str, str]]) -> str:
-    """Return the SHA-256, in base 16, of the sorted lines `PATH sha256:HASH`. The hashes given are of NARs, in base 16.
+    """Return the SHA-256, in base 16, of the `manifest_lines` of paths and the hashes of their NARs, in base 16."""
+    return hashlib.sha256(manifest_lines(hashes).encode()).hexdigest()
+
+
+def manifest_lines(hashes: Iterable[tuple[str, str]]) -> str:
+    """Return the sorted lines `PATH sha256:HASH`. The hashes given are of NARs, in base 16.
 
     In the lines they are in Nix's base 32, as `nix-store --query --hash` prints them.
     """
-    lines = sorted(f"{path} sha256:{base32(bytes.fromhex(digest))}\n" for path, digest in hashes)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return "".join(sorted(f"{path} {printed(digest)}\n" for path, digest in hashes))
+
+
+def printed(digest: str) -> str:
+    """Return the hash of a NAR, given in base 16, as `nix-store --query --hash` prints it."""
+    return f"sha256:{base32(bytes.fromhex(digest))}"
 
 
 def base32(digest: bytes) -> str:

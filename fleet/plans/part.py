@@ -113,6 +113,8 @@ class Part:
     copy_with: str = "serve"
     reboot: tuple[str, ...] = ()
     """The parts of the closure that only a reboot makes live, and what forbids a live switch to it."""
+    gate: str = ""
+    """What becomes of the host's gate: `on`, `change` or `off`. Empty if it stays, or if there is none."""
     forecast: Forecast = field(default_factory=Forecast)
     expires: int = 0
     """Seconds since 1970."""
@@ -193,6 +195,7 @@ FIELDS = (
     Field("substitute", "substitute", codecs.YES),
     Field("copy_with", "copy_with", matching("serve|nix", "serve or nix")),
     Field("reboot", "reboot", codecs.WORDS),
+    Field("gate", "gate", matching("on|change|off", "on, change or off"), unless=""),
     Field("forecast", "forecast", json_of(lambda data: Forecast(**data), vars)),
     Field("expires", "expires", codecs.COUNT),
 )

@@ -47,7 +47,7 @@ class Boot:
 async def boot_of(machine: Machine, link: Link) -> Boot:
     """Return the boot that the host is in. Raise `HostError` if it does not tell."""
     argv = ("sh", "-c", one_line("fleet.steps", "boot-state"))
-    output = await machine.run(Command(argv=argv, root=False, timeout=20.0))
+    output = await machine.run(Command(argv=argv, root=False, timeout=20.0, verb=("boot-state",)))
     lines = answers.parse(output.stdout)
     if len(answers.one(lines, "boot").split()) != 2:
         said = output.stderr.splitlines()[-3:]
@@ -64,7 +64,8 @@ async def reboot(link: Link, boot: Boot, facts: HostFacts) -> None:
     changed then.
     """
     argv = ("sh", "-c", one_line("fleet.steps", "reboot"), "sh", boot.id, facts.running)
-    output = await link.run(Command(argv=argv, timeout=120.0, name="systemctl reboot"))
+    verb = ("reboot", boot.id, facts.running)
+    output = await link.run(Command(argv=argv, timeout=120.0, name="systemctl reboot", verb=verb))
     lines = answers.parse(output.stdout)
     if changed := answers.one(lines, "changed"):
         message = f"the host is not any more as it was looked at: {plain_text(changed)}"

@@ -58,6 +58,11 @@ class Transport(Protocol):
         """The command that receives them on the host, as root."""
         ...
 
+    @property
+    def verb(self) -> str:
+        """What the gate of a host calls that command."""
+        ...
+
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
         """Return a sender that talks to that command over one connection."""
         ...
@@ -74,6 +79,7 @@ class WholePaths:
     """Sends every path as it is, straight to the host's store."""
 
     argv = SERVE
+    verb = "serve"
 
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
         """See `Transport.sender`."""
@@ -164,7 +170,7 @@ async def end_others(machine: RemoteMachine, delivery: Delivery) -> None:
     """End the servers of this run that still wait on a connection that we lost: they hold locks on store paths."""
     argv = ("sh", "-c", one_line("fleet.steps", "end-idle"), "sh", f"{_MARK}={delivery.run}")
     with contextlib.suppress(CommandFailedError, UnreachableError):
-        await machine.run(Command(argv=argv))
+        await machine.run(Command(argv=argv, verb=("end-idle", delivery.run)))
 
 
 class _Attempt:
@@ -205,7 +211,8 @@ class _Attempt:
     async def _serve(self, rooting: asyncio.Task[object]) -> None:
         """Run the server on the host and talk to it. Raise what explains a failure best."""
         serve = ("env", f"{_MARK}={self._delivery.run}", *self._delivery.transport.argv)
-        async with self._machine.stream(bringing(Command(argv=serve), self._delivery.run)) as stream:
+        served = Command(argv=serve, verb=(self._delivery.transport.verb,))
+        async with self._machine.stream(bringing(served, self._delivery.run)) as stream:
             try:
                 await self._talk(stream, rooting)
             except ExceptionGroup as group:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.errors import HostError
 from fleet.machine import Command
+from fleet.scripts import script
 from fleet.text import parsed_json, plain_text
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def lines(machine: Machine, run: RunId, end: View, reason: str, said: Sequ
         return switch_lines[-MOST:]
     units = [] if commit_failed else units_in(reason) or units_in("\n".join(switch_lines))
     try:
-        output = await machine.run(journal(units, keeper, since=end.since))
+        output = await machine.run(journal(units, run, since=end.since))
     except HostError:
         return switch_lines[-MOST:]
     entries = read(output.stdout)
@@ -69,16 +70,14 @@ def units_in(text: str) -> list[str]:
     return list(found)
 
 
-def journal(units: Sequence[str], keeper: str, *, since: int) -> Command:
-    """Return the command that prints what the units and the keeper wrote since `since`, in seconds since 1970.
+def journal(units: Sequence[str], run: RunId, *, since: int) -> Command:
+    """Return the command that prints what the units and the run's keeper wrote since `since`, seconds since 1970.
 
     Of systemd's own messages about the units it prints notices and worse.
     """
-    from_units = [f"_SYSTEMD_UNIT={unit}" for unit in units]
-    notices = [f"PRIORITY={number}" for number in range(6)]
-    about_units = ["+", *(f"UNIT={unit}" for unit in units), *notices, _BY_SYSTEMD, "+"] if units else []
-    flags = ("--quiet", "--no-pager", "--output=json", f"--since=@{since}", f"--lines={MOST_ENTRIES}")
-    return Command(argv=("journalctl", *flags, *from_units, *about_units, f"_SYSTEMD_UNIT={keeper}"), timeout=10.0)
+    words = (run, str(since), str(MOST_ENTRIES), *units)
+    argv = ("sh", "-c", script("fleet.steps", "evidence"), "sh", *words)
+    return Command(argv=argv, timeout=10.0, name="journalctl", verb=("evidence", *words))
 
 
 def read(stdout: str) -> list[tuple[str, str]]:

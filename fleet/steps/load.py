@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import ConfigError, PushError
 from fleet.plans import Forecast
-from fleet.plans.manifest import manifest
+from fleet.plans.manifest import manifest, manifest_lines, printed
 from fleet.steps.caches import Caches, ask_caches
+from fleet.steps.gated import compare_contents
 from fleet.store.nar import ChangedError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Contents:
     """Its store paths, each with its NAR size in bytes."""
     manifest: str
     """The digest over all of its paths and their hashes."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each path's NAR, in base 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class Load:
     """How long the push takes, in seconds; None if that cannot be known."""
     room_needed: int = 0
     """The space needed on the disk that /nix is on."""
+    manifest: str = ""
+    """The lines of the closure's manifest, where the host has other contents than these and takes them all the same."""
 
     @property
     def pushed(self) -> tuple[str, ...]:
@@ -92,23 +97,28 @@ async def contents_of(here: Machine, supply: Supply, closure: Closure) -> Conten
     return Contents(
         sizes={info.path: info.nar_size for info in infos},
         manifest=manifest((info.path, info.nar_hash) for info in infos),
+        hashes={info.path: info.nar_hash for info in infos},
     )
 
 
 async def load_of(machine: Machine, host: Host, contents: Contents) -> Load:
     """Ask the host what it lacks, and what of that its own caches have.
 
-    Raise `PushError` if the host's store does not answer.
+    Raise `PushError` if the host's store does not answer, and `UnfitError` if its gate would refuse what it has.
     """
     answer = await machine.run(nix.missing(contents.sizes))
     if answer.status != 0:
         raise PushError(host.name, "the host's store does not answer", said=answer.stderr.splitlines()[-5:])
     missing = tuple(path for path in answer.stdout.split() if path in contents.sizes)
     caches = await ask_caches(machine, missing) if missing and host.substitute else Caches()
+    left = contents.hashes.keys() - missing if host.gate else ()
+    there = {path: printed(contents.hashes[path]) for path in left}
+    differs = await compare_contents(machine, host, there) if there else False
     return Load(
         missing=missing,
         missing_bytes=sum(contents.sizes[path] for path in missing),
         substitutes={path: contents.sizes[path] for path in caches.paths},
         download_bytes=caches.download,
         caches_trouble=caches.trouble,
+        manifest=manifest_lines(contents.hashes.items()) if differs else "",
     )

@@ -84,7 +84,7 @@ class BackProver:
         while True:
             try:
                 machine = await stack.enter_async_context(self.link.fresh())
-                ran = await machine.run(Command(argv=("true",), timeout=TRUE_TIMEOUT))
+                ran = await machine.run(Command(argv=("true",), timeout=TRUE_TIMEOUT, verb=("true",)))
                 if ran.status == 0:
                     return machine
                 raise CommandFailedError(name, f"a login runs nothing: `true` ends with exit status {ran.status}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fleet import nix
 from fleet.errors import CommandFailedError, PushError
 from fleet.events import FindingReported, OutputLine, PushFinished, PushProgressed
-from fleet.host.program import HostProgram, ask, bringing
+from fleet.host import answers
+from fleet.host.program import HostProgram, ask, bringing, refusal
 from fleet.machine import Command
 from fleet.model import Phase, Severity
 from fleet.steps import preflight
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL = 0.25
 """Seconds between two reports of progress."""
 
-STILL_THERE = Command(argv=("true",), timeout=30.0, root=False)
+STILL_THERE = Command(argv=("true",), timeout=30.0, root=False, verb=("true",))
 
 
 async def push(
@@ -208,14 +209,22 @@ async def unroot(machine: Machine, job: Job, run: RunId) -> None:
     await ask(machine, job.host, HostProgram().call("unroot", run))
 
 
-async def dry_activate(machine: Machine, job: Job, emit: Emit) -> None:
-    """Emit what a switch to the closure would do, and do nothing. Raise `CommandFailedError` if that fails."""
+async def dry_activate(machine: Machine, job: Job, emit: Emit, *, order: str = "") -> None:
+    """Emit what a switch to the closure would do, and do nothing. A host with a gate reads the `order` for that.
+
+    Raise `CommandFailedError` if that fails, and what a refusal of the gate means.
+    """
     argv = (f"{job.closure}/bin/switch-to-configuration", "dry-activate")
 
     def show(line: str) -> None:
         emit(OutputLine(host=job.host.name, phase=Phase.SWITCH, text=line))
 
-    output = await machine.run(Command(argv=argv, timeout=job.host.activation_timeout), on_line=show)
+    timeout = job.host.activation_timeout
+    stdin = order.encode() if job.host.gate else b""
+    command = Command(argv=argv, stdin=stdin, timeout=timeout, verb=("dry-activate",))
+    output = await machine.run(command, on_line=show)
+    if job.host.gate and "refused" in (lines := answers.parse(output.stdout)):
+        raise refusal(job.host, lines)
     if output.status != 0:
         message = f"dry-activate {how_it_ended(output.status)}"
         raise CommandFailedError(job.host.name, message, said=output.stderr.splitlines()[-5:])

@@ -83,7 +83,7 @@ class Trust:
 
     keys: tuple[str, ...] = ()
     checks_ours: bool = False
-    """Whether the host accepts only signed paths from root: then root's Nix uses a daemon that does not trust it."""
+    """Whether the host accepts only signed paths from us: our user's Nix uses a daemon there that does not trust it."""
 
 
 async def ask_trust(machine: Machine, host: Host) -> Trust:
@@ -95,12 +95,13 @@ async def ask_trust(machine: Machine, host: Host) -> Trust:
     settings = dict(re.findall(r"^([a-z-]+) = (.*)$", answer.stdout, re.MULTILINE))
     store = (re.findall(r"^NIX_REMOTE=(.*)$", answer.stdout, re.MULTILINE) or [""])[0] or settings.get("store", "")
     users = settings.get("trusted-users", "root").split()
+    ours = {"*"} if host.gate else {"root", "*", "@root"}  # a gate lets its own user push, whom Nix trusts with nothing
     return Trust(
         keys=tuple(settings.get("trusted-public-keys", "")[:MOST_KEYS].split()),
         checks_ours=(
             store.startswith(("daemon", "unix:"))
             and settings.get("require-sigs", "true") == "true"
-            and not {"root", "*", "@root"} & set(users)
+            and not ours & set(users)
         ),
     )
 
@@ -118,7 +119,7 @@ def untrusted(key: SigningKey, host: Host, trust: Trust) -> Finding | None:
     why = f"another key is called {key.name} on this host" if other else f"this host does not trust the key {key.name}"
     if trust.checks_ours:
         raise UnfitError(
-            host.name, f"{why}, and its Nix daemon does not trust root: it takes only what is signed", hint=hint
+            host.name, f"{why}, and its Nix daemon does not trust us: it takes only what is signed", hint=hint
         )
     message = f"{why}: the push does not need it, but whoever checks signatures there does"
     return Finding(severity=Severity.NOTE, kind="signature", message=message, hint=hint)

@@ -142,6 +142,11 @@ class DeltaTransport:
 
         return SERVE if self._is_whole else ("sh", "-c", receiver())
 
+    @property
+    def verb(self) -> str:
+        """See `Transport.verb`."""
+        return "serve" if self._is_whole else "receive"
+
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
         """See `Transport.sender`."""
         from fleet.store.deltas.send import DeltaSender

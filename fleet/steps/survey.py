@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.host.obstacles import PARTS
 from fleet.plans import Action
+from fleet.steps.gated import change_of_gate
 from fleet.steps.load import Contents, Load, load_of
 from fleet.steps.preflight import require_room
 from fleet.steps.system import look_here, look_there, require_switchable
@@ -28,6 +29,8 @@ class Survey:
     load: Load
     reboot: tuple[str, ...] = ()
     """The parts of the closure that only a reboot makes live, and what forbids a live switch to it."""
+    gate: str = ""
+    """What becomes of the host's gate: `on`, `change` or `off`. Empty if it stays as it is, or if that is not known."""
 
     @property
     def obstacles(self) -> tuple[str, ...]:
@@ -73,10 +76,13 @@ async def survey(
     action = choose_action(facts, closure)
     load = await load_of(machine, host, contents) if contents is not None and action is Action.SWITCH else Load()
     reboot: tuple[str, ...] = ()
+    gate = ""
     if not is_built_there:
         system = await (systems.look(closure) if contents is not None else look_there(machine, host, closure))
         reboot = system.reboot_reasons(facts)
         require_switchable(host, system)
+        if contents is not None:
+            gate = change_of_gate(facts.gate, system.gate)
     if action is Action.SWITCH and (contents is not None or is_built_there):
         require_room(host, facts)
-    return Survey(action=action, load=load, reboot=reboot)
+    return Survey(action=action, load=load, reboot=reboot, gate=gate)

@@ -15,6 +15,7 @@ from fleet.inventory.problems import dotted
 from fleet.machine import Command
 from fleet.model import Goal, Reboot
 from fleet.scripts import script
+from fleet.steps.gated import gate_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ class System:
     init_interface: str = ""
     nvidia: str = ""
     """The version of the NVIDIA driver among its kernel modules. Empty if there is none."""
+    gate: str = ""
+    """The digest of its gate. Empty if it has none, or if it is not here."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """For each of `PARTS` its store path or its text. Empty for those that it does not have."""
 
@@ -77,6 +80,7 @@ def look_here(closure: Closure) -> System:
             for file in files
             if file.startswith("nvidia.ko")
         ),
+        gate=gate_of(closure),
         parts={part: _read_part(tree / part) for part in PARTS},
     )
 
@@ -86,7 +90,8 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
 
     Raise `UnfitError` if the host says that it is not there, and `CommandFailedError` if it does not answer.
     """
-    output = await machine.run(Command(argv=("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure)))
+    argv = ("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure)
+    output = await machine.run(Command(argv=argv, verb=("system", closure)))
     lines = answers.parse(output.stdout)
     if "absent" in lines:
         hint = f"fleet generations {host.name} lists what is there"
@@ -109,7 +114,7 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
 async def specialisation(machine: Machine, system: Closure, running: Closure) -> str:
     """Return the name of the specialisation of a system on the machine that runs; nothing if it is none."""
     argv = ("sh", "-c", script("fleet.steps", "specialisation"), "sh", system, running)
-    output = await machine.run(Command(argv=argv, root=False))
+    output = await machine.run(Command(argv=argv, root=False, verb=("specialisation", system, running)))
     return output.stdout.strip() if output.status == 0 else ""
 
 

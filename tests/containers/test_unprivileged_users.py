@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.model import RunId
 from fleet.scripts import script
 from fleet.steps import evidence
 from tests.containers.files import put
@@ -153,7 +154,7 @@ def test_journal_is_believed_only_where_systemd_has_written_it(subject: Subject)
     entry = r"MESSAGE=forged\nPRIORITY=3\nUNIT=web.service\nSYSLOG_IDENTIFIER=systemd\n"
     assert as_user(subject, f"printf '{entry}' | logger --journald")
     subject.sh("systemctl kill -s KILL web; systemctl restart web; journalctl --sync")
-    asked = evidence.journal(["web.service"], "fleet-keep-r.service", since=since)
+    asked = evidence.journal(["web.service"], RunId("r"), since=since)
     found = evidence.read(subject.sh(shlex.join(asked.argv)))
     assert any("status=9/KILL" in text for _, text in found)
     assert "forged" in subject.sh(f"journalctl -q -o cat --since=@{since} UNIT=web.service")

@@ -27,6 +27,12 @@ FAULTS = (
     ),
     Fault(name="check hangs", nix='files."etc/new" = "";', checks=(WEB, HANGS), rows={"switching": bad("check hangs")}),
     Fault(
+        name="own check of a gate fails",
+        slow=True,
+        nix='files."etc/fleet/gate/checks/shop" = "echo closed; exit 1";',
+        rows={"committing": bad("own check shop failed: closed")},
+    ),
+    Fault(
         name="check failed already",
         shown_by="test_checks_on_hosts.py::test_check_that_failed_before_still_counts_unless_it_is_tolerated",
         checks=(WEB, FAILED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from fleet.steps import evidence
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from fleet.machine import Command, OnLine, TcpStream
 
@@ -70,8 +72,7 @@ async def test_without_named_units_those_that_were_touched_are_asked() -> None:
     view = View(state=State.REVERTED, running=Closure("/nix/store/x"), status=0, since=1700000000)
     said = ["stopping the following units: web.service", "starting the following units: web.service"]
     assert await evidence.lines(journal, RUN, view, "check http: 503", said) == ["no such table"]
-    assert [word for word in journal.asked[0].argv if word == "_SYSTEMD_UNIT=web.service"]
-    assert "--since=@1700000000" in journal.asked[0].argv
+    assert journal.asked[0].argv[4:] == (RUN, "1700000000", str(evidence.MOST_ENTRIES), "web.service")
 
 
 async def test_failed_activation_shows_the_script_without_its_progress() -> None:
@@ -92,18 +93,35 @@ async def test_host_that_cannot_be_asked_shows_what_the_switch_said() -> None:
     ]
 
 
-async def test_what_somebody_else_says_of_a_unit_is_not_believed() -> None:
+def test_what_somebody_else_says_of_a_unit_is_not_believed(tmp_path: Path) -> None:
     """Anybody on the host may write `UNIT=`, with a keeper's name in it too: that would end what is shown."""
     forged = {"_PID": "999", "_SYSTEMD_UNIT": "session-3.scope", "UNIT": KEEPER, "MESSAGE": "forged"}
     rows = [forged, {**forged, "_PID": "1", "_SYSTEMD_UNIT": "init.scope", "UNIT": "a.service", "MESSAGE": "exited"}]
     entries = evidence.read("".join(f"{json.dumps(row)}\n" for row in rows))
     assert entries == [("session-3.scope", "forged"), ("a.service", "exited")]
-    journal = Journal(("a.service", "cannot bind"))
-    view = View(state=State.REVERTED, running=Closure("/nix/store/x"), status=0, since=1)
-    await evidence.lines(journal, RUN, view, "a.service has failed", ())
-    asked = " ".join(journal.asked[0].argv)
-    (about_units,) = (group for group in asked.split(" + ") if "UNIT=a.service PRIORITY" in group)
+    asked = " ".join(argv_of_journalctl(tmp_path, "a.service", "b.service"))
+    (about_units,) = (group for group in asked.split(" + ") if "UNIT=b.service PRIORITY" in group)
+    assert "UNIT=a.service" in about_units
     assert "_PID=1" in about_units.split()
+    assert asked.endswith(f" + _SYSTEMD_UNIT={KEEPER}")
+
+
+def test_keeper_alone_is_asked_where_no_unit_is_named(tmp_path: Path) -> None:
+    *flags, keeper = argv_of_journalctl(tmp_path)
+    assert (keeper, "+" in flags) == (f"_SYSTEMD_UNIT={KEEPER}", False)
+    assert {"--since=@7", f"--lines={evidence.MOST_ENTRIES}"} <= set(flags)
+
+
+def argv_of_journalctl(folder: Path, *units: str) -> list[str]:
+    """What the command on the host calls journalctl with."""
+    fake = folder / "journalctl"
+    fake.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    fake.chmod(0o755)
+    path = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(
+        evidence.journal(units, RUN, since=7).argv, env=path, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ class Differences:
     """A way that asks the host first what it has."""
 
     argv = ("true",)
+    verb = "receive"
 
     def sender(self, stream: Stream, supply: Supply, progress: Progress) -> Sender:
         return Sender(stream, supply, progress)

@@ -139,6 +139,6 @@ def test_other_key_of_that_name_is_told(key: SigningKey) -> None:
 
 
 def test_host_that_would_refuse_what_is_pushed_is_left_out(key: SigningKey) -> None:
-    with pytest.raises(UnfitError, match="does not trust root") as caught:
+    with pytest.raises(UnfitError, match="does not trust us") as caught:
         untrusted(key, host(), Trust(keys=(CACHE,), checks_ours=True))
     assert f"trusted-public-keys = {CACHE} {key.public}" in caught.value.hint

@@ -172,6 +172,7 @@ EOF
     answer lock_holder "$(switch_lock_holder)"
     answer_roots
     answer_missing $record/secrets
+    answer_gate
     find_serial
     answer serial "$serial"
     answer_queue

@@ -37,6 +37,7 @@ weigh_blame() {
 excuse() {
     if [ -e changed ]; then echo "a secret has changed with it"; return; fi
     case $(get reason) in
+        'own check '*) ! own_check_fails_too || echo "it fails with the old system too" ;;
         *'boot loader'* | 'commit:'*)
             find_boot_folders
             for place in $profiles $folders; do

@@ -3,6 +3,7 @@
 # sets: next status
 committing() {
     undisturbed || return
+    [ -e commit ] || own_checks_pass || return
     put_durably commit || { blame silent "commit: cannot write $record"; return; }
     ensure_boot_space || { blame silent "commit: $why"; return; }
     with_timeout 60 nix-env --profile $profile --set "$new" || { blame silent "commit: cannot set $profile"; return; }

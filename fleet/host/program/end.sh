@@ -23,6 +23,7 @@ finish() {
 record_end() {
     case $state in
         committed | tested)
+            note_way_back
             rm -f "$record/quarantine/${new##*/}"
             [ "$state" = tested ] || rm -f $roots/boots
             [ "$(readlink $roots/staged)" != "$new" ] || rm -f $roots/staged

@@ -14,7 +14,7 @@
 # its run, in this order, and acquit after its end; facts, history, verify, busy, generations, stage and withdraw at any time; garbage,
 # prune and collect while nothing is open. Systemd calls, without a number: keep (the keeper), activate (the switch), wake (after
 # a reboot) and gc (where services.fleet.gc is on). A switch that somebody else has begun calls guard, where services.fleet.guard
-# is on.
+# is on. Where services.fleet.gate is on, a login calls gate, and that calls the rest.
 # Answers are lines key=value; a key may repeat. Refusals are answers too (refused=KIND); a non-zero exit is a bug or a
 # broken host.
 #
@@ -26,7 +26,7 @@
 #   does first · other versions of this program · the keeper going forward, what people should know of that, and its commit ·
 #   who is to blame · going back, and what a person needs to log in · the end, and what outlives a reboot · a boot on trial ·
 #   what boots next, and each boot loader · a switch by somebody else · secrets, and what is asked
-#   about them · answers · units and which of them count · hardware · garbage
+#   about them · answers · units and which of them count · hardware · garbage · the gate
 #
 # NEW is the system to switch to ($new), OLD the one to go back to ($old). A function's variables are everybody's, for sh
 # has no others: `# sets:` above it names those that have another value afterwards. `why` says why something cannot be,
@@ -58,7 +58,7 @@ newline='
 main() {
     is_root || refuse root "this needs root, and the login is $(id -un)"
     case ${1-}:${2-} in guard:* | wake:* | *:facts | *:begin | *:root) close_folders ;; esac
-    case ${1-} in guard | keep | activate | wake | gc) "$@"; return ;; esac
+    case ${1-} in guard | keep | activate | wake | gc | gate) "$@"; return ;; esac
     require_format "${1-}"
     shift
     command=${1-}

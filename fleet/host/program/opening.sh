@@ -38,7 +38,7 @@ begin() {
         rm -r $draft
     else
         check_order
-        { snapshot && put state "$first_state"; } || decline full "cannot write $draft, or PID 1 does not answer"
+        { snapshot && put_new admitted "$admitted" && put state "$first_state"; } || decline full "cannot write $draft, or PID 1 does not answer"
         ! is_given_up "$run" || decline closed "run $run was given up"  # `unroot` does not wait to say so
         ( ! enter_last || remember )    # what an older program or a full disk has kept from there
         { root_run && mv -T $draft $open; } || decline full "cannot write $roots or $open"

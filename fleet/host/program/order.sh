@@ -3,8 +3,8 @@
 # Lines of printable ASCII: a key, a space, and a value, which is `-` where there is none. Titles part them:
 #
 #   fleet-order v1      who asks and what for: each of $order_keys
-#   fleet-part v1       the host's part of a plan, word for word (fleet/plans/part.py): each of $part_keys, and any number of
-#                       $list_keys. What only the controller needs passes through, and is in the digest like the rest
+#   fleet-part v1       the host's part of a plan, word for word (fleet/plans/part.py): each of $part_keys, maybe
+#                       $optional_keys, and any number of $list_keys. What only the controller needs passes through, and is in the digest like the rest
 #   end
 #
 # A switch by somebody else has one title in place of these two, `fleet-guard v1`, and some of $guard_keys, `ignore` and `snippet`.
@@ -12,6 +12,7 @@
 order_keys="run from by intent source plan ledger"
 part_keys="host new drv build manifest expected link serial action goal activation confirm boot settle watch checks risk \
 force retry last_resort offline substitute copy_with reboot forecast expires"
+optional_keys="gate"
 list_keys="check hook secret ignore snippet window"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
@@ -53,7 +54,7 @@ is_among() { case " $1 " in *" $key "*) ;; *) false ;; esac; }
 expect_section() {
     case $line in
         'fleet-order v1') known=$order_keys ;;
-        'fleet-part v1') known="$part_keys $list_keys" ;;
+        'fleet-part v1') known="$part_keys $optional_keys $list_keys" ;;
         'fleet-guard v1') known="$guard_keys ignore snippet" wanted="run new goal activation confirm guarded" ;;
         *) decline format "the order says '$line', and this program reads 'fleet-order v1' and 'fleet-part v1': call the \
 host program that comes with that fleet, or use the fleet that this one comes with" ;;

@@ -151,6 +151,9 @@ in
       };
     }))) { };
 
+    environment.etc = of (types.attrsOf (types.submodule {
+      options = { text = nullOr types.lines; source = nullOr types.path; mode = of types.str "symlink"; };
+    })) { };
     users.mutableUsers = bool true;
     users.allowNoPasswordLogin = bool false;
     users.users = of (types.attrsOf (types.submodule ({ config, ... }: {
@@ -162,7 +165,9 @@ in
         extraGroups = strings;
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
+        shell = nullOr (types.either types.path types.package);
         openssh.authorizedKeys.keys = of (types.listOf types.singleLineStr) [ ];
+        openssh.authorizedKeys.keyFiles = of (types.listOf types.path) [ ];
       };
       config = lib.mkIf config.isNormalUser { group = lib.mkDefault "users"; };
     }))) { };
@@ -205,6 +210,10 @@ in
         };
       };
       extraConfig = of types.lines "";
+      hostKeys = of (types.listOf types.attrs) [
+        { type = "rsa"; bits = 4096; path = "/etc/ssh/ssh_host_rsa_key"; }
+        { type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }
+      ];
     };
 
     system.preSwitchChecks = of (types.attrsOf types.str) { };

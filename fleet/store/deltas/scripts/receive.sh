@@ -9,12 +9,14 @@
 #   zstd N    what it holds goes on to the store that is written to
 #   delta N   the same, where the frame was made against the base as it is now
 #
-# The base is at most 6 MiB, in memory (/run is a tmpfs), in files that have no name any more when the first order is
-# read: whatever happens then, nothing is left behind. What failed is on stderr, after "fleet-delta: "; where this host is
+# The base is at most 6 MiB, in memory (/run is a tmpfs, and so is folder $1, if one is named), in files that have no name any
+# more when the first order is read: whatever happens then, nothing is left behind. What failed is on stderr, after
+# "fleet-delta: "; where this host is
 # not fit for it, nothing was read and the exit status is 69.
 # Needs sh, coreutils, findutils, zstd 1.4.5 and nix.
 set -fu
 PATH=$PATH:/run/current-system/sw/bin:/usr/bin:/bin    # sudo may give less
+place=${1:-/run}
 base=/proc/self/fd/5
 rest=/proc/self/fd/6
 
@@ -44,11 +46,11 @@ obey() {                                # one order after another, until there a
 }
 
 command -v zstd >/dev/null || fail 'there is no zstd' 69
-find /run -maxdepth 1 -name 'fleet-delta.*' -mmin +1 -exec rm -rf {} +    # of those who died before they had tidied up
-folder=$(mktemp -d /run/fleet-delta.XXXXXX) || fail 'cannot write to /run' 69
+find "$place" -maxdepth 1 -name 'fleet-delta.*' -mmin +1 -exec rm -rf {} +    # of those who died before they had tidied up
+folder=$(mktemp -d "$place/fleet-delta.XXXXXX") || fail "cannot write to $place" 69
 trap tidy_up EXIT
 trap 'exit 1' HUP INT TERM
-mkfifo "$folder/ask" "$folder/answer" "$folder/result" || fail 'cannot write to /run' 69
+mkfifo "$folder/ask" "$folder/answer" "$folder/result" || fail "cannot write to $place" 69
 nix-store --serve <"$folder/ask" >"$folder/answer" 2>/dev/null &
 exec 3>"$folder/ask" 4<"$folder/answer" 5>"$folder/base" 6>"$folder/rest" 7<&0
 obey <&7 >"$folder/result" &
