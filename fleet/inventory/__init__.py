@@ -19,7 +19,7 @@ from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.gated import check_gated
 from fleet.inventory.hooks import Hook
-from fleet.inventory.local import check_local, remote_addresses
+from fleet.inventory.local import check_addresses, check_local
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
 from fleet.inventory.rollouts import RolloutTable, order_problems
@@ -109,7 +109,7 @@ def parse(path: Path, text: str) -> Inventory:
     fleet = _fleet(problems, path, raw["fleet"], context)
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
-    _check_addresses(problems, hosts)
+    check_addresses(problems, hosts)
     check_local(problems, hosts)
     check_gated(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])
@@ -241,18 +241,6 @@ def _jump(name: str, own: Raw, defaults: Raw) -> str:
     with suppress(ValueError):
         return values.name(jump)
     return ""
-
-
-def _check_addresses(problems: Problems, hosts: dict[HostName, Host]) -> None:
-    """Note hosts that are the same computer."""
-    seen: dict[tuple[str, int, str | None], str] = {}
-    for name, host in hosts.items():
-        for address in remote_addresses(host):
-            place = (address.lower().rstrip("."), host.port or 22, host.jump)
-            other = seen.setdefault(place, name)
-            if other != name:
-                where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")
-                problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
 
 
 def _check_ignored(problems: Problems, fleet: FleetTable | None, hosts: Raw) -> None:

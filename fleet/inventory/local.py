@@ -53,3 +53,15 @@ def check_local(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
         other = seen.setdefault(bare_key(host.host_key), name)
         if other != name:
             problems.add(table, "address", f"the {LOCAL} machine with this host_key is already the host {other}")
+
+
+def check_addresses(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
+    """Note hosts that are the same computer."""
+    seen: dict[tuple[str, int, str | None], str] = {}
+    for name, host in hosts.items():
+        for address in remote_addresses(host):
+            place = (address.lower().rstrip("."), host.port or 22, host.jump)
+            other = seen.setdefault(place, name)
+            if other != name:
+                where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")
+                problems.add(f"[{dotted('hosts', name)}]", "address", f"{where} is already the host {other}")
