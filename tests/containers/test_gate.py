@@ -185,6 +185,15 @@ def test_files_of_a_system_are_read_as_somebody_who_may_read_little(gated: Gated
     assert [name for _, name in rows] == ["fleet/gate/config"]
 
 
+def test_reboot_is_of_the_boot_and_the_system_that_were_seen(gated: Gated) -> None:
+    boot = gated.client.ask("1 boot-state")["boot"]
+    assert len(boot.split()) == 2
+    other = gated.client.ask(f"1 reboot {boot.split()[0]}%2012 {gated.running}")
+    assert other["changed"] == "it has booted again meanwhile"
+    other = gated.client.ask(f"1 reboot {boot.replace(' ', '%20')} /nix/store/{'0' * 32}-x")
+    assert other["changed"].endswith(" runs now")
+
+
 # --- what is let through: in this order, on the same host
 
 

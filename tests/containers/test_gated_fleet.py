@@ -97,8 +97,8 @@ class Keeper:
         document["fleet"] |= {"id": FLEET, "signing_key": str(self.stage.folder / "store-key")}
         file.write_text(tomli_w.dumps(document))
 
-    def gated(self) -> None:
-        self.toml(user="fleet", gate=True, identity_file=str(self.stage.folder / "deploy"))
+    def gated(self, **host: Any) -> None:
+        self.toml(user="fleet", gate=True, identity_file=str(self.stage.folder / "deploy"), **host)
 
     def plan(self, name: str, *more: str) -> str:
         plan = str(self.stage.folder / f"{name}.plan")
@@ -210,15 +210,25 @@ def test_rollback_works_once_without_signatures(keeper: Keeper) -> None:
 
 def test_dry_activation_is_signed_for_and_changes_nothing(keeper: Keeper) -> None:
     before = answer(keeper.host)
-    dry = keeper.approved("dry", "--goal", "dry-activate")
+    dry = keeper.approved("dry", "--goal", "dry-activate", "--copy-with", "nix")
     done = keeper.stage.fleet("apply", dry, env=AGENT)
     assert done.code == 0, done
     assert answer(keeper.host) == before
 
 
+def test_host_that_builds_its_own_system_takes_what_the_derivation_makes(keeper: Keeper) -> None:
+    keeper.gated(build_on="target")
+    keeper.commit(version := new_version())
+    applied = keeper.stage.fleet("apply", keeper.approved("target"), env=AGENT)
+    keeper.gated()
+    assert applied.code == 0, applied
+    assert answer(keeper.host) == f"version {version}"
+
+
 def test_rotation_is_a_change_of_the_gate_that_both_approve(keeper: Keeper) -> None:
     stage = keeper.stage
     keeper.principals("ann")
+    keeper.gated(link="slow")
     keeper.commit(version := new_version())
     assert "its gate still trusts the key" in keeper.checked()
     plan = keeper.approved("rotation")
