@@ -10,7 +10,9 @@ HostName = NewType("HostName", str)
 Derivation = NewType("Derivation", str)
 """A `/nix/store/….drv` path that builds a closure."""
 Closure = NewType("Closure", str)
-"""A built NixOS system, `/nix/store/…-nixos-system-…`."""
+"""A built system, `/nix/store/…-nixos-system-…` of NixOS."""
+NOTHING = Closure(f"/nix/store/{'0' * 32}-nothing")
+"""Stands for the system of a host or a profile that has none yet. The host program has it too."""
 RunId = NewType("RunId", str)
 """One run, such as `20261120T042211-3fa9c1`: sorts by time, and is safe in names of files and units."""
 Serial = NewType("Serial", str)

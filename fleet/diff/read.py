@@ -13,6 +13,7 @@ from fleet.diff.system import UNITS, SystemFacts
 from fleet.errors import AnswerError, FleetError
 from fleet.machine import Command, Machine
 from fleet.machine.local import HERE
+from fleet.model import NOTHING
 from fleet.scripts import script
 from fleet.text import whole_number
 
@@ -45,7 +46,9 @@ async def read_diff(old_machine: Machine, old: Closure, new_machine: Machine, ne
 
 
 async def read_system(machine: Machine, closure: Closure) -> SystemFacts:
-    """Return the facts of a closure in the machine's store, without texts. Runs one command."""
+    """Return the facts of a closure in the machine's store, without texts. Runs one command, or none for `NOTHING`."""
+    if closure == NOTHING:
+        return SystemFacts(closure=closure)
     answer = await _sh(machine, "system", closure)
     with _understood(machine, closure):
         return await asyncio.to_thread(parse_system, closure, answer)

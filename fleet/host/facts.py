@@ -182,7 +182,7 @@ def host_facts(lines: Lines) -> HostFacts:
         store_writable=one(lines, "store_writable") == "yes",
         running=Closure(one(lines, "running")),
         profile=Closure(one(lines, "profile")),
-        generation=one(lines, "generation").removeprefix("system-").removesuffix("-link"),
+        generation=one(lines, "generation").removesuffix("-link").rpartition("-")[2],
         booted=one(lines, "booted"),
         boot_default=_closure_or_none(lines, "boot_default"),
         boot_doubt=one(lines, "boot_doubt"),

@@ -25,6 +25,7 @@ from fleet.host import answers, history
 from fleet.host.facts import open_transaction
 from fleet.host.locked import locked, queued
 from fleet.host.tickets import tickets, who
+from fleet.inventory.drivers import Driver
 from fleet.machine import Command
 from fleet.plans.text import NONE, words, written
 from fleet.scripts import one_line
@@ -205,6 +206,18 @@ def sent_along(command: Command) -> Command:
     return dataclasses.replace(command, argv=argv, stdin=source().encode(), ends_with_us=False)
 
 
+def for_driver(command: Command, host: Host) -> Command:
+    """Return a call of the host program so that it is about what the host's table is about.
+
+    NixOS's own system needs no words for that.
+    """
+    if host.driver is Driver.NIXOS:
+        return command
+    at = command.argv.index(str(FORMAT))
+    argv = (*command.argv[:at], "for", host.driver.value, host.profile or NONE, *command.argv[at:])
+    return dataclasses.replace(command, argv=argv, verb=())  # no gate has it: that is NixOS's
+
+
 class EndedError(Exception):
     """The host has been asked for this very part of a plan before, and its transaction has ended."""
 
@@ -217,6 +230,7 @@ async def ask(
     Raise the error that its refusal means, or `CommandFailedError` if it fails; and `EndedError`, if the command
     `begins` a transaction.
     """
+    command = for_driver(command, host)
     output = await machine.run(command, on_line=on_line)
     lines = answers.parse(output.stdout)
     if lines == ABSENT:

@@ -1,7 +1,8 @@
 """Turn fleet.toml into an Inventory, or into a ConfigError that names everything that is wrong with it.
 
 `values`, `amounts` and `origins` read single values, `schema` and `check` have the keys, `matching` the selectors,
-`problems` and `words` the text of errors; `local` is about the address of that name; `edit` writes the file.
+`profiles` the tables of profiles, `problems` and `words` the text of errors; `local` is about the address of that name;
+`edit` writes the file.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from pydantic import ValidationError
 from fleet.errors import ConfigError
 from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
+from fleet.inventory.drivers import attribute_of
 from fleet.inventory.gated import check_gated
 from fleet.inventory.hooks import Hook
 from fleet.inventory.local import check_addresses, check_local
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
+from fleet.inventory.profiles import check_drivers, expanded
 from fleet.inventory.rollouts import RolloutTable, order_problems
 from fleet.inventory.schema import (
     PRESETS,
@@ -103,6 +106,7 @@ def parse(path: Path, text: str) -> Inventory:
         if key not in (*_TABLES, *_LISTS):
             problems.add("", dotted(key), unknown_key(key, (*_TABLES, *_LISTS)).replace("key", "table", 1))
     raw = {key: _table(problems, document, key) for key in _TABLES}
+    raw["hosts"] = expanded(problems, raw["hosts"], raw["defaults"])
     if not raw["hosts"] and isinstance(document.get("hosts", {}), dict):
         problems.add("[hosts]", "", "there are no hosts; a host is a table such as [hosts.web-1]")
     context = {"folder": path.resolve().parent, "has_expression": "expression" in raw["fleet"]}
@@ -110,7 +114,8 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     check_addresses(problems, hosts)
-    check_local(problems, hosts)
+    check_local(problems, {name: host for name, host in hosts.items() if not host.profile})
+    check_drivers(problems, hosts)
     check_gated(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
@@ -196,7 +201,7 @@ def _host(name: str, own: Raw, defaults: Raw, context: Raw) -> Host:
     kind = own.get("kind", defaults.get("kind"))
     preset = PRESETS.get(kind, {}) if isinstance(kind, str) else {}
     of_expression = context["has_expression"] and "flake" not in {**defaults, **own}
-    builtin = {"attr": origins.NAME} if of_expression else {}
+    builtin: Raw = {"attr": origins.NAME} if of_expression else {"attr": attribute_of(name, {**defaults, **own})}
     inherited = {key: value for key, value in defaults.items() if (key, value) != ("jump", name)}
     return Host.model_validate(
         {**builtin, **preset, **inherited, **own, **merged(defaults, own), "name": name}, context=context

@@ -12,12 +12,11 @@ from fleet.errors import ConfigError
 from fleet.files import alone_in, replace_file
 from fleet.inventory import parse, read, values
 from fleet.inventory.problems import dotted
+from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from fleet.model import HostName
 
 
 def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:
@@ -30,10 +29,17 @@ def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:
     with alone_in(real.parent):  # if two keys are trusted at the same time, both are kept
         text = read(path)
         document = parse_document(path, text)
-        for host, line in lines.items():
+        for name, line in lines.items():
+            host = _computer(document["hosts"], name)
             text = _with_host_key(path, text, document, host, line)
-            document["hosts"][host]["host_key"] = keys[host]
+            document["hosts"][host]["host_key"] = keys[name]
         _replace(path, real, text)
+
+
+def _computer(hosts: Mapping[str, Any], name: HostName) -> HostName:
+    """Return the host that this is a profile of, since it is reached as that is; or the host itself."""
+    owners = (owner for owner, table in hosts.items() if name.removeprefix(f"{owner}.") in table.get("profiles", ()))
+    return name if name in hosts else HostName(next(owners, name))
 
 
 def set_id(path: Path, made: str) -> str:

@@ -1,4 +1,4 @@
-"""The address `local`: where this very machine is the host, it is reached without SSH."""
+"""Addresses: which hosts are the same computer, and which is this very machine (`local`), reached without SSH."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def check_local(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
 
 
 def check_addresses(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
-    """Note hosts that are the same computer."""
-    seen: dict[tuple[str, int, str | None], str] = {}
+    """Note hosts that are the same computer, and the same profile there."""
+    seen: dict[tuple[str, int, str | None, str], str] = {}
     for name, host in hosts.items():
         for address in remote_addresses(host):
-            place = (address.lower().rstrip("."), host.port or 22, host.jump)
+            place = (address.lower().rstrip("."), host.port or 22, host.jump, host.profile)
             other = seen.setdefault(place, name)
             if other != name:
                 where = f"{address} port {host.port or 22}" + (f" behind {host.jump}" if host.jump else "")

@@ -42,9 +42,16 @@ class Problems:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines: dict[str, None] = {}
+        self._written: dict[str, str] = {}
+
+    def name(self, table: str, written: str) -> None:
+        """Let the problems of this table, `hosts."web.alice"`, be told as those of the table that people wrote."""
+        self._written[table] = written
 
     def add(self, table: str, key: str, problem: str) -> None:
         """Note a problem."""
+        for made, written in self._written.items():
+            table = table.replace(f"[{made}]", f"[{written}]").replace(f"[{made}.", f"[{written}.")
         place = f"{table} {key}".strip()
         text = f"{self._path}: {place}: {problem}" if place else f"{self._path}: {problem}"
         self._lines[plain_text(text.replace("\n", " "))] = None

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_v
 
 from fleet.inventory import amounts, databases, origins, secrets, values
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
+from fleet.inventory.drivers import Driver, default_attribute, recognised
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.secrets import Secret  # noqa: TC001 - pydantic reads it while running
@@ -123,6 +124,10 @@ def _attribute(value: object, info: ValidationInfo) -> tuple[str, ...]:
     return origins.attribute(value, info.data.get("name", ""))
 
 
+def _profile(value: object) -> str:
+    return values.profile(value) if value != "" else ""
+
+
 def _flake(value: object, info: ValidationInfo) -> str:
     return origins.flake(value, (info.context or {}).get("folder", Path.cwd()))
 
@@ -151,6 +156,10 @@ class Host(Table):
     attr: Annotated[tuple[str, ...], BeforeValidator(_attribute)] = Field(
         default_factory=lambda data: default_attribute(data.get("name", ""))
     )
+    driver: Driver = Field(default_factory=lambda data: recognised(data.get("attr", ())))
+    """What activates its systems."""
+    profile: Annotated[str, BeforeValidator(_profile)] = ""
+    """The profile that this is, beside the own system of the computer: of home-manager, a user. Empty if it is none."""
     tags: Annotated[tuple[str, ...], BeforeValidator(_tags)] = ()
     after: Annotated[tuple[HostName, ...], BeforeValidator(_hosts)] = ()
     """The hosts that end before this one begins, where they take part in the same run."""
@@ -205,11 +214,6 @@ class Host(Table):
                 raise ValueError(f"two checks are called {shown(name)}; give them different names")
         secrets.require_apart(self.secrets)
         return self
-
-
-def default_attribute(host: str) -> tuple[str, ...]:
-    """Return the attribute of a flake that has the closure of the host."""
-    return ("nixosConfigurations", host, "config", "system", "build", "toplevel")
 
 
 class FleetTable(Table):

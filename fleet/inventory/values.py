@@ -21,8 +21,16 @@ _ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _UNIT = re.compile(r"[A-Za-z0-9_:.@\\][A-Za-z0-9_:.@\\-]*")
 _UNIT_GLOB = re.compile(r"[A-Za-z0-9_:.@\\*?\[][A-Za-z0-9_:.@\\*?\[\]!-]*")
-_SYSTEM = re.compile(r"[a-z0-9_]+-linux")
-_SYSTEMS = ("x86_64-linux", "aarch64-linux", "i686-linux", "armv7l-linux", "armv6l-linux", "riscv64-linux")
+_SYSTEM = re.compile(r"[a-z0-9_]+-(linux|darwin)")
+_SYSTEMS = (
+    "x86_64-linux",
+    "aarch64-linux",
+    "i686-linux",
+    "armv7l-linux",
+    "armv6l-linux",
+    "riscv64-linux",
+    "aarch64-darwin",
+)
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 
 
@@ -90,6 +98,14 @@ def user(value: object) -> str:
     word = text(value, "a user name")
     if _USER.fullmatch(word) is None:
         raise expected(value, "a user name: letters, digits, '.', '_' and '-'")
+    return word
+
+
+def profile(value: object) -> str:
+    """Read the name of a profile on a host: a word as user names are."""
+    word = text(value, "the name of a profile")
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", word) is None:
+        raise expected(value, "the name of a profile: letters, digits, '.', '_' and '-'")
     return word
 
 

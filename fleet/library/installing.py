@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from fleet.errors import CommandFailedError, ConfigError, FleetError
 from fleet.files import read_file, replace_file
 from fleet.inventory import BuildOn, values
+from fleet.inventory.drivers import default_attribute
 from fleet.inventory.edit import set_host_keys
 from fleet.inventory.local import bare_key, remote_addresses
 from fleet.inventory.origins import is_expression
-from fleet.inventory.schema import default_attribute
 from fleet.machine import Command
 
 if TYPE_CHECKING:

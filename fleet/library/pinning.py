@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 from fleet import nix
 from fleet.errors import ConfigError, EvaluationError
 from fleet.files import read_file, replace_file
+from fleet.inventory.drivers import default_attribute
 from fleet.inventory.origins import is_expression
-from fleet.inventory.schema import default_attribute
 from fleet.source import git, lock, outputs
 from fleet.source.options import require_known
 from fleet.source.pins import Ends, findings, followed, pins

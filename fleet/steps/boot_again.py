@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import CommandFailedError, HostError, StaleError, UnfitError, UnreachableError
 from fleet.host import answers
+from fleet.inventory.drivers import Driver
 from fleet.machine import Command
 from fleet.scripts import one_line
 from fleet.steps.monitor import CheckMonitor, now
@@ -63,7 +64,8 @@ async def reboot(link: Link, boot: Boot, facts: HostFacts) -> None:
     Raise `StaleError` if it is not any more as it was looked at, and `UnfitError` if it does not reboot. Nothing was
     changed then.
     """
-    argv = ("sh", "-c", one_line("fleet.steps", "reboot"), "sh", boot.id, facts.running)
+    runs = facts.running if link.host.driver is Driver.NIXOS else ""
+    argv = ("sh", "-c", one_line("fleet.steps", "reboot"), "sh", boot.id, runs)
     verb = ("reboot", boot.id, facts.running)
     output = await link.run(Command(argv=argv, timeout=120.0, name="systemctl reboot", verb=verb))
     lines = answers.parse(output.stdout)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import EvaluationError, HostError
 from fleet.events import OutputLine
+from fleet.inventory.drivers import default_attribute
 from fleet.inventory.origins import is_expression
-from fleet.inventory.schema import default_attribute
 from fleet.model import Phase
 
 if TYPE_CHECKING:

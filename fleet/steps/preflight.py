@@ -26,6 +26,8 @@ MACHINES = {
     "armv7l-linux": ("aarch64", "armv7l", "armv8l"),
     "armv6l-linux": ("aarch64", "armv6l", "armv7l", "armv8l"),
     "riscv64-linux": ("riscv64",),
+    "aarch64-darwin": ("arm64",),
+    "x86_64-darwin": ("x86_64",),
 }
 """The kernels (`uname -m`) that run each Nix system."""
 NIX_FLOOR = 64 << 20

@@ -9,7 +9,7 @@ from fleet import nix
 from fleet.errors import CommandFailedError
 from fleet.events import FindingReported
 from fleet.files import cache_folder
-from fleet.model import Closure, Severity
+from fleet.model import NOTHING, Closure, Severity
 from fleet.steps.deliver import SERVE, Transport, WholePaths
 from fleet.store.deltas.bases import Bases, estimate
 from fleet.store.deltas.cache import Cache
@@ -83,7 +83,7 @@ class SlowLinks:
         """
         tops = (facts.running, facts.profile, facts.live, facts.previous, facts.staged)
         if tops not in self._known:
-            self._known[tops] = await known_there(machine, self.supply, [top for top in tops if top])
+            self._known[tops] = await known_there(machine, self.supply, [top for top in tops if top and top != NOTHING])
         return self._known[tops]
 
     def _loaded(self) -> Frames:

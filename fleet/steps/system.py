@@ -11,6 +11,7 @@ from fleet.errors import CommandFailedError, QuarantinedError, UnfitError
 from fleet.files import read_file
 from fleet.host import answers, obstacles
 from fleet.host.obstacles import PARTS
+from fleet.inventory.drivers import Driver
 from fleet.inventory.problems import dotted
 from fleet.machine import Command
 from fleet.model import Goal, Reboot
@@ -18,7 +19,7 @@ from fleet.scripts import script
 from fleet.steps.gated import gate_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
 
 LONGEST = 1 << 20
 """The most bytes of a file of a system that are read."""
-NEEDED = ("nixos-version", "bin/switch-to-configuration")
-"""Files without which a closure is not a system that can be switched to. look-at-system.sh looks for them too."""
+NEEDED: Mapping[Driver, tuple[tuple[str, ...], ...]] = {
+    Driver.NIXOS: (("nixos-version",), ("bin/switch-to-configuration",)),
+    Driver.SYSTEM_MANAGER: (("bin/register-profile",), ("bin/activate",), ("etcFiles/etcFiles.json",)),
+    Driver.NIX_DARWIN: (("systemConfig",), ("activate",), ("darwin-version", "darwin-version.json")),
+    Driver.HOME_MANAGER: (("hm-version", "home-files"), ("activate",)),
+    Driver.GENERIC: (("bin/activate", "activate"),),
+}
+"""By driver the files without which it has no closure to activate: one of each group. A closure is for the first that
+finds all of its own there."""
+FILES = tuple(dict.fromkeys(file for groups in NEEDED.values() for group in groups for file in group))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +45,8 @@ class System:
     """What a closure says about itself."""
 
     closure: Closure
-    is_switchable: bool
-    """Whether it has the files of `NEEDED`."""
+    driver: Driver | None
+    """What activates it, by the files of `NEEDED` that it has. None if nothing does."""
     platform: str = ""
     """The Nix system that it is for, such as `x86_64-linux`. Empty if it does not say."""
     inhibitors: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +79,7 @@ def look_here(closure: Closure) -> System:
     tree = Path(closure)
     return System(
         closure=closure,
-        is_switchable=all((tree / file).exists() for file in NEEDED),
+        driver=recognised({file for file in FILES if (tree / file).exists()}),
         platform=_read_text(tree / "system"),
         inhibitors=obstacles.inhibitors(_read_text(tree / "switch-inhibitors")),
         init_interface=_read_text(tree / "init-interface-version"),
@@ -85,12 +94,18 @@ def look_here(closure: Closure) -> System:
     )
 
 
+def recognised(has: Collection[str]) -> Driver | None:
+    """Return the driver of a closure that has these of `FILES`."""
+    fitting = (d for d, groups in NEEDED.items() if all(any(file in has for file in group) for group in groups))
+    return next(fitting, None)
+
+
 async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
     """Return what a closure on the host says about itself.
 
     Raise `UnfitError` if the host says that it is not there, and `CommandFailedError` if it does not answer.
     """
-    argv = ("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure)
+    argv = ("sh", "-c", script("fleet.steps", "look-at-system"), "sh", closure, *FILES)
     output = await machine.run(Command(argv=argv, verb=("system", closure)))
     lines = answers.parse(output.stdout)
     if "absent" in lines:
@@ -102,7 +117,7 @@ async def look_there(machine: Machine, host: Host, closure: Closure) -> System:
         raise CommandFailedError(host.name, message, said=said, hint=f"try: fleet ssh {host.name} true")
     return System(
         closure=closure,
-        is_switchable="lacks" not in lines,
+        driver=recognised(set(FILES) - set(lines.get("lacks", ()))),
         platform=answers.one(lines, "platform").strip(),
         inhibitors=obstacles.inhibitors(answers.one(lines, "inhibitors")),
         init_interface=answers.one(lines, "init_interface").strip(),
@@ -125,11 +140,23 @@ def require_not_quarantined(host: Host, facts: HostFacts, closure: Closure, *, r
         raise QuarantinedError(host.name, f"{closure} was found bad on this host before", hint=hint)
 
 
+def is_for(driver: Driver | None, wanted: Driver) -> bool:
+    """Whether a closure of one driver can be activated by another: by its own, and by the generic one if that only runs
+    its script. The scripts of whole systems take a computer for their own."""
+    return driver is wanted or (wanted is Driver.GENERIC and driver not in (None, Driver.NIXOS, Driver.NIX_DARWIN))
+
+
 def require_switchable(host: Host, system: System) -> None:
     """Raise `UnfitError` if the system cannot be switched to, or is for another platform than the host's."""
-    if not system.is_switchable:
-        hint = f"a closure has {' and '.join(NEEDED)}; is system.switch.enable off?"
-        raise UnfitError(host.name, f"{system.closure} is not a NixOS system that can be switched to", hint=hint)
+    if not is_for(system.driver, host.driver):
+        needed = " and ".join(" or ".join(group) for group in NEEDED[host.driver])
+        hint = f"a closure of {host.driver} has {needed}"
+        if system.driver is not None:
+            hint = f'it is one of {system.driver}: write driver = "{system.driver}" in [{dotted("hosts", host.name)}]'
+        elif host.driver is Driver.NIXOS:
+            hint += "; is system.switch.enable off?"
+        what = "NixOS system" if host.driver is Driver.NIXOS else f"system of {host.driver}"
+        raise UnfitError(host.name, f"{system.closure} is not a {what} that can be switched to", hint=hint)
     if system.platform and system.platform != host.system:
         hint = f"see nixpkgs.hostPlatform in its configuration, or system in [{dotted('hosts', host.name)}]"
         raise UnfitError(host.name, f"the closure is for {system.platform}, the host is {host.system}", hint=hint)

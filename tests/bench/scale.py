@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from fleet.inventory.drivers import Driver
 from fleet.steps.system import NEEDED
 from tests.bench.closures import ask
 from tests.bench.idle import Idle, make_key
@@ -44,7 +45,7 @@ def measure(bench: Bench) -> list[Row]:
 def _system(folder: Path) -> str:
     """What passes for a system that can be switched to, in the local store."""
     (folder / "bin").mkdir(parents=True)
-    for name in NEEDED:
+    for (name,) in NEEDED[Driver.NIXOS]:
         (folder / name).write_text("")
     (path,) = ask("nix-store", "--add", str(folder))
     return path

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fleet.machine import Command
     from tests.fakes import Answer, Answers
 
-SYSTEMS = {"gpu-01": "x86_64-linux", "pi": "aarch64-linux", "odd": "x86_64-darwin", "plain": None}
+SYSTEMS = {"gpu-01": "x86_64-linux", "pi": "aarch64-linux", "odd": "x86_64-freebsd", "plain": None}
 
 
 def configuration(system: str | None = None, *, evaluates: bool = True) -> dict[str, Any]:

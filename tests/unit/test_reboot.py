@@ -16,6 +16,7 @@ from fleet.deploy.target import Wanted
 from fleet.errors import UnfitError
 from fleet.host import answers
 from fleet.host.facts import host_facts
+from fleet.inventory.drivers import Driver
 from fleet.machine.local import LocalMachine
 from fleet.model import Closure, HostName, Reboot
 from fleet.plans import Action
@@ -92,7 +93,7 @@ async def test_nobody_is_interrupted_unless_that_is_forced() -> None:
 def test_what_forbids_a_live_switch_is_a_reason_for_a_reboot(
     there: dict[str, Any], new: dict[str, Any], reason: str
 ) -> None:
-    system = System(closure=NEW, is_switchable=True, **new)
+    system = System(closure=NEW, driver=Driver.NIXOS, **new)
     assert system.reboot_reasons(facts(booted_parts={}, **there)) == ((reason,) if reason else ())
 
 

@@ -14,7 +14,6 @@ from fleet.deploy.bundle import FROM_HOST
 from fleet.host.obstacles import PARTS
 from fleet.host.program import WENT_DOWN
 from fleet.scripts import joined, one_line, script
-from fleet.steps.system import NEEDED
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 
@@ -73,5 +72,4 @@ def test_every_script_is_used_by_its_package(path: Path) -> None:
 def test_what_python_and_a_script_both_name_is_the_same() -> None:
     assert f"exit {WENT_DOWN}\n" in script("fleet.host", "leave-mark")
     look = script("fleet.steps", "look-at-system")
-    assert f"for file in {' '.join(NEEDED)}; do" in look
     assert f"for part in {' '.join(PARTS)}; do" in look

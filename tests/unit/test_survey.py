@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.errors import UnfitError
+from fleet.inventory.drivers import Driver
 from fleet.machine import Output
 from fleet.model import Closure
 from fleet.plans import Action
@@ -144,4 +145,4 @@ async def test_host_that_is_given_up_does_not_keep_a_closure_from_the_others(loc
     looking = asyncio.create_task(systems.look(local))
     await asyncio.sleep(0)
     looking.cancel()
-    assert (await systems.look(local)).is_switchable
+    assert (await systems.look(local)).driver is Driver.NIXOS

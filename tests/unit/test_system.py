@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import CommandFailedError, QuarantinedError, UnfitError
+from fleet.inventory.drivers import Driver
 from fleet.machine import Output
 from fleet.machine.local import LocalMachine
 from fleet.model import Closure, Goal
@@ -37,13 +38,13 @@ async def look(tree: Path) -> System:
 
 
 def system(**changes: object) -> System:
-    return System(**{"closure": NEW, "is_switchable": True, "platform": "x86_64-linux", **changes})  # type: ignore[arg-type]
+    return System(**{"closure": NEW, "driver": Driver.NIXOS, "platform": "x86_64-linux", **changes})  # type: ignore[arg-type]
 
 
 async def test_whole_system_is_no_trouble(tree: Path) -> None:
     found = await look(tree)
     assert found == System(
-        closure=Closure(str(tree)), is_switchable=True, platform="x86_64-linux",
+        closure=Closure(str(tree)), driver=Driver.NIXOS, platform="x86_64-linux",
         parts={"kernel": "", "initrd": "", "kernel-modules": "", "kernel-params": "", "systemd": ""},
     )  # fmt: skip
     require_switchable(host(), found)

@@ -5,7 +5,7 @@
 show() {
     wait_until_closed
     answer format $format
-    answer running "$(readlink -f /run/current-system)"
+    answer running "$(running_system)"
     for folder in $open $closed $record/open $record/last; do
         enter "$folder" "$1" || continue
         for key in run state goal since new old status blame reason unproven boot_entry boot_doubt rebooted ended; do
@@ -32,7 +32,7 @@ watch() {
 # Tell the last of what the switch of run $1 wrote after cursor $2.
 tell_lines() {
     journalctl --quiet --no-pager --output=cat --show-cursor ${2:+"--after-cursor=$2"} \
-        "_SYSTEMD_UNIT=fleet-switch-$1.service" 2>/dev/null | tail -n 500 | cut -b -2000 |
+        "_SYSTEMD_UNIT=fleet-switch-$1$site.service" 2>/dev/null | tail -n 500 | cut -b -2000 |
         while IFS= read -r line; do
             case $line in '-- cursor: '*) answer cursor "${line#-- cursor: }" ;; *) printf 'line=%s\n' "$line" ;; esac
         done
@@ -142,19 +142,14 @@ facts() {
     link=$(profile_link)
     answer generation "${link%@*}"
     answer link "$link"
-    answer booted "$(readlink -f /run/booted-system)"
     if boots_once; then answer boots_once yes; else answer boots_not_once "$why"; fi
     answer boot_default "$default"
     answer boot_doubt "$doubt"
     [ -n "$default" ] || for path in $unmounted; do answer boot_unmounted "$path"; done
-    answer_parts
+    [ $driver != nixos ] || answer_nixos
     set +f
-    for path in "$profile"/specialisation/*; do [ ! -e "$path" ] || answer specialisation "$(readlink -f "$path")"; done
     for bad in "$record"/quarantine/*; do [ ! -e "$bad" ] || answer quarantined "/nix/store/${bad##*/}"; done
     set -f
-    answer inhibitors "$([ ! -s /run/current-system/switch-inhibitors ] || tr -d '\n' </run/current-system/switch-inhibitors)"
-    read_line /run/current-system/init-interface-version
-    answer init_interface "$text"
     if [ -e /sys/module/nvidia/version ]; then
         answer nvidia "$(get /sys/module/nvidia/version)"
         answer running_nvidia "$(find -L /run/current-system/kernel-modules/lib/modules -name 'nvidia.ko*' \
@@ -180,6 +175,19 @@ EOF
     enter_last || return 0
     for key in run state who from intent ended new old goal reason blame boot_entry boot_doubt part; do read_line $key; answer "last_$key" "$text"; done
     ! serial_of . || answer last_serial "$text"
+}
+
+# Tell what only NixOS has.
+# sets: path
+answer_nixos() {
+    answer booted "$(readlink -f /run/booted-system)"
+    answer_parts
+    set +f
+    for path in "$profile"/specialisation/*; do [ ! -e "$path" ] || answer specialisation "$(readlink -f "$path")"; done
+    set -f
+    answer inhibitors "$([ ! -s /run/current-system/switch-inhibitors ] || tr -d '\n' </run/current-system/switch-inhibitors)"
+    read_line /run/current-system/init-interface-version
+    answer init_interface "$text"
 }
 
 # Print how many bytes are free at place $1.
@@ -220,10 +228,10 @@ answer_roots() {
     for mark in $earlier; do answer doubtful "${mark##*/}"; done
 }
 
-# Tell what a person needs to know of the open transaction.
+# Tell what a person needs to know of the open transaction, ours or the one in folder $1.
 # sets: key
 answer_open() {
-    enter $open || return
+    enter "${1:-$open}" || return
     for key in run state who from intent since new old goal; do read_line $key; answer "open_$key" "$text"; done
     answer_closing open_closes_in
 }
@@ -245,8 +253,9 @@ busy() {
 # sets: link number
 generations() {
     set +f
-    for link in "$profiles"/system-*-link; do
-        number=${link#"$profiles"/system-}
+    for link in "$profile"-*-link; do
+        [ -L "$link" ] || continue
+        number=${link#"$profile-"}
         answer generation "${number%-link} $(stat -c %Y "$link") $(readlink -f "$link")"
     done
     answer current "$(readlink $profile)"

@@ -4,7 +4,7 @@
 reverting() {
     if [ "$(get guarded)" = report ]; then next=superseded; return; fi
     next=stuck
-    retry stop_unit "fleet-switch-$run"         # TERM, and KILL of its cgroup after TimeoutStopSec
+    retry stop_unit "fleet-switch-$run$site"         # TERM, and KILL of its cgroup after TimeoutStopSec
     unchanged_by_others || return       # asked again after each wait: who holds the lock may be repairing the host
     export NIXOS_NO_CHECK=1 NIXOS_NO_SYNC=1
     [ ! -e rebooting ] || blame silent "the new system did not boot, or lost power before it was proven"
@@ -29,7 +29,9 @@ reverting() {
     if boots_as_before; then next=reverted; fi
 }
 
-may_have_switched() { [ "$(running_system)" != "$old" ] || { [ -e started ] && [ ! -e armed ] && [ ! -e rebooted ]; }; }
+may_have_switched() {
+    [ "$(running_system)" != "$old" ] || { [ -e started ] && [ ! -e armed ] && { [ -n "$lasting" ] || [ ! -e rebooted ]; }; }
+}
 
 # Succeed if profile and boot default are those of the begin. Where that default could not be read, it is enough that this is
 # not NEW.
@@ -55,8 +57,8 @@ restore_boot() {
     write_old_menu || [ -n "$default" ] || return
     boots_as_before || return           # what boots next must not be deleted
     number=$(newest_generation)
-    if [ "$number" -gt "$(get newest)" ] && [ "$(readlink -f $profiles/system-"$number"-link)" = "$new" ]; then
-        with_timeout 60 nix-env --profile $profile --delete-generations "$number" && write_old_menu
+    if [ "$number" -gt "$(get newest)" ] && [ "$(readlink -f "$profile-$number-link")" = "$new" ]; then
+        delete_generation "$number" && write_old_menu
     fi
 }
 
@@ -73,37 +75,43 @@ write_old_menu() {
 # sets: link number
 reset_profile_link() {
     link=$(get old_link)
-    if [ "$(readlink -f "$profiles/$link")" = "$old_profile" ]; then
-        number=${link#system-}
-        with_timeout 60 nix-env --profile $profile --switch-generation "${number%-link}"
+    if [ "$old_profile" != "$nothing" ] && [ "$(readlink -f "$profiles/$link")" = "$old_profile" ]; then
+        number=${link#"${profile##*/}-"}
+        nix_profile --switch-generation "${number%-link}"
     else
-        with_timeout 60 nix-env --profile $profile --set "$old_profile"
+        set_profile "$old_profile"
     fi
 }
 
 # Switch to OLD by its own means, and prove it.
+# sets: seconds
 switch_back() {
     wait_for_switch_lock
     unchanged_by_others || return
-    with_timeout "$(get activation)" "$old/bin/switch-to-configuration" test
-    put old_status "$(seen_status $? "fleet-keep-$run")"
+    seconds=$(get activation)
+    "${driver}_activate" "$old" "fleet-keep-$run"
+    put old_status $?
+    [ -z "$lasting" ] || note_running "$old"
     old_is_proven 5 active
 }
 
 # Switch to OLD where its own means fail, or would leave services of NEW running, and prove it.
-# sets: unit
+# sets: unit seconds
 switch_by_hand() {
     unchanged_by_others || return
     set --
-    for unit in $(cd "$new/etc/systemd/system" && find . -maxdepth 1 -regex '.*\.\(service\|socket\|timer\|path\)'); do
+    "${driver}_units" "$new"
+    for unit in $(cd "$units" && find . -maxdepth 1 -regex '.*\.\(service\|socket\|timer\|path\)'); do
         unit=${unit#./}
         unit_differs "$unit" || continue
         case $unit in *@.*) unit="${unit%%@.*}@*.${unit##*.}" ;; esac   # all its instances
         set -- "$@" "$unit"
     done
-    with_timeout "$(get activation)" "$old/activate" "$old"
-    retry systemctl daemon-reload
-    [ $# -eq 0 ] || with_timeout 90 systemctl stop -- "$@"
+    seconds=$(get activation)
+    "${driver}_go_back" "$old"
+    [ -z "$lasting" ] || note_running "$old"
+    retry manager daemon-reload
+    [ $# -eq 0 ] || manager_within 90 stop -- "$@"
     old_is_proven 15 active
 }
 
@@ -150,7 +158,7 @@ why_old_is_unproven() {
     case $states in
         inactive* | failed* | *"${newline}inactive"* | *"${newline}failed"*)
             # shellcheck disable=SC2046  # unit names have no spaces
-            with_timeout 90 systemctl start -- $(printf '%s\n' "$states" | sed -nE 's/^(inactive|failed) //p')
+            manager_within 90 start -- $(printf '%s\n' "$states" | sed -nE 's/^(inactive|failed) //p')
             ;;
     esac
     { states=$(unit_states "$1") && wrong=$(newly_failing); } || { echo "PID 1 does not answer"; return; }
@@ -169,7 +177,7 @@ unit_states() {
     # shellcheck disable=SC2046  # unit names have no spaces
     set -- "$1" $(get "$1")
     [ $# -gt 1 ] || return 0
-    found=$(shift && systemctl is-active -- "$@")
+    found=$(shift && manager is-active -- "$@")
     [ "$(printf '%s\n' "$found" | grep -c .)" -eq $(($# - 1)) ] && printf '%s\n' "$found" | paste -d ' ' - "$1"
 }
 

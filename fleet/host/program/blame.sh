@@ -56,7 +56,7 @@ excuse() {
 # Succeed if each snippet that has failed in NEW's activation has failed in OLD's too.
 old_snippets_fail_too() {
     failed_snippets "fleet-keep-$run" >.snippets
-    ! failed_snippets "fleet-switch-$run" | grep -qvxFf .snippets
+    ! failed_snippets "fleet-switch-$run$site" | grep -qvxFf .snippets
 }
 
 # Print the snippets of an activation that failed, by what unit $1 has written.

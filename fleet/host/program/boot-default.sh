@@ -19,19 +19,11 @@ boot_default() { read_boot; [ -z "$default" ] || echo "$default"; }
 # NAME_boots_once, NAME_add_trial, NAME_choose_trial and NAME_remove_trial.
 boot_loader() { read_boot; echo "$loader"; }
 
-# Let $default be the system that boots next, by the files of $loader; or let it be empty, and $doubt say why.
-# sets: default doubt menu_entry chosen_by
+# Let $default be the system that a boot activates; or let it be empty, and $doubt say why.
+# sets: default doubt menu_entry chosen_by loader unmounted
 read_boot() {
-    default='' doubt='' menu_entry='' chosen_by=''
-    find_boot_folders
-    find_booted_by
-    [ -n "$loader" ] || find_last_written
-    case $loader in
-        systemd_boot | extlinux | grub | raspberry_pi) "${loader}_default" ;;
-        '') doubt="no files of a boot loader that fleet can read are there" ;;
-        *) doubt="this machine was booted by '$loader', whose files fleet cannot read" ;;
-    esac
-    [ -n "$default" ] || [ -z "$unmounted" ] || doubt="$unmounted is in $fstab and not mounted"
+    default='' doubt='' menu_entry='' chosen_by='' loader='' unmounted=''
+    "${driver}_verify"
 }
 
 # Let $loader be the boot loader that has booted this machine, by what it left behind; empty where none has left anything.

@@ -6,7 +6,7 @@ committing() {
     [ -e commit ] || own_checks_pass || return
     put_durably commit || { blame silent "commit: cannot write $record"; return; }
     ensure_boot_space || { blame silent "commit: $why"; return; }
-    with_timeout 60 nix-env --profile $profile --set "$new" || { blame silent "commit: cannot set $profile"; return; }
+    set_profile "$new" || { blame silent "commit: cannot set $profile"; return; }
     sync -f $profiles
     undisturbed || return
     write_boot_loader "$new"
@@ -34,20 +34,14 @@ undisturbed() {
 # sets: folder
 sync_boot() {
     sync -f $profiles
+    [ $driver = nixos ] || return 0
     find_boot_folders
     for folder in $folders; do sync -f "$folder"; done
 }
 
-# Let system $1 write the files of its boot loader. Its pre-switch checks passed before the switch, and have nothing to say any
-# more. What a builder that was killed has left would stop each later one: systemd-boot's makes loader.tmp anew, or fails.
-write_boot_loader() {
-    find_boot_folders
-    [ "$1" != "$new" ] || [ -e before ] || boot_files >before
-    find_boot_files loader/loader.tmp
-    # shellcheck disable=SC2086  # a list
-    [ -z "$files" ] || ! switch_lock_is_free || rm -f $files
-    with_timeout 300 env NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" boot
-}
+# Let the next boot activate system $1, which the profile names: NixOS's boot loader does, or what another driver has in its
+# place.
+write_boot_loader() { "${driver}_commit" "$1"; }
 
 # Print each file in the boot folders, and when it was written.
 boot_files() {
@@ -56,6 +50,7 @@ boot_files() {
 }
 
 blame_boot_loader() {
+    [ $driver = nixos ] || { blame found "commit: failed with exit status $status"; return; }
     read_boot
     if [ -n "$unmounted" ] && [ -z "$default" ]; then
         blame silent "commit: boot loader failed: $doubt"

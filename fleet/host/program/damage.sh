@@ -50,7 +50,7 @@ verify() {
     for mark in $earlier; do unroot_run "${mark##*/}"; done
     report=$(for path in $bad; do
         if delete_damaged "$path"; then answer damaged "$path"; continue; fi
-        echo "$path" >>$record/damaged
+        echo "$path" >>$damaged
         answer kept "$path"
     done)
     sync -f /nix/store $record
@@ -89,8 +89,8 @@ delete_damaged() {
 # Print the damaged paths that closure $1 needs, and that nobody has mended.
 # sets: path
 damaged_parts_of() {
-    [ -e $record/damaged ] || return 0
-    for path in $(nix-store --query --requisites "$1" | grep -xF -f $record/damaged); do
+    [ -e $damaged ] || return 0
+    for path in $(nix-store --query --requisites "$1" | grep -xF -f $damaged); do
         nix-store --verify-path "$path" 2>/dev/null || echo "$path"
     done
 }

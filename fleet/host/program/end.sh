@@ -8,7 +8,7 @@ finish() {
     set +f
     rm -f .bell .turn-*
     set -f
-    { [ ! -e commit ] && [ ! -e armed ]; } || put own_link "$(profile_link)"    # we may have set it ourselves
+    { [ ! -e commit ] && [ ! -e armed ] && [ -z "$lasting" ]; } || put own_link "$(profile_link)"    # we may have set it ourselves
     [ "$state" = stuck ] || forget_old_secrets
     [ ! -e guarded ] || echo "the switch to $new: $state $(get reason)"
     remove_trial
@@ -29,7 +29,7 @@ record_end() {
             [ "$(readlink $roots/staged)" != "$new" ] || rm -f $roots/staged
             set_root live "$new"
             remember_secrets
-            [ "$old" = "$new" ] || set_root previous "$old"
+            [ "$old" = "$new" ] || [ "$old" = $nothing ] || set_root previous "$old"
             ;;
         reverted)
             set_root live "$old"
@@ -37,7 +37,7 @@ record_end() {
             ;;
         *)
             set_root live "$(running_system)"
-            [ "$(running_system)" = "$old" ] || set_root previous "$old"
+            [ "$(running_system)" = "$old" ] || [ "$old" = $nothing ] || set_root previous "$old"
             default=$(boot_default)     # it may be neither of them, and whoever made it so may not have kept it
             [ -z "$default" ] || set_root boots "$default"
             ;;

@@ -80,6 +80,7 @@ EOF
 # sets: held
 find_held() {
     held=
+    [ $driver = nixos ] || held="only generations of NixOS are pruned"
     [ -e $profile ] || held="there is no system profile"
     [ "${default:-$profiled}" = "$profiled" ] ||
         held="this host boots $default next, and its profile is $profiled: deploy or roll back first"

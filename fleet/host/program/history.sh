@@ -37,9 +37,10 @@ is_serial() {
 # sets: word
 draw_serial() {
     find_serial
-    read -r word </proc/sys/kernel/random/uuid
+    word=$(random_word)
     put_new serial "$((${serial%%-*} + 1))-${word%%-*}"
 }
+random_word() { get /proc/sys/kernel/random/uuid; }
 
 # Print what the profile names, and since when: who sets it by hand, there and back too, opens no transaction.
 # sets: link

@@ -13,6 +13,8 @@ keep() {
     [ -p .bell ] || mkfifo .bell        # somebody has removed it
     if [ -p .bell ]; then exec 8<>.bell; fi
     take_turn
+    # What activates in the course of a boot does so first.
+    [ -z "$lasting" ] || [ ! -e rebooted ] || wait_for 180 boot_has_finished
     while :; do
         exit_if_closed
         next=reverting                  # where a state comes to no good end, or is none
@@ -62,7 +64,7 @@ told_to_stop() {
     read -r said class reason 2>/dev/null <word || return
     case $said in
         abandon) blame "$class" "$reason" ;;
-        replaced) next=superseded; retry stop_unit "fleet-switch-$run" ;;
+        replaced) next=superseded; retry stop_unit "fleet-switch-$run$site" ;;
         *) return 1 ;;
     esac
     return 0
@@ -88,6 +90,7 @@ may_have_acted() { [ -e started ] || [ -e commit ] || [ "$(get goal)" = boot ]; 
 
 # sets: looks next
 switching() {
+    [ -z "$lasting" ] || install_waker || { blame silent "systemd does not read $attached"; return; }
     write_record || [ -e guarded ] || { blame silent "cannot write $record"; return; }
     [ -e started ] || prepare_start || return
     write_secrets before || { blame silent "$why"; return; }
@@ -122,7 +125,7 @@ activation_is_over() {
     if told_to_stop; then return; fi
     if past_deadline; then blame_overrun; return 0; fi
     looks=$(((looks + 1) % 3))          # to ask PID 1 takes it time
-    if [ $looks -ne 0 ] || ! is_inactive "fleet-switch-$run" || [ -e status ]; then return 1; fi
+    if [ $looks -ne 0 ] || ! is_inactive "fleet-switch-$run$site" || [ -e status ]; then return 1; fi
     blame silent "activation was killed"
     return 0
 }
@@ -133,12 +136,14 @@ prepare_start() {
     if past_deadline || told_to_stop; then blame silent "did not start in time"; return 1; fi
     unchanged_by_others || return
     put_deadline activation
-    put started "$now"
+    put started "$now" || return
+    [ -z "$lasting" ] || note_running "$new" || { blame silent "cannot write $record"; return 1; }
 }
 
 start_switch() {
     if [ -e launched ] || [ -e status ]; then return; fi
-    start_unit "fleet-switch-$run" --description="fleet: switches to $new" "$program" activate "$run" && put launched yes
+    # shellcheck disable=SC2086  # words
+    start_unit "fleet-switch-$run$site" --description="fleet: switches to $new" "$program" $called activate "$run" && put launched yes
 }
 
 # Switch, in a unit of its own: what this writes is in the journal.
@@ -147,21 +152,15 @@ activate() {
     enter $open "$1" || exit 0
     read_line new
     new=$text
-    if [ -e guarded ]; then wait_for_other_switch; else ( cd / && openly "$new/bin/switch-to-configuration" test ); fi
+    if [ -e guarded ]; then wait_for_other_switch; else "${driver}_activate" "$new" "fleet-switch-$run$site"; fi
     status=$?
     if [ ! -e guarded ]; then
-        status=$(seen_status "$status" "fleet-switch-$run")
+        [ -z "$lasting" ] || note_running "$new"
     elif [ "$status" -eq 4 ] || { [ "$status" -eq 2 ] && [ -e snippet ]; }; then
         if activation_fails; then status=2; fi
     fi
     put status "$status"
     ring
-}
-
-# Print the exit status $1 of switch-to-configuration, whose words are in the journal of unit $2: a 4 may hide a 2.
-seen_status() {
-    [ "$1" -ne 4 ] || with_timeout 10 journalctl --sync
-    if [ "$1" -eq 4 ] && said_by "$2" | grep -qxF 'Failed to run activate script'; then echo 2; else echo "$1"; fi
 }
 
 # Succeed if the activation script of somebody else's switch failed, which has told a terminal. So it is run once more, as every
@@ -175,7 +174,7 @@ activation_fails() {
 # Succeed if only such snippets of NEW's activation have failed as may.
 # sets: failed
 may_fail() {
-    [ -e snippet ] && failed=$(failed_snippets "fleet-switch-$run") && [ -n "$failed" ] &&
+    [ -e snippet ] && failed=$(failed_snippets "fleet-switch-$run$site") && [ -n "$failed" ] &&
         ! printf '%s\n' "$failed" | grep -qvxFf snippet
 }
 

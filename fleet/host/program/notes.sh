@@ -6,7 +6,7 @@ take_notes() {
     {
         read_line status
         case $text in
-            2) failed_snippets "fleet-switch-$run" | sed "s/.*/activation script '&' failed, which ignore_snippets allows/" ;;
+            2) failed_snippets "fleet-switch-$run$site" | sed "s/.*/activation script '&' failed, which ignore_snippets allows/" ;;
             4) failed_jobs ;;
         esac
         unknown_units due | sed 's/.*/there is no unit &, which is to be restarted when a secret changes/'
@@ -18,7 +18,7 @@ take_notes() {
 # Print the jobs that failed; where that tells nothing, and no unit has failed, the exit status.
 # sets: jobs
 failed_jobs() {
-    jobs=$(said_by "fleet-switch-$run" | grep -E '^Failed to (reload|restart|start|stop) ')
+    jobs=$(said_by "fleet-switch-$run$site" | grep -E '^Failed to (reload|restart|start|stop) ')
     if [ -n "$jobs" ]; then
         printf '%s\n' "$jobs" | sort -u | head -n 20 | sed 's/^/exit status 4 of switch-to-configuration: /'
     elif failing_units && [ -z "$trouble" ]; then
@@ -30,6 +30,7 @@ failed_jobs() {
 # their main process is older than what PID 1 has read since: something had started them in between.
 # sets: changed loaded found id main began
 not_restarted() {
+    [ $driver = nixos ] || return 0
     changed=$(changed_services)
     [ -n "$changed" ] || return 0
     # shellcheck disable=SC2086  # unit names have no spaces
@@ -51,7 +52,7 @@ not_restarted() {
 
 was_to_restart() {
     with_timeout 10 journalctl --sync
-    said_by "fleet-switch-$run" | sed -nE 's/^(stopping|restarting|starting) the following units: //p' | tr -d ' ' |
+    said_by "fleet-switch-$run$site" | sed -nE 's/^(stopping|restarting|starting) the following units: //p' | tr -d ' ' |
         tr ',' '\n' | grep -qxF -- "$1"
 }
 

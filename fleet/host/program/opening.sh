@@ -5,14 +5,14 @@
 root() {
     lock_opening
     ! is_given_up "$1" || refuse closed "run $1 was given up"
-    find $roots -name '*T*-*' ! -newermt 2020-01-01 -exec touch -h '{}' +   # made before the clock was set: how old is unknown
-    find $roots -name '*T*-*' ! -name "$(cat $open/run 2>/dev/null)-*" -mtime +6 -delete    # of runs that died
+    find $roots -maxdepth 1 -name '*T*-*' ! -newermt 2020-01-01 -exec touch -h '{}' +   # made before the clock was set: how old is unknown
+    find $roots -maxdepth 1 -name '*T*-*' ! -name "$(cat $open/run 2>/dev/null)-*" -mtime +6 -delete    # of runs that died
     set_root "$1-new" "$2" && set_root "$1-program" "$3"
 }
 
 # Give up run $1 before it begins: what it still has under way comes too late.
 unroot() {
-    mkdir -p /run/fleet && printf '%s\n' "$1" >>$given_up
+    mkdir -p "${given_up%/*}" && printf '%s\n' "$1" >>"$given_up"
     lock_opening
     ! enter $open "$1" || refuse locked "run $1 is open"
     rm -f "$roots/$1-new" "$roots/$1-program" "$queue/$1"
@@ -33,7 +33,7 @@ begin() {
     lock_opening                        # to the end of this: one run begins once, however often it is told to
     write_draft
     read_line new
-    new=$text old=${fallback:-$(readlink -f /run/current-system)}
+    new=$text old=${fallback:-$(running_system)}
     if begun_before; then
         rm -r $draft
     else
@@ -52,7 +52,7 @@ begin() {
 
 # Let no other process open a transaction, until this one ends.
 lock_opening() {
-    mkdir -p /run/fleet $record $roots
+    mkdir -p "${open%/*}" $record $roots
     if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening: somebody opens a transaction or prunes generations here for half a minute already"; fi
 }
 
@@ -72,7 +72,13 @@ decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 # Refuse the order if anything speaks against it.
 # sets: first_state limits bad part goal
 check_order() {
-    if [ -d $open ]; then rm -r $draft; answer refused locked; answer_open; exit 0; fi
+    if [ -d $open ] || { [ ! -e guarded ] && find_open; }; then
+        find_open
+        rm -r $draft
+        answer refused locked
+        answer_open "$folder"
+        exit 0
+    fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
     require_turn
     read_line activation
@@ -96,13 +102,13 @@ check_order() {
     [ ! -e "$bad" ] || [ -n "$(get retry)" ] || decline quarantined "$(cat "$bad")"
     bad=
     nix-store --check-validity "$new" 2>/dev/null || decline incomplete "$new is not complete in this host's store"
-    [ ! -e $record/damaged ] || bad=$(damaged_parts_of "$new" | tr '\n' ' ')
+    [ ! -e $damaged ] || bad=$(damaged_parts_of "$new" | tr '\n' ' ')
     [ -z "$bad" ] || [ -e guarded ] ||
         decline unfit "a power cut has damaged what it needs, nix-store --repair-path on the host mends it: $bad"
-    for part in nixos-version bin/switch-to-configuration; do
-        [ -e "$new/$part" ] || decline unfit "$new has no $part"
+    for part in $needed; do
+        [ -e "$new/${part%%"|"*}" ] || [ -e "$new/${part##*"|"}" ] || decline unfit "$new has no $part"
     done
-    [ -e $profile ] || [ "$goal" = test ] ||
+    [ $driver != nixos ] || [ -e $profile ] || [ "$goal" = test ] ||
         decline unfit "no system profile $profile: this host has nothing to boot again. Install NixOS to its disk"
     [ $first_state != arming ] || can_go_back_by_reboot || decline unfit "$why"
     [ $first_state != arming ] || [ -e force ] || require_idle
@@ -128,7 +134,7 @@ snapshot() {
     mkfifo .bell && put_new login "$login" && put_new format $format && draw_serial && put_new old "$old" && put_new program "$program" &&
         put_new since "$(date +%s)" && put_new boot_id "$(boot_id)" &&
         put_new old_profile "$profiled" && put_new old_link "$(readlink $profile)" && put_new old_boot "$default" && put_new newest "$(newest_generation)" &&
-        put_new path "$(readlink -f "$old/sw")/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
+        put_new path "$(system_bin)/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" &&
         put_deadline activation && failing_units && active_units >active &&
         while read -r unit _; do [ -z "$unit" ] || printf '%s\n' "$unit"; done >failing <<EOF && wait $! &&
 $trouble

@@ -20,14 +20,14 @@ queue() {
     exec 9>&-                           # others may come and go meanwhile
     tries=10
     [ "$2" -ge $tries ] || tries=$2
-    until find_first; [ "$first" = "$1" ] && [ ! -d $open ] || [ "$tries" -eq 0 ]; do
+    until find_first; [ "$first" = "$1" ] && ! find_open || [ "$tries" -eq 0 ]; do
         wait_for_others
         tries=$((tries - 1))
     done
     lock_opening
     tend_queue
-    if [ "$first" = "$1" ] && [ ! -d $open ]; then answer turn yes; else answer turn no; fi
-    answer_open                         # fails where none is
+    if [ "$first" = "$1" ] && ! find_open; then answer turn yes; else answer turn no; fi
+    ! find_open || answer_open "$folder"
     answer_queue
 }
 
@@ -76,7 +76,7 @@ tend_queue() {
     done
     set -f
     find_first
-    if [ -z "$first" ] || [ -d $open ]; then rm -f $queue/.turn; return 0; fi
+    if [ -z "$first" ] || find_open; then rm -f $queue/.turn; return 0; fi
     holder='' since=''
     read -r holder since 2>/dev/null <$queue/.turn
     if [ "$holder" != "$first" ]; then
@@ -89,7 +89,7 @@ tend_queue() {
 
 # Wait until the open transaction enters another state, for about a second; where none is open, somebody is about to begin.
 wait_for_others() {
-    if enter $open; then read_line state; wait_for_turn "$text"; else sleep 1; fi
+    if find_open && enter "$folder"; then read_line state; wait_for_turn "$text"; else sleep 1; fi
 }
 
 # Refuse the order of a run that is not the one whose turn it is. Who goes back to what ran before waits for nobody, and neither

@@ -47,7 +47,7 @@ reopen_record() {
         return
     fi
     rm -rf $draft && cp -r $record/open $draft && enter $draft || return
-    if [ "$(get boot_id)" = "$(boot_id)" ]; then put started yes; else put rebooted yes; fi || return
+    if [ "$(get boot_id)" = "$(boot_id)" ]; then put started yes; else put rebooted yes && { [ -z "$lasting" ] || put started yes; }; fi || return
     state=reverting window=
     read_systems
     if [ -e commit ] && [ "$(running_system)" = "$new" ]; then state=committing         # NEW was proven: finish it
@@ -81,8 +81,9 @@ ensure_keeper() { retry start_keeper || refuse broken "PID 1 does not start the 
 start_keeper() {
     read_line $open/run
     [ "$run" = "$text" ] || return 0    # it has ended meanwhile
+    # shellcheck disable=SC2086  # words
     start_unit "fleet-keep-$run" --description="fleet: keeps run $run" \
         -p Type=exec -p DefaultDependencies=no -p IgnoreOnIsolate=yes -p OOMScoreAdjust=-1000 \
         -p Restart=always -p RestartSec=0.1 -p RestartPreventExitStatus=0 -p StartLimitIntervalSec=0 \
-        "$(get program)" keep "$run"
+        "$(get program)" $called keep "$run"
 }

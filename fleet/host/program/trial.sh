@@ -26,6 +26,8 @@ attached=/etc/systemd/system.attached   # units that no configuration has: syste
 # Succeed if a reboot leads back to OLD, whatever comes of NEW, or if somebody takes the risk.
 # sets: why
 can_go_back_by_reboot() {
+    why="only NixOS is proven by a reboot"
+    [ $driver = nixos ] || return
     why="$new runs already"
     [ "$new" != "$old" ] || return
     read_boot
@@ -49,7 +51,7 @@ arming() {
     put_durably armed || { blame silent "cannot write $record"; return; }
     write_secrets boot || { blame silent "$why"; return; }
     ensure_boot_space || { blame silent "$why"; return; }
-    with_timeout 60 nix-env --profile $profile --set "$new" || { blame silent "cannot set $profile"; return; }
+    set_profile "$new" || { blame silent "cannot set $profile"; return; }
     sync -f $profiles
     if boots_once; then how=once; elif [ -n "$(get risk)" ]; then how=default; else blame silent "$why"; return; fi
     if [ $how = once ]; then arm_trial || return; fi
@@ -87,7 +89,7 @@ choose_default() {
     verify_boot
 }
 
-# Let the next boot call `wake`, whatever boots. The unit is complete before it has its name: a boot may come at any moment.
+# Let each boot call `wake` until the transaction has ended, whatever boots. The unit is complete before it has its name: a boot may come at any moment.
 # sets: known
 install_waker() {
     openly mkdir -p $attached/sysinit.target.wants && openly tee $attached/.$waker >/dev/null <<EOF || return
@@ -102,7 +104,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 Environment=PATH=$(get path)
-ExecStart=$program wake $run
+ExecStart=$program ${called:+$called }wake $run
 Restart=on-failure
 RestartSec=1
 EOF

@@ -90,7 +90,7 @@ EOF
 
 # Let $found be what systemctl says to these words.
 # sets: found
-ask_systemd() { found=$(systemctl "$@") || found=$(retry systemctl "$@"); }
+ask_systemd() { found=$(manager "$@") || found=$(retry manager "$@"); }
 list_units() { ask_systemd list-units --full --plain --no-legend "$@"; }
 
 # Let $properties be name and property $1 of each service, a line for each.
@@ -114,9 +114,10 @@ template_of() { case $1 in *@*.*) echo "${1%%@*}@.${1##*.}" ;; *) echo "$1" ;; e
 
 # Succeed if unit $1 is part of system $2.
 is_unit_of() {
-    [ ! -e "$2/etc/systemd/system/$1" ] || return 0
+    "${driver}_units" "$2"
+    [ ! -e "$units/$1" ] || return 0
     case $1 in
-        *@*.*) [ -e "$2/etc/systemd/system/${1%%@*}@.${1##*.}" ] ;;
+        *@*.*) [ -e "$units/${1%%@*}@.${1##*.}" ] ;;
         *.mount) [ -e "/run/systemd/generator/$1" ] ;;      # of OLD's or NEW's fstab
         *) return 1 ;;
     esac
@@ -126,16 +127,16 @@ is_unit_of() {
 is_session_bound() {
     case $1 in
         user@*.service | user-runtime-dir@*.service) return 0 ;;
-        *@*.service) grep -qE '^\s*Accept\s*=\s*([yYtT1]|on)' "$2/etc/systemd/system/${1%%@*}.socket" 2>/dev/null ;;
+        *@*.service) "${driver}_units" "$2" && grep -qE '^\s*Accept\s*=\s*([yYtT1]|on)' "$units/${1%%@*}.socket" 2>/dev/null ;;
         *) return 1 ;;
     esac
 }
 
 # Succeed if a timer starts unit $1. Where PID 1 does not answer, this ends the (sub)shell: that is no answer to anything.
-# sets: driver
+# sets: triggers
 is_timer_driven() {
-    driver=$(retry systemctl show --property=TriggeredBy --value -- "$1") || exit 1
-    case $driver in *.timer*) ;; *) return 1 ;; esac
+    triggers=$(retry manager show --property=TriggeredBy --value -- "$1") || exit 1
+    case $triggers in *.timer*) ;; *) return 1 ;; esac
 }
 
 # sets: pattern
@@ -148,12 +149,15 @@ is_ignored() {
 }
 
 # Succeed if the definition of unit $1 differs between OLD and NEW.
-# sets: template part
+# sets: template part before
 unit_differs() {
     template=$(template_of "$1")
+    "${driver}_units" "$old"
+    before=$units
+    "${driver}_units" "$new"
     for part in "$1" "$1.d" "$template" "$template.d"; do
-        if [ -e "$old/etc/systemd/system/$part" ] || [ -e "$new/etc/systemd/system/$part" ]; then
-            diff -rq "$old/etc/systemd/system/$part" "$new/etc/systemd/system/$part" >/dev/null 2>&1 || return 0
+        if [ -e "$before/$part" ] || [ -e "$units/$part" ]; then
+            diff -rq "$before/$part" "$units/$part" >/dev/null 2>&1 || return 0
         fi
     done
     return 1

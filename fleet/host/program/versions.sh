@@ -36,8 +36,8 @@ hand_over() {
 more, and no other ends it. Where the host is as it should be, remove $open and $record/open"
     [ "$number" != 1 ] || number=
     case ${1-}:${2-} in look:"$run" | watch:"$run" | word:"$run") ;; *) set -- show "$run" ;; esac
-    # shellcheck disable=SC2086  # no number, or one
-    said=$("$theirs" $number "$@" </dev/null)
+    # shellcheck disable=SC2086  # words, or none
+    said=$("$theirs" $called $number "$@" </dev/null)
     case $said in
         *state=*) ;;
         *) refuse broken "the host program that began run $run, $theirs, does not answer: $(echo "$said" | tr '\n' ' ')" ;;

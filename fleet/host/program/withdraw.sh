@@ -9,7 +9,7 @@ withdraw() {
     [ ! -d $record/open ] || refuse full "cannot write $record, or /run/fleet"          # recover has tried
     find_serial
     [ "$serial" = "$2" ] || return 0    # something has happened since: it is worthless already
-    read -r word </proc/sys/kernel/random/uuid
+    word=$(random_word)
     serial=$((${serial%%-*} + 1))-${word%%-*}
     { printf '%s\n' "$serial $1" >$record/.withdrawn && sync $record/.withdrawn && mv -f $record/.withdrawn $record/serial &&
         sync $record; } || refuse full "cannot write $record"

@@ -85,22 +85,13 @@ wait_for() {
 
 retry() { wait_for 10 "$@"; }           # PID 1 refuses calls while it re-executes
 
-running_system() { readlink -f /run/current-system; }
-profile_system() { readlink -f $profile; }
-# Let $running and $profiled be both of these.
-# sets: systems running profiled
-find_systems() {
-    systems=$(readlink -f /run/current-system $profile)
-    running=${systems%%"$newline"*} profiled=${systems#*"$newline"}
-    case $systems in *"$newline"*) ;; *) running=$(running_system) profiled=$(profile_system) ;; esac
-}
 # Print the highest number of a generation.
 # sets: link number highest
 newest_generation() {
     highest=
     set +f
-    for link in "$profiles"/system-*-link; do
-        number=${link#"$profiles/system-"} number=${number%-link}
+    for link in "$profile"-*-link; do
+        number=${link#"$profile-"} number=${number%-link}
         case $number in *[!0-9]*) continue ;; esac
         [ "$number" -le "${highest:-0}" ] || highest=$number
     done

@@ -9,7 +9,11 @@
 # down since the run began to push.
 # shellcheck disable=SC2015  # what stands after || is for both
 mark=/nix/var/fleet/unsynced/$0
-boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
+if [ -e /proc/1/stat ]; then
+    boot=$(cat /proc/sys/kernel/random/boot_id; cut -d ' ' -f 22 /proc/1/stat)
+else
+    boot=$(sysctl -n kern.bootsessionuuid)
+fi
 fail() {
     [ -s "$mark" ] || rm -f "$mark"
     echo "error: cannot write or lock $mark" >&2
@@ -18,7 +22,7 @@ fail() {
 mask=$(umask)
 umask 077
 # shellcheck disable=SC3013  # POSIX since 2024
-until [ "$mark" -ef /proc/self/fd/8 ]; do
+until [ "$mark" -ef /dev/fd/8 ]; do
     mkdir -p "${mark%/*}" 2>/dev/null && true 2>/dev/null >>"$mark" || fail
     exec 8>>"$mark"
     flock -s -w 600 8 || fail

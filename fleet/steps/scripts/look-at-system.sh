@@ -1,7 +1,9 @@
-# Prints what system $1 says of itself, key=value.
+# Prints what system $1 says of itself, key=value, and which of the files after it are not there.
 [ -e "$1" ] || { echo "absent=$1"; exit; }
 cd -- "$1" || exit 1
-for file in nixos-version bin/switch-to-configuration; do [ -e "$file" ] || echo "lacks=$file"; done
+shift
+[ $# -gt 0 ] || set -- nixos-version bin/switch-to-configuration     # a gate gives no more than the system
+for file; do [ -e "$file" ] || echo "lacks=$file"; done
 echo "platform=$(cat system 2>/dev/null)"
 echo "init_interface=$(cat init-interface-version 2>/dev/null)"
 find -L kernel-modules/lib/modules -name 'nvidia.ko*' -exec readlink -f '{}' ';' 2>/dev/null | sed 's/^/nvidia=/'
