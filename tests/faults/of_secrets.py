@@ -98,8 +98,9 @@ FAULTS = (
         prepare=plant_on_a_mount,
         strike=make_read_only,
         undo=unmount,
+        status=503,
         rows={
-            "reverting": Row(
+            "switched": Row(
                 outcome="needs_human", code=4, on=OLD, kind="stuck", says="the secret kept is not what it was"
             )
         },
