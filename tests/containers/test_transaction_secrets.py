@@ -231,7 +231,8 @@ def test_put_that_was_cut_short_is_taken_back_so_that_the_next_one_is_whole(subj
     secret = line(units="steady.service")
     put(subject, {secret: OLD_VALUE})
     was = starts(subject, "steady")
-    subject.sh(f"cd {MEMORY} && ln token .token.fleet-old && printf new >.token.fleet-new && mv .token.fleet-new token")
+    written = "printf new >.token.fleet-new && chmod 400 .token.fleet-new && mv .token.fleet-new token"
+    subject.sh(f"cd {MEMORY} && ln token .token.fleet-old && {written}")
     put(subject, {secret: b"new"})
     assert (value(subject, f"{MEMORY}/token"), leftovers(subject)) == (b"new", "")
     assert starts(subject, "steady") != was
