@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.containers.driver import Stage, is_open, new_version, running, stands_on, wait_until
+from tests.containers.driver import FLEET, Stage, is_open, new_version, running, stands_on, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,11 +192,21 @@ def everything_that_runs(host: LabHost, found: set[str], over: threading.Event) 
     while not over.is_set():
         script = f"grep -la '{PATTERN}' /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
         found |= {f"there: {line}" for line in host.exec("sh", "-c", script, check=False).stdout.split()}
-        for process in Path("/proc").glob("[0-9]*"):
-            for place in ("cmdline", "environ"):
-                with contextlib.suppress(OSError):
-                    if MARKER.encode() in (process / place).read_bytes():
-                        found.add(f"here: {process.name}/{place}")
+        found |= {f"here: {line}" for process in Path("/proc").glob("[0-9]*") if (line := has_it(process))}
+
+
+def has_it(process: Path) -> str:
+    """The command line of a process of this machine that has the marker; nothing for others, and for `fleet` itself.
+
+    `fleet` was started with it, which cannot be taken back. So was its fork, which has the command line of `fleet`
+    until it becomes another program. Who does that while it is looked at is looked at the next time.
+    """
+    with contextlib.suppress(OSError):
+        before, environment, after = ((process / name).read_bytes() for name in ("cmdline", "environ", "cmdline"))
+        is_fleet = FLEET.encode() in before.split(b"\0")
+        if MARKER.encode() in before or (MARKER.encode() in environment and before == after and not is_fleet):
+            return before.replace(b"\0", b" ").decode(errors="replace")
+    return ""
 
 
 def test_value_is_nowhere_but_in_its_place(stage: Stage, host: LabHost, tmp_path: Path) -> None:
@@ -223,10 +233,7 @@ def test_value_is_nowhere_but_in_its_place(stage: Stage, host: LabHost, tmp_path
     watching.join()
     assert [run.code for run in runs] == [0, 0, 1, 0]
     assert read(host) == f"good {MARKER}"
-    given_to = {
-        f"here: {run.process.pid}/environ" for run in runs
-    }  # what a process was started with cannot be taken back
-    assert found <= given_to
+    assert found == set()
     assert all(MARKER not in run.stdout + run.stderr for run in runs)
     assert MARKER not in seen.read_text()
     there = host.exec(
