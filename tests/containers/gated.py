@@ -81,6 +81,8 @@ class Gated:
     found: dict[str, Any] = field(default_factory=dict)
     """What the module has made of the gate that the host has."""
     _manifests: dict[str, str] = field(default_factory=dict)
+    _planned: list[str] = field(default_factory=list)
+    """What a plan says of the host, until something begins there."""
 
     @classmethod
     def on(cls, lab: Lab, name: str, folder: Path, *, settings: str = "", kinds: dict[str, str] | None = None) -> Gated:
@@ -149,7 +151,9 @@ class Gated:
         """An order for this closure that only lacks signatures. The changes are of the lines of its part."""
         from hashlib import sha256
 
-        running, link, serial = self.subject.sh(AS_PLANNED).splitlines()
+        if not self._planned:
+            self._planned = self.subject.sh(AS_PLANNED).splitlines()
+        running, link, serial = self._planned
         now = int(time.time())
         part = {
             "host": f"{self.subject.host.name} {self.host_key}", "new": new, "drv": "-", "build": "controller",
@@ -176,7 +180,7 @@ class Gated:
 
     def deploy(self, offer: Offer, word: str = "confirm") -> str:
         """Begin it, leave the word, and return the state that it ended in."""
-        begun = self.client.begin(offer)
+        begun, self._planned = self.client.begin(offer), []
         assert begun.get("begun") == offer.order["run"], begun
         self.follow(offer, "switched")
         self.client.ask(f"1 word {offer.order['run']} {word.replace(' ', '%20')}")

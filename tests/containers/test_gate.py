@@ -121,7 +121,12 @@ def test_checks_are_forwarded_to_and_they_alone(gated: Gated) -> None:
     assert "one" in done.stdout, done
 
 
-@pytest.mark.parametrize("variable", ["LC_ALL=x", "LANG=../../x", "LC_FLEET=$(id)", "BASH_ENV=/tmp/x", "PATH=/tmp"])
+SMUGGLED = ("LANG=../../x", "LC_FLEET=$(id)", "PATH=/tmp", "SHELLOPTS=xtrace", "LD_PRELOAD=/tmp/x.so")
+
+
+@pytest.mark.parametrize(
+    "variable", ["LC_ALL=x", "BASH_ENV=/tmp/x", *(pytest.param(word, marks=pytest.mark.long) for word in SMUGGLED)]
+)
 def test_no_variable_of_the_caller_gets_through(gated: Gated, variable: str) -> None:
     """sshd of Debian takes LANG and LC_*, and sudo keeps some of them."""
     gated.client.ssh("1 logs x 1 %", flags=("-o", f"SetEnv={variable}"))  # whatever it is, it is no error
@@ -255,7 +260,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [name if not place else pytest.param(name, marks=pytest.mark.long) for place, name in enumerate(CHANGES)]
+)
 def test_change_of_the_gate_has_to_be_said(gated: Gated, change: str) -> None:
     other = gated.subject.closure(gated.system(f"other-{len(change)}", gated.module(**CHANGES[change])))
     refused = gated.client.begin(gated.signed(gated.offer(other), *GOOD))

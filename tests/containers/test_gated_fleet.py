@@ -52,9 +52,10 @@ class Keeper:
             FileKey.new(stage.folder, name)
         shutil.copy(stage.folder / "ann", stage.home / ".ssh" / "id_ed25519")
         shutil.copy(stage.folder / "ann.pub", stage.home / ".ssh" / "id_ed25519.pub")
-        secret, public = stage.folder / "store-key", stage.folder / "store-key.pub"
-        argv = ["nix-store", "--generate-binary-cache-key", "test-1", str(secret), str(public)]
-        subprocess.run(argv, check=True, timeout=60)
+        for name in ("store-key", "cache-key"):
+            key = stage.folder / name
+            argv = ["nix-store", "--generate-binary-cache-key", f"{name}-1", str(key), f"{key}.pub"]
+            subprocess.run(argv, check=True, timeout=60)
         shutil.copytree(stage.lab.folder.path, stage.folder / "flake", ignore=shutil.ignore_patterns("keys", ".*"))
         stage.flake = str(stage.folder / "flake")
         keeper = cls(stage, stage.host("one"), {}, Gated.add_program(stage.host("one")))
@@ -75,12 +76,13 @@ class Keeper:
             "agent-3": {"kind": "agent", "keys": [str(read_public(folder / "agent"))]},
         }
         (folder / "principals.toml").write_text(tomli_w.dumps({"principals": tables}))
-        store_key = (folder / "store-key.pub").read_text().strip()
+        store_key, cache_key = ((folder / f"{name}.pub").read_text().strip() for name in ("store-key", "cache-key"))
         self.found = configured_gate(
             f'fleet = "{FLEET}"; host = "one"; program = "{self.program}"; {SCRIPTS}'
             f"authorizedKeys = [ {json.dumps(str(read_public(folder / 'deploy')))} ];"
             f"principals = (builtins.fromTOML (builtins.readFile {folder}/principals.toml)).principals;"
-            f'pushKeys = [ "{store_key}" ]; permitOpen = [ "127.0.0.1:8080" ]; checks.shop = "echo well";'
+            f'pushKeys = [ "{store_key}" ]; contentKeys = [ "{cache_key}" ];'
+            'permitOpen = [ "127.0.0.1:8080" ]; checks.shop = "echo well";'
         )
 
     def commit(self, version: str, *, gate: bool = True) -> None:
@@ -217,9 +219,16 @@ def test_dry_activation_is_signed_for_and_changes_nothing(keeper: Keeper) -> Non
 
 
 def test_host_that_builds_its_own_system_takes_what_the_derivation_makes(keeper: Keeper) -> None:
+    """All else that the system needs has to be built there too, or to come from a cache that the gate trusts."""
+    stage = keeper.stage
     keeper.gated(build_on="target")
     keeper.commit(version := new_version())
-    applied = keeper.stage.fleet("apply", keeper.approved("target"), env=AGENT)
+    plan = keeper.approved("target")
+    pushed = stage.fleet("apply", plan, "--json", env=AGENT)
+    refused(pushed, 1, "was not built here, and is signed by")
+    put(keeper.host, "/root/cache-key", (stage.folder / "cache-key").read_text(), mode="600")
+    shell(keeper.host, "nix --extra-experimental-features nix-command store sign --all -k /root/cache-key")
+    applied = stage.fleet("apply", plan, env=AGENT)
     keeper.gated()
     assert applied.code == 0, applied
     assert answer(keeper.host) == f"version {version}"
