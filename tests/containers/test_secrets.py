@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -209,6 +211,23 @@ def has_it(process: Path) -> str:
     return ""
 
 
+def is_seen(host: LabHost) -> bool:
+    """Whether a process with the marker would be found: one is started, here and there, and looked for."""
+    over, found = threading.Event(), set[str]()
+    script = f"X='{MARKER[:9]}''{MARKER[9:]}' exec sleep 60"  # in two, so that the unit's own file does not have it
+    unit = ("systemd-run", "--quiet", "--unit=planted", "sh", "-c", script)
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "X": MARKER}) as here:
+        host.exec(*unit)
+        watching = threading.Thread(target=everything_that_runs, args=(host, found, over), daemon=True)
+        watching.start()
+        wait_until(lambda: {line[:5] for line in found} >= {"here:", "there"}, "both are seen")
+        over.set()
+        watching.join()
+        here.kill()
+    host.exec("systemctl", "stop", "planted")
+    return not host.exec("sh", "-c", f"grep -la '{PATTERN}' /proc/[0-9]*/environ", check=False).stdout
+
+
 def test_value_is_nowhere_but_in_its_place(stage: Stage, host: LabHost, tmp_path: Path) -> None:
     system(stage)
     seen = tmp_path / "inherited"
@@ -218,6 +237,7 @@ def test_value_is_nowhere_but_in_its_place(stage: Stage, host: LabHost, tmp_path
         "kept": {"command": [sys.executable, "-c", f"print('{MARKER[:9]}' + '{MARKER[9:]}')"], "storage": "disk"},
     }
     stage.toml({HOST: {"secrets": secrets, "hooks": [hook], "checks": [FRESH]}})
+    assert is_seen(host)
     found: set[str] = set()
     over = threading.Event()
     watching = threading.Thread(target=everything_that_runs, args=(host, found, over), daemon=True)

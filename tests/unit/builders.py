@@ -101,9 +101,10 @@ def context(
     events: Events | None = None, *, here: Machine | None = None, links: Mapping[Any, Link] | None = None, **keys: Any
 ) -> Context:
     supply = FakeSupply()
+    # The folder is one below which nobody can make another, root neither.
     usual: dict[str, Any] = {
         "journal": journal(Events() if events is None else events, links or ()), "stop": Stop(), "supply": supply,
-        "slow_links": SlowLinks(supply), "folder": Path("/nowhere"), "home": Path("/etc/home"),
+        "slow_links": SlowLinks(supply), "folder": Path("/dev/null"), "home": Path("/etc/home"),
         "secrets": SecretReader(FakeMachine(), folder=Path("/etc/home")),
     }  # fmt: skip
     return Context(run=RUN, here=here or FakeMachine(), links=links or {}, by="ann", origin="desk", **{**usual, **keys})

@@ -64,8 +64,16 @@ class Fleeting:
         self.ends = {name: asyncio.Event() for name in names}
         self.delivered: Counter[HostName] = Counter()
         self.looked: Counter[HostName] = Counter()
+        self.turns = 0
+        """How often the watch has asked for whom something waits."""
+
+    async def some_turns(self) -> None:
+        """Return when the watch has had the time to do what it must not do."""
+        before = self.turns
+        await until(lambda: self.turns > before + 10)
 
     async def deliveries(self, *_: str) -> tuple[Delivery, ...]:
+        self.turns += 1
         if self.trouble:
             raise StateError(self.trouble)
         return tuple(self.waits.values())
@@ -148,8 +156,7 @@ async def test_nothing_is_delivered_twice_while_it_is_under_way_or_soon_after() 
         await until(lambda: fleet.delivered[A])
         looked = fleet.looked[A]
         fleet.ends[A].set()
-        for _ in range(50):
-            await asyncio.sleep(0.002)
+        await fleet.some_turns()
         assert (fleet.delivered[A], fleet.looked[A]) == (1, looked)
 
 
@@ -166,8 +173,7 @@ async def test_what_forbids_a_delivery_is_told_once() -> None:
     fleet.back, fleet.why_not = {A}, "it runs on battery"
     async with watching(fleet) as told:
         await until(lambda: len(told) > 1)
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await fleet.some_turns()
         assert told == ["fleet: something waits for a", "a: is back, and it runs on battery"]
         assert not fleet.delivered
 
@@ -192,8 +198,7 @@ async def test_a_disk_that_cannot_be_read_is_told_once_and_tried_again() -> None
     fleet.trouble = "state.db: No space left on device"
     async with watching(fleet) as told:
         await until(lambda: told)
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await fleet.some_turns()
         assert told == ["fleet: state.db: No space left on device; tried again"]
         fleet.trouble = ""
         await until(lambda: len(told) > 1)
