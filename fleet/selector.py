@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet.errors import ConfigError
-from fleet.inventory.matching import Named, matching
+from fleet.inventory.matching import matching, named_parts
 from fleet.inventory.rollouts import in_order
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def select(inventory: Inventory, selectors: Sequence[str]) -> tuple[Host, ...]:
     Raise `ConfigError` if there are none.
     """
     try:
-        names = matching(_named(inventory), selectors)
+        names = matching(named_parts(inventory.hosts.values()), selectors)
     except ConfigError as error:
         raise ConfigError(f"{inventory.path}: {error.message}", hint=_hint(inventory)) from None
     return tuple(host for name, host in inventory.hosts.items() if name in names)
@@ -47,15 +47,11 @@ def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[Wave, ...]:
     after = {host.name: host.after for host in remaining}
     found: list[Wave] = []
     for number, wave in enumerate((*inventory.rollout.waves, None), 1):
-        names = matching(_named(inventory), [wave.hosts]) if wave else after.keys()
+        names = matching(named_parts(inventory.hosts.values()), [wave.hosts]) if wave else after.keys()
         groups = in_order([host.name for host in remaining if host.name in names], after)
         found += [Wave(tuple(group), wave.soak if wave else 0.0, number) for group in groups]
         remaining = [host for host in remaining if host.name not in names]
     return tuple(found)
-
-
-def _named(inventory: Inventory) -> list[Named]:
-    return [Named(host.name, host.kind.value, host.tags) for host in inventory.hosts.values()]
 
 
 def _hint(inventory: Inventory) -> str:

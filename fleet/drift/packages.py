@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet.drift.finding import Drift, Item
 from fleet.drift.places import HOME_PLACES, PROFILES, RUSTUP_PROXIES, SYSTEM_PLACES, USER_UNITS, Place
-from fleet.text import listed
+from fleet.text import listed, store_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 STORE = "/nix/store/"
 SAME_TIME = 120
 """Seconds within which pip writes a package and its commands."""
-_STORE_PATH = re.compile(r"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
 _GENERATION = re.compile(r".*-[0-9]+-link")
 _METADATA = re.compile(r"(.+?)-(\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
 _OWN_PROFILES = ("system", "system-profiles", "channels", "per-user", "home-manager", "system-manager-profiles")
@@ -156,12 +155,12 @@ def _profile(seen: Observation, home: Home, place: Place, entry: Entry) -> Item 
 def profile_paths(items: Iterable[Item]) -> tuple[str, ...]:
     """Return the store paths of profiles, as far as their links name some: a link may name anything."""
     signs = {item.sign for item in items if item.kind == "nix_profile"}
-    return tuple(sorted(sign for sign in signs if _STORE_PATH.fullmatch(sign)))[:50]
+    return tuple(sorted(sign for sign in signs if store_path(sign)))[:50]
 
 
 def contents_of_profile(references: Iterable[str]) -> list[str] | None:
     """Return the names of the packages of a profile; None if home-manager declares all of them, or it is empty."""
-    names = [path.removeprefix(STORE)[33:] for path in references if _STORE_PATH.fullmatch(path)]
+    names = [path.removeprefix(STORE)[33:] for path in references if store_path(path)]
     return [name for name in names if name not in ("home-manager-path", "env-manifest.nix", "builder.pl")] or None
 
 

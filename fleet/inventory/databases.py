@@ -5,9 +5,7 @@ It is taken apart here, and nothing else is handed to libpq: the two cannot read
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -90,8 +88,4 @@ def _decoded(text: str) -> str:
 
 
 def _is_here(host: str) -> bool:
-    if host.startswith("/") or host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
+    return host.startswith("/") or values.is_loopback(host)

@@ -12,6 +12,8 @@ from fleet.inventory.words import nearest, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fleet.inventory.schema import Host
+
 
 class Named(NamedTuple):
     """The parts of a host that selectors look at."""
@@ -19,6 +21,11 @@ class Named(NamedTuple):
     name: str
     kind: str
     tags: tuple[str, ...]
+
+
+def named_parts(hosts: Iterable[Host]) -> list[Named]:
+    """Return the parts of these hosts that selectors look at."""
+    return [Named(host.name, host.kind.value, host.tags) for host in hosts]
 
 
 def matching(hosts: Sequence[Named], selectors: Iterable[str]) -> frozenset[str]:

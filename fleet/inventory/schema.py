@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it while running
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
@@ -15,14 +15,14 @@ from fleet.inventory.drivers import Driver, default_attribute, recognised
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.rollouts import RolloutTable  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.secrets import Secret  # noqa: TC001 - pydantic reads it while running
-from fleet.inventory.tables import Count, PositiveSeconds, Rate, Seconds, Table
+from fleet.inventory.tables import Count, File, PositiveSeconds, Rate, Seconds, Table, file, folder_of
 from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
 from fleet.model import DatabaseAddress, HostName  # noqa: TC001 - pydantic reads them while running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Kind(enum.StrEnum):
@@ -81,35 +81,22 @@ def _sudo(value: object) -> Sudo:
     raise expected(value, 'false, true or "password"')
 
 
-def _list_of(read: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
-    def read_list(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple):
-            raise expected(value, f"a list of {what}")
-        return tuple(read(item) for item in value)
-
-    return read_list
-
-
-_tags = _list_of(values.name, "tags")
-_hosts = _list_of(values.name, "host names")
-_globs = _list_of(values.unit_glob, "unit names")
-_configurations = _list_of(values.line, "names of configurations")
-_drift = _list_of(values.line, "globs for paths, or for kind:name")
-_snippets = _list_of(values.snippet, "names of activation scripts")
-
-
-def _file(value: object, info: ValidationInfo) -> Path:
-    return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
+_tags = values.list_of(values.name, "tags")
+_hosts = values.list_of(values.name, "host names")
+_globs = values.list_of(values.unit_glob, "unit names")
+_configurations = values.list_of(values.line, "names of configurations")
+_drift = values.list_of(values.line, "globs for paths, or for kind:name")
+_snippets = values.list_of(values.snippet, "names of activation scripts")
 
 
 def _files(value: object, info: ValidationInfo) -> tuple[Path, ...]:
     if not isinstance(value, list | tuple):
         raise expected(value, "a list of files")
-    return tuple(_file(each, info) for each in value)
+    return tuple(file(each, info) for each in value)
 
 
 def _database(value: object, info: ValidationInfo) -> DatabaseAddress:
-    return databases.database(value, (info.context or {}).get("folder", Path.cwd()))
+    return databases.database(value, folder_of(info))
 
 
 def _addresses(value: object, info: ValidationInfo) -> tuple[str, ...]:
@@ -129,11 +116,11 @@ def _profile(value: object) -> str:
 
 
 def _flake(value: object, info: ValidationInfo) -> str:
-    return origins.flake(value, (info.context or {}).get("folder", Path.cwd()))
+    return origins.flake(value, folder_of(info))
 
 
 def _expression(value: object, info: ValidationInfo) -> str:
-    return origins.expression(value, (info.context or {}).get("folder", Path.cwd()))
+    return origins.expression(value, folder_of(info))
 
 
 class Host(Table):
@@ -166,7 +153,7 @@ class Host(Table):
     window: Annotated[tuple[str, ...], BeforeValidator(windows)] = ()
     """When a switch may begin. `windows.Window.parse` reads each. Empty: at any time."""
     host_key: Annotated[str, BeforeValidator(values.host_key)] | None = None
-    identity_file: Annotated[Path, BeforeValidator(_file)] | None = None
+    identity_file: File | None = None
     build_on: BuildOn = BuildOn.CONTROLLER
     substitute: StrictBool = True
     offline: Offline = Offline.FAIL
@@ -226,7 +213,7 @@ class FleetTable(Table):
     ignore: Annotated[tuple[str, ...], BeforeValidator(_configurations)] = ()
     """Globs for configurations that are no hosts."""
     nix_options: Annotated[dict[str, str], BeforeValidator(origins.nix_options)] = Field(default_factory=dict)
-    signing_key: Annotated[Path, BeforeValidator(_file)] | None = None
+    signing_key: File | None = None
     id: Annotated[str, BeforeValidator(values.fleet_id)] = ""
     """Tells the fleet from every other, also one of the same name. Signed plans carry it."""
     age_identities: Annotated[tuple[Path, ...], BeforeValidator(_files)] = ()

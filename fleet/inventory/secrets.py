@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it while running
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from fleet.inventory import origins, values
-from fleet.inventory.tables import Table
+from fleet.inventory.tables import File, Table, file
 from fleet.inventory.words import expected, shown
 
 IN_MEMORY, ON_DISK = "/run/fleet-secrets", "/var/lib/fleet-secrets"
@@ -80,14 +80,10 @@ def _variable(value: object) -> str:
 
 
 def _plain_file(value: object, info: ValidationInfo) -> Path:
-    path = _file(value, info)
+    path = file(value, info)
     if path.is_relative_to("/nix/store"):
         raise ValueError(f"{shown(str(path))} is in the Nix store, where everybody can read it")
     return path
-
-
-def _file(value: object, info: ValidationInfo) -> Path:
-    return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
 
 
 class SecretPlace(Table):
@@ -156,9 +152,9 @@ class Secret(SecretPlace):
     """A program and its arguments. What it writes to stdout is the value, to the byte."""
     file: Annotated[Path, BeforeValidator(_plain_file)] | None = None
     env: Annotated[str, BeforeValidator(_variable)] | None = None
-    age: Annotated[Path, BeforeValidator(_file)] | None = None
+    age: File | None = None
     """A file that age has encrypted."""
-    sops: Annotated[Path, BeforeValidator(_file)] | None = None
+    sops: File | None = None
     """A file that sops has encrypted."""
     key: Annotated[str, BeforeValidator(values.line)] | None = None
     """What of a file of sops is the value, such as `db/password`; None for all of it."""

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-from fleet.inventory import amounts
+from fleet.inventory import amounts, values
+
+
+def folder_of(info: ValidationInfo) -> Path:
+    """Return the folder of fleet.toml, below which its relative paths are."""
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return folder
+
+
+def file(value: object, info: ValidationInfo) -> Path:
+    """Read the path of a file of this machine."""
+    return values.file_path(value, folder_of(info))
+
 
 Seconds = Annotated[float, BeforeValidator(amounts.seconds)]
 PositiveSeconds = Annotated[float, BeforeValidator(amounts.positive_seconds)]
 Rate = Annotated[float, BeforeValidator(amounts.rate)]  # bytes per second
+File = Annotated[Path, BeforeValidator(file)]
 Count = Annotated[int, BeforeValidator(amounts.whole), AfterValidator(amounts.at_least(1))]
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import enum
-import ipaddress
 import re
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it while running
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from fleet.inventory import amounts, values
-from fleet.inventory.tables import Table
+from fleet.inventory.tables import File, Table, file
 from fleet.inventory.words import expected, shown
 
 if TYPE_CHECKING:
@@ -99,11 +98,6 @@ def _timeout(value: object) -> float:
     return seconds
 
 
-def _file(value: object, info: ValidationInfo) -> Path:
-    return values.file_path(value, (info.context or {}).get("folder", Path.cwd()))
-
-
-File = Annotated[Path, BeforeValidator(_file)]
 WAYS = ("webhook", "webhook_file", "ntfy", "ntfy_file", "email")
 _FITTING = {
     "token_file": ("webhook", "webhook_file", "ntfy", "ntfy_file"),
@@ -173,26 +167,18 @@ class Notify(Table):
                 raise ValueError(f"{key} is missing, which e-mail needs")
         if (self.user is None) != (self.password_file is None):
             raise ValueError("user and password_file belong together; one of them is missing")
-        if self.password_file and self.tls == "none" and not is_loopback(self.server[0]):
+        if self.password_file and self.tls == "none" and not values.is_loopback(self.server[0]):
             raise ValueError('password_file: the password would be sent without encryption; write tls = "starttls"')
 
 
 def may_carry_a_token(url: str) -> bool:
     """Whether nobody on the way can read what is sent there."""
     parts = urlsplit(url)
-    return parts.scheme == "https" or is_loopback(parts.hostname or "")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what is sent there does not leave this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "https" or values.is_loopback(parts.hostname or "")
 
 
 def _textfile(value: object, info: ValidationInfo) -> Path:
-    path = _file(value, info)
+    path = file(value, info)
     if path.suffix != ".prom":
         raise expected(value, "a path that ends in .prom: node_exporter reads no other files")
     return path

@@ -10,10 +10,14 @@ import binascii
 import ipaddress
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fleet.inventory.patterns import PatternError, compiled
 from fleet.inventory.words import expected, nearest, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*")
 _ADDRESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -41,6 +45,17 @@ def text(value: object, what: str) -> str:
     return value
 
 
+def list_of(read: Callable[[object], str], what: str) -> Callable[[object], tuple[str, ...]]:
+    """Return what reads a list of which `read` reads each item. `what` is what they are, for people."""
+
+    def read_list(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise expected(value, f"a list of {what}")
+        return tuple(read(item) for item in value)
+
+    return read_list
+
+
 def name(value: object) -> str:
     """Read a host name or a tag: a word that is safe in selectors, file names, unit names and shells."""
     word = text(value, "a name")
@@ -65,6 +80,14 @@ def is_ip(word: str) -> bool:
     except ValueError:
         return False
     return not percent or _ZONE.fullmatch(zone) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there does not leave this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def address(value: object) -> str:

@@ -42,11 +42,10 @@ class Actor:
     kind: PrincipalKind | None = PrincipalKind.PERSON
 
 
-def _keys(value: object) -> tuple[str, ...]:
-    """Read SSH public keys, and return each in its one spelling."""
+def _keys(value: object) -> tuple[PublicKey, ...]:
     if not isinstance(value, list):
         raise expected(value, "a list of SSH public keys")
-    return tuple(str(PublicKey.parse(values.text(each, "an SSH public key"))) for each in value)
+    return tuple(PublicKey.parse(values.text(each, "an SSH public key")) for each in value)
 
 
 def _tokens(value: object) -> tuple[str, ...]:
@@ -60,20 +59,21 @@ def _tokens(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _users(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise expected(value, "a list of user names of this machine")
-    return tuple(values.user(each) for each in value)
+_users = values.list_of(values.user, "user names of this machine")
 
 
 class PrincipalTable(Table):
     """The table [principals.NAME]."""
 
     kind: PrincipalKind
-    keys: Annotated[tuple[str, ...], BeforeValidator(_keys)] = ()
+    keys: Annotated[tuple[PublicKey, ...], BeforeValidator(_keys)] = ()
     tokens: Annotated[tuple[str, ...], BeforeValidator(_tokens)] = ()
     users: Annotated[tuple[str, ...], BeforeValidator(_users)] | None = None
     """The users of this machine that are this principal. None: the one of the same name."""
+
+    def users_of(self, name: str) -> tuple[str, ...]:
+        """Return the users of this machine that are this principal, whose name is this."""
+        return (name,) if self.users is None else self.users
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ class Principals:
     def signers(self) -> Iterator[tuple[str, PublicKey, bool]]:
         """Yield each principal with each of its keys, and whether it may approve: only people may."""
         for name, one in self.tables.items():
-            for line in one.keys:
-                yield name, PublicKey.parse(line), one.kind is PrincipalKind.PERSON
+            for key in one.keys:
+                yield name, key, one.kind is PrincipalKind.PERSON
 
     def user(self, name: str) -> Actor:
         """Return who a user of this machine is."""
         for principal, one in self.tables.items():
-            if name in ((principal,) if one.users is None else one.users):
+            if name in one.users_of(principal):
                 return Actor(principal, one.kind)
         return Actor(name, None)
 
@@ -145,12 +145,10 @@ def _check_shared(problems: Problems, tables: Mapping[str, PrincipalTable]) -> N
     """Note keys, tokens and users that two principals share: nobody could tell who of them has acted."""
     seen: dict[object, str] = {}
     for name, one in tables.items():
-        keys = [PublicKey.parse(line) for line in one.keys]
         owned: list[tuple[str, object, str]] = [
-            *(("keys", key.identity, f"the key {key.fingerprint}") for key in keys),
+            *(("keys", key.identity, f"the key {key.fingerprint}") for key in one.keys),
             *(("tokens", token, f"the token {token[:15]}…") for token in one.tokens),
-            *(("users", ("user", user), f"the user {user}") for user in (name,) if one.users is None),
-            *(("users", ("user", user), f"the user {user}") for user in one.users or ()),
+            *(("users", ("user", user), f"the user {user}") for user in one.users_of(name)),
         ]
         for key, value, what in owned:
             other = seen.setdefault(value, name)

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.inventory.matching import Named, matching
+from fleet.inventory.matching import matching, named_parts
 from fleet.inventory.windows import opening
 from fleet.policy.principals import Actor, PrincipalKind
 from fleet.policy.schema import Must, Reason, Verb
@@ -28,7 +28,6 @@ DRIVER = "NVIDIA driver"
 """How what a plan says about another driver begins."""
 UNKNOWN = "unknown"
 """Stands among the parts that change where nobody knows which do: the host builds its system itself."""
-NOT_KNOWN_YET = "it builds its system itself: nobody knows yet whether its kernel or driver changes"
 
 
 class Decision(enum.StrEnum):
@@ -80,7 +79,7 @@ def strangers(change: Change, principals: Path) -> tuple[Demand, ...]:
 
 def demands(policy: Policy, fleet: Inventory, change: Change) -> tuple[Demand, ...]:
     """Return what the policy demands of the change, rule by rule."""
-    named = [Named(host.name, host.kind.value, host.tags) for host in fleet.hosts.values()]
+    named = named_parts(fleet.hosts.values())
     found: list[Demand] = []
 
     def of(rule: Rule) -> Iterator[HostName]:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, StrictBool
 
 from fleet.errors import ConfigError
 from fleet.inventory import values
-from fleet.inventory.matching import Named, matching
+from fleet.inventory.matching import Named, matching, named_parts
 from fleet.inventory.problems import Problems, unknown_key
 from fleet.inventory.tables import Count, Table
 from fleet.inventory.windows import windows
@@ -86,10 +86,7 @@ def _branches(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _names(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise expected(value, "a list of principals")
-    return tuple(values.name(each) for each in value)
+_names = values.list_of(values.name, "principals")
 
 
 class Rule(Table):
@@ -188,7 +185,7 @@ def load(fleet: Inventory, principals: Principals | None) -> Policy | None:
     for key in raw:
         if key not in _TABLES:
             problems.add("", key, unknown_key(key, _TABLES).replace("key", "table", 1))
-    named = [Named(host.name, host.kind.value, host.tags) for host in fleet.hosts.values()]
+    named = named_parts(fleet.hosts.values())
     protected = table(problems, Protected, raw["protected"], "[protected]") if "protected" in raw else None
     approval = table(problems, ApprovalTable, raw.get("approval", {}), "[approval]")
     found = Policy(

@@ -15,8 +15,8 @@ MAGIC = b"SSHSIG"
 VERSION = (1).to_bytes(4, "big")
 LARGEST = 16 << 10
 """Bytes of a signature, at most. One by RSA with 16,384 bits has 6 KiB."""
-TOUCHED, VERIFIED = 0x01, 0x04
-"""Flags of a FIDO signature: somebody was there, and has shown who it is (CTAP 2, authenticator data)."""
+TOUCHED = 0x01
+"""The flag of a FIDO signature that says that somebody was there (CTAP 2, authenticator data)."""
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _ARMOUR = re.compile(rf"{BEGIN}\s+([A-Za-z0-9+/=\s]+){END}\s*")
 

@@ -29,7 +29,7 @@ class Pin:
 
     flake: str
     name: str
-    """Its name in the lock file. Those that the flake does not name itself are `INPUT/NAME`."""
+    """The name that the flake gives it; of inputs of inputs that of their node in the lock file."""
     is_direct: bool
     """Whether the flake itself names it: others are inputs of inputs."""
     source: str

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 pytestmark = [needs_nix, needs_lib]
-SETTINGS = 'required = 2; touch = true; permitOpen = [ "127.0.0.1:8080" ]; checks.web = "! test -e /run/sick"; checks.environment = "env";'
+CHECKS = 'checks = { web = "! test -e /run/sick"; environment = "env"; };'
+SETTINGS = f'required = 2; touch = true; permitOpen = [ "127.0.0.1:8080" ]; {CHECKS}'
 
 MANY_PATHS = """
 d=$(mktemp -d) && cd $d && mkdir files && i=0
