@@ -20,7 +20,7 @@ Raw = dict[str, Any]
 OF_HOST = (
     "kind", "address", "port", "user", "jump", "sudo", "system", "host_key", "identity_file", "link", "bandwidth",
     "offline", "deliver_within", "deliver_on_battery", "deliver_metered", "deliver_in_session", "connect_timeout",
-    "boot_timeout", "last_resort",
+    "boot_timeout", "last_resort", "gate",
 )  # fmt: skip
 """What is so of a computer, and of all that is on it."""
 
@@ -95,5 +95,7 @@ def check_drivers(problems: Problems, hosts: Mapping[HostName, Host]) -> None:
             problems.add(table, "driver", f"home-manager is for a user: write it into {remedy}")
         elif host.gate and host.driver is not Driver.NIXOS:
             problems.add(table, "gate", f"is a login of NixOS, and there is none for {host.driver}")
-        elif host.profile and host.driver in (Driver.NIXOS, Driver.NIX_DARWIN):
+        elif host.profile and host.driver in (Driver.NIXOS, Driver.NIX_DARWIN, Driver.SYSTEM_MANAGER):
             problems.add(table, "driver", f"{host.driver} is for a whole host, and no profile beside its system")
+        if host.profile and host.secrets:
+            problems.add(table, "secrets", "are the host's, since root writes them: write them into its own table")

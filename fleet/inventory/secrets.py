@@ -199,6 +199,11 @@ def require_apart(secrets: dict[str, Secret]) -> None:
 
 
 def merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Return what a host has of `secrets`: those of [defaults] too, unless it has one of that name."""
+    """Return what a host has of `secrets`: those of [defaults] too, unless it has one of that name.
+
+    A profile beside a host's own system gets none of [defaults]: its host has them.
+    """
+    if own.get("profile"):
+        return {"secrets": own.get("secrets", {})}
     ours, theirs = own.get("secrets"), defaults.get("secrets")
     return {"secrets": {**theirs, **ours}} if isinstance(ours, dict) and isinstance(theirs, dict) else {}

@@ -79,6 +79,11 @@ def test_host_without_a_system_of_its_own_is_its_profiles() -> None:
     assert (list(found), found["web.alice"].after, found["web.alice"].address) == (["web.alice"], (), ("web",))
 
 
+def test_profile_gets_no_secrets_of_all_hosts() -> None:
+    found = hosts('[defaults.secrets.tok]\nenv = "TOK"\n[hosts.web]\n[hosts.web.profiles.alice]')
+    assert {name: list(host.secrets) for name, host in found.items()} == {"web": ["tok"], "web.alice": []}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -86,6 +91,11 @@ def test_host_without_a_system_of_its_own_is_its_profiles() -> None:
         ("[hosts.web.profiles.alice]\nport = 22", "[hosts.web.profiles.alice] port: belongs to the host: [hosts.web]"),
         ('[hosts.web.profiles.alice]\ndriver = "nixos"', 'driver: nixos is for a whole host'),
         ('[hosts.web]\ndriver = "generic"\ngate = true', "gate: is a login of NixOS, and there is none for generic"),
+        ("[hosts.web]\ngate = true\nuser = \"fleet\"\n[hosts.web.profiles.alice]", "there is none for home-manager"),
+        ("[hosts.web.profiles.alice]\ngate = true", "gate: belongs to the host: [hosts.web]"),
+        ('[hosts.web]\ndriver = "system-manager"\n[hosts.web.profiles.b]\ndriver = "system-manager"',
+         "driver: system-manager is for a whole host"),
+        ('[hosts.web.profiles.alice.secrets.tok]\nenv = "TOK"', "secrets: are the host's, since root writes them"),
         ("[hosts.web]\nprofiles = 3", "[hosts.web] profiles: found 3, expected tables: [hosts.web.profiles.NAME]"),
         ("[hosts.web]\nprofiles = {}", "expected tables"),
         ("[hosts.web.profiles]\nalice = 3", "[hosts.web.profiles.alice]: found 3, expected a table"),

@@ -2,6 +2,7 @@
 
 # Do what a controller asks about the secrets on stdin, for run $2.
 secrets() {
+    [ -z "$site" ] || refuse usage "a profile has no secrets: they are its host's"
     case $1 in
         stage) lock_opening; receive_secrets "$2"; answer_staged ;;
         put) recover; lock_opening; put_secrets "$2" ;;
