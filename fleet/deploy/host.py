@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
@@ -51,15 +50,21 @@ class HostRun:
     context: Context
     job: Job
     program: HostProgram
-    plan: Plan | None = None
-    """What the run is to do; None if the run is resumed, since it begins nothing then."""
-    hold: Hold = field(default_factory=Hold)
+    secrets: HostSecrets
+    """What brings its secrets. Their values are read once, also where the job is planned anew meanwhile."""
+    hold: Hold
     """Whether this process is still the one that proves the run there. It only reports how it ends where it is not."""
+    plan: Plan | None
+    """What the run is to do; None if the run is resumed, since it begins nothing then."""
 
-    @functools.cached_property
-    def secrets(self) -> HostSecrets:
-        """Its secrets."""
-        return HostSecrets(self.context, self.job, self.program)
+    @classmethod
+    def of(
+        cls, context: Context, job: Job, program: HostProgram, *, plan: Plan | None = None, hold: Hold | None = None
+    ) -> HostRun:
+        """Return the way of a host through a run. Without a `hold` this process begins there itself."""
+        hold = hold or Hold()
+        secrets = HostSecrets(context, job, program, hold)
+        return cls(context=context, job=job, program=program, secrets=secrets, hold=hold, plan=plan)
 
     @property
     def link(self) -> Link:

@@ -123,7 +123,7 @@ class Resumer:
             part = dataclasses.replace(part, expected=known.previous)
         job = Job(part=part, host=host, facts=facts)
         started = time.monotonic()
-        ended = await HostRun(context=self._context, job=job, program=HostProgram(), hold=hold).resume(known)
+        ended = await HostRun.of(self._context, job, HostProgram(), hold=hold).resume(known)
         ended = await HookedHost(self._context, job, has_prepared=known.prepared or known.begun).after(ended, hold)
         return dataclasses.replace(ended, seconds=time.monotonic() - started)
 

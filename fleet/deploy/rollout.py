@@ -162,7 +162,7 @@ class Rollout:
                 return
             started = time.monotonic()
             try:
-                host_run = HostRun(context=self.context, job=job, program=self.program, plan=self.plan)
+                host_run = HostRun.of(self.context, job, self.program, plan=self.plan)
                 hooks = HookedHost(self.context, job)
                 ended = await hooks.after(await self._run_host(host_run, hooks, turn), host_run.hold)
                 self._finish(dataclasses.replace(ended, seconds=time.monotonic() - started))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fleet.host.answers import View
     from fleet.host.program import HostProgram
     from fleet.inventory import SecretPlace
+    from fleet.steps.hold import Hold
     from fleet.steps.job import Job
     from fleet.steps.secret_values import Value
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 class HostSecrets:
     """The secrets of one host that a run has a job for. Their values are read once, and forgotten with this object."""
 
-    def __init__(self, context: Context, job: Job, program: HostProgram) -> None:
+    def __init__(self, context: Context, job: Job, program: HostProgram, hold: Hold) -> None:
         self._context = context
         self._job = job
         self._program = program
+        self._hold = hold
         self._values: Mapping[str, Value] | None = None
         self._is_told = False
 
@@ -67,7 +69,7 @@ class HostSecrets:
             word = f"abandon silent its secrets could not be filled after the boot: {error.message}"
             link = self._context.links[self._job.host.name]
             with contextlib.suppress(HostError):  # then it goes back at its deadline
-                await ask(link, self._job.host, self._program.word(self._context.run, word))
+                await ask(link, self._job.host, self._program.word(self._context.run, word, number=self._hold.number))
 
     async def fill_after(self, end: View) -> str:
         """Fill those that a reboot amid the run took, now that the run has ended.

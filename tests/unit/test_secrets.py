@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet.deploy.host import HostRun
 from fleet.deploy.secrets import HostSecrets
 from fleet.errors import ConfigError, SecretError
 from fleet.events import HostFinished, SecretsCompared
@@ -26,6 +28,7 @@ from fleet.model import Goal, HostName, HostResult, Outcome, RunId, Verb
 from fleet.plans import Part
 from fleet.source.tree import Tree, plain_values
 from fleet.state.entered import Entered
+from fleet.steps.hold import Hold
 from fleet.steps.secret_values import LONGEST, SecretReader, Value, take_environment
 from tests import fakes
 from tests.fakes import Events, FakeLink, FakeMachine, asks, runs, said
@@ -253,7 +256,8 @@ def secrets_of(link: FakeLink, events: Events, **changes: Any) -> HostSecrets:
     places = tuple(secret.place for secret in host.secrets.values())
     reader = SecretReader(LocalMachine(), folder=Path("/"))
     context = builders.context(events, links={host.name: link}, secrets=reader)
-    return HostSecrets(context, builders.job(host, secrets=places, **changes), HostProgram("/nix/store/x/fleet-host"))
+    program = HostProgram("/nix/store/x/fleet-host")
+    return HostSecrets(context, builders.job(host, secrets=places, **changes), program, Hold("2"))
 
 
 async def test_host_is_told_what_comes_and_tells_what_differs() -> None:
@@ -278,6 +282,21 @@ async def test_trial_whose_secrets_cannot_be_filled_goes_back_and_is_not_blamed(
     await secrets_of(machine, Events(), goal=Goal.BOOT).fill_trial()
     (words,) = fakes.asked("word", machine.ran)
     assert words[1].startswith("abandon silent its secrets could not be filled")
+    assert words[-1] == "2", "who was displaced takes nobody back"
+
+
+async def test_values_are_read_once_though_the_job_is_planned_anew(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    host = web(f'command = ["sh", "-c", "echo >>{count}; printf good"]')
+    machine = FakeLink(host, (asks("secrets"), said(compared=["token yes"])))
+    reader = SecretReader(LocalMachine(), folder=Path("/"))
+    context = builders.context(Events(), links={host.name: machine}, secrets=reader)
+    job = builders.job(host, secrets=tuple(secret.place for secret in host.secrets.values()), goal=Goal.BOOT)
+    first = HostRun.of(context, job, HostProgram("/nix/store/x/fleet-host"))
+    await first.secrets.stage()
+    await dataclasses.replace(first, job=dataclasses.replace(job, overtaken=("others came first",))).secrets.fill_trial()
+    assert len(fakes.asked("secrets", machine.ran)) == 2
+    assert count.read_text() == "\n"
 
 
 async def test_what_a_reboot_has_taken_is_filled_when_the_run_has_ended() -> None:
