@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.deploy import result, rollout_results
-from fleet.deploy.look import HostContacts
+from fleet.deploy.look import HostContacts, require_idle
 from fleet.deploy.rollout import Rollout
 from fleet.deploy.stale import outcome_of_last, require_current
 from fleet.errors import ConfigError, HostKeyError
 from fleet.host.program import HostProgram
 from fleet.inventory import BuildOn
-from fleet.model import Outcome, Severity
+from fleet.model import Outcome
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.hardware import require_writable
@@ -23,7 +23,7 @@ from fleet.steps.job import Job
 from fleet.steps.load import Contents, Load, contents_of, load_of
 from fleet.steps.preflight import verify
 from fleet.steps.program import store_program
-from fleet.steps.reboot import FORCED, require_elsewhere, require_idle, require_safe_reboot
+from fleet.steps.reboot import require_elsewhere, require_safe_reboot
 from fleet.steps.sign import read_key, sign
 from fleet.steps.system import require_not_quarantined
 
@@ -196,8 +196,7 @@ class Applying:
         if part.by_reboot:
             require_elsewhere(link)
             require_safe_reboot(host, facts, accept_boot_risk=part.accept_boot_risk)
-            for activity in await require_idle(link, host, force=part.force):
-                self._contacts.report(host, Severity.NOTE, "forced", f"the reboot interrupts {activity}", FORCED)
+            await require_idle(self._context, host, force=part.force)
         load = Load() if contents is None else await self._load(link, host, facts, contents)
         return Job(part=part, host=host, facts=facts, load=load)
 

@@ -12,7 +12,7 @@ from fleet.events import FindingReported, PhaseStarted
 from fleet.inventory.hooks import When
 from fleet.machine import CONTACTS
 from fleet.model import Phase, Severity, Verb
-from fleet.steps import preflight
+from fleet.steps import preflight, reboot
 from fleet.steps.caches import INSTEAD
 from fleet.steps.hooks import Hooks
 from fleet.steps.sign import ask_trust, untrusted
@@ -33,6 +33,15 @@ KEPT_OPEN = 128
 """The largest number of hosts in a run whose connections stay open from one phase to the next. In a larger run a
 connection lasts for one phase: each takes a file descriptor here, of the 1,024 that most systems allow, and 60 KB, and
 has to be kept alive."""
+
+
+async def require_idle(context: Context, host: Host, *, force: bool) -> None:
+    """Report what a reboot of the host interrupts. Raise `UnfitError` if that is anything, unless `force` is set."""
+    for activity in await reboot.require_idle(context.links[host.name], host, force=force):
+        message = f"the reboot interrupts {activity}"
+        context.journal.emit(
+            FindingReported(host=host.name, severity=Severity.NOTE, kind="forced", message=message, hint=reboot.FORCED)
+        )
 
 
 class HostContacts:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fleet import selector
 from fleet.deploy import decide, result, rollout_results
 from fleet.deploy.choosing import Chooser
-from fleet.deploy.look import HostContacts
+from fleet.deploy.look import HostContacts, require_idle
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
 from fleet.plans import OtherSource, Plan, SoakOf
@@ -25,7 +25,7 @@ from fleet.steps.gated import CHANGES
 from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
 from fleet.steps.load import Contents, contents_of
-from fleet.steps.reboot import FORCED, require_another_system, require_elsewhere, require_idle, require_safe_reboot
+from fleet.steps.reboot import require_another_system, require_elsewhere, require_safe_reboot
 from fleet.steps.sign import read_key
 from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
@@ -185,8 +185,7 @@ class Planner:
         risk = "" if facts.boots_once else "accepted with --accept-boot-risk"
         why = ", ".join(seen.reboot) or "--reboot always"
         report(host, Severity.NOTE, "reboots", f"by way of a reboot, for {why}: {way_back}", risk)
-        for activity in await require_idle(self._context.links[host.name], host, force=options.force):
-            report(host, Severity.NOTE, "forced", f"the reboot interrupts {activity}", FORCED)
+        await require_idle(self._context, host, force=options.force)
 
     def _slow_link_estimate(self, host: Host, facts: HostFacts) -> Estimate | None:
         """Return what estimates the bytes that cross the host's slow link; None if everything is sent as it is.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet import selector
-from fleet.deploy import result
+from fleet.deploy import look, result
 from fleet.deploy.look import HostContacts
 from fleet.errors import BugError, CommandFailedError, FleetError, HostError, StoppedError, UnreachableError
 from fleet.events import HostProven, PhaseStarted, WaveStarted
@@ -19,7 +19,7 @@ from fleet.output.format import human_seconds
 from fleet.steps.boot_again import boot_of, reboot, until_back, what_is_wrong
 from fleet.steps.monitor import ask_once
 from fleet.steps.preflight import preflight
-from fleet.steps.reboot import FORCED, require_elsewhere, require_idle, require_same_boot
+from fleet.steps.reboot import require_elsewhere, require_idle, require_same_boot
 from fleet.steps.secrets import refill
 from fleet.tasks import wait_all
 
@@ -77,9 +77,7 @@ class Rebooting:
             for note in require_same_boot(host, facts, accept_boot_risk=self.accept_boot_risk):
                 contacts.report(host, Severity.NOTE, "reboots", note, "accepted with --accept-boot-risk")
             require_elsewhere(self.context.links[host.name])
-            for activity in await require_idle(self.context.links[host.name], host, force=self.force):
-                message = f"the reboot interrupts {activity}"
-                contacts.report(host, Severity.NOTE, "forced", message, FORCED)
+            await look.require_idle(self.context, host, force=self.force)
 
         results = self.context.journal.results
         await contacts.for_each_host([host for host in self.hosts if host.name not in results], require)

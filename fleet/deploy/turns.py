@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
+from fleet.deploy.look import require_idle
 from fleet.errors import AuthenticationError, HostKeyError, LockedError
 from fleet.events import HostQueued, HostReplanned, PhaseStarted
 from fleet.host import history
 from fleet.host.answers import State
 from fleet.host.facts import open_transaction
 from fleet.host.locked import waited_in_vain
-from fleet.host.program import HostProgram, Order, ask, described, refused_turn, stale
+from fleet.host.program import HostProgram, ask, described, refused_turn, stale
 from fleet.host.tickets import tickets
 from fleet.model import Phase
 from fleet.plans import Action
 from fleet.plans.part import NO_SERIAL
+from fleet.steps.hardware import require_writable
 from fleet.steps.monitor import now
 from fleet.steps.preflight import preflight
-from fleet.steps.reboot import require_idle, require_safe_reboot
+from fleet.steps.reboot import require_safe_reboot
 from fleet.steps.survey import Systems, survey
 from fleet.steps.switch import LOST
 from fleet.steps.system import require_live, require_not_quarantined
@@ -69,6 +71,7 @@ class Turn:
         await self._take_turn()
         facts = await preflight(self._link, self.job.host)
         part = self.job.part
+        require_writable(self.job.host, facts, part.goal)
         if (facts.serial, facts.link, facts.running) == (part.serial, part.link, part.expected):
             return self.job
         return await self._plan_again(facts)
@@ -76,7 +79,7 @@ class Turn:
     async def _take_turn(self) -> None:
         """Wait until the host says that it is its turn. It begins within 30 s then, or others come first."""
         context, host = self.context, self.job.host
-        order = Order(run=context.run, part=self.job.part, by=context.by, origin=context.origin, plan=self.plan)
+        order = context.order(self.job.part, self.plan)
         until = now() + context.wait
         told: HostQueued | None = None
         while True:
@@ -167,6 +170,6 @@ class Turn:
         part, host = self.job.part, self.job.host
         if part.by_reboot:
             require_safe_reboot(host, facts, accept_boot_risk=part.accept_boot_risk)
-            await require_idle(self._link, host, force=part.force)
+            await require_idle(self.context, host, force=part.force)
         elif seen.action is Action.SWITCH:
             require_live(host, seen.obstacles, part.goal)

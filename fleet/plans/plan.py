@@ -136,7 +136,7 @@ class Plan:
     """What people should know before they agree to the plan."""
     parts: Mapping[HostName, Part]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """The SHA-256 of the head, in base 16. The head has the digest of each part."""
         return digest(self.head)

@@ -294,7 +294,9 @@ async def test_values_are_read_once_though_the_job_is_planned_anew(tmp_path: Pat
     job = builders.job(host, secrets=tuple(secret.place for secret in host.secrets.values()), goal=Goal.BOOT)
     first = HostRun.of(context, job, HostProgram("/nix/store/x/fleet-host"))
     await first.secrets.stage()
-    await dataclasses.replace(first, job=dataclasses.replace(job, overtaken=("others came first",))).secrets.fill_trial()
+    await dataclasses.replace(
+        first, job=dataclasses.replace(job, overtaken=("others came first",))
+    ).secrets.fill_trial()
     assert len(fakes.asked("secrets", machine.ran)) == 2
     assert count.read_text() == "\n"
 

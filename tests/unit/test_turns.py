@@ -297,6 +297,26 @@ async def test_answer_that_names_nobody_is_no_reason_to_begin() -> None:
     assert events == []
 
 
+@in_no_time
+async def test_host_whose_disk_has_become_read_only_while_it_waited_does_not_begin() -> None:
+    waiting, _ = turn(MINE, facts=FACTS | {"read_only": "/nix"})
+    with pytest.raises(UnfitError, match="a switch writes to what is read-only: /nix"):
+        await waiting.wait()
+
+
+@in_no_time
+async def test_what_a_forced_reboot_interrupts_is_told_also_where_the_part_is_planned_anew() -> None:
+    events, host = Events(), builders.host("a")
+    link = FakeLink(
+        host, (asks("queue"), MINE), (asks("facts"), said(**OVERTAKEN | {"boots_once": "yes"})),
+        (asks("history"), said()), (SYSTEM, said(platform="x86_64-linux")), (asks("busy"), said(busy="ann on tty1")),
+    )  # fmt: skip
+    context = builders.context(events, links={A: link}, wait=60.0)
+    job = builders.job(host, goal=Goal.BOOT, force=True)
+    assert isinstance(await Turn(context, job, builders.plan(("a",))).wait(), Job)
+    assert [found.message for found in events.of(FindingReported)] == ["the reboot interrupts ann on tty1"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"serial": "42-b"}, {"link": "system-7-link@1.0"}, {"running": OLDER, "profile": OLDER}]
 )
