@@ -1,8 +1,8 @@
 """Every event that a run can emit.
 
-The JSON name of an event is its class name in snake case, and its JSON fields are its fields: this file and `turns` are
-the public format of `--json` and of a run's `events.jsonl`. A field that is added to an event has a default, so that
-events of earlier versions can still be read.
+The JSON name of an event is its class name in snake case, and its JSON fields are its fields: this file and those that
+`encode` joins to it are the public format of `--json` and of a run's `events.jsonl`. A field that is added to an event
+has a default, so that events of earlier versions can still be read.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from fleet.ledger import Entry, Kind
 from fleet.library.patience import PATIENCE, Asking
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from fleet.ledger import Head
     from fleet.ledger.entries import Value
@@ -30,11 +30,18 @@ async def enter(tools: Tools, kind: Kind, *, waits: bool = True, **values: Value
     It is on disk then, or `StateError` is raised. If it must not wait for the database (`waits=False`), as with
     break-glass, it is kept in a file, is entered before whatever is entered next, and None is returned.
     """
-    entry = Entry(kind=kind, by=tools.by, origin=tools.origin, values=values)
     if waits:
+        entry = Entry(kind=kind, by=tools.by, origin=tools.origin, values=values)
         return await asyncio.to_thread(tools.state.ledger.enter, entry)
-    await asyncio.to_thread(tools.state.ledger.enter_later, entry)
+    await enter_later(tools, kind, [values])
     return None
+
+
+async def enter_later(tools: Tools, kind: Kind, all_values: Iterable[Mapping[str, Value]]) -> None:
+    """Keep entries of one kind in a file, without a wait for the database. See `enter`."""
+    entries = [Entry(kind=kind, by=tools.by, origin=tools.origin, values=values) for values in all_values]
+    if entries:
+        await asyncio.to_thread(tools.state.ledger.enter_later, *entries)
 
 
 async def head(tools: Tools) -> str:

@@ -82,12 +82,11 @@ class TakingUp:
 
     async def _entered(self, past: RunRecord, hosts: Sequence[HostName]) -> Entered:
         """Return what is entered of a run that is taken up: its end, those of these hosts, and what is missing."""
-        verb = Verb(past.verb) if past.verb in set(Verb) else Verb.RESUME
         missing: tuple[HostName, ...] = ()
         with contextlib.suppress(StateError):
             begun = await Asking(lambda: self._tools.state.ledger.begun(past.id))()
             missing = begun.hosts if begun is not None else ()
-        entered = Entered(self._tools.origin, verb)
+        entered = Entered(self._tools.origin, past.known_verb)
         entered.begin({*hosts, *missing})
         return entered
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.ledger import Kind
-from fleet.library.entering import enter
+from fleet.library.entering import enter_later
 from fleet.library.reading import ask_all
 from fleet.library.tools import new_run_id
 from fleet.plans.text import words
@@ -40,6 +40,13 @@ async def withdraw(
 
     chosen = [tools.inventory.hosts[name] for name in hosts]
     told = await ask_all(tools.logins, chosen, ask_host, on_wait=on_wait)
-    for name in (name for name, serial in told.items() if isinstance(serial, str) and serial):
-        await enter(tools, Kind.WITHDRAWAL, waits=False, plan=plan.digest, host=name, run=run)
+    await enter_later(
+        tools,
+        Kind.WITHDRAWAL,
+        [
+            {"plan": plan.digest, "host": name, "run": run}
+            for name, serial in told.items()
+            if isinstance(serial, str) and serial
+        ],
+    )
     return told

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
 from fleet.events import PushFinished
-from fleet.model import Verb
 from fleet.state import baselines, queries
 from fleet.state.entered import Entered
 from fleet.state.interface import PlanRecord, Request
@@ -101,12 +100,11 @@ class Archive:
         `envelopes` is all that it told. Where another process has gone on with the run, that one's words stand.
         """
         record = fold_all(RunRecord(id=run, plan=plan), envelopes)
-        verb = Verb(record.verb) if record.verb in set(Verb) else Verb.RESUME
         with self._database.writing() as connection:
             queries.add_run(connection, record)
             rest = _missing(connection, envelopes, queries.last_number(connection, run) or 0)
             queries.add_events(connection, rest)
-            taken = self.ledger.catch_up(connection, Entered(socket.gethostname(), verb), rest)
+            taken = self.ledger.catch_up(connection, Entered(socket.gethostname(), record.known_verb), rest)
         self.ledger.remove(taken)
 
     def add_all(self, run: RunId, envelopes: Sequence[Envelope]) -> None:

@@ -67,10 +67,11 @@ def import_state(folder: Path, address: DatabaseAddress) -> dict[str, int]:
 
 def _copy(source: Connection, target: Connection, table: str, columns: tuple[str, ...]) -> int:
     named = ", ".join(f'"{column}"' for column in columns)
-    rows = [dict(zip(columns, row, strict=True)) for row in source.execute(f"SELECT {named} FROM {table}")]
+    rows = (dict(zip(columns, row, strict=True)) for row in source.execute(f"SELECT {named} FROM {table}"))
     marks = ", ".join(f":{column}" for column in columns)
     target.executemany(f"INSERT INTO {table} ({named}) VALUES ({marks})", rows)
-    return len(rows)
+    (copied,) = target.execute(f"SELECT count(*) FROM {table}").fetchone() or (0,)
+    return int(copied)
 
 
 def _copy_head(source: Connection, target: Connection) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import re
 import threading
 import time
@@ -38,6 +39,8 @@ AWAY = 30.0
 """Seconds for which writing waits for a server that is away: it may be started anew, or another may take its place."""
 SILENT = 10
 """Seconds for which nobody asks a server again that has not answered: somebody may wait for many answers."""
+AT_ONCE = 1000
+"""Rows that are sent together."""
 IDLE = 10
 """Seconds after which the server ends a transaction in which it hears nothing: the machine that began it sleeps, or is
 gone, and others wait for its lock."""
@@ -67,7 +70,9 @@ class Session:
 
     def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object:
         """Run a statement once for each row of values, in their order."""
-        self._connection.cursor().executemany(_with_marks(statement), list(map(_storable, rows)))
+        marks, stored = _with_marks(statement), map(_storable, rows)
+        while part := list(itertools.islice(stored, AT_ONCE)):  # each is answered within the limit
+            self._connection.cursor().executemany(marks, part)
         return None
 
 

@@ -62,6 +62,8 @@ class GroupCommit(Recorder):
         self._has_gap = False
         self._has_failed = False
         """Whether the last attempt has failed."""
+        self._again = 0.0
+        """When what could not be written is tried again, if nobody waits for it."""
         self._waits_until = 0.0
         """Until when those who `flush` wait, since the database may be back by then."""
         self._lost: StateError | None = None
@@ -128,7 +130,7 @@ class GroupCommit(Recorder):
                     self._flushes.append(item)
                 elif item is not None:
                     self._behind.append(item)
-            if self._behind:
+            if self._behind and (is_over or self._flushes or time.monotonic() >= self._again):
                 self._write_what_is_behind()
             if is_over or time.monotonic() >= self._waits_until:
                 for wake in self._flushes:
@@ -151,6 +153,7 @@ class GroupCommit(Recorder):
         try:
             self._write(self._behind, begins=not self._is_begun)
         except StateError as error:
+            self._again = time.monotonic() + AGAIN  # it may be much by now, and each attempt writes all of it
             if not self._has_failed:
                 self._has_failed = True
                 self._waits_until = time.monotonic() + self._patience(error)

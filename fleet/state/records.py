@@ -20,7 +20,7 @@ from fleet.events import (
     RunStarted,
     SoakFinished,
 )
-from fleet.model import CheckAnswer, Closure, Goal, HostName, HostResult, Outcome, Phase, RunId
+from fleet.model import CheckAnswer, Closure, Goal, HostName, HostResult, Outcome, Phase, RunId, Verb
 from fleet.state.hosts import Hosts
 
 if TYPE_CHECKING:
@@ -109,6 +109,11 @@ class RunRecord:
     """The waves whose soak is over."""
     last_seq: int = 0
     """The number of its last event: whoever resumes it goes on counting from there."""
+
+    @property
+    def known_verb(self) -> Verb:
+        """What it was, where that is known; else what was made of it later."""
+        return Verb(self.verb) if self.verb in set(Verb) else Verb.RESUME
 
     @property
     def is_readable(self) -> bool:

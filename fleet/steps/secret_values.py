@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import CommandFailedError, SecretError
+from fleet.files import read_file
 from fleet.machine import Command
 from fleet.scripts import one_line
 from fleet.text import how_it_ended
@@ -146,8 +147,7 @@ class SecretReader:
 
 def _read(host: Host, secret: Secret, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(LONGEST + 1)
+        return read_file(path, most=LONGEST)
     except OSError as error:
         message = f"secret {secret.name}: {path} cannot be read: {error.strerror}"
         raise SecretError(host.name, message) from None
