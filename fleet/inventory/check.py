@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
@@ -16,6 +17,26 @@ def _true(value: object) -> bool:
     if value is not True:
         raise expected(value, "true; leave the check out where there is no GPU")
     return True
+
+
+def _statuses(value: object) -> tuple[int, ...]:
+    """Read one HTTP status, or several that are all good."""
+    many = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not many or any(type(each) is not int or not 100 <= each <= 599 for each in many):
+        raise expected(value, "an HTTP status from 100 to 599, or a list of them")
+    return many
+
+
+def _headers(value: object) -> dict[str, str]:
+    """Read HTTP header fields that cannot end the header early."""
+    if not isinstance(value, dict):
+        raise expected(value, "a table of headers")
+    for key, content in value.items():
+        if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key) is None:
+            raise expected(key, "the name of a header")
+        if not isinstance(content, str) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]", content):
+            raise ValueError(f"{key}: {expected(content, 'the text of a header, on one line')}")
+    return value
 
 
 CheckKind = Literal["http", "tcp", "unit", "command", "gpu"]
@@ -69,9 +90,9 @@ class Check(Table):
     tolerate_existing: StrictBool = False
     from_: Literal["host", "controller"] = Field(default="host", alias="from")
     method: Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"] = "GET"
-    status: Annotated[tuple[int, ...], BeforeValidator(values.statuses)] = (200,)
+    status: Annotated[tuple[int, ...], BeforeValidator(_statuses)] = (200,)
     body: Annotated[str, BeforeValidator(values.regex)] | None = None
-    headers: Annotated[dict[str, str], BeforeValidator(values.headers)] = Field(default_factory=dict)
+    headers: Annotated[dict[str, str], BeforeValidator(_headers)] = Field(default_factory=dict)
     verify_tls: StrictBool = True
     count: Count | None = None
     min_driver: Annotated[str, BeforeValidator(amounts.version)] | None = None

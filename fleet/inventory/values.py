@@ -272,26 +272,6 @@ def regex(value: object) -> str:
     return word
 
 
-def statuses(value: object) -> tuple[int, ...]:
-    """Read one HTTP status, or several that are all good."""
-    many = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not many or any(type(each) is not int or not 100 <= each <= 599 for each in many):
-        raise expected(value, "an HTTP status from 100 to 599, or a list of them")
-    return many
-
-
-def headers(value: object) -> dict[str, str]:
-    """Read HTTP header fields that cannot end the header early."""
-    if not isinstance(value, dict):
-        raise expected(value, "a table of headers")
-    for key, content in value.items():
-        if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", key) is None:
-            raise expected(key, "the name of a header")
-        if not isinstance(content, str) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]", content):
-            raise ValueError(f"{key}: {expected(content, 'the text of a header, on one line')}")
-    return value
-
-
 def file_path(value: object, folder: Path) -> Path:
     """Read a path and make it absolute: `~` is the home folder, and other paths are relative to fleet.toml's folder."""
     word = text(value, "the path of a file")

@@ -79,7 +79,7 @@ def test_host_without_room_for_the_closure_is_left_out_with_the_numbers(stage: S
     for run, words in ((no_room, r"needs 8\d MiB on /nix, \d+ MiB are free"), (full, r"only [\d.]+ MiB free on /nix")):
         assert (run.code, run.outcomes, run.failure("pushed")["kind"]) == (1, {"pushed": "failed"}, "unfit")
         assert re.search(words, run.failure("pushed")["message"])
-        assert "nix-collect-garbage" in run.failure("pushed")["hint"]
+        assert "fleet gc" in run.failure("pushed")["hint"]
         assert not run.told("phase_started", phase="push")
     assert stands_on(host, old)
 

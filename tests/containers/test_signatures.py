@@ -110,7 +110,7 @@ def test_host_whose_daemon_trusts_not_even_root_takes_what_is_signed(stage: Stag
 
     signed.toml()
     error = stage.fleet(*push).failure("one")
-    assert (error["kind"], "does not trust root" in error["message"]) == ("unfit", True)
+    assert (error["kind"], "does not trust us" in error["message"]) == ("unfit", True)
     assert signed.public in error["hint"]
 
     signed.configure("trusted-users = operator", f"trusted-public-keys = {signed.public}")
