@@ -214,7 +214,8 @@ def has_it(process: Path) -> str:
 def is_seen(host: LabHost) -> bool:
     """Whether a process with the marker would be found: one is started, here and there, and looked for."""
     over, found = threading.Event(), set[str]()
-    script = f"X='{MARKER[:9]}''{MARKER[9:]}' exec sleep 60"  # in two, so that the unit's own file does not have it
+    # In two, so that the unit's own file does not have it; the path, since no PATH of a unit here has it.
+    script = f"X='{MARKER[:9]}''{MARKER[9:]}' exec /usr/bin/sleep 60"
     unit = ("systemd-run", "--quiet", "--unit=planted", "sh", "-c", script)
     with subprocess.Popen(["sleep", "60"], env={**os.environ, "X": MARKER}) as here:
         host.exec(*unit)
