@@ -67,14 +67,17 @@ async def begin(machine: Machine, host: Host, program: HostProgram, order: Order
 
     If the answer is lost the order is sent once more: one run begins once on a host, however often it is asked. Raise
     `LockedError`, `StaleError`, `QuarantinedError` or `UnfitError` if the host refuses, `EndedError` if it has ended by
-    this very part before, and one of `LOST` if the second answer is lost too.
+    this very part before, and one of `LOST` if the second answer is lost too, or nobody is let in to hear it.
     """
     command = program.begin(order)
     try:
         answer = await ask(machine, host, command, begins=True)
-    except LOST:
+    except LOST as lost:
         await asyncio.sleep(RETRY)
-        answer = await ask(machine, host, command, begins=True)
+        try:
+            answer = await ask(machine, host, command, begins=True)
+        except (AuthenticationError, HostKeyError):  # as a new system's sshd does that has taken the first answer along
+            raise lost from None
     if "begun" not in answer:
         hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
         raise UnfitError(host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)

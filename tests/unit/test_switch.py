@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.errors import CommandFailedError, HostKeyError, LockedError, UnfitError, UnreachableError
+from fleet.errors import (
+    AuthenticationError,
+    CommandFailedError,
+    HostKeyError,
+    LockedError,
+    UnfitError,
+    UnreachableError,
+)
 from fleet.events import HostSwitched, OutputLine, PhaseStarted
 from fleet.host import answers
 from fleet.host.program import HostProgram
@@ -60,6 +67,21 @@ def test_order_is_told_again_when_its_answer_was_lost(lost: Exception) -> None:
         machine = FakeMachine((asks("begin"), [lost, said(begun=RUN, state="switching")]))
         await begin(machine, HOST, PROGRAM, ORDER)
         assert [command.stdin for command in machine.ran] == [ORDER.text().encode()] * 2
+
+    test()
+
+
+@pytest.mark.parametrize("refused", [AuthenticationError(HOST.name, "refused"), HostKeyError(HOST.name, "other key")])
+def test_host_that_lets_nobody_in_after_its_answer_was_lost_may_have_begun(refused: Exception) -> None:
+    """A new system's sshd may take the first answer along and let nobody in."""
+
+    @in_no_time
+    async def test() -> None:
+        machine = FakeMachine((asks("begin"), [LOST, refused]))
+        with pytest.raises(UnreachableError, match="connection lost"):
+            await begin(machine, HOST, PROGRAM, ORDER)
+        with pytest.raises(type(refused)):  # before anything was sent: nothing has begun
+            await begin(FakeMachine((asks("begin"), refused)), HOST, PROGRAM, ORDER)
 
     test()
 
