@@ -35,10 +35,11 @@ hosts let nobody begin beside it."""
 TOKEN = "lease"
 """The file in the folder of a run that has the token of the lease that this machine took last. Whoever has the lock of
 the folder knows by it that the lease's holder is gone."""
-_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
 # While the database was away, nobody could renew anything. Whoever lives has done it a while after it is back.
 _BACK = "CAST(EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS DOUBLE PRECISION)"
-_LIVES = f"greatest(ends, {_BACK} + {LASTS}) > {_NOW}"
+LIVES = f"greatest(ends, {_BACK} + {LASTS}) > {NOW}"
+"""Whether whoever was heard last before `ends` counts as living."""
 
 
 class Leases:
@@ -68,7 +69,7 @@ class Leases:
     def living(self, folders: Mapping[RunId, Path]) -> set[RunId]:
         """Return which runs another machine holds, of those whose folders here are not locked. Raise `StateError`."""
         with self._database.reading() as connection:
-            found = connection.execute(f"SELECT run, token FROM leases WHERE {_LIVES}")
+            found = connection.execute(f"SELECT run, token FROM leases WHERE {LIVES}")
             return {run for run, token in found if run in folders and token != _token(folders[run])}
 
 
@@ -112,14 +113,14 @@ class _Holding(threading.Thread):
     def _take(self, connection: Connection) -> str:
         """Take the lease or renew it. Return who has it otherwise."""
         found = connection.execute(
-            f"SELECT origin FROM leases WHERE run = :run AND token <> :mine AND token <> :before AND {_LIVES}",
+            f"SELECT origin FROM leases WHERE run = :run AND token <> :mine AND token <> :before AND {LIVES}",
             {"run": self._run, "mine": self._mine, "before": self._before},
         ).fetchone()
         if found is not None:
             return str(found[0]) or "another machine"
         connection.execute(
             "INSERT INTO leases (run, token, origin, process, ends)"
-            f" VALUES (:run, :token, :origin, :process, {_NOW} + {LASTS})"
+            f" VALUES (:run, :token, :origin, :process, {NOW} + {LASTS})"
             " ON CONFLICT (run) DO UPDATE SET token = excluded.token, origin = excluded.origin,"
             " process = excluded.process, ends = excluded.ends",
             {"run": self._run, "token": self._mine, "origin": socket.gethostname(), "process": os.getpid()},
