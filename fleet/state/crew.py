@@ -78,12 +78,6 @@ class Crew:
                 raise ConfigError(f"workers have had run {rollout.run} before")
             shares.add_rollout(session, rollout, of)
 
-    def interrupt(self, run: RunId, why: str) -> None:
-        """Let no further host begin, for this reason. Those that have begun are seen through."""
-        with self._writing() as session:
-            if (found := shares.rollout(session, run, locks=True)) is not None and not found.why:
-                shares.set_rollout(session, dataclasses.replace(found, why=why))
-
     def take_over(self, run: RunId) -> None:
         """Take a run from the workers, for a process that goes on with it: whatever they say of it is not heard."""
         with self._database.writing() as session:
@@ -98,10 +92,15 @@ class Crew:
                 return set()
             return set(shares.runs_in(session, RolloutState.OPEN, RolloutState.ENDING))
 
-    def unfinished(self) -> dict[RunId, RolloutState]:
+    def unfinished(self) -> set[RunId]:
         """Return the runs that workers have something to do for."""
         with self._database.reading() as session:
-            return shares.runs_in(session, RolloutState.OPEN, RolloutState.ENDING)
+            return set(shares.runs_in(session, RolloutState.OPEN, RolloutState.ENDING))
+
+    def unheard(self) -> set[RunId]:
+        """Return the runs of which something is asked that nobody has heard yet."""
+        with self._database.reading() as session:
+            return shares.unheard(session)
 
     def rollout(self, run: RunId) -> Rollout | None:
         """Return how far a rollout has come; None if workers do not carry it out."""
@@ -150,14 +149,14 @@ class Crew:
             shares.set_share(session, run, taken)
         return Claim(rollout=rollout, share=taken, why_not=why_not)
 
-    def give_back(self, run: RunId, host: HostName, worker: str, *, is_new: bool) -> None:
-        """Let others take a share that this worker has, and has done nothing with if it `is_new`."""
+    def give_back(self, run: RunId, host: HostName, worker: str) -> None:
+        """Let others take a share that this worker has."""
         with self._writing() as session:
             share = shares.share(session, run, host)
             if share is not None and share.state is ShareState.DOING and share.worker == worker:
-                state = ShareState.WAITING if is_new else ShareState.QUEUED
-                attempt = share.attempt - 1 if is_new else share.attempt
-                shares.set_share(session, run, dataclasses.replace(share, state=state, worker="", attempt=attempt))
+                given = dataclasses.replace(share, state=ShareState.QUEUED, worker="")
+                shares.set_share(session, run, given)
+                self._jobs.add(session, run, [given])
 
     @contextlib.contextmanager
     def hand(self, run: RunId, *, by: str, entered: Entered | None = None) -> Iterator[Hand | None]:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fleet.events import HostFinished
-from fleet.state import shares
+from fleet.state import queries, shares
 from fleet.state.joint import StoredRecord
 from fleet.state.shares import Share, ShareState, Step
 
@@ -84,6 +84,12 @@ class Hand(StoredRecord):
         """Return the hosts that were watched, each with what was wrong with it; nothing if it stayed well."""
         ended = shares.shares(self._session, self.run, ShareState.ENDED)
         return {share.host: share.said for share in ended if share.step is Step.SOAK}
+
+    def result_of(self, host: HostName) -> HostResult | None:
+        """Return the result of a host; None if it has none."""
+        found = list(queries.envelopes(queries.record_of_host(self._session, self.run, host)))
+        results = [one.event.result for one in found if isinstance(one.event, HostFinished)]
+        return results[-1] if results else None
 
     def close_soak(self) -> None:
         """Note that nobody is watched any more."""

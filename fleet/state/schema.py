@@ -52,7 +52,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX shares_in_a_state ON shares (run, state, wave, place)",
         "CREATE INDEX shares_of_a_worker ON shares (worker, state)",
         "CREATE TABLE workers (name TEXT NOT NULL PRIMARY KEY, site TEXT NOT NULL, origin TEXT NOT NULL,"
-        " process BIGINT NOT NULL, version TEXT NOT NULL, places BIGINT NOT NULL, state TEXT NOT NULL,"
+        " process BIGINT NOT NULL, places BIGINT NOT NULL, state TEXT NOT NULL,"
         " since DOUBLE PRECISION NOT NULL, ends DOUBLE PRECISION NOT NULL)",
     ),
 )

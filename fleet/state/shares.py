@@ -108,7 +108,6 @@ class WorkerRecord:
     origin: str
     """The name of its machine."""
     process: int
-    version: str
     places: int
     """How many hosts it has under way at most."""
     is_leaving: bool = False
@@ -164,6 +163,15 @@ def runs_in(connection: Connection, *states: RolloutState) -> dict[RunId, Rollou
     named = ", ".join(f"'{state}'" for state in states)
     found = connection.execute(f"SELECT run, state FROM rollouts WHERE state IN ({named}) ORDER BY run")
     return {RunId(run): RolloutState(state) for run, state in found}
+
+
+def unheard(connection: Connection) -> set[RunId]:
+    """Return the runs of which something else is asked now than when that was told last."""
+    found = connection.execute(
+        "SELECT rollouts.run FROM rollouts LEFT JOIN requests ON requests.run = rollouts.run"
+        " WHERE rollouts.state = 'open' AND rollouts.asked <> COALESCE(requests.asked, '')"
+    )
+    return {RunId(run) for (run,) in found}
 
 
 def share(connection: Connection, run: RunId, host: HostName) -> Share | None:
@@ -236,8 +244,8 @@ def put_worker(connection: Connection, worker: WorkerRecord) -> None:
         **vars(worker), "state": "leaving" if worker.is_leaving else "working",
     }  # fmt: skip
     connection.execute(
-        "INSERT INTO workers (name, site, origin, process, version, places, state, since, ends)"
-        f" VALUES (:name, :site, :origin, :process, :version, :places, :state, {leases.NOW},"
+        "INSERT INTO workers (name, site, origin, process, places, state, since, ends)"
+        f" VALUES (:name, :site, :origin, :process, :places, :state, {leases.NOW},"
         f" {leases.NOW} + {leases.LASTS})"
         " ON CONFLICT (name) DO UPDATE SET state = excluded.state, ends = excluded.ends",
         values,
@@ -256,15 +264,15 @@ def workers(connection: Connection) -> list[WorkerRecord]:
     for worker, run, host, step in taken:
         doing.setdefault(worker, []).append((RunId(run), HostName(host), Step(step)))
     found = connection.execute(
-        f"SELECT name, site, origin, process, version, places, state, since, {leases.LIVES} FROM workers"
+        f"SELECT name, site, origin, process, places, state, since, {leases.LIVES} FROM workers"
         " ORDER BY site, name"
     )
     return [
         WorkerRecord(
-            name=name, site=site, origin=origin, process=process, version=version, places=places,
+            name=name, site=site, origin=origin, process=process, places=places,
             is_leaving=state == "leaving", since=since, lives=lives, doing=tuple(doing.get(name, ())),
         )
-        for name, site, origin, process, version, places, state, since, lives in found
+        for name, site, origin, process, places, state, since, lives in found
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fleet.deploy import result
+from fleet.deploy import result, rollout_results
 from fleet.deploy.advance import Begin, End, Soak, Standing, advance, why_none_may_begin
 from fleet.events import RolloutAsked, SoakFinished, SoakStarted, WaveFinished, WaveStarted
 from fleet.model import HostResult
@@ -74,9 +74,12 @@ def _close(hand: Hand, plan: Plan) -> None:
     """Tell the end of the wave, or of its soak, if nobody of it is left."""
     wave = hand.rollout.wave
     if hand.rollout.soaking:
-        watched = hand.soaked()
+        unwell = {name: why for name, why in hand.soaked().items() if why}
         hand.close_soak()
-        hand.tell(SoakFinished(wave=wave, unwell={name: why for name, why in watched.items() if why}))
+        for name, why_unwell in unwell.items():
+            if (kept := hand.result_of(name)) is not None:
+                hand.worsen(rollout_results.unwell(kept, why_unwell))
+        hand.tell(SoakFinished(wave=wave, unwell=unwell))
         hand.note(soaking=False, soaked=hand.rollout.soaked | {wave})
     elif wave and not hand.rollout.is_between and not hand.waiting(wave, 1):
         ended = [outcome for outcome in hand.outcomes(wave, wave).values() if outcome is not None]
