@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fleet.library.judging import Plea
     from fleet.model import HostName
 
+    Apply = Callable[..., Run]
+
 
 class PlanView:
     """Collects what is reported while a plan is made, to show it before the question."""
@@ -57,17 +59,28 @@ def change(
     as_json: bool,
     verbose: bool,
     consent: Consent,
+    by_workers: bool = False,
 ) -> int:
     """Plan and apply what was asked, and return the exit code. Raise what refuses the command as a whole."""
     plea = dataclasses.replace(NOTHING, break_glass=consent.break_glass)
     inventory = session.open_inventory(file)
+    if by_workers:
+        from fleet.cli.signing import with_id_if_signed  # few have workers
+
+        inventory = with_id_if_signed(inventory)
     hosts = session.choose(inventory, selectors, everything=everything)
     changed = len(hosts) if options.switches or consent.ask else 0
     consent.require_terminal(changed)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
         asks = consent.is_asked_for(changed)
-        return await plan_and_apply(fleet, output, stop, hosts, options, asks=asks, plea=plea)
+        apply: Apply = fleet.apply
+        if by_workers:
+            from fleet.cli.signing import Signer
+
+            await fleet.workers.require(host.name for host in hosts)
+            apply = Signer(fleet).apply_by_workers
+        return await plan_and_apply(fleet, output, stop, hosts, options, asks=asks, plea=plea, apply=apply)
 
     checks = {host.name: host.checks for host in hosts}
     fleet = session.fleet(inventory, hosts)
@@ -102,6 +115,7 @@ async def plan_and_apply(
     *,
     asks: bool,
     plea: Plea = NOTHING,
+    apply: Apply | None = None,
 ) -> int:
     """Plan, show the plan and ask if it `asks`, and apply. Return the exit code."""
     view = PlanView()
@@ -114,8 +128,8 @@ async def plan_and_apply(
         return planning.exit_code
     if asks and plan.parts:
         lines = view.lines(is_terminal=output.is_terminal)
-        return await ask_and_apply(fleet, output, stop, plan, lines, plea=plea)
-    return await follow_to_end(fleet.apply(plan, stop=stop, plea=plea), output)
+        return await ask_and_apply(fleet, output, stop, plan, lines, plea=plea, apply=apply)
+    return await follow_to_end((apply or fleet.apply)(plan, stop=stop, plea=plea), output)
 
 
 async def ask_and_apply(
@@ -126,6 +140,7 @@ async def ask_and_apply(
     lines: Sequence[str],
     *names: HostName,
     plea: Plea = NOTHING,
+    apply: Apply | None = None,
 ) -> int:
     """Show the plan and what it changes on these hosts or on all, ask, and apply it if the answer is yes.
 
@@ -134,7 +149,7 @@ async def ask_and_apply(
     """
     await fleet.require_allowed(plan, *names, plea=plea)
     if await _is_agreed(fleet, output, stop, plan, lines, *names):
-        return await follow_to_end(fleet.apply(plan, *names, stop=stop, plea=plea), output)
+        return await follow_to_end((apply or fleet.apply)(plan, *names, stop=stop, plea=plea), output)
     import click
 
     code = await follow_to_end(fleet.decline(plan, "not begun: the answer was no"), Display(lines=output.lines))

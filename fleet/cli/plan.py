@@ -16,7 +16,9 @@ from fleet.cli import options, session
 from fleet.model import Verb
 
 if TYPE_CHECKING:
-    from fleet import Fleet, Plan, Stop
+    from collections.abc import Callable
+
+    from fleet import Fleet, Plan, Run, Stop
     from fleet.cli.changing import PlanView
     from fleet.deploy.options import Options
     from fleet.errors import FleetError
@@ -185,6 +187,7 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 @options.break_glass
 @options.yes
 @options.ask
+@options.workers
 def apply(
     place: str,
     selectors: tuple[str, ...],
@@ -193,6 +196,7 @@ def apply(
     *,
     as_json: bool,
     verbose: bool,
+    by_workers: bool,
     **consents: Any,
 ) -> int:
     """Do what a plan says, or its part for some hosts. A host that has changed since refuses it.
@@ -206,7 +210,7 @@ def apply(
     """
     from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end
     from fleet.cli.questions import Consent
-    from fleet.cli.signing import signatures_of
+    from fleet.cli.signing import Signer, signatures_of
     from fleet.library.describe import describe
     from fleet.library.judging import Plea
     from fleet.library.plans import require_applicable
@@ -220,10 +224,14 @@ def apply(
     consent.require_terminal(count)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
+        begin: Callable[..., Run] = fleet.apply
+        if by_workers:
+            await fleet.workers.require(names)
+            begin = Signer(fleet).apply_by_workers
         if consent.is_asked_for(count):
             lines = describe(made, now=time.time(), hosts=names, is_terminal=output.is_terminal)
-            return await ask_and_apply(fleet, output, stop, made, lines, *names, plea=plea)
-        return await follow_to_end(fleet.apply(made, *names, stop=stop, plea=plea), output)
+            return await ask_and_apply(fleet, output, stop, made, lines, *names, plea=plea, apply=begin)
+        return await follow_to_end(begin(made, *names, stop=stop, plea=plea), output)
 
     fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
     plea = Plea(signatures=signatures_of(fleet, made, place, signed), break_glass=consent.break_glass)

@@ -11,7 +11,7 @@ from fleet.deploy.available import Available
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.deploy.rollout import Rollout
 from fleet.deploy.stale import outcome_of_last, require_current
-from fleet.errors import ConfigError, HostKeyError
+from fleet.errors import HostKeyError
 from fleet.host.program import HostProgram
 from fleet.model import Outcome
 from fleet.plans.announce import planned

@@ -18,8 +18,8 @@ from fleet.inventory.secrets import Secret  # noqa: TC001 - pydantic reads it wh
 from fleet.inventory.tables import Count, File, PositiveSeconds, Rate, Seconds, Table, file, folder_of
 from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
-from fleet.inventory.working import WorkersTable
 from fleet.inventory.words import expected, shown
+from fleet.inventory.working import WorkersTable
 from fleet.model import DatabaseAddress, HostName  # noqa: TC001 - pydantic reads them while running
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from fleet.inventory.words import expected
 if TYPE_CHECKING:
     from fleet.inventory.problems import Problems
 
-_WHAT = 'a Nix store that all workers reach, such as "s3://closures?region=eu-central-1" or "ssh-ng://cache.example.org"'
+_WHAT = (
+    'a Nix store that all workers reach, such as "s3://closures?region=eu-central-1" or "ssh-ng://cache.example.org"'
+)
 
 
 def site(value: object) -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.crew.workers import WorkersOf
     from fleet.library.delivering import Back
     from fleet.library.garbage import GarbageCollector
     from fleet.library.judging import Plea
@@ -164,16 +165,32 @@ class Fleet(SecretsFleet):
         merged: dict[str, Any] = {"retry_quarantined": True, **options, "verb": Verb.ROLLBACK}
         return self.plan_as(self.select(*selectors), Options(back_to=to, strict=strict, **merged), stop=stop)
 
-    def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
+    @property
+    def workers(self) -> WorkersOf:
+        """What workers do with this fleet, where its database is shared with them."""
+        from fleet.library.crew.workers import WorkersOf  # most fleets have none
+
+        return WorkersOf(self._tools, self._factory, self._drafts)
+
+    def apply(
+        self,
+        plan: Plan,
+        *selectors: str,
+        stop: Stop | None = None,
+        plea: Plea = NOTHING,
+        by_workers: bool = False,
+    ) -> Run:
         """Begin to apply a plan, or its part for some hosts.
 
         Each host does exactly what the plan says, or refuses it as stale. The plan may come from another process or
         another machine. Closures that are not in this machine's store are then fetched or built. Where policy.toml asks
-        for approvals, `plea` has them; what it does not allow ends the run, with nothing touched. Raise `ConfigError`
-        for a plan of another fleet, and for one that has expired.
+        for approvals, `plea` has them; what it does not allow ends the run, with nothing touched. `by_workers` lets
+        workers do all of it. Raise `ConfigError` for a plan of another fleet, and for one that has expired.
         """
         hosts = require_applicable(plan, self.inventory, selectors, now=time.time())
         permit = functools.partial(self._permit, plan, hosts, plea, is_own=self._drafts.find(plan) is not None)
+        if by_workers:
+            return self._register(self.workers.hand_over(plan, hosts, stop or Stop(), permit, plea.signatures))
         return self._register(self._factory.apply(plan, hosts, stop or Stop(), permit=permit))
 
     async def compare(self, plan: Plan, *hosts: HostName) -> dict[HostName, SystemDiff | FleetError]:

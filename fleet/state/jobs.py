@@ -94,7 +94,7 @@ class Jobs:
         for site, those in sites.items():
             task = app.configure_task(TASK, queue=queue_of(site), connection=session.connection)
             with _errors_of_psycopg():
-                task.batch_defer(*({"run": run, "host": share.host} for share in those))
+                task.batch_defer(*(dict[str, Any](run=run, host=share.host) for share in those))
 
     def remove_stalled(self, session: Session) -> None:
         """Remove the jobs of workers that are not heard of any more."""
@@ -105,13 +105,13 @@ class Jobs:
 
     def without(self, session: Session, run: RunId, of: Sequence[Share]) -> list[Share]:
         """Return those of the shares that no job is there for."""
-        found = session.execute("SELECT args ->> 'host' FROM procrastinate_jobs WHERE args ->> 'run' = :run", {"run": run})
+        found = session.execute(
+            "SELECT args ->> 'host' FROM procrastinate_jobs WHERE args ->> 'run' = :run", {"run": run}
+        )
         there = {host for (host,) in found}
         return [share for share in of if share.host not in there]
 
-    async def work(
-        self, arguments: Mapping[str, Any], handler: Handler, *, site: str, places: int, name: str
-    ) -> None:
+    async def work(self, arguments: Mapping[str, Any], handler: Handler, *, site: str, places: int, name: str) -> None:
         """Call `handler` for each job of a site, at most so many at a time, until this is cancelled.
 
         Then nothing new is taken, and this returns when the others have ended. Raise `StateError` if the database was

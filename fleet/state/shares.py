@@ -264,8 +264,7 @@ def workers(connection: Connection) -> list[WorkerRecord]:
     for worker, run, host, step in taken:
         doing.setdefault(worker, []).append((RunId(run), HostName(host), Step(step)))
     found = connection.execute(
-        f"SELECT name, site, origin, process, places, state, since, {leases.LIVES} FROM workers"
-        " ORDER BY site, name"
+        f"SELECT name, site, origin, process, places, state, since, {leases.LIVES} FROM workers ORDER BY site, name"
     )
     return [
         WorkerRecord(

@@ -84,16 +84,16 @@ class Conductor:
     async def _end(self, row: Rollout, plan: Plan) -> None:
         """Tell the end of a run whose hosts all have results: to the record, and to those whom fleet.toml names."""
         record = await asyncio.to_thread(self._tools.state.run, row.run)
-        row = await asyncio.to_thread(self._crew.rollout, row.run) or row
-        if record is None:
+        now = await asyncio.to_thread(self._crew.rollout, row.run)
+        if record is None or now is None:
             return
         journal = Journal(record, self._tools.by)
         results = tuple(host.result for host in record.hosts.values() if host.result is not None)
         journal.adopt(results)
-        if not await self._has_failed(row, plan):
+        if not await self._has_failed(now, plan):
             await delivering.note(self._tools, journal, plan, has_failed=False, is_whole=_is_whole(plan, record))
         await remember_ends(self._tools.state, self._tools.inventory, results, time.time())
-        finished = _finished(row, results)
+        finished = _finished(now, results)
         envelope = await asyncio.to_thread(self._tell_end, row, plan, finished)
         if envelope:
             await tell(self._tools, journal, Stop(), hosts=results, intent=plan.intent)

@@ -16,15 +16,16 @@ from fleet.deploy.resume import Resumer
 from fleet.deploy.rollout import Rollout, bug
 from fleet.deploy.stop import Stop
 from fleet.errors import ConfigError, FleetError, HostError, StateError
+from fleet.host.program import HostProgram
 from fleet.library import entering
 from fleet.library.crew.cache import fetcher
 from fleet.library.crew.recording import LostShareError, Saying
 from fleet.library.crew.trust import trusted_plan
 from fleet.library.patience import Asking
+from fleet.model import HostResult, Outcome
 from fleet.state import Entered, HostRecord, Hosts, RunRecord
 from fleet.steps.preflight import preflight
 from fleet.steps.program import store_program
-from fleet.host.program import HostProgram
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from fleet.deploy.context import Context
     from fleet.inventory import Host
     from fleet.library.tools import Tools
-    from fleet.model import HostName, HostResult, RunId
+    from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.state import Request
     from fleet.state.crew import Claim, Crew
@@ -194,6 +195,6 @@ class RunHere:
 
 def _not_here(name: HostName, error: FleetError) -> HostResult:
     """Return the result of a host that this machine cannot deliver to."""
-    from fleet.model import Outcome
-
-    return result.HostResult(host=name, outcome=Outcome.FAILED, failure=result.with_now(error.failure(), "nothing was changed"))
+    return HostResult(
+        host=name, outcome=Outcome.FAILED, failure=result.with_now(error.failure(), "nothing was changed")
+    )

@@ -73,7 +73,9 @@ class Worker:
         """
         await asyncio.to_thread(self._crew.live, self.record)
         self._tell(f"fleet: worker {self._name} takes hosts of {self.record.site or 'no site'}")
-        loops = [asyncio.create_task(self._again_and_again(*each)) for each in ((self._live, BEAT), (self._conduct, TICK))]
+        loops = [
+            asyncio.create_task(self._again_and_again(*each)) for each in ((self._live, BEAT), (self._conduct, TICK))
+        ]
         taking = asyncio.create_task(self._take())
         leaving = asyncio.create_task(self._leave_when_asked(stop, taking))
         insisted = asyncio.create_task(_insisted(stop))
@@ -153,9 +155,7 @@ class Worker:
         """Take shares, until this is cancelled and those that were taken have ended."""
         while True:
             try:
-                await self._crew.work(
-                    self._handle, site=self.record.site, places=self.record.places, name=self._name
-                )
+                await self._crew.work(self._handle, site=self.record.site, places=self.record.places, name=self._name)
             except StateError as error:
                 self._say_trouble(error.message)
             await asyncio.sleep(AGAIN)
