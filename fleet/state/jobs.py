@@ -39,8 +39,9 @@ SILENT = 30
 """Seconds without a heartbeat after which a worker of the queue counts as lost."""
 
 # It logs the arguments and the traceback of whatever fails. What people should know, fleet says itself.
-logging.getLogger("procrastinate").addHandler(logging.NullHandler())
-logging.getLogger("procrastinate").propagate = False
+for _name in ("procrastinate", "psycopg.pool"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+    logging.getLogger(_name).propagate = False
 
 
 def queue_of(site: str) -> str:
@@ -55,7 +56,7 @@ class Jobs:
         """`schema` is that of the fleet."""
         name = f"{schema}_queue"
         self.schema = name if len(name) < 64 else f"fleet_{hashlib.sha256(schema.encode()).hexdigest()[:40]}_queue"
-        self._path = f"{sql.Identifier(schema).as_string()}, {sql.Identifier(self.schema).as_string()}"
+        self._path = f"{sql.Identifier(schema).as_string()},{sql.Identifier(self.schema).as_string()}"
         self._version = importlib.metadata.version("procrastinate")
         self._is_there = False
 

@@ -91,7 +91,7 @@ def ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 
 def outcomes(events: list[dict[str, Any]]) -> dict[str, str]:
     """How each host ended, as the last event says."""
-    return {host["host"]: host["outcome"] for host in events[-1]["hosts"]}
+    return {host["name"]: host["outcome"] for host in events[-1]["hosts"]}
 
 
 def until(is_so: Callable[[], object], *, within: float = 30.0) -> None:
