@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import tomli_w
 
@@ -41,6 +41,7 @@ class Crew:
     log: Path
     tables: dict[str, Any]
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    outs: dict[subprocess.Popen[str], TextIO] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -50,6 +51,11 @@ class Crew:
         """The fleet.toml of everybody."""
         self.file.write_text(tomli_w.dumps(self.tables))
 
+    def settle(self, time: str) -> None:
+        """Each delivery takes so long."""
+        self.tables["defaults"]["settle"] = time
+        self.write()
+
     def environment(self) -> dict[str, str]:
         home = f"{self.folder}-home"
         return {**os.environ, "HOME": home, "XDG_STATE_HOME": f"{home}/state", "XDG_CACHE_HOME": f"{home}/cache"}
@@ -57,9 +63,11 @@ class Crew:
     def fleet(self, *words: str, before: str = "", **options: Any) -> subprocess.Popen[str]:
         """Begin a command."""
         argv = [sys.executable, "-c", before + FLEET, *words]
-        given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        out = (self.folder / f"stdout-{len(self.processes)}").open("w+")  # nobody reads a pipe while it is full
+        given = {"stdout": out, "stderr": subprocess.PIPE, "text": True, **options}
         process: subprocess.Popen[str] = subprocess.Popen(argv, env=self.environment(), cwd=self.folder, **given)
         self.processes.append(process)
+        self.outs[process] = out
         return process
 
     def worker(self, *words: str, lasts: float = 3.0) -> subprocess.Popen[str]:
@@ -74,19 +82,19 @@ class Crew:
         """A deployment to all of them by workers."""
         return self.fleet("deploy", "--all", "--yes", "--json", "--closure", self.new, "--workers", *words)
 
+    def ended(self, process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+        """Wait for the end of a deployment, and return its events."""
+        _, err = process.communicate(timeout=120)
+        self.outs[process].seek(0)
+        events = [json.loads(line) for line in self.outs[process]]
+        assert events, err
+        return events
+
     def switched(self) -> list[str]:
         """The hosts that were switched, once for each time."""
         names = {host.port: name for name, host in self.hosts.items()}
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return sorted(names[int(line.split()[0])] for line in lines)
-
-
-def ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Wait for the end of a deployment, and return its events."""
-    out, err = process.communicate(timeout=120)
-    events = [json.loads(line) for line in out.splitlines()]
-    assert events, err
-    return events
 
 
 def outcomes(events: list[dict[str, Any]]) -> dict[str, str]:
@@ -127,5 +135,6 @@ def crew(folder: Path, url: str, count: int, **rollout: Any) -> Iterator[Crew]:
             for process in made.processes:
                 process.kill()
                 process.communicate()
+                made.outs[process].close()
 
 
