@@ -89,5 +89,10 @@ def _change(verb: Verb, common: dict[str, Any], *, by_workers: bool = False, **a
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
 
-    consent = Consent(yes=common.pop("yes", False), ask=common.pop("ask"), break_glass=common.pop("break_glass"))
-    return change(Options(verb=verb, **asked), **common, consent=consent, by_workers=by_workers)
+    consent = Consent(
+        yes=common.pop("yes", False),
+        ask=common.pop("ask"),
+        break_glass=common.pop("break_glass"),
+        by_workers=by_workers,
+    )
+    return change(Options(verb=verb, **asked), **common, consent=consent)

@@ -16,9 +16,7 @@ from fleet.cli import options, session
 from fleet.model import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleet import Fleet, Plan, Run, Stop
+    from fleet import Fleet, Plan, Stop
     from fleet.cli.changing import PlanView
     from fleet.deploy.options import Options
     from fleet.errors import FleetError
@@ -208,9 +206,9 @@ def apply(
     fleet apply update.plan
     fleet apply update.plan @canary
     """
-    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end
+    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end, way_of
     from fleet.cli.questions import Consent
-    from fleet.cli.signing import Signer, signatures_of
+    from fleet.cli.signing import signatures_of
     from fleet.library.describe import describe
     from fleet.library.judging import Plea
     from fleet.library.plans import require_applicable
@@ -224,14 +222,11 @@ def apply(
     consent.require_terminal(count)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        begin: Callable[..., Run] = fleet.apply
-        if by_workers:
-            await fleet.workers.require(names)
-            begin = Signer(fleet).apply_by_workers
+        way = await way_of(fleet, names, plea, by_workers=by_workers)
         if consent.is_asked_for(count):
             lines = describe(made, now=time.time(), hosts=names, is_terminal=output.is_terminal)
-            return await ask_and_apply(fleet, output, stop, made, lines, *names, plea=plea, apply=begin)
-        return await follow_to_end(begin(made, *names, stop=stop, plea=plea), output)
+            return await ask_and_apply(fleet, output, stop, made, lines, *names, way=way)
+        return await follow_to_end(way.apply(fleet, made, *names, stop=stop), output)
 
     fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
     plea = Plea(signatures=signatures_of(fleet, made, place, signed), break_glass=consent.break_glass)

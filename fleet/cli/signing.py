@@ -11,11 +11,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fleet import Fleet, Plan, Run, Stop
+    from fleet import Fleet, Plan
     from fleet.deploy.options import Options
     from fleet.inventory import Inventory
     from fleet.library.judging import Plea
-    from fleet.model import HostName
     from fleet.signing import Signature
 
 
@@ -118,19 +117,14 @@ def with_id_if_signed(inventory: Inventory) -> Inventory:
     return with_id(inventory) if authority is not None and authority.principals is not None else inventory
 
 
-class Signer:
-    """Lets workers apply plans of one fleet, each signed by its author if there are principals."""
+def signed_for_workers(fleet: Fleet, plan: Plan, plea: Plea) -> Plea:
+    """Return what is brought forward for a plan that workers apply: with its author's signature, where there are
+    principals. Raise `ConfigError` if there is no key to sign it with.
+    """
+    from fleet.signing import PLAN
 
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    def apply_by_workers(self, plan: Plan, *names: HostName, stop: Stop, plea: Plea) -> Run:
-        """Begin to let workers apply the plan. Raise `ConfigError` if there is no key to sign it with."""
-        from fleet.signing import PLAN
-
-        fleet = self._fleet
-        is_signed = any(signature.namespace == PLAN for signature in plea.signatures)
-        if fleet.principals() is not None and not is_signed and plan.parts:
-            signature = make_signature(fleet, plan, PLAN, None, touch=False)
-            plea = dataclasses.replace(plea, signatures=(*plea.signatures, signature))
-        return fleet.apply(plan, *names, stop=stop, plea=plea, by_workers=True)
+    is_signed = any(signature.namespace == PLAN for signature in plea.signatures)
+    if fleet.principals() is None or is_signed or not plan.parts:
+        return plea
+    signature = make_signature(fleet, plan, PLAN, None, touch=False)
+    return dataclasses.replace(plea, signatures=(*plea.signatures, signature))

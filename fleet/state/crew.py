@@ -177,7 +177,9 @@ class Crew:
         with self._writing() as session:
             concerned = set()
             for run, share in shares.lost(session):
-                shares.set_share(session, run, dataclasses.replace(share, state=ShareState.QUEUED, worker=""))
+                given = dataclasses.replace(share, state=ShareState.QUEUED, worker="")
+                shares.set_share(session, run, given)
+                self._jobs.add(session, run, [given])
                 concerned.add(run)
             self._jobs.remove_stalled(session)
             for run in shares.runs_in(session, RolloutState.OPEN):

@@ -84,6 +84,7 @@ in
         "ssh"
         "trust"
         "withdraw"
+        "worker"
       ];
       nixos-rebuild = [
         "boot"

@@ -405,7 +405,7 @@ def test_lease_is_over_by_the_clock_of_the_database(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = machines(tmp_path)
-    monkeypatch.setattr(leases, "LIVES", leases._LIVES.replace(leases._BACK, "0"))
+    monkeypatch.setattr(leases, "LIVES", leases.LIVES.replace(leases._BACK, "0"))
     with python(HOLD, tmp_path / "there" / "home", RUN) as other:
         assert said(other) == "held"
         other.kill()

@@ -9,7 +9,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import tomli_w
@@ -20,6 +19,7 @@ from tests.bench.simulate import Simulated, simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 FLEET = "from fleet.__main__ import main; import sys; sys.exit(main())"
 HASTY = """
@@ -136,5 +136,3 @@ def crew(folder: Path, url: str, count: int, **rollout: Any) -> Iterator[Crew]:
                 process.kill()
                 process.communicate()
                 made.outs[process].close()
-
-

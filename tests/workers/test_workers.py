@@ -73,6 +73,9 @@ def test_interrupted_follower_lets_no_further_host_begin(tmp_path: Path, databas
         until(fleet.switched)
         deploying.send_signal(signal.SIGINT)
         events = fleet.ended(deploying)
-        assert Counter(outcomes(events).values()) == {"kept": len(fleet.switched()), "skipped": 12 - len(fleet.switched())}
+        assert Counter(outcomes(events).values()) == {
+            "kept": len(fleet.switched()),
+            "skipped": 12 - len(fleet.switched()),
+        }
         assert events[-1]["exit_code"] == 130
         assert deploying.returncode == 130

@@ -48,11 +48,11 @@ def go_on(hand: Hand, plan: Plan) -> None:
             hand.note(wave=wave, soaking=True)
             hand.soak(hosts)
         case End(reason):
-            _end(hand, plan, reason)
+            _end(hand, reason)
 
 
 def _heard(hand: Hand) -> str:
-    """Tell what is asked of the rollout, if that is new, and return why no further host may begin; nothing if one may."""
+    """Tell what is asked of the rollout, if that is new. Return why no further host may begin; nothing if one may."""
     request = hand.request
     asked = request.asked.value if request is not None else ""
     if asked != hand.rollout.asked:
@@ -103,7 +103,7 @@ def _standing(hand: Hand, plan: Plan, why: str) -> Standing:
     )
 
 
-def _end(hand: Hand, plan: Plan, reason: str) -> None:
+def _end(hand: Hand, reason: str) -> None:
     """Give everybody who has not begun a result, and let somebody tell the end of the run."""
     hint = f"fleet rollout continue {hand.run} goes on with the run" if hand.rollout.why else ""
     for share in hand.waiting():
