@@ -58,12 +58,11 @@ class Way:
 
     def apply(self, fleet: Fleet, plan: Plan, *names: HostName, stop: Stop) -> Run:
         """Begin to apply the plan to these hosts of it, or to all. For workers it is signed first."""
-        plea = self.plea
-        if self.by_workers:
-            from fleet.cli.signing import signed_for_workers
+        if not self.by_workers:
+            return fleet.apply(plan, *names, stop=stop, plea=self.plea)
+        from fleet.cli.signing import signed_for_workers
 
-            plea = signed_for_workers(fleet, plan, plea)
-        return fleet.apply(plan, *names, stop=stop, plea=plea, by_workers=self.by_workers)
+        return fleet.workers.apply(plan, *names, stop=stop, plea=signed_for_workers(fleet, plan, self.plea))
 
 
 USUAL = Way()

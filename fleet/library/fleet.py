@@ -104,7 +104,7 @@ class Fleet(SecretsFleet):
         """Finds what hosts and this machine have that no rollback needs, and lets it go."""
         from fleet.library.garbage import GarbageCollector  # few collect any
 
-        return GarbageCollector(self._tools, self.select, self._judge)
+        return GarbageCollector(self._tools, self.computers, self._judge)
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,30 +167,21 @@ class Fleet(SecretsFleet):
 
     @property
     def workers(self) -> WorkersOf:
-        """What workers do with this fleet, where its database is shared with them."""
+        """What workers do with this fleet, where they share its database."""
         from fleet.library.crew.workers import WorkersOf  # most fleets have none
 
-        return WorkersOf(self._tools, self._factory, self._drafts)
+        return WorkersOf(self._tools, self._factory, self._drafts, self._permit, self._register)
 
-    def apply(
-        self,
-        plan: Plan,
-        *selectors: str,
-        stop: Stop | None = None,
-        plea: Plea = NOTHING,
-        by_workers: bool = False,
-    ) -> Run:
+    def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
         """Begin to apply a plan, or its part for some hosts.
 
         Each host does exactly what the plan says, or refuses it as stale. The plan may come from another process or
         another machine. Closures that are not in this machine's store are then fetched or built. Where policy.toml asks
-        for approvals, `plea` has them; what it does not allow ends the run, with nothing touched. `by_workers` lets
-        workers do all of it. Raise `ConfigError` for a plan of another fleet, and for one that has expired.
+        for approvals, `plea` has them; what it does not allow ends the run, with nothing touched. Raise `ConfigError`
+        for a plan of another fleet, and for one that has expired.
         """
         hosts = require_applicable(plan, self.inventory, selectors, now=time.time())
         permit = functools.partial(self._permit, plan, hosts, plea, is_own=self._drafts.find(plan) is not None)
-        if by_workers:
-            return self._register(self.workers.hand_over(plan, hosts, stop or Stop(), permit, plea.signatures))
         return self._register(self._factory.apply(plan, hosts, stop or Stop(), permit=permit))
 
     async def compare(self, plan: Plan, *hosts: HostName) -> dict[HostName, SystemDiff | FleetError]:
@@ -267,7 +258,7 @@ class Fleet(SecretsFleet):
         interrupted, unless `force` is set. Then `agree` is awaited with the names of the others. They go in waves, as
         in a deployment. No transaction is opened.
         """
-        hosts = self.select(*selectors)
+        hosts = self.computers(*selectors)
         permit = functools.partial(self._judge.require_act, "reboot", [host.name for host in hosts], plea)
         flags = {"force": force, "accept_boot_risk": accept_boot_risk}
         return self._register(self._factory.reboot(hosts, agree or _yes, stop or Stop(), permit, **flags))
@@ -289,7 +280,7 @@ class Fleet(SecretsFleet):
         Raise `ConfigError` if there is nothing to run, and `PolicyError` if policy.toml does not allow it.
         """
         asked = as_command(command, timeout=timeout)
-        hosts = self.select(*selectors)
+        hosts = self.computers(*selectors)
         await self._judge.require_act("exec", [host.name for host in hosts], plea)
         return await run_on_all(self._tools.logins, hosts, asked, at_once=at_once, stop=stop or Stop(), on_wait=on_wait)
 

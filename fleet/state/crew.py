@@ -78,20 +78,6 @@ class Crew:
                 raise ConfigError(f"workers have had run {rollout.run} before")
             shares.add_rollout(session, rollout, of)
 
-    def take_over(self, run: RunId) -> None:
-        """Take a run from the workers, for a process that goes on with it: whatever they say of it is not heard."""
-        with self._database.writing() as session:
-            found = shares.rollout(session, run, locks=True)
-            if found is not None and found.state is not RolloutState.ENDED:
-                shares.set_rollout(session, dataclasses.replace(found, state=RolloutState.TAKEN))
-
-    def under_way(self) -> set[RunId]:
-        """Return the runs that workers carry out, if any worker lives."""
-        with self._database.reading() as session:
-            if not shares.has_living(session):
-                return set()
-            return set(shares.runs_in(session, RolloutState.OPEN, RolloutState.ENDING))
-
     def unfinished(self) -> set[RunId]:
         """Return the runs that workers have something to do for."""
         with self._database.reading() as session:

@@ -60,24 +60,19 @@ class Session:
     """A connection within a transaction. Values stand as `:name`, as for SQLite."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
-
-    @property
-    def connection(self) -> psycopg.Connection:
-        """The connection, for a library that adds something to the transaction."""
-        return self._connection
+        self.connection = connection
 
     def execute(self, statement: str, values: Mapping[str, Any] | None = None, /) -> Cursor:
         """Run a statement."""
         if values is None:
-            return self._connection.execute(_own(statement).encode())
-        return self._connection.execute(_with_marks(statement), _storable(values))
+            return self.connection.execute(_own(statement).encode())
+        return self.connection.execute(_with_marks(statement), _storable(values))
 
     def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object:
         """Run a statement once for each row of values, in their order."""
         marks, stored = _with_marks(statement), map(_storable, rows)
         while part := list(itertools.islice(stored, AT_ONCE)):  # each is answered within the limit
-            self._connection.cursor().executemany(marks, part)
+            self.connection.cursor().executemany(marks, part)
         return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet.model import HostName, Outcome, RunId
-from fleet.state import leases
+from fleet.state import clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -165,6 +165,17 @@ def runs_in(connection: Connection, *states: RolloutState) -> dict[RunId, Rollou
     return {RunId(run): RolloutState(state) for run, state in found}
 
 
+def under_way(connection: Connection) -> set[RunId]:
+    """Return the runs that workers carry out, if any worker lives."""
+    return set(runs_in(connection, RolloutState.OPEN, RolloutState.ENDING)) if has_living(connection) else set()
+
+
+def close(connection: Connection, run: RunId, state: RolloutState) -> None:
+    """Let workers have nothing to do with a run any more, unless they have brought it to its end."""
+    values = {"run": run, "state": state}
+    connection.execute("UPDATE rollouts SET state = :state WHERE run = :run AND state IN ('open', 'ending')", values)
+
+
 def unheard(connection: Connection) -> set[RunId]:
     """Return the runs of which something else is asked now than when that was told last."""
     found = connection.execute(
@@ -233,7 +244,7 @@ def owned(connection: Connection, run: RunId, worker: str, hosts: Collection[Hos
 
 def lost(connection: Connection) -> list[tuple[RunId, Share]]:
     """Return the shares that workers have taken which are not heard of any more."""
-    living = f"SELECT name FROM workers WHERE {leases.LIVES}"
+    living = f"SELECT name FROM workers WHERE {clock.LIVES}"
     found = connection.execute(f"SELECT run, {_SHARE} FROM shares WHERE state = 'doing' AND worker NOT IN ({living})")
     return [(RunId(row[0]), _share(row[1:])) for row in found]
 
@@ -245,8 +256,8 @@ def put_worker(connection: Connection, worker: WorkerRecord) -> None:
     }  # fmt: skip
     connection.execute(
         "INSERT INTO workers (name, site, origin, process, places, state, since, ends)"
-        f" VALUES (:name, :site, :origin, :process, :places, :state, {leases.NOW},"
-        f" {leases.NOW} + {leases.LASTS})"
+        f" VALUES (:name, :site, :origin, :process, :places, :state, {clock.NOW},"
+        f" {clock.NOW} + {clock.LASTS})"
         " ON CONFLICT (name) DO UPDATE SET state = excluded.state, ends = excluded.ends",
         values,
     )
@@ -264,7 +275,7 @@ def workers(connection: Connection) -> list[WorkerRecord]:
     for worker, run, host, step in taken:
         doing.setdefault(worker, []).append((RunId(run), HostName(host), Step(step)))
     found = connection.execute(
-        f"SELECT name, site, origin, process, places, state, since, {leases.LIVES} FROM workers ORDER BY site, name"
+        f"SELECT name, site, origin, process, places, state, since, {clock.LIVES} FROM workers ORDER BY site, name"
     )
     return [
         WorkerRecord(
@@ -278,17 +289,17 @@ def workers(connection: Connection) -> list[WorkerRecord]:
 def forget_lost(connection: Connection) -> None:
     """Forget workers that were not heard of for an hour and have nothing."""
     connection.execute(
-        f"DELETE FROM workers WHERE ends + 3600 < {leases.NOW}"
+        f"DELETE FROM workers WHERE ends + 3600 < {clock.NOW}"
         " AND NOT EXISTS (SELECT 1 FROM shares WHERE shares.worker = workers.name AND shares.state = 'doing')"
     )
 
 
 def has_living(connection: Connection) -> bool:
     """Whether any worker lives."""
-    return connection.execute(f"SELECT 1 FROM workers WHERE {leases.LIVES}").fetchone() is not None
+    return connection.execute(f"SELECT 1 FROM workers WHERE {clock.LIVES}").fetchone() is not None
 
 
 def living_sites(connection: Connection) -> set[str]:
     """Return the sites that a worker lives for which takes something new."""
-    found = connection.execute(f"SELECT site FROM workers WHERE state = 'working' AND {leases.LIVES}")
+    found = connection.execute(f"SELECT site FROM workers WHERE state = 'working' AND {clock.LIVES}")
     return {site for (site,) in found}

@@ -28,15 +28,7 @@ if TYPE_CHECKING:
     from fleet.state.crew import Crew
     from fleet.state.database import Database
     from fleet.state.entered import Entered
-    from fleet.state.interface import (
-        Asked,
-        BaselineRecord,
-        Delivery,
-        JointRecord,
-        PlanRecord,
-        Recorder,
-        SeenRecord,
-    )
+    from fleet.state.interface import Asked, BaselineRecord, Delivery, JointRecord, PlanRecord, Recorder, SeenRecord
     from fleet.state.leases import Leases
 
 
@@ -61,22 +53,7 @@ class FolderState(State):
             folder = stack.enter_context(self._folders.hold(run))
             if self._leases is not None:
                 stack.enter_context(self._leases.held(run, folder, is_new=is_new))
-                if not is_new:
-                    self._take_from_workers(run)
             yield folder
-
-    def _take_from_workers(self, run: RunId) -> None:
-        with contextlib.suppress(StateError):
-            if run in self.crew.under_way():
-                hint = "fleet workers tells who; fleet rollout abort lets no further host begin"
-                raise ConfigError(f"run {run} is still under way: workers carry it out", hint=hint)
-            self.crew.take_over(run)
-
-    @functools.cached_property
-    def crew(self) -> Crew:
-        from fleet.state.crew import Crew  # most fleets have no workers
-
-        return Crew.of(self._database, self._archive.ledger)
 
     def is_under_way(self, run: RunId) -> bool:
         return run in self.under_way([run])
@@ -85,8 +62,7 @@ class FolderState(State):
         here = {run for run in runs if self._folders.is_under_way(run)}
         if self._leases is not None:
             with contextlib.suppress(StateError):
-                here |= self._leases.living({run: self.folder(run) for run in runs if run not in here})
-                here |= self.crew.under_way() & set(runs)
+                return here | self._leases.living({run: self.folder(run) for run in runs if run not in here})
         return here
 
     def folder(self, run: RunId) -> Path:
@@ -95,6 +71,12 @@ class FolderState(State):
     @property
     def ledger(self) -> Ledger:
         return self._archive.ledger
+
+    @functools.cached_property
+    def crew(self) -> Crew:
+        from fleet.state.crew import Crew  # most fleets have no workers
+
+        return Crew.of(self._database, self._archive.ledger)
 
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         new = RunRecord(id=run, plan=plan)
@@ -307,7 +289,7 @@ class FolderState(State):
         record = self.run(run)
         if record is None or record.is_open:
             return record is not None
-        return self._leases is not None and run in self.under_way([run])
+        return self._leases is not None and run in self._leases.living({run: self.folder(run)})
 
     def _remove(self, run: RunId) -> bool:
         """Remove the run, its folder first: one that is removed only half is found again, and removed the next time."""

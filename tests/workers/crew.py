@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 FLEET = "from fleet.__main__ import main; import sys; sys.exit(main())"
 HASTY = """
 from fleet.library.crew import worker
-from fleet.state import leases
-leases.LASTS, worker.BEAT, worker.SWEEP = {lasts}, {lasts} / 4, 0.5
-leases.LIVES = leases.LIVES.replace("+ 30.0", "+ {lasts}")
+from fleet.state import clock
+clock.LASTS, worker.BEAT, worker.SWEEP = {lasts}, {lasts} / 4, 0.5
+clock.LIVES = clock.LIVES.replace("+ 30.0", "+ {lasts}")
 """
 """How a worker is that counts as lost sooner, so that nobody has to wait."""
 
