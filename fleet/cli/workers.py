@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet import Fleet
-    from fleet.state.shares import WorkerRecord
+    from fleet.state.workers import WorkerRecord
 
 NAMED = 3
 """Hosts of a worker that are named in a table."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from fleet.errors import ConfigError, StateError
-from fleet.state import queries, shares
+from fleet.state import queries, shares, workers
 from fleet.state.database import NoDatabase
 from fleet.state.hand import Hand
 from fleet.state.hosts import Hosts
 from fleet.state.interface import Asked
 from fleet.state.records import HostRecord, RunRecord, fold_all
-from fleet.state.shares import Rollout, RolloutState, Share, ShareState, Step, WorkerRecord
+from fleet.state.shares import Rollout, RolloutState, Share, ShareState, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fleet.state.jobs import Handler, Jobs
     from fleet.state.ledgers import StoredLedger
     from fleet.state.postgres import PostgresDatabase, Session
+    from fleet.state.workers import WorkerRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,22 +97,22 @@ class Crew:
     def live(self, worker: WorkerRecord) -> None:
         """Say that a worker lives. That has to be said again and again."""
         with self._writing() as session:
-            shares.put_worker(session, worker)
+            workers.put(session, worker)
 
     def leave(self, name: str) -> None:
         """Say that a worker is gone. What it still had is for others."""
         with self._writing() as session:
-            shares.delete_worker(session, name)
+            workers.delete(session, name)
 
     def workers(self) -> list[WorkerRecord]:
         """Return the workers that live, and those that were lost lately."""
         with self._database.reading() as session:
-            return shares.workers(session)
+            return workers.every(session)
 
     def living_sites(self) -> set[str]:
         """Return the sites that workers live for."""
         with self._database.reading() as session:
-            return shares.living_sites(session)
+            return workers.living_sites(session)
 
     def claim(self, run: RunId, host: HostName, worker: str) -> Claim | None:
         """Take a share; None if it is not to be taken any more: somebody has it, or it may not begin now."""
@@ -173,7 +174,7 @@ class Crew:
                 if queued and (without := self._jobs.without(session, run, queued)):
                     self._jobs.add(session, run, without)
                     concerned.add(run)
-            shares.forget_lost(session)
+            workers.forget_lost(session)
         return concerned
 
     def claim_end(self, run: RunId, worker: str) -> bool:
@@ -182,7 +183,7 @@ class Crew:
             found = shares.rollout(session, run, locks=True)
             if found is None or found.state is not RolloutState.ENDING:
                 return False
-            living = {one.name for one in shares.workers(session) if one.lives}
+            living = {one.name for one in workers.every(session) if one.lives}
             if found.worker and found.worker != worker and found.worker in living:
                 return False
             shares.set_rollout(session, dataclasses.replace(found, worker=worker))

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from fleet.errors import StateError
 from fleet.model import HostName, RunId
-from fleet.state import shares
+from fleet.state import workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ class Jobs:
         found = session.execute("SELECT value FROM meta WHERE \"key\" = 'queue'").fetchone()
         version = str(found[0]) if found is not None else ""
         if version != self._version:
-            if version and shares.has_living(session):
+            if version and workers.has_living(session):
                 why = f"workers live with procrastinate {version}, and this machine has {self._version}"
                 raise StateError(f"the queue is that of another version: {why}", hint="stop them first, or install it")
             self._make(session)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
 from fleet.files import read_file, replace_file
-from fleet.state import clock, shares
+from fleet.state import clock, shares, workers
 from fleet.state.shares import RolloutState
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Leases:
         with self._database.reading() as connection:
             found = connection.execute(f"SELECT run, token FROM leases WHERE {clock.LIVES}")
             held = {run for run, token in found if run in folders and token != _token(folders[run])}
-            return held | (shares.under_way(connection) & set(folders))
+            return held | (workers.under_way(connection) & set(folders))
 
 
 class _Holding(threading.Thread):
@@ -122,7 +122,7 @@ class _Holding(threading.Thread):
         if found is not None:
             return str(found[0]) or "another machine"
         if not self._is_new:
-            if self._run in shares.under_way(connection):
+            if self._run in workers.under_way(connection):
                 return "workers: fleet workers tells which"
             shares.close(connection, self._run, RolloutState.TAKEN)
         connection.execute(

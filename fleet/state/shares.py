@@ -11,7 +11,7 @@ from fleet.model import HostName, Outcome, RunId
 from fleet.state import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
     from fleet.state.database import Connection
 
@@ -99,25 +99,6 @@ class Share:
     """What was wrong with it when it was watched."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerRecord:
-    """A worker that lives, or that was to be heard of and was not."""
-
-    name: str
-    site: str
-    origin: str
-    """The name of its machine."""
-    process: int
-    places: int
-    """How many hosts it has under way at most."""
-    is_leaving: bool = False
-    """Whether it takes nothing new."""
-    since: float = 0.0
-    """Seconds since 1970, by the database's clock."""
-    lives: bool = True
-    doing: tuple[tuple[RunId, HostName, Step], ...] = ()
-
-
 _ROLLOUT = 'run, plan, signatures, "by", origin, state, worker, wave, phase, soaked, places, bad, asked, why'
 _SHARE = "host, wave, place, site, step, state, worker, attempt, outcome, said"
 
@@ -163,11 +144,6 @@ def runs_in(connection: Connection, *states: RolloutState) -> dict[RunId, Rollou
     named = ", ".join(f"'{state}'" for state in states)
     found = connection.execute(f"SELECT run, state FROM rollouts WHERE state IN ({named}) ORDER BY run")
     return {RunId(run): RolloutState(state) for run, state in found}
-
-
-def under_way(connection: Connection) -> set[RunId]:
-    """Return the runs that workers carry out, if any worker lives."""
-    return set(runs_in(connection, RolloutState.OPEN, RolloutState.ENDING)) if has_living(connection) else set()
 
 
 def close(connection: Connection, run: RunId, state: RolloutState) -> None:
@@ -247,59 +223,3 @@ def lost(connection: Connection) -> list[tuple[RunId, Share]]:
     living = f"SELECT name FROM workers WHERE {clock.LIVES}"
     found = connection.execute(f"SELECT run, {_SHARE} FROM shares WHERE state = 'doing' AND worker NOT IN ({living})")
     return [(RunId(row[0]), _share(row[1:])) for row in found]
-
-
-def put_worker(connection: Connection, worker: WorkerRecord) -> None:
-    """Say that a worker lives, from now on for a while."""
-    values: Mapping[str, Any] = {
-        **vars(worker), "state": "leaving" if worker.is_leaving else "working",
-    }  # fmt: skip
-    connection.execute(
-        "INSERT INTO workers (name, site, origin, process, places, state, since, ends)"
-        f" VALUES (:name, :site, :origin, :process, :places, :state, {clock.NOW},"
-        f" {clock.NOW} + {clock.LASTS})"
-        " ON CONFLICT (name) DO UPDATE SET state = excluded.state, ends = excluded.ends",
-        values,
-    )
-
-
-def delete_worker(connection: Connection, name: str) -> None:
-    """Forget a worker."""
-    connection.execute("DELETE FROM workers WHERE name = :name", {"name": name})
-
-
-def workers(connection: Connection) -> list[WorkerRecord]:
-    """Return the workers that live, and those that were lost and not forgotten yet, by site and name."""
-    doing: dict[str, list[tuple[RunId, HostName, Step]]] = {}
-    taken = connection.execute("SELECT worker, run, host, step FROM shares WHERE state = 'doing' ORDER BY run, host")
-    for worker, run, host, step in taken:
-        doing.setdefault(worker, []).append((RunId(run), HostName(host), Step(step)))
-    found = connection.execute(
-        f"SELECT name, site, origin, process, places, state, since, {clock.LIVES} FROM workers ORDER BY site, name"
-    )
-    return [
-        WorkerRecord(
-            name=name, site=site, origin=origin, process=process, places=places,
-            is_leaving=state == "leaving", since=since, lives=lives, doing=tuple(doing.get(name, ())),
-        )
-        for name, site, origin, process, places, state, since, lives in found
-    ]  # fmt: skip
-
-
-def forget_lost(connection: Connection) -> None:
-    """Forget workers that were not heard of for an hour and have nothing."""
-    connection.execute(
-        f"DELETE FROM workers WHERE ends + 3600 < {clock.NOW}"
-        " AND NOT EXISTS (SELECT 1 FROM shares WHERE shares.worker = workers.name AND shares.state = 'doing')"
-    )
-
-
-def has_living(connection: Connection) -> bool:
-    """Whether any worker lives."""
-    return connection.execute(f"SELECT 1 FROM workers WHERE {clock.LIVES}").fetchone() is not None
-
-
-def living_sites(connection: Connection) -> set[str]:
-    """Return the sites that a worker lives for which takes something new."""
-    found = connection.execute(f"SELECT site FROM workers WHERE state = 'working' AND {clock.LIVES}")
-    return {site for (site,) in found}

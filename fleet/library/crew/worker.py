@@ -17,7 +17,8 @@ from fleet.library.crew.conductor import Conductor
 from fleet.library.crew.delivering import RunHere
 from fleet.library.crew.trust import require_trust
 from fleet.model import HostResult, Outcome
-from fleet.state.shares import Step, WorkerRecord
+from fleet.state.shares import Step
+from fleet.state.workers import WorkerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fleet.library.tools import Tools
     from fleet.model import HostName
     from fleet.plans import Plan
-    from fleet.state.shares import WorkerRecord
+    from fleet.state.workers import WorkerRecord
 
     PermitOf = Callable[..., Awaitable[PolicyApplied | None]]
 
