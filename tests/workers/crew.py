@@ -43,6 +43,8 @@ class Crew:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     outs: dict[subprocess.Popen[str], TextIO] = field(default_factory=dict)
 
+    program = FLEET
+
     @property
     def file(self) -> Path:
         return self.folder / "fleet.toml"
