@@ -80,6 +80,11 @@ class Crew:
         assert "takes hosts of" in line, line + process.stderr.read()
         return process
 
+    def says(self, process: subprocess.Popen[str]) -> str:
+        """The next line that it has for people."""
+        assert process.stderr is not None
+        return process.stderr.readline()
+
     def deploy(self, *words: str) -> subprocess.Popen[str]:
         """A deployment to all of them by workers."""
         return self.fleet("deploy", "--all", "--yes", "--json", "--closure", self.new, "--workers", *words)
@@ -136,5 +141,7 @@ def crew(folder: Path, url: str, count: int, **rollout: Any) -> Iterator[Crew]:
         finally:
             for process in made.processes:
                 process.kill()
-                process.communicate()
+                process.wait()
+                if process.stderr is not None:
+                    process.stderr.close()
                 made.outs[process].close()

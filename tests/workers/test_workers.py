@@ -79,3 +79,28 @@ def test_interrupted_follower_lets_no_further_host_begin(tmp_path: Path, databas
         }
         assert events[-1]["exit_code"] == 130
         assert deploying.returncode == 130
+
+
+def test_database_that_is_away_for_a_while_costs_nobody_anything(tmp_path: Path, postgres: Server) -> None:
+    postgres.clear()
+    with crew(tmp_path, postgres.url, 24, at_once=8) as fleet:
+        fleet.settle("1s")
+        workers = [fleet.worker() for _ in range(2)]
+        deploying = fleet.deploy()
+        until(lambda: len(fleet.switched()) >= 4)
+        postgres.stop()
+        try:
+            told = [fleet.says(worker) for worker in workers]
+            begun = fleet.switched()
+        finally:
+            postgres.start()
+        assert all("no other begins" in line for line in told)
+        assert len(begun) < 24
+        events = fleet.ended(deploying)
+        assert Counter(outcomes(events).values()) == {"kept": 24}
+        assert fleet.switched() == sorted(fleet.hosts)
+        kinds = [event["event"] for event in events]
+        assert kinds.count("recording_lost") == kinds.count("recording_resumed") == 1
+        finished = [event["host"] for event in events if event["event"] == "host_finished"]
+        assert sorted(finished) == sorted(fleet.hosts)
+        assert all("is back" in fleet.says(worker) for worker in workers)
