@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fleet.library.permits import Permit
     from fleet.library.runs import OnEnvelope
     from fleet.library.tools import Tools
-    from fleet.model import HostName, RunId
+    from fleet.model import HostName
     from fleet.plans import Plan
 
 POLL = 0.3
@@ -142,13 +142,13 @@ class HandOver:
         entered = Entered(tools.origin, plan.verb)
         async with entering.begun(tools, journal.run, self.hosts, entered, plan=plan, must_record=True):
             await journal.flush()
-            await asyncio.to_thread(tools.state.crew.begin, self._row(journal.run), self._shares())
+            await asyncio.to_thread(tools.state.crew.begin, self._row(context), self._shares())
 
-    def _row(self, run: RunId) -> Rollout:
+    def _row(self, context: Context) -> Rollout:
         tools, plan = self._tools, self.plan
         return Rollout(
-            run=run, plan=plan.digest, signatures=self._signatures, by=tools.by, origin=tools.origin,
-            places=places_of(plan),
+            run=context.run, plan=plan.digest, signatures=self._signatures, by=tools.by, origin=tools.origin,
+            places=places_of(plan), wait=context.wait,
         )  # fmt: skip
 
     def _shares(self) -> list[Share]:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
@@ -57,6 +58,7 @@ class Worker:
             name=worker_name(tools), site=site, origin=tools.origin, process=os.getpid(), places=places
         )
         self._name = self.record.name
+        self._pulse = ThreadPoolExecutor(1, "fleet-worker-lives")
         self._conductor = Conductor(tools, self._crew, self._name)
         self._runs: dict[RunId, asyncio.Task[RunHere]] = {}
         self._doing: dict[tuple[RunId, HostName], asyncio.Event] = {}
@@ -94,6 +96,7 @@ class Worker:
         leaving.result()
 
     async def _gone(self) -> None:
+        self._pulse.shutdown(wait=False)
         with contextlib.suppress(StateError):
             await asyncio.to_thread(self._crew.leave, self._name)
 
@@ -131,7 +134,8 @@ class Worker:
         self._trouble = trouble
 
     async def _live(self) -> None:
-        await asyncio.to_thread(self._crew.live, self.record)
+        # In a thread that nobody else has: those may all wait for the database's lock.
+        await asyncio.get_running_loop().run_in_executor(self._pulse, self._crew.live, self.record)
 
     async def _conduct(self) -> None:
         """Let rollouts go on of which somebody asks something, and now and then all, with what was lost."""
@@ -140,6 +144,7 @@ class Worker:
             self._swept = time.monotonic()
             await asyncio.to_thread(self._crew.mend)
             unfinished = await asyncio.to_thread(self._crew.unfinished)
+            self._conductor.forget_all_but(unfinished)
             await self._forget_all_but(unfinished)
             unheard = set(unfinished)
         for run in sorted(unheard):
@@ -154,7 +159,7 @@ class Worker:
 
     async def _take(self) -> None:
         """Take shares, until this is cancelled and those that were taken have ended."""
-        while True:
+        while not self.record.is_leaving:  # without its database the queue forgets that it was cancelled
             try:
                 await self._crew.work(self._handle, site=self.record.site, places=self.record.places, name=self._name)
             except StateError as error:
@@ -200,7 +205,7 @@ class Worker:
         await here.deliver(claim)
 
     def _say(self, run: RunId, ended: HostResult) -> None:
-        with self._crew.hand(run, by=self._tools.by) as hand:
+        with self._crew.hand(run, by=self._name) as hand:
             if hand is not None:
                 hand.say([HostFinished(host=ended.host, result=ended)], self._name, ())
 
