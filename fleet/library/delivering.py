@@ -47,8 +47,8 @@ async def note(
     """Remember what the deferred hosts of a run should get when they are back, with roots in the local store.
 
     Forget what hosts should have got before that have ended now, or that a rollback was for. A run that `has_failed`
-    has nothing to bring anybody: what it had may be bad. `is_whole` says that the plan was applied to all of its hosts. What cannot be rooted is not wanted,
-    unless it need not be (`must_root=False`): the machine that brings it may be another one.
+    has nothing to bring anybody: what it had may be bad. `is_whole` says that the plan was applied to all of its hosts.
+    What cannot be rooted is not wanted, unless it need not be (`must_root=False`): another machine may bring it.
     Return what could not be remembered; nothing if all could.
     """
     if plan.verb not in (Verb.DEPLOY, Verb.ROLLBACK) or plan.goal not in (Goal.SWITCH, Goal.BOOT):

@@ -62,7 +62,7 @@ class Desk:
         self.crew = self.state.crew
         recorded(self.state, started(*plan.hosts))
         for name in (ONE, OTHER):
-            self.crew.live(WorkerRecord(name=name, site="", origin="desk", process=1, places=4))
+            self.crew.join(WorkerRecord(name=name, site="", origin="desk", process=1, places=4))
         row = Rollout(run=RUN, plan=plan.digest, signatures="", by="ann", origin="desk", places=places_of(plan))
         shares = [
             Share(host=name, wave=number, place=place, site="")

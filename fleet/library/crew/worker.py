@@ -74,7 +74,7 @@ class Worker:
         At a second request return at once: the process is to end then, and others take what it has. Raise `StateError`
         if the database cannot be used in the beginning.
         """
-        await asyncio.to_thread(self._crew.live, self.record)
+        await asyncio.to_thread(self._crew.join, self.record)
         self._tell(f"fleet: worker {self._name} takes hosts of {self.record.site or 'no site'}")
         loops = [
             asyncio.create_task(self._again_and_again(*each)) for each in ((self._live, BEAT), (self._conduct, TICK))
@@ -134,7 +134,7 @@ class Worker:
         self._trouble = trouble
 
     async def _live(self) -> None:
-        # In a thread that nobody else has: those may all wait for the database's lock.
+        # In a thread that nobody else has: the others may all wait for the database's lock.
         await asyncio.get_running_loop().run_in_executor(self._pulse, self._crew.live, self.record)
 
     async def _conduct(self) -> None:
