@@ -142,6 +142,11 @@ class Crew:
             shares.set_share(session, run, taken)
         return Claim(rollout=rollout, share=taken, why_not=why_not)
 
+    def taken_by(self, worker: str) -> set[tuple[RunId, HostName]]:
+        """Return what a worker has taken."""
+        with self._database.reading() as session:
+            return shares.taken_by(session, worker)
+
     def give_back(self, run: RunId, host: HostName, worker: str) -> None:
         """Let others take a share that this worker has."""
         with self._writing() as session:

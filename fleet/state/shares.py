@@ -220,6 +220,12 @@ def owned(connection: Connection, run: RunId, worker: str, hosts: Collection[Hos
     return {HostName(host) for (host,) in found if host in hosts}
 
 
+def taken_by(connection: Connection, worker: str) -> set[tuple[RunId, HostName]]:
+    """Return the shares that a worker has taken, each as its run and its host."""
+    statement = "SELECT run, host FROM shares WHERE worker = :worker AND state = 'doing'"
+    return {(RunId(run), HostName(host)) for run, host in connection.execute(statement, {"worker": worker})}
+
+
 def lost(connection: Connection) -> list[tuple[RunId, Share]]:
     """Return the shares that workers have taken which are not heard of any more."""
     living = f"SELECT name FROM workers WHERE {clock.LIVES}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,18 +13,21 @@ import pytest
 from fleet.deploy.stop import Stop
 from fleet.errors import ConfigError, PolicyError, StateError
 from fleet.events import HostFinished, RolloutAsked, RunFinished, SoakFinished, WaveFinished, WaveStarted
+from fleet.inventory import BuildOn, parse
 from fleet.library.crew import worker as workers
 from fleet.library.crew.advancing import go_on, places_of
+from fleet.library.crew.cache import fetcher, give
 from fleet.library.crew.trust import require_trust, trusted_plan
 from fleet.library.governed import NOTHING
 from fleet.library.judging import Plea
-from fleet.model import HostName, Outcome
+from fleet.machine import Output
+from fleet.model import Derivation, HostName, Outcome, Verb
 from fleet.plans import SoakOf
 from fleet.signing import APPROVAL, PLAN, bundle
 from fleet.state import Asked, clock
 from fleet.state.shares import Rollout, RolloutState, Share, Step
 from fleet.state.workers import WorkerRecord
-from tests.fakes import asks, said
+from tests.fakes import Events, asks, said
 from tests.signer import Device
 from tests.unit import builders
 from tests.unit.builders import RUN
@@ -32,7 +36,6 @@ from tests.unit.world import Applying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from fleet.events import Event
     from fleet.plans import Plan
@@ -471,3 +474,68 @@ async def test_host_of_a_plan_that_is_not_trusted_is_left_alone(tmp_path: Path) 
     (end,) = world.events.of(HostFinished)
     assert "has not signed it" in end.result.failure.message
     assert world.began() == []
+
+
+CACHE = "s3://closures"
+DRV = Derivation(f"/nix/store/{'d' * 32}-nixos-system-a.drv")
+
+
+async def test_closures_go_to_the_cache_and_come_from_there(tmp_path: Path) -> None:
+    world = Together(tmp_path, "a", more=f'[workers]\ncache = "{CACHE}"\n')
+    assert await world.run(world.plan(("a",))) == 0
+    closure = str(world.plan(("a",)).parts[A].closure)
+    copies = [command.argv[-3:] for command in world.here.ran if "copy" in command.argv and CACHE in command.argv]
+    assert copies == [("--to", CACHE, closure), ("--from", CACHE, closure)]
+
+
+async def test_nothing_begins_if_the_cache_cannot_be_written(tmp_path: Path) -> None:
+    world = Together(tmp_path, "a", more=f'[workers]\ncache = "{CACHE}"\n')
+    world.here_too((lambda command: "--to" in command.argv, Output(status=1, stderr="error: no bucket\n")))
+    assert await world.run(world.plan(("a",))) == 2
+    (end,) = world.events.of(RunFinished)
+    assert f"cannot be copied to {CACHE}" in end.error.message
+    assert world.began() == []
+
+
+async def test_what_hosts_build_themselves_goes_to_the_cache_as_derivation(tmp_path: Path) -> None:
+    world = Together(tmp_path, "a", more=f'[workers]\ncache = "{CACHE}"\n')
+    part = world.part("a", build_on=BuildOn.TARGET, derivation=DRV, manifest="")
+    await give(world.tools, world.plan(("a",), parts={"a": part}))
+    fetch = fetcher(world.tools)
+    assert fetch is not None
+    await fetch(part)
+    copies = [command.argv[-4:] for command in world.here.ran if CACHE in command.argv]
+    assert copies == [(way, CACHE, "--derivation", DRV) for way in ("--to", "--from")]
+
+
+async def test_plan_that_workers_cannot_carry_out_is_refused(tmp_path: Path) -> None:
+    world = Together(tmp_path, "a")
+    for wrong, why in (
+        ({"undo_on_failure": True}, "workers take nobody back"),
+        ({"all_or_nothing": True}, "the plan is all or nothing"),
+        ({"verb": Verb.ROLLBACK}, "the plan is one to rollback"),
+    ):
+        assert await world.run(world.plan(("a",), **wrong)) == 2
+        assert world.end.error is not None
+        assert why in world.end.error.message
+        world.events = Events()
+    async with world.fleet() as fleet:
+        with pytest.raises(ConfigError, match="break-glass waits for nobody"):
+            fleet.workers.apply(world.plan(("a",)), plea=Plea(break_glass="the shop is down"))
+    assert world.began() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('cache = "/var/cache"', "expected a Nix store that all workers reach"),
+        ('cache = "https://me:secret@cache.example.org"', "has a password in it"),
+        ("cache = 1", "expected a Nix store"),
+        ('store = "s3://x"', "unknown key"),
+    ],
+)
+def test_table_of_workers_is_checked(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(Path("/fleet/fleet.toml"), f"[workers]\n{text}\n[hosts.a]\n")
+    assert why in caught.value.message
+    assert "secret" not in caught.value.message

@@ -117,7 +117,10 @@ class RunHere:
         return self._asked[1] if self._asked[0] else request
 
     async def deliver(self, claim: Claim) -> None:
-        """Take a host through its part. Its result is written afterwards, unless another worker has taken it."""
+        """Take a host through its part. Its result is written afterwards, unless another worker has taken it.
+
+        Raise `StateError` if nothing could be begun, since the database is away.
+        """
         name = claim.share.host
         journal = Journal(self._record(HostRecord(name=name)), self.row.by)
         recorder = self.saying.of(journal, name)
@@ -126,6 +129,8 @@ class RunHere:
             await self._deliver(journal, claim)
         except LostShareError:
             return
+        except StateError:
+            raise
         except HostError as error:
             journal.finish(result.left_out(self._host(name), error))
         except FleetError as error:

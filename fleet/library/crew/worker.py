@@ -63,6 +63,8 @@ class Worker:
         self._runs: dict[RunId, asyncio.Task[RunHere]] = {}
         self._doing: dict[tuple[RunId, HostName], asyncio.Event] = {}
         self._soaks: dict[asyncio.Task[None], Claim] = {}
+        self._idle: set[tuple[RunId, HostName]] = set()
+        """What this worker had by the rows when they were looked at last, and did nothing with."""
         self._swept = -SWEEP
         """When what was lost was looked for last."""
         self._trouble = ""
@@ -143,12 +145,25 @@ class Worker:
         if time.monotonic() - self._swept >= SWEEP:
             self._swept = time.monotonic()
             await asyncio.to_thread(self._crew.mend)
+            await self._give_back()
             unfinished = await asyncio.to_thread(self._crew.unfinished)
             self._conductor.forget_all_but(unfinished)
             await self._forget_all_but(unfinished)
             unheard = set(unfinished)
         for run in sorted(unheard):
             await self._conductor.advance(run)
+
+    async def _give_back(self) -> None:
+        """Give back what this worker has by the rows and does nothing with, since an answer of the database was lost.
+
+        It is seen twice: what was taken just now may not be known here yet.
+        """
+        soaked = {(claim.rollout.run, claim.share.host) for claim in self._soaks.values()}
+        has = await asyncio.to_thread(self._crew.taken_by, self._name)
+        idle = has - soaked - set(self._doing)
+        for run, host in idle & self._idle:
+            await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+        self._idle = idle
 
     async def _forget_all_but(self, unfinished: set[RunId]) -> None:
         """Close what belongs to runs that have ended."""
@@ -171,17 +186,9 @@ class Worker:
         try:
             while (before := self._doing.get((run, host))) is not None:  # it was taken from us while we slept
                 await before.wait()
-            claim = await asyncio.to_thread(self._crew.claim, run, host, self._name)
-            if claim is None:
-                return
-            if claim.share.step is Step.SOAK:
-                task = asyncio.create_task(self._soak(claim))
-                self._soaks[task] = claim
-                task.add_done_callback(self._soaks.pop)
-                return
             self._doing[run, host] = ended = asyncio.Event()
             try:
-                await self._deliver(claim)
+                await self._do(run, host)
             finally:
                 del self._doing[run, host]
                 ended.set()
@@ -191,12 +198,23 @@ class Worker:
         except Exception as error:  # a bug; another attempt may find a way
             self._tell(f"fleet: {host}: {BugError.of(error).message}")
 
+    async def _do(self, run: RunId, host: HostName) -> None:
+        """Take the share of a host, and do it. To watch a host takes no place."""
+        claim = await asyncio.to_thread(self._crew.claim, run, host, self._name)
+        if claim is not None and claim.share.step is Step.SOAK:
+            task = asyncio.create_task(self._soak(claim))
+            self._soaks[task] = claim
+            task.add_done_callback(self._soaks.pop)
+        elif claim is not None:
+            await self._deliver(claim)
+
     async def _deliver(self, claim: Claim) -> None:
         try:
             here = await self._run_here(claim)
         except StateError:
             raise
-        except FleetError as error:
+        except Exception as caught:  # this machine cannot do it, or a bug: either is told, and the others go on
+            error = caught if isinstance(caught, FleetError) else BugError.of(caught)
             failure = result.with_now(error.failure(), "nothing was changed")
             refused = HostResult(host=claim.share.host, outcome=Outcome.FAILED, failure=failure)
             await asyncio.to_thread(self._say, claim.rollout.run, refused)
