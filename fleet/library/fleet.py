@@ -22,7 +22,7 @@ from fleet.library.drafts import Drafts
 from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
 from fleet.library.governed import NOTHING
-from fleet.library.plans import keep_plan, require_applicable
+from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
 from fleet.library.taking_up import TakingUp
@@ -200,7 +200,8 @@ class Fleet(SecretsFleet):
         """
 
         def permit_of(plan: Plan, hosts: Sequence[HostName]) -> Permit:
-            return functools.partial(self._permit_to_go_on, plan, hosts)
+            has_begun = any(host.begun for host in run.hosts.values())
+            return functools.partial(self._permit_to_go_on, plan, hosts, has_begun=has_begun)
 
         return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
@@ -288,4 +289,6 @@ class Fleet(SecretsFleet):
 
         Raise `StateError` if that fails.
         """
+        if self._drafts.find(plan) is not None:
+            await asyncio.to_thread(note_made_here, plan, self._tools.state)
         await keep_plan(plan, self._tools.state, self._tools.here, planned(self._tools, plan))
