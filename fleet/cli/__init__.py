@@ -56,6 +56,7 @@ COMMANDS = {
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
+    "image": ("image", "Make container images of hosts or packages, and load them."),
     "mcp": ("mcp", "Serve the fleet to an agent: tools to look, plan and ask."),
     "completion": ("completion", "Let the shell complete commands, hosts, tags, runs and generations."),
     "man": ("manual", "Manual pages of all commands."),
