@@ -45,7 +45,7 @@ class Recipe:
 
     @property
     def tag(self) -> str:
-        """The hash of the closure: the same tag is the same content."""
+        """The hash of the store path: it says what is in the image, and not what runs."""
         return self.top[len("/nix/store/") :][:32]
 
     def configuration(self, diff_ids: Iterable[str]) -> dict[str, Any]:

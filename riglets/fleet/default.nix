@@ -68,6 +68,7 @@ in
         "drift"
         "exec"
         "gc"
+        "image"
         "init"
         "install"
         "lab"
