@@ -78,6 +78,7 @@ in
         "pins"
         "push"
         "reboot"
+        "rehearse"
         "resume"
         "rollback"
         "rollout"
