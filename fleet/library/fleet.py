@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.library.delivering import Back
     from fleet.library.garbage import GarbageCollector
+    from fleet.library.imaging import Imager
     from fleet.library.judging import Plea
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
@@ -104,6 +105,13 @@ class Fleet(SecretsFleet):
         from fleet.library.garbage import GarbageCollector  # few collect any
 
         return GarbageCollector(self._tools, self.computers, self._judge)
+
+    @property
+    def images(self) -> Imager:
+        """Makes container images of hosts and packages."""
+        from fleet.library.imaging import Imager  # few make any
+
+        return Imager(self._tools, self, self._judge)
 
     async def __aenter__(self) -> Self:
         return self
