@@ -50,6 +50,7 @@ HOMES = {
     "click": "cli",
     "h11": "checks",
     "psycopg": "state",
+    "procrastinate": "state",
     "testcontainers": "lab",
     "docker": "lab",
     "cryptography": "lab machine",

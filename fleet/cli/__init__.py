@@ -42,6 +42,8 @@ COMMANDS = {
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
     "deliver": ("deliver", "Bring hosts what they have missed while they were away."),
+    "worker": ("workers", "Carry out runs for others, with other workers, until asked to stop."),
+    "workers": ("workers", "Tell which workers live, and what they do."),
     "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),

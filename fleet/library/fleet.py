@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.crew.workers import WorkersOf
     from fleet.library.delivering import Back
     from fleet.library.garbage import GarbageCollector
     from fleet.library.imaging import Imager
@@ -171,6 +172,13 @@ class Fleet(SecretsFleet):
         """
         merged: dict[str, Any] = {"retry_quarantined": True, **options, "verb": Verb.ROLLBACK}
         return self.plan_as(self.select(*selectors), Options(back_to=to, strict=strict, **merged), stop=stop)
+
+    @property
+    def workers(self) -> WorkersOf:
+        """What workers do with this fleet, where they share its database."""
+        from fleet.library.crew.workers import WorkersOf  # most fleets have none
+
+        return WorkersOf(self._tools, self._factory, self._drafts, self._permit, self._register)
 
     def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
         """Begin to apply a plan, or its part for some hosts.

@@ -86,6 +86,7 @@ in
         "ssh"
         "trust"
         "withdraw"
+        "worker"
       ];
       nixos-rebuild = [
         "boot"
