@@ -22,6 +22,7 @@ from fleet.library.logs import journal_of, read_logs
 from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
+from fleet.library.recent import RecentRuns
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.library.telling import Telling
 from fleet.library.tools import new_run_id
@@ -221,8 +222,8 @@ class FleetReader(Telling):
 
         Raise `ConfigError` if there is no such plan.
         """
-        text = await asyncio.to_thread(self._tools.state.plan, digest)
-        return parse_plan(text.encode(), f"plan {digest}")
+        state = self._tools.state
+        return await asyncio.to_thread(lambda: parse_plan(state.plan(digest).encode(), f"plan {digest}"))
 
     async def kept_plans(self) -> list[PlanRecord]:
         """Return the plans that this machine keeps, newest first; expired ones for a while, too."""
@@ -237,6 +238,10 @@ class FleetReader(Telling):
             self.unread, records = error, state.runs_in_folders()
         under_way = await asyncio.to_thread(state.under_way, [record.id for record in records])
         return [(record, record.id in under_way) for record in records]
+
+    def recent_runs(self) -> RecentRuns:
+        """Return what keeps up with the newest runs."""
+        return RecentRuns(self._tools.state)
 
     async def events(self, run: str, *, after: int = 0) -> list[Envelope]:
         """Return the events of a run with numbers above `after`, in order. Progress of pushes is not among them.

@@ -35,14 +35,14 @@ class Row:
 
     rank: int
     cells: tuple[str, ...]
-    """Without the host."""
+    """What is below each of `HEADERS`, without the host."""
 
 
 def status_lines(
     hosts: Mapping[HostName, Watched], *, now: float, is_terminal: bool = False, width: int | None = None
 ) -> list[str]:
     """Return a table of the hosts, the worst first. `now` is in seconds since 1970."""
-    rows = sorted(((name, _row(name, one, now)) for name, one in hosts.items()), key=lambda pair: pair[1].rank)
+    rows = sorted(((name, row_of(name, one, now)) for name, one in hosts.items()), key=lambda pair: pair[1].rank)
     cells = [(name, *row.cells) for name, row in rows]
     headers: Sequence[str] = HEADERS
     if is_terminal:
@@ -57,7 +57,8 @@ def status_lines(
     return table(headers, cells, is_terminal=is_terminal, width=width, styles=styles).splitlines()
 
 
-def _row(name: HostName, one: Watched, now: float) -> Row:
+def row_of(name: HostName, one: Watched, now: float) -> Row:
+    """Return what is told of a host. `now` is in seconds since 1970."""
     if one.answer is None or isinstance(one.answer, FleetError):
         return _silent_row(name, one, now)
     facts = one.answer
