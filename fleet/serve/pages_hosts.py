@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from fleet.model import HostName
-    from fleet.serve.pages_runs import steps_of
-from fleet.serve.picture import HostView
+    from fleet.serve.picture import HostView
     from fleet.serve.site import Site
 
 LONGEST = 200

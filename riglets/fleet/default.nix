@@ -81,7 +81,9 @@ in
         "rollback"
         "rollout"
         "secrets"
+        "serve"
         "ssh"
+        "token"
         "trust"
         "withdraw"
       ];
