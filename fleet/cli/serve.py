@@ -34,10 +34,11 @@ def serve(
     fleet serve
     fleet serve --listen 127.0.0.1:9000 --every 5m
     """
+    from fleet import Fleet
     from fleet.errors import ConfigError
 
-    inventory = session.open_inventory(file)
-    hosts = tuple(inventory.hosts.values()) if asks else ()
+    path = session.open_inventory(file).path
+    password = session.given_password()
     try:
         from fleet.serve.run import serve as serve_it
         from fleet.serve.settings import settings
@@ -45,10 +46,9 @@ def serve(
     except ModuleNotFoundError as error:
         raise ConfigError(f"fleet serve needs {error.name}", hint="pip install 'fleet[serve]'") from None
     chosen = settings(
-        listen, url=url, certificate=certificate, key=key, asks=asks, every=options.duration("--every", every)
+        listen, url=url, certificate=certificate, key=key, asks=asks, every=options.seconds("--every", every)
     )
-    session.fleet(inventory, hosts)
-    source = Source(lambda: session.fleet(session.open_inventory(inventory.path), ()))
+    source = Source(lambda: Fleet.open(path, sudo_password=password))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve_it(source, chosen, _tell))
     return 0
@@ -57,6 +57,8 @@ def serve(
 def _tell(url: str, word: str) -> None:
     """Say where it is. A link that lets somebody in is shown to a person at a terminal, and comes into no journal."""
     if sys.stderr.isatty():
-        click.echo(f"fleet: open this within 10 minutes; it lets in one browser:\n\n  {url}/enter?link={word}\n", err=True)
+        click.echo(
+            f"fleet: open this within 10 minutes; it lets in one browser:\n\n  {url}/enter?link={word}\n", err=True
+        )
     else:
         click.echo(f"fleet: serves at {url}; bring a token of fleet token new", err=True)

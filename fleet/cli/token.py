@@ -94,4 +94,4 @@ def _days(text: str) -> float:
     number = text.removesuffix("d")
     if number != text and number.isascii() and number.isdigit() and len(number) < 6:
         return int(number) * 86_400.0
-    return options.duration("--expires", text)
+    return options.seconds("--expires", text)

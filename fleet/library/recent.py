@@ -68,9 +68,7 @@ class RecentRuns:
         if known is None:
             record = self._state.run(run) or RunRecord(id=run)
             found = _with(RecentRun(record=record), self._state.events(run))
-            return RecentRun(
-                record=found.record, is_under_way=is_under_way, phases=found.phases, ended=found.ended
-            )
+            return RecentRun(record=found.record, is_under_way=is_under_way, phases=found.phases, ended=found.ended)
         new = self._state.events(run, after=known.record.last_seq)
         if not new and known.is_under_way == is_under_way:
             return known

@@ -68,6 +68,14 @@ def row_of(name: HostName, one: Watched, now: float) -> Row:
     return Row(_rank(facts, remarks), (*cells, "; ".join(remarks) or "-"))
 
 
+def remarks_on(name: HostName, one: Watched, now: float) -> list[str]:
+    """Return what there is to say of a host, beside what has a column of its own."""
+    if one.answer is None:
+        return _behind(name, one, now)
+    why = [one.answer.message] if isinstance(one.answer, FleetError) else _remarks(one.answer, name)
+    return [*_behind(name, one, now), *why]
+
+
 def _silent_row(name: HostName, one: Watched, now: float) -> Row:
     """Return the row of a host that does not answer, with what it was when it did."""
     why = one.answer.message if isinstance(one.answer, FleetError) else ""

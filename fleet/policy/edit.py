@@ -30,7 +30,7 @@ def add_token(folder: Path, name: str, digest: str) -> Path:
         text, document = _read(folder, name)
         wanted = copy.deepcopy(document)
         wanted["principals"][name].setdefault("tokens", []).insert(0, digest)
-        _write(path, text, wanted, _additions(text, name, digest), hint=f'add it by hand: tokens = ["{digest}"]')
+        _write(path, text, wanted, _additions(text, digest), hint=f'add it by hand: tokens = ["{digest}"]')
     return path
 
 
@@ -69,7 +69,7 @@ def _read(folder: Path, name: str) -> tuple[str, dict[str, Any]]:
     return text, tomllib.loads(text, parse_float=str)
 
 
-def _additions(text: str, name: str, digest: str) -> Iterator[str]:
+def _additions(text: str, digest: str) -> Iterator[str]:
     """Yield texts that may be right. The caller has to verify: this only knows lines."""
     newline = "\r\n" if "\r\n" in text else "\n"
     for found in re.finditer(r"""(?m)^[ \t]*["']?tokens["']?[ \t]*=[ \t]*\[""", text):

@@ -1,4 +1,4 @@
-"""Tokens by which principals are known over HTTP. A token says itself until when it is good; its digest vouches for that.
+"""Tokens by which principals are known over HTTP. A token says until when it is good, and its digest vouches for that.
 
 principals.toml has the digests alone: who reads it can do nothing with them.
 """

@@ -49,7 +49,9 @@ class Asking:
             async with asyncio.timeout(PATIENCE), self._places:
                 return await ask()
         except TimeoutError:
-            raise FleetError(f"no answer within {PATIENCE:.0f} s", hint="try again; other questions may have to end first") from None
+            raise FleetError(
+                f"no answer within {PATIENCE:.0f} s", hint="try again; other questions may have to end first"
+            ) from None
 
 
 def _take_note(task: asyncio.Task[Any]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENTRY = "/enter"
 
+
 class Door:
     """Stands behind the guard. `scope["state"]["visitor"]` says to all behind it who looks."""
 
@@ -62,7 +63,7 @@ def visitor_of(scope: Scope) -> Visitor:
 
 
 def cookie_name(settings: Settings) -> str:
-    """Return what the cookie of a session is called. Two servers on one address have one each: cookies know no ports."""
+    """Return what the cookie of a session is called. Servers on one address have one each: cookies know no ports."""
     return "__Host-fleet" if settings.is_encrypted else f"fleet-{settings.port}"
 
 

@@ -1,7 +1,8 @@
-"""Refuse what neither a page of ours nor a program with a token has sent, before anybody reads it. No cookie is looked at.
+"""Refuse what neither a page of ours nor a program with a token has sent, before anybody reads it.
 
 Browsers say where a request comes from, and send cookies along whatever that is; SameSite knows no ports. So a request
-of another page is refused by what the browser says of it, and pages of ours may load and send nothing but our own.
+of another page is refused by what the browser says of it, without a look at cookies. Pages of ours may load and send
+nothing but our own.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from fleet.errors import FleetError
 from fleet.library.overview import check_label
 from fleet.serve.pages_runs import steps_of
-from fleet.serve.picture import GROUPS, matches, why_away
+from fleet.serve.picture import GROUPS, matches
 from fleet.serve.site import number_of, paged, site_of
 
 if TYPE_CHECKING:
@@ -68,14 +68,13 @@ async def host(request: Request) -> Response:
     picture = site.picture
     watched = picture.watched.get(view.name)
     facts = watched.answer if watched is not None and not isinstance(watched.answer, FleetError) else None
-    runs = [run for run in picture.runs_of(view.name)][:RUNS]
+    runs = list(picture.runs_of(view.name))[:RUNS]
     return site.page(
         request,
         "host.html",
         host=view,
         last=watched.last if watched is not None else None,
         waits=watched.waits if watched is not None else None,
-        away=why_away(watched) if watched is not None else "",
         facts=facts,
         checks=[check_label(check) for check in view.host.checks],
         secrets=len(view.host.secrets),

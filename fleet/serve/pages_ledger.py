@@ -41,6 +41,4 @@ async def ledger(request: Request) -> Response:
 def _more(body: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Return what an entry tells beside what has a place of its own."""
     told = {key: value for key, value in (body or {}).items() if key not in SHOWN and value not in ("", None)}
-    return [
-        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for key, value in told.items()
-    ]
+    return [(key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for key, value in told.items()]

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 STEPS = (Phase.PREFLIGHT, Phase.PUSH, Phase.SWITCH, Phase.PROVE, Phase.COMMIT)
 """The phases that a host goes through if all is well, as a page draws them."""
-INSTEAD = {Phase.REBOOT: Phase.SWITCH, Phase.HOOK: Phase.SWITCH, Phase.WAITING: Phase.SWITCH, Phase.REVERT: Phase.COMMIT}
+INSTEAD = {
+    Phase.REBOOT: Phase.SWITCH,
+    Phase.HOOK: Phase.SWITCH,
+    Phase.WAITING: Phase.SWITCH,
+    Phase.REVERT: Phase.COMMIT,
+}
 """Where others are drawn."""
 BAD = (Outcome.NEEDS_HUMAN, Outcome.FAILED, Outcome.ROLLED_BACK)
 ORDER = {outcome: rank for rank, outcome in enumerate((*BAD, Outcome.SKIPPED, Outcome.DEFERRED))}

@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.errors import FleetError
-from fleet.library.status_lines import AWAY, FAILED, FULL, NOTED, OPEN, STUCK, WELL, WENT_BACK, row_of
+from fleet.library.status_lines import AWAY, FAILED, FULL, NOTED, OPEN, STUCK, WELL, WENT_BACK, remarks_on, row_of
 from fleet.model import Outcome
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def picture(
 
 def _view(host: Host, one: Watched, run: RecentRun | None, now: float) -> HostView:
     row = row_of(host.name, one, now)
-    running, age, generation, _, pending, reboot, disk, remarks = row.cells
+    running, age, generation, _, pending, reboot, disk, _ = row.cells
     failed = one.last.failed_units if one.last is not None else ()
     phase = run.phase(host.name) if run is not None else None
     return HostView(
@@ -140,7 +139,7 @@ def _view(host: Host, one: Watched, run: RecentRun | None, now: float) -> HostVi
         pending=pending,
         reboot=reboot,
         disk=disk,
-        remarks="" if remarks == "-" else remarks,
+        remarks="; ".join(remarks_on(host.name, one, now)),
         seen=one.last.at if one.last is not None else None,
         failed_units=failed,
         phase=phase,
@@ -182,8 +181,3 @@ def matches(view: HostView, words: Sequence[str]) -> bool:
         word[1:] in view.host.tags if word.startswith("@") else any(word in text.lower() for text in told)
         for word in words
     )
-
-
-def why_away(one: Watched) -> str:
-    """Return why a host gives no answer; empty if it gives one, or was not asked."""
-    return one.answer.message if isinstance(one.answer, FleetError) else ""

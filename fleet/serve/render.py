@@ -1,4 +1,4 @@
-"""Draw pages from templates. What a template is given is text, and never markup: it is escaped, without control characters."""
+"""Draw pages from templates. What they are given is text and never markup: it is escaped, without control characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from fleet.output.format import change, counted, human_age, human_bytes, human_seconds, short_name
+from fleet.output.format import change, counted, human_age, human_bytes, human_seconds, short_name, unprefixed
 from fleet.text import local_time, plain_text, shortened, valid_unicode
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Renderer:
             "cut": shortened,
             "short": short_name,
             "change": change,
+            "unprefixed": unprefixed,
         }
         self._environment.globals |= {"static": functools.cache(static.url)}
 

@@ -35,7 +35,7 @@ def listening(settings: Settings) -> socket.socket:
 
 
 async def serve(source: Source, settings: Settings, tell: Callable[[str, str], None]) -> None:
-    """Serve the fleet. `tell` gets the address, and the word that lets in the first who comes, as soon as both are good."""
+    """Serve the fleet. `tell` gets the address, and the word that lets in the first who comes, when both are good."""
     site = new_site(source, settings)
     opened = listening(settings)
     config = uvicorn.Config(

@@ -88,12 +88,16 @@ def settings(
 
 def _address(listen: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", listen)
+    address = found[1] or found[2] if found is not None else ""
+    port = int(found[3]) if found is not None else 0
     try:
-        if found is None or int(found[3]) > 65535:
-            raise ValueError
-        return str(ipaddress.ip_address(found[1] or found[2])), int(found[3])
+        parsed = ipaddress.ip_address(address)
     except ValueError:
-        raise ConfigError(f"--listen {listen}: is no address and port", hint=f"such as {LISTEN} or [::1]:{PORT}") from None
+        parsed = None
+    if parsed is None or not 0 < port <= 65535:
+        hint = f"such as {LISTEN} or [::1]:{PORT}"
+        raise ConfigError(f"--listen {listen}: is no address and port", hint=hint)
+    return str(parsed), port
 
 
 def _url(url: str) -> str:

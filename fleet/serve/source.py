@@ -1,4 +1,4 @@
-"""The fleet that is served. Its files may change under the server: it is opened anew then, and as it was if they are wrong."""
+"""The fleet that is served. Its files may change meanwhile: it is opened anew then, and stays as it was if they are wrong."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SELDOM = 5.0
 FRESH = 30.0
 """Seconds after which a picture is drawn anew in any case: it tells how long ago things were."""
 BEAT = 20.0
-"""Seconds after which somebody who watches is told that nothing has happened: so a connection that is lost is noticed."""
+"""Seconds after which somebody who waits for news is told that there are none."""
 
 
 class Watcher:

@@ -1,4 +1,4 @@
-"""A fleet that is served: with hosts that were seen, runs of every kind, plans and a ledger, and a browser's manners."""
+"""A fleet that is served: hosts that were seen, runs of every kind, plans and a ledger, and a browser's manners."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.testclient import TestClient
 
-from fleet.events import CheckReported, Envelope, Envelopes, HostFinished, HostPlanned, HostProven, HostSwitched
-from fleet.events import PhaseStarted, PushFinished, RunFinished, RunStarted
+from fleet.events import (
+    CheckReported,
+    Envelope,
+    Envelopes,
+    HostFinished,
+    HostPlanned,
+    HostProven,
+    HostSwitched,
+    PhaseStarted,
+    PushFinished,
+    RunFinished,
+    RunStarted,
+)
 from fleet.library.seen import LastSeen
 from fleet.model import Closure, Failure, FailureKind, Goal, HostName, HostResult, Outcome, Phase, RunId
 from fleet.plans import Source
+from fleet.plans.part import Forecast
 from fleet.serve.app import application, new_site
 from fleet.serve.settings import settings
 from fleet.serve.source import Source as FleetSource
@@ -24,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.events import Event
-    from fleet.plans import Plan
+    from fleet.plans import Part, Plan
     from fleet.serve.guard import Guard
     from fleet.serve.settings import Settings
     from fleet.serve.site import Site
@@ -80,7 +92,7 @@ def fleet_of(folder: Path, count: int = 24) -> Applying:
 
 def envelopes(run: str, by: str, began: float, events: Iterable[tuple[float, Event]]) -> list[Envelope]:
     """Events of a run, each so many seconds after its beginning."""
-    told = list(events)
+    told = sorted(events, key=lambda pair: pair[0])
     times = iter([began + at for at, _ in told])
     made = Envelopes(RunId(run), by, clock=lambda: next(times))
     return [made.wrap(event) for _, event in told]
@@ -101,7 +113,10 @@ def whole(name: str, at: float, outcome: Outcome) -> Iterator[tuple[float, Event
     yield at + 14, HostSwitched(host=host, closure=new, status=0, seconds=5.0)
     yield at + 14, PhaseStarted(host=host, phase=Phase.PROVE)
     went_well = outcome is Outcome.KEPT
-    yield at + 16, CheckReported(host=host, check="shop", passed=went_well, answer="200" if went_well else "503", stage="after")
+    yield (
+        at + 16,
+        CheckReported(host=host, check="shop", passed=went_well, answer="200" if went_well else "503", stage="after"),
+    )
     if went_well:
         yield at + 20, HostProven(host=host, closure=new, seconds=6.0)
     yield at + 20, PhaseStarted(host=host, phase=Phase.COMMIT if went_well else Phase.REVERT)
@@ -117,7 +132,9 @@ def result(name: str, outcome: Outcome) -> HostResult:
             now="rolled back to generation 41, healthy", hint=f"fleet logs {name} --unit nginx.service",
         )  # fmt: skip
     if outcome is Outcome.NEEDS_HUMAN:
-        failure = Failure(kind=FailureKind.STUCK, message=f"{name}: the old system could not be proven", hint="look at it")
+        failure = Failure(
+            kind=FailureKind.STUCK, message=f"{name}: the old system could not be proven", hint="look at it"
+        )
     return HostResult(
         host=HostName(name), outcome=outcome, closure=closure(name, NEW), previous=closure(name, OLD), seconds=22,
         failure=failure,
@@ -140,47 +157,59 @@ async def record(world: World, run: str, told: list[Envelope], plan: str | None 
 ENDED, RUNNING, GONE = "20261128T101500-a1b2c3", "20261130T091000-d4e5f6", "20261126T070000-0a0b0c"
 
 
+SOURCE = Source(reference="git+ssh://git@example.org/fleet", revision="1f3c9a0d2b44" + "0" * 28, is_clean=True)
+
+
+def planned(world: Applying, *waves: Iterable[str], **changes: Any) -> Plan:
+    """A plan that this machine keeps."""
+    forecast = Forecast(missing_paths=31, missing_bytes=48 << 20, wire_bytes=9 << 20, room_free=9 << 30)
+    parts: dict[str, Part] = {
+        name: world.part(name, closure=closure(name, NEW), expected=closure(name, OLD), forecast=forecast)
+        for wave in waves
+        for name in wave
+    }
+    now = int(time.time())
+    usual: dict[str, Any] = {"source": SOURCE, "made": now - 900, "expires": now + 80_000}
+    plan = world.plan(*map(tuple, waves), parts=parts, **{**usual, **changes})
+    world.state.keep_plan(plan.digest, plan.text, expires=plan.expires)
+    return plan
+
+
 async def with_past(world: Applying) -> Plan:
     """Give the fleet a run that ended, one whose process was lost, a ledger, and a plan that nobody has applied yet."""
-    names = list(world.inventory.hosts)
-    now = time.time()
-    source = Source(reference="git+ssh://git@example.org/fleet", revision="1f3c9a0d2b44" + "0" * 28, is_clean=True)
-    intent = "update nginx to 1.28.1: CVE-2026-1234"
-    parts = {name: world.part(name, closure=closure(name, NEW), expected=closure(name, OLD)) for name in names}
-    made = int(now) - 3600
-    applied = world.plan(tuple(names[:8]), parts={n: parts[HostName(n)] for n in names[:8]}, intent=intent, source=source, made=made)
-    world.state.keep_plan(applied.digest, applied.text, expires=applied.expires)
-    outcomes = {name: Outcome.KEPT for name in names[:8]} | {names[1]: Outcome.ROLLED_BACK, names[4]: Outcome.NEEDS_HUMAN}
-    told = [(0.0, started(ENDED, names[:8]))]
-    told += sorted((one for n, name in enumerate(names[:8]) for one in whole(name, 2 + 3 * n, outcomes[name])), key=lambda pair: pair[0])
+    names, now = list(world.inventory.hosts), time.time()
+    applied = planned(world, names[:8], intent="update nginx to 1.28.1: CVE-2026-1234", made=int(now - 2 * DAY))
+    outcomes: dict[HostName, Outcome] = dict.fromkeys(names[:8], Outcome.KEPT)
+    outcomes |= {names[1]: Outcome.ROLLED_BACK, names[4]: Outcome.NEEDS_HUMAN}
+    told: list[tuple[float, Event]] = [(0.0, started(ENDED, names[:8]))]
+    for number, (name, outcome) in enumerate(outcomes.items()):
+        told += whole(name, 2 + 3 * number, outcome)
     results = tuple(result(name, outcome) for name, outcome in outcomes.items())
     told.append((60.0, RunFinished(run=RunId(ENDED), exit_code=4, error=None, hosts=results)))
     await record(world, ENDED, envelopes(ENDED, "ann", now - 2 * DAY, told), applied.digest)
-    lost = [(0.0, started(GONE, names[10:12], "rollback")), *[(1.0, one) for one in (PhaseStarted(host=HostName(names[10]), phase=Phase.SWITCH),)]]
+    lost: list[tuple[float, Event]] = [
+        (0.0, started(GONE, names[10:12], "rollback")),
+        (1.0, PhaseStarted(host=names[10], phase=Phase.SWITCH)),
+    ]
     await record(world, GONE, envelopes(GONE, "bob", now - 4 * DAY, lost))
-    waiting = world.plan(
-        tuple(names[:2]), tuple(names[2:]), parts=parts, intent="kernel 6.12.61, and postgresql 17.8", source=source, made=int(now) - 900,
-        by="agent-3",
-    )  # fmt: skip
-    world.state.keep_plan(waiting.digest, waiting.text, expires=waiting.expires)
     world.state.ledger.enter(*USUAL)
-    return waiting
+    return planned(world, names[:2], names[2:], intent="kernel 6.12.61, and postgresql 17.8", by="agent-3")
 
 
 def under_way(names: list[str], now: float) -> list[Envelope]:
     """A run that goes on: some hosts have ended, others are in every phase."""
-    told: list[tuple[float, Any]] = [(0.0, started(RUNNING, names))]
+    told: list[tuple[float, Event]] = [(0.0, started(RUNNING, names))]
     for number, name in enumerate(names):
         events = list(whole(name, 1 + number, Outcome.KEPT))
         told += events[: max(0, len(events) - 2 * number)]
-    return envelopes(RUNNING, "ann", now - 75, sorted(told, key=lambda pair: pair[0]))
+    return envelopes(RUNNING, "ann", now - 75, told)
 
 
 class Browser(TestClient):
     """Somebody's browser, which has come in."""
 
     def __init__(self, app: Guard, base: str = BASE) -> None:
-        super().__init__(app, base_url=base, raise_server_exceptions=False)  # type: ignore[arg-type]
+        super().__init__(app, base_url=base, raise_server_exceptions=False)
 
     def page(self, path: str, **headers: str) -> str:
         """The page there is at the path."""
