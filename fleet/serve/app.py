@@ -74,7 +74,7 @@ def application(site: Site) -> Guard:
     )
     app.state.site = site
     app.state.listeners = live.Listeners()
-    return Guard(Door(app, site.settings, site.visitors), site.settings)
+    return Guard(Door(app, site.settings, site.visitors, site.guesses), site.settings)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

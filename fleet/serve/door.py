@@ -10,11 +10,11 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from fleet.serve.guard import too_many
-from fleet.serve.limits import Bucket
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from fleet.serve.limits import Bucket
     from fleet.serve.settings import Settings
     from fleet.serve.visitors import Visitor, Visitors
 
@@ -24,11 +24,11 @@ ENTRY = "/enter"
 class Door:
     """Stands behind the guard. `scope["state"]["visitor"]` says to all behind it who looks."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, visitors: Visitors) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, visitors: Visitors, guesses: Bucket) -> None:
         self._app = app
         self._cookie = cookie_name(settings)
         self._visitors = visitors
-        self._guesses = Bucket(burst=10, per_second=0.2)
+        self._guesses = guesses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(scope["path"]):

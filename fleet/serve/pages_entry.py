@@ -8,7 +8,6 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from fleet.serve.door import ENTRY, cookie, cookie_name
 from fleet.serve.guard import too_many
-from fleet.serve.limits import Bucket
 from fleet.serve.site import site_of
 from fleet.serve.visitors import SESSION
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from fleet.serve.site import Site
-
-_attempts = Bucket(burst=10, per_second=0.2)
 
 
 async def enter(request: Request) -> Response:
@@ -27,8 +24,6 @@ async def enter(request: Request) -> Response:
         return Response(status_code=204)  # only a person spends a link
     if request.method == "GET" and "link" not in request.query_params:
         return _form(site, request)
-    if wait := _attempts.take(request.client.host if request.client else ""):
-        return too_many(wait)
     if request.method == "GET":
         made = site.visitors.by_link(request.query_params["link"][:200])
         wrong = "This link was used already, or is too old."
@@ -40,7 +35,8 @@ async def enter(request: Request) -> Response:
         if made is not None:
             return _with_cookie(site, RedirectResponse(_own_path(onward), 303), made)
     if made is None:
-        return _form(site, request, wrong=wrong, status=403)
+        wait = site.guesses.take(request.client.host if request.client else "")
+        return too_many(wait) if wait else _form(site, request, wrong=wrong, status=403)
     return _with_cookie(site, RedirectResponse("/", 303), made)
 
 

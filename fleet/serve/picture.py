@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.library.status_lines import AWAY, FAILED, FULL, NOTED, OPEN, STUCK, WELL, WENT_BACK, remarks_on, row_of
 from fleet.model import Outcome
+from fleet.output.format import unprefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -139,12 +140,19 @@ def _view(host: Host, one: Watched, run: RecentRun | None, now: float) -> HostVi
         pending=pending,
         reboot=reboot,
         disk=disk,
-        remarks="; ".join(remarks_on(host.name, one, now)),
+        remarks="; ".join([*_failure(host.name, run), *remarks_on(host.name, one, now)]),
         seen=one.last.at if one.last is not None else None,
         failed_units=failed,
         phase=phase,
         run=run.record.id if run is not None else "",
     )
+
+
+def _failure(name: HostName, run: RecentRun | None) -> Iterator[str]:
+    """Yield why the host did not end well in its newest run."""
+    result = run.record.hosts[name].result if run is not None else None
+    if result is not None and result.failure is not None and result.outcome.counts_against_run:
+        yield unprefixed(result.failure.message, name)
 
 
 def _rank(rank: int, one: Watched) -> int:

@@ -1,4 +1,4 @@
-"""Draw pages from templates. What they are given is text and never markup: it is escaped, without control characters."""
+"""Draw pages from templates. What they are given is text, no markup: it is escaped, without control characters."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from fleet.serve.app import application, new_site
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleet.serve.guard import Guard
     from fleet.serve.settings import Settings
     from fleet.serve.source import Source
 
@@ -21,12 +22,13 @@ AT_ONCE = 300
 
 
 def listening(settings: Settings) -> socket.socket:
-    """Return a socket at the address of the settings. Raise `ConfigError` if it cannot be had."""
+    """Return a socket that listens at the address of the settings. Raise `ConfigError` if it cannot be had."""
     family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((settings.address, settings.port))
+        opened.listen(100)  # who comes from now on is served
     except OSError as error:
         opened.close()
         where = f"{settings.address}:{settings.port}"
@@ -34,12 +36,10 @@ def listening(settings: Settings) -> socket.socket:
     return opened
 
 
-async def serve(source: Source, settings: Settings, tell: Callable[[str, str], None]) -> None:
-    """Serve the fleet. `tell` gets the address, and the word that lets in the first who comes, when both are good."""
-    site = new_site(source, settings)
-    opened = listening(settings)
-    config = uvicorn.Config(
-        application(site),
+def config_of(app: Guard, settings: Settings) -> uvicorn.Config:
+    """Return how the application is served."""
+    return uvicorn.Config(
+        app,
         log_level="warning",
         access_log=False,  # addresses may have words that let somebody in
         proxy_headers=False,
@@ -54,5 +54,11 @@ async def serve(source: Source, settings: Settings, tell: Callable[[str, str], N
         ws="none",
         lifespan="on",
     )
+
+
+async def serve(source: Source, settings: Settings, tell: Callable[[str, str], None]) -> None:
+    """Serve the fleet. `tell` gets the address, and the word that lets in the first who comes, when both are good."""
+    site = new_site(source, settings)
+    opened = listening(settings)
     tell(settings.url, site.visitors.new_link())
-    await uvicorn.Server(config).serve(sockets=[opened])
+    await uvicorn.Server(config_of(application(site), settings)).serve(sockets=[opened])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.serve.asking import Asking
 from fleet.serve.door import visitor_of
+from fleet.serve.limits import Bucket
 from fleet.serve.plan_heads import PlanHeads
 from fleet.serve.render import Renderer, Static
 
@@ -36,6 +37,8 @@ class Site:
     asking: Asking = field(default_factory=Asking)
     heads: PlanHeads = field(default_factory=PlanHeads)
     static: Static = field(default_factory=Static)
+    guesses: Bucket = field(default_factory=lambda: Bucket(burst=10, per_second=0.2))
+    """How often somebody may bring what lets nobody in."""
     renderer: Renderer = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The fleet that is served. Its files may change meanwhile: it is opened anew then, and stays as it was if they are wrong."""
+"""The fleet that is served. Its files may change meanwhile: then it is opened anew, or stays as it was."""
 
 from __future__ import annotations
 

@@ -46,7 +46,14 @@ python3Packages.buildPythonApplication {
 
   optional-dependencies = {
     lab = [ python3Packages.testcontainers ];
-    serve = [ python3Packages.mcp ];
+    serve = with python3Packages; [
+      jinja2
+      mcp
+      python-multipart
+      sse-starlette
+      starlette
+      uvicorn
+    ];
   };
 
   makeWrapperArgs = [

@@ -32,7 +32,7 @@ from tests.unit.ledgers import USUAL
 from tests.unit.world import Applying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from fleet.events import Event
@@ -192,11 +192,11 @@ async def with_past(world: Applying) -> Plan:
         (1.0, PhaseStarted(host=names[10], phase=Phase.SWITCH)),
     ]
     await record(world, GONE, envelopes(GONE, "bob", now - 4 * DAY, lost))
-    world.state.ledger.enter(*USUAL)
+    world.state.ledger.enter(*USUAL[1:])
     return planned(world, names[:2], names[2:], intent="kernel 6.12.61, and postgresql 17.8", by="agent-3")
 
 
-def under_way(names: list[str], now: float) -> list[Envelope]:
+def under_way(names: Sequence[str], now: float) -> list[Envelope]:
     """A run that goes on: some hosts have ended, others are in every phase."""
     told: list[tuple[float, Event]] = [(0.0, started(RUNNING, names))]
     for number, name in enumerate(names):
