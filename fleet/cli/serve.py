@@ -40,6 +40,7 @@ def serve(
     path = session.open_inventory(file).path
     password = session.given_password()
     try:
+        from fleet.mcp.desk import Desk
         from fleet.serve.run import serve as serve_it
         from fleet.serve.settings import settings
         from fleet.serve.source import Source
@@ -50,7 +51,9 @@ def serve(
     )
     source = Source(lambda: Fleet.open(path, sudo_password=password))
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve_it(source, chosen, _tell))
+        asyncio.run(
+            serve_it(source, chosen, lambda name: Desk(file=path, principal=name, sudo_password=password), _tell)
+        )
     return 0
 
 

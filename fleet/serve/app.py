@@ -11,7 +11,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from fleet.errors import BugError, ConfigError, FleetError
-from fleet.serve import live, pages_entry, pages_hosts, pages_ledger, pages_plans, pages_runs
+from fleet.serve import agents, live, pages_entry, pages_hosts, pages_ledger, pages_metrics, pages_plans, pages_runs
+from fleet.serve.agents import Agents
 from fleet.serve.door import Door
 from fleet.serve.guard import Guard
 from fleet.serve.site import Site, site_of
@@ -19,11 +20,12 @@ from fleet.serve.visitors import Visitors
 from fleet.serve.watcher import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from fleet.mcp.desk import Desk
     from fleet.serve.settings import Settings
     from fleet.serve.source import Source
 
@@ -40,6 +42,7 @@ ROUTES = (
     ("/plans/{digest}/hosts/{name}", pages_plans.diff),
     ("/ledger", pages_ledger.ledger),
     ("/live", live.live),
+    ("/metrics", pages_metrics.metrics),
     ("/static/{version}/{name}", pages_entry.static),
 )
 POSTS = (
@@ -48,11 +51,11 @@ POSTS = (
 )
 
 
-def new_site(source: Source, settings: Settings) -> Site:
-    """Return what is served of a fleet."""
+def new_site(source: Source, settings: Settings, desk: Callable[[str], Desk]) -> Site:
+    """Return what is served of a fleet. `desk` is that of a principal, or of whoever this process acts as."""
     visitors = Visitors(source.fleet.by, lambda: source.principals)
     watcher = Watcher(source, asks=settings.asks, every=settings.every)
-    return Site(source=source, settings=settings, visitors=visitors, watcher=watcher)
+    return Site(source=source, settings=settings, visitors=visitors, watcher=watcher, agents=Agents(source, desk))
 
 
 def application(site: Site) -> Guard:
@@ -60,7 +63,7 @@ def application(site: Site) -> Guard:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with site.watcher:
+        async with site.watcher, site.agents.running():
             yield
 
     app = Starlette(
@@ -68,6 +71,7 @@ def application(site: Site) -> Guard:
             Route("/enter", pages_entry.enter, methods=["GET", "POST"]),
             *(Route(path, page, methods=["GET"]) for path, page in ROUTES),
             *(Route(path, page, methods=["POST"]) for path, page in POSTS),
+            Route(agents.PATH, site.agents),
         ],
         exception_handlers={FleetError: _failed, HTTPException: _not_there, Exception: _bug},
         lifespan=lifespan,

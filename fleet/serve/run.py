@@ -13,6 +13,7 @@ from fleet.serve.app import application, new_site
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleet.mcp.desk import Desk
     from fleet.serve.guard import Guard
     from fleet.serve.settings import Settings
     from fleet.serve.source import Source
@@ -56,9 +57,14 @@ def config_of(app: Guard, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def serve(source: Source, settings: Settings, tell: Callable[[str, str], None]) -> None:
-    """Serve the fleet. `tell` gets the address, and the word that lets in the first who comes, when both are good."""
-    site = new_site(source, settings)
+async def serve(
+    source: Source, settings: Settings, desk: Callable[[str], Desk], tell: Callable[[str, str], None]
+) -> None:
+    """Serve the fleet, and its tools at the desk of each principal.
+
+    `tell` gets the address, and the word that lets in the first who comes, when both are good.
+    """
+    site = new_site(source, settings, desk)
     opened = listening(settings)
     tell(settings.url, site.visitors.new_link())
     await uvicorn.Server(config_of(application(site), settings)).serve(sockets=[opened])

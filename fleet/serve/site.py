@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.responses import HTMLResponse
 
     from fleet.library.fleet import Fleet
+    from fleet.serve.agents import Agents
     from fleet.serve.picture import Picture
     from fleet.serve.settings import Settings
     from fleet.serve.source import Source
@@ -34,6 +35,7 @@ class Site:
     settings: Settings
     visitors: Visitors
     watcher: Watcher
+    agents: Agents
     asking: Asking = field(default_factory=Asking)
     heads: PlanHeads = field(default_factory=PlanHeads)
     static: Static = field(default_factory=Static)

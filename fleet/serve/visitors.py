@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fleet.policy import PrincipalKind, tokens
@@ -35,6 +35,9 @@ class Visitor:
     """When that ends, in seconds since 1970."""
     digest: str = ""
     """The digest of the token that was brought. Empty for the link."""
+
+    by_bearer: bool = False
+    """Whether this request has brought the token itself, and no cookie."""
 
     @property
     def key(self) -> str:
@@ -71,7 +74,7 @@ class Visitors:
     def by_token(self, token: str) -> str | None:
         """Return the cookie of a session of the principal whose token it is; None if it is nobody's."""
         visitor = self.bearer(token)
-        return self._open(visitor) if visitor is not None else None
+        return self._open(replace(visitor, by_bearer=False)) if visitor is not None else None
 
     def bearer(self, token: str) -> Visitor | None:
         """Return the principal whose token it is; None if it is nobody's."""
@@ -80,7 +83,7 @@ class Visitors:
         if holder is None:
             return None
         until = min(holder.expires, now + SESSION)
-        return Visitor(name=holder.name, kind=holder.kind, until=until, digest=holder.digest)
+        return Visitor(name=holder.name, kind=holder.kind, until=until, digest=holder.digest, by_bearer=True)
 
     def session(self, cookie: str) -> Visitor | None:
         """Return whose session it is; None if it is none, or has ended: its token may have been revoked meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ from fleet.library.seen import LastSeen
 from fleet.model import Closure, Failure, FailureKind, Goal, HostName, HostResult, Outcome, Phase, RunId
 from fleet.plans import Source
 from fleet.plans.part import Forecast
+from fleet.policy import Actor, PrincipalKind
 from fleet.serve.app import application, new_site
 from fleet.serve.settings import settings
 from fleet.serve.source import Source as FleetSource
+from tests.unit.agents import WorldDesk
 from tests.unit.builders import facts
 from tests.unit.ledgers import USUAL
 from tests.unit.world import Applying
@@ -221,7 +224,14 @@ class Browser(TestClient):
 def site_of(world: World, **changes: Any) -> Site:
     """What is served of a world."""
     made: Settings = settings(**{"asks": False, **changes})
-    return new_site(FleetSource(world.fleet), made)
+    asked_for = world.file.parent / "requests"
+
+    def desk(name: str) -> WorldDesk:
+        as_them = copy.copy(world)
+        as_them.actor = Actor(name, PrincipalKind.AGENT) if name else None
+        return WorldDesk(file=world.file, principal=name, world=as_them, asked_for=asked_for)
+
+    return new_site(FleetSource(world.fleet), made, desk)
 
 
 def browser(site: Site) -> Browser:
