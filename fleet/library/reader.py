@@ -23,7 +23,6 @@ from fleet.library.logs import journal_of, read_logs
 from fleet.library.past import PastRun, difference, find_run
 from fleet.library.plans import parse_plan
 from fleet.library.reading import ask_all, ignore
-from fleet.library.recent import RecentRuns
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.library.telling import Telling
 from fleet.library.tools import new_run_id
@@ -243,10 +242,6 @@ class FleetReader(Telling):
             self.unread, records = error, state.runs_in_folders()
         under_way = await asyncio.to_thread(state.under_way, [record.id for record in records])
         return [(record, record.id in under_way) for record in records]
-
-    def recent_runs(self) -> RecentRuns:
-        """Return what keeps up with the newest runs."""
-        return RecentRuns(self._tools.state)
 
     async def events(self, run: str, *, after: int = 0) -> list[Envelope]:
         """Return the events of a run with numbers above `after`, in order. Progress of pushes is not among them.

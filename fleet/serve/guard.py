@@ -49,7 +49,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._largest = largest
-        self._requests = Bucket(burst=120, per_second=30)
+        self.requests = Bucket(burst=120, per_second=30)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,7 +92,7 @@ class Guard:
 
     def _too_many(self, scope: Scope) -> PlainTextResponse | None:
         client = scope.get("client")
-        wait = self._requests.take(client[0] if client else "")
+        wait = self.requests.take(client[0] if client else "")
         return too_many(wait) if wait else None
 
 
