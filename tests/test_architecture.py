@@ -34,6 +34,7 @@ LAYERS = (
     "deploy",
     "library",
     "mcp",
+    "serve",
     "cli",
     "__init__ __main__",
 )
@@ -41,7 +42,12 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HOMES = {
     "asyncssh": "machine",
-    "mcp": "mcp",
+    "mcp": "mcp serve",
+    "jinja2": "serve",
+    "markupsafe": "serve",
+    "sse_starlette": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "pydantic": "events inventory mcp policy",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",

@@ -61,6 +61,8 @@ COMMANDS = {
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
     "image": ("image", "Make container images of hosts or packages, and load them."),
     "mcp": ("mcp", "Serve the fleet to an agent: tools to look, plan and ask."),
+    "serve": ("serve", "Show the fleet in a browser, live."),
+    "token": ("token", "Make and revoke tokens for fleet serve."),
     "completion": ("completion", "Let the shell complete commands, hosts, tags, runs and generations."),
     "man": ("manual", "Manual pages of all commands."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),

@@ -226,8 +226,8 @@ class FleetReader(Telling):
 
         Raise `ConfigError` if there is no such plan.
         """
-        text = await asyncio.to_thread(self._tools.state.plan, digest)
-        return parse_plan(text.encode(), f"plan {digest}")
+        state = self._tools.state
+        return await asyncio.to_thread(lambda: parse_plan(state.plan(digest).encode(), f"plan {digest}"))
 
     async def kept_plans(self) -> list[PlanRecord]:
         """Return the plans that this machine keeps, newest first; expired ones for a while, too."""
