@@ -30,10 +30,11 @@ LAYERS = (
     "inventory output state",
     "machine selector plans signing",
     "nix host checks store policy notify",
-    "steps diff drift lab source",
+    "steps diff drift images lab source",
     "deploy",
     "library",
     "mcp",
+    "serve",
     "cli",
     "__init__ __main__",
 )
@@ -41,7 +42,12 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 HOMES = {
     "asyncssh": "machine",
-    "mcp": "mcp",
+    "mcp": "mcp serve",
+    "jinja2": "serve",
+    "markupsafe": "serve",
+    "sse_starlette": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "pydantic": "events inventory mcp policy",
     "pydantic_core": "inventory",
     "tomli_w": "inventory",

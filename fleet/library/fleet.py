@@ -22,7 +22,7 @@ from fleet.library.drafts import Drafts
 from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
 from fleet.library.governed import NOTHING
-from fleet.library.plans import keep_plan, require_applicable
+from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
 from fleet.library.taking_up import TakingUp
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fleet.library.crew.workers import WorkersOf
     from fleet.library.delivering import Back
     from fleet.library.garbage import GarbageCollector
+    from fleet.library.imaging import Imager
     from fleet.library.judging import Plea
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
@@ -105,6 +106,13 @@ class Fleet(SecretsFleet):
         from fleet.library.garbage import GarbageCollector  # few collect any
 
         return GarbageCollector(self._tools, self.computers, self._judge)
+
+    @property
+    def images(self) -> Imager:
+        """Makes container images of hosts and packages."""
+        from fleet.library.imaging import Imager  # few make any
+
+        return Imager(self._tools, self, self._judge)
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,7 +216,8 @@ class Fleet(SecretsFleet):
         """
 
         def permit_of(plan: Plan, hosts: Sequence[HostName]) -> Permit:
-            return functools.partial(self._permit_to_go_on, plan, hosts)
+            has_begun = any(host.begun for host in run.hosts.values())
+            return functools.partial(self._permit_to_go_on, plan, hosts, has_begun=has_begun)
 
         return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
@@ -296,4 +305,6 @@ class Fleet(SecretsFleet):
 
         Raise `StateError` if that fails.
         """
+        if self._drafts.find(plan) is not None:
+            await asyncio.to_thread(note_made_here, plan, self._tools.state)
         await keep_plan(plan, self._tools.state, self._tools.here, planned(self._tools, plan))

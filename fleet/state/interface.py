@@ -212,6 +212,9 @@ class State(Protocol):
     def runs(self) -> list[RunRecord]:
         """Return every run that is remembered, newest first. Folders that fleet 0.1.0 has written are read in."""
 
+    def run_ids(self) -> list[RunId]:
+        """Return the runs that are remembered, newest first. Costs little, however much is known of them."""
+
     def run(self, run: RunId) -> RunRecord | None:
         """Return what is remembered of the run; None if nothing is.
 

@@ -8,8 +8,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from fleet.errors import ConfigError, StateError
-from fleet.state.archive import Archive
+from fleet.errors import StateError
+from fleet.state.archive import Archive, the_plan
 from fleet.state.folders import EVENTS, Folders
 from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
@@ -110,6 +110,10 @@ class FolderState(State):
         found |= {run: self._with_folder(found.get(run) or RunRecord(id=run, plan=behind[run])) for run in behind}
         return [found[run] for run in sorted(found, reverse=True)]
 
+    def run_ids(self) -> list[RunId]:
+        archive = self._archive_if_any()
+        return sorted({*self._runs_to_read_in(), *(archive.run_ids() if archive else ())}, reverse=True)
+
     def run(self, run: RunId) -> RunRecord | None:
         behind = self._catch_up()
         archive = self._archive_if_any()
@@ -157,11 +161,7 @@ class FolderState(State):
 
     def plan(self, digest: str) -> str:
         archive = self._archive_if_any()
-        found = archive.plan_texts(digest) if archive and digest else {}
-        if digest not in found and len(found) != 1:
-            what = f"there are {len(found)} plans whose digest begins with" if found else "there is no plan"
-            raise ConfigError(f"{what} {digest} in this machine's memory", hint="fleet plan makes a new one")
-        return found[digest] if digest in found else next(iter(found.values()))
+        return the_plan(archive.plan_texts(digest) if archive and digest else {}, digest)
 
     def plan_folder(self, digest: str) -> Path:
         return self._path / "plans" / digest

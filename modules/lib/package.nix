@@ -51,7 +51,14 @@ python3Packages.buildPythonApplication {
       psycopg
       psycopg-pool
     ];
-    serve = [ python3Packages.mcp ];
+    serve = with python3Packages; [
+      jinja2
+      mcp
+      python-multipart
+      sse-starlette
+      starlette
+      uvicorn
+    ];
   };
 
   makeWrapperArgs = [
