@@ -44,6 +44,7 @@ class Crew:
     outs: dict[subprocess.Popen[str], TextIO] = field(default_factory=dict)
 
     program = FLEET
+    hasty = HASTY.format(lasts=3.0)
 
     @property
     def file(self) -> Path:
@@ -96,6 +97,14 @@ class Crew:
         events = [json.loads(line) for line in self.outs[process]]
         assert events, err
         return events
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What `fleet runs` tells."""
+        process = self.fleet("runs", "--json", before=self.hasty)
+        assert process.wait(30) == 0
+        self.outs[process].seek(0)
+        found: list[dict[str, Any]] = json.loads(self.outs[process].read())["runs"]
+        return found
 
     def switched(self) -> list[str]:
         """The hosts that were switched, once for each time."""

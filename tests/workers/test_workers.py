@@ -30,6 +30,41 @@ def test_workers_deliver_to_every_host_once(tmp_path: Path, database: str) -> No
         assert Counter(outcomes(events).values()) == {"kept": 12}
         assert fleet.switched() == sorted(fleet.hosts)
         assert events[-1]["exit_code"] == 0
+        verified = fleet.fleet("ledger", "verify")
+        assert verified.wait(30) == 0
+
+
+def test_workers_go_on_without_whoever_has_deployed_and_leave_at_once_if_told_twice(
+    tmp_path: Path, database: str
+) -> None:
+    with crew(tmp_path, database, 8, at_once=4) as fleet:
+        fleet.settle("2s")
+        leaving, _ = fleet.worker("--at-once", "2"), fleet.worker("--at-once", "2")
+        deploying = fleet.deploy()
+        until(fleet.switched)
+        deploying.kill()
+        leaving.terminate()
+        assert "takes nothing new" in fleet.says(leaving)
+        leaving.terminate()
+        assert leaving.wait(10) == 130
+        until(lambda: fleet.switched() == sorted(fleet.hosts))
+        until(lambda: fleet.runs()[0]["exit_code"] == 0)
+        assert len(fleet.switched()) == 8
+
+
+def test_run_without_workers_is_resumed_by_asking_the_hosts(tmp_path: Path, database: str) -> None:
+    with crew(tmp_path, database, 4, at_once=2) as fleet:
+        fleet.settle("30s")
+        worker, deploying = fleet.worker(), fleet.deploy()
+        until(lambda: len(fleet.switched()) == 2)
+        worker.kill()
+        deploying.kill()
+        (run,) = fleet.runs()
+        until(lambda: not fleet.runs()[0]["under_way"])
+        resumed = fleet.ended(fleet.fleet("resume", run["run"], "--json", before=fleet.hasty))
+        assert Counter(outcomes(resumed).values()) == {"kept": 2, "skipped": 2}
+        fleet.worker()
+        assert len(fleet.switched()) == 2
 
 
 def test_host_is_delivered_once_though_workers_are_killed_and_stopped(tmp_path: Path, database: str) -> None:
@@ -66,19 +101,21 @@ def test_worker_that_is_to_stop_sees_through_what_has_begun(tmp_path: Path, data
 
 
 def test_interrupted_follower_lets_no_further_host_begin(tmp_path: Path, database: str) -> None:
-    with crew(tmp_path, database, 12, at_once=2) as fleet:
+    with crew(tmp_path, database, 6, at_once=2) as fleet:
         fleet.settle("2s")
         fleet.worker()
         deploying = fleet.deploy()
         until(fleet.switched)
         deploying.send_signal(signal.SIGINT)
         events = fleet.ended(deploying)
-        assert Counter(outcomes(events).values()) == {
-            "kept": len(fleet.switched()),
-            "skipped": 12 - len(fleet.switched()),
-        }
+        begun = len(fleet.switched())
+        assert 0 < begun < 6
+        assert Counter(outcomes(events).values()) == {"kept": begun, "skipped": 6 - begun}
         assert events[-1]["exit_code"] == 130
         assert deploying.returncode == 130
+        going_on = fleet.fleet("rollout", "continue", events[-1]["run"], "--json")
+        assert Counter(outcomes(fleet.ended(going_on)).values()) == {"kept": 6}
+        assert fleet.switched() == sorted(fleet.hosts)
 
 
 def test_database_that_is_away_for_a_while_costs_nobody_anything(tmp_path: Path, postgres: Server) -> None:

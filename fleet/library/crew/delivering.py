@@ -61,6 +61,7 @@ class RunHere:
         self._program: HostProgram | None = None
         self._available: Available | None = None
         self._opening = asyncio.Lock()
+        self._pace = tools.pace()
         self._asked: tuple[float, Request | None] = (0.0, None)
         self._asking = Asking(lambda: tools.state.asked(row.run))
 
@@ -154,7 +155,7 @@ class RunHere:
 
     async def _deliver(self, journal: Journal, claim: Claim) -> None:
         host, (opened, program, available) = self._host(claim.share.host), await self._open()
-        async with self._tools.links([host]) as links:
+        async with self._tools.links([host], within=self._pace) as links:
             context = dataclasses.replace(opened, journal=journal, links=links)
             if claim.share.attempt > 1 and await self._take_up(context, host):
                 return
@@ -192,7 +193,7 @@ class RunHere:
         past = await asyncio.to_thread(self._crew.host_record, self.row.run, name)
         journal = Journal(self._record(past), self.row.by)
         seconds = max((soak.seconds for soak in self.plan.soaks if soak.last == claim.rollout.wave), default=0.0)
-        async with self._tools.links([self._host(name)]) as links:
+        async with self._tools.links([self._host(name)], within=self._pace) as links:
             context = dataclasses.replace(opened, journal=journal, links=links)
             said = await Rollout(context, self.plan, {}, HostProgram(), [name]).watch(name, seconds)
         await asyncio.to_thread(self._end_soak, name, said)

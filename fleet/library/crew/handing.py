@@ -30,6 +30,7 @@ from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.library.tools import new_run_id
 from fleet.model import Verb
+from fleet.plans.announce import planned
 from fleet.state import Entered, RunRecord, fold
 from fleet.state.shares import Rollout, Share
 from fleet.text import listed
@@ -139,6 +140,10 @@ class HandOver:
         await give(tools, plan)
         others = [name for name in plan.hosts if name not in self.hosts]
         journal.finish(*(result.skipped(name, "the plan is applied to others only") for name in others))
+        for number, wave in enumerate(() if is_draft else plan.waves, 1):
+            for name in wave:
+                if name not in others:
+                    journal.emit(planned(plan.parts[name], number))
         entered = Entered(tools.origin, plan.verb)
         async with entering.begun(tools, journal.run, self.hosts, entered, plan=plan, must_record=True):
             await journal.flush()
