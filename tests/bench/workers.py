@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -51,7 +52,7 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def _alone(case: str, name: str, fleet: Crew) -> Row:
-    return _row(case, name, run([_deployment(fleet)], fleet.environment()), len(fleet.hosts))
+    return _row(case, name, _run(fleet), len(fleet.hosts))
 
 
 def _by_workers(case: str, name: str, fleet: Crew) -> list[Row]:
@@ -60,7 +61,7 @@ def _by_workers(case: str, name: str, fleet: Crew) -> list[Row]:
     before = sum(map(_cpu, workers))
     trouble.start()
     with Watch(worker.pid for worker in workers) as watch:
-        taken = run([[*_deployment(fleet), "--workers"]], fleet.environment())
+        taken = _run(fleet, "--workers")
     trouble.join(60)
     cpu = sum(map(_cpu, workers)) - before
     count = len(fleet.hosts)
@@ -68,6 +69,18 @@ def _by_workers(case: str, name: str, fleet: Crew) -> list[Row]:
         _row(case, name, Taken(taken.wall, taken.cpu + cpu, taken.memory), count),
         _row(case, "fleet, the workers together", Taken(taken.wall, cpu, watch.peak), count),
     ]
+
+
+def _run(fleet: Crew, *words: str) -> Taken:
+    """A deployment to all of them. Where one has not got its system, `SystemExit` has why."""
+    said = fleet.folder / "said"
+    script = 'out=$1; shift; exec "$@" >"$out"'
+    try:
+        return run([["sh", "-c", script, "sh", str(said), *_deployment(fleet), *words]], fleet.environment())
+    except SystemExit as error:
+        ends = json.loads(said.read_text().splitlines()[-1])
+        bad = [f"{host['name']}: {host['outcome']}: {host['error']}" for host in ends["hosts"] if host["error"]]
+        raise SystemExit("\n".join([str(error)[-500:], str(ends["error"]), *bad[:5]])) from None
 
 
 def _trouble(fleet: Crew, workers: Sequence[subprocess.Popen[str]]) -> None:

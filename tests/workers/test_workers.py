@@ -34,6 +34,7 @@ def test_workers_deliver_to_every_host_once(tmp_path: Path, database: str) -> No
         assert verified.wait(30) == 0
 
 
+@pytest.mark.long
 def test_workers_go_on_without_whoever_has_deployed_and_leave_at_once_if_told_twice(
     tmp_path: Path, database: str
 ) -> None:
@@ -52,6 +53,7 @@ def test_workers_go_on_without_whoever_has_deployed_and_leave_at_once_if_told_tw
         assert len(fleet.switched()) == 8
 
 
+@pytest.mark.long
 def test_run_without_workers_is_resumed_by_asking_the_hosts(tmp_path: Path, database: str) -> None:
     with crew(tmp_path, database, 4, at_once=2) as fleet:
         fleet.settle("30s")
