@@ -1,7 +1,7 @@
 # --- models: files beside the systems that name them -----------------------------------------------------
 #
-# A system names its models in etc/fleet/models, and does not refer to them: each has a root of its own, which stays for as
-# long as a system that names it does.
+# A system names its models in etc/fleet/models.json, and does not refer to them: each has a root of its own, which stays for
+# as long as a system that names it does.
 
 model_roots=/nix/var/nix/gcroots/fleet-models
 
@@ -16,6 +16,6 @@ forgotten_models() {
 # Print the models of all systems that stay.
 named_models() {
     { printf %s "$stay" | cut -d ' ' -f 2; needed_systems | cut -d ' ' -f 1; } | sort -u | while read -r system; do
-        find "$system/etc/fleet/models/" -type l -printf '%l\n' 2>/dev/null
+        grep -ohE '/nix/store/[0-9a-z]{32}-[0-9A-Za-z+._?=-]+' "$system/etc/fleet/models.json" 2>/dev/null
     done
 }
