@@ -202,8 +202,10 @@ def test_a_system_whose_model_is_gone_is_not_kept(stage: Stage, server: tuple[st
     ("more", "code", "said"),
     [
         ({"hash": "sha256-" + "A" * 43 + "="}, 3, "cannot be fetched from http://127.0.0.1"),
-        ({"size": MIB + 1}, 2, f"has {MIB} bytes, and the configuration says {MIB + 1}"),
-        ({"size": 1 << 60}, 2, "are free on this machine's /nix"),
+        pytest.param(
+            {"size": MIB + 1}, 2, f"has {MIB} bytes, and the configuration says {MIB + 1}", marks=pytest.mark.long
+        ),
+        pytest.param({"size": 1 << 60}, 2, "are free on this machine's /nix", marks=pytest.mark.long),
         ({"vram": 8000}, 1, "needs 8000 MiB on GPUs, and nvidia-smi does not answer"),
     ],
 )
