@@ -17,7 +17,6 @@ from tests.containers.driver import WEB, Stage, answer, new_version, running
 from tests.containers.files import put, shell
 from tests.containers.gate_client import FileKey
 from tests.containers.gated import FLEET, SCRIPTS, Gated, configured_gate, nix_files
-from tests.nixos_modules import needs_lib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from tests.containers.conftest import MakeLab
     from tests.containers.driver import Run
 
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 AGENT = {"FLEET_PRINCIPAL": "agent-3", "FLEET_INTENT": "update the shop"}
 
 

@@ -16,7 +16,6 @@ from fleet.host.program import source
 from tests.containers.driver import WEB, Stage, boot_default, new_version, profile, running, wait_until, web
 from tests.containers.files import put, shell
 from tests.containers.module_units import install_units, is_there
-from tests.nixos_modules import needs_lib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,7 +276,6 @@ def collect(host: LabHost) -> str:
     return shell(host, f"journalctl --sync; journalctl -q -o cat --since=@{begun} _SYSTEMD_UNIT=fleet-gc.service")
 
 
-@needs_lib
 def test_service_keeps_what_fleet_gc_keeps_and_waits_for_a_deployment_to_end(scheduled: LabHost, stage: Stage) -> None:
     wanted = only(stage.document("gc", "small", "--dry-run"))
     before = generations(scheduled)
@@ -298,7 +296,6 @@ def test_service_keeps_what_fleet_gc_keeps_and_waits_for_a_deployment_to_end(sch
     assert not any(is_there(scheduled, one["closure"]) for one in wanted["goes"])
 
 
-@needs_lib
 def test_service_does_nothing_where_there_is_room_and_has_a_timer(scheduled: LabHost) -> None:
     before = generations(scheduled)
     names = install_units(scheduled, ("gc",), MODULE.replace("keep = 1;", "keep = 1; startBelow = 1;"))

@@ -11,12 +11,12 @@ import pytest
 from fleet.nix import quoted
 from tests.containers.files import put
 from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject, until
-from tests.nixos_modules import configured, needs_lib, script_text, unit_text
+from tests.nixos_modules import configured, script_text, unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 GOOD = NEW
 FAILS = NEW + 'services.broken.exec = "${busybox} false";'
 LOOPS = NEW + (

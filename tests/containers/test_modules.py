@@ -11,7 +11,7 @@ import pytest
 from tests.containers.driver import WEB, Stage, new_version, wait_until, web
 from tests.containers.files import put, shell
 from tests.containers.module_units import is_there
-from tests.nixos_modules import configured, needs_lib, nix_conf
+from tests.nixos_modules import configured, nix_conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from fleet.machine import Output
     from tests.containers.conftest import MakeLab
 
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 PROFILE = "/nix/var/nix/profiles/system"
 ROOTS = "/nix/var/nix/gcroots/fleet"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me"

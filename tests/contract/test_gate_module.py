@@ -11,7 +11,7 @@ import pytest
 from fleet.drift.places import HOME_PLACES, SYSTEM_PLACES
 from fleet.signing import keygen
 from fleet.signing.keys import PublicKey
-from tests.nixos_modules import ROOT, RefusedError, complaints, configured, needs_lib
+from tests.nixos_modules import ROOT, RefusedError, complaints, configured
 from tests.signer import Device
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fleet.drift.places import Place
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 LOGIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 SIGNER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 42 + "A"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "C" * 42 + "A"
