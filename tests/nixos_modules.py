@@ -63,24 +63,24 @@ def configured(
       in
       {wanted}
     """
-    return evaluated(text)
+    return value_of(text)
 
 
-def evaluated(text: str) -> Any:
-    """The value of this expression of `lib`: as the stand-in says, and the real library too where it is there."""
+def value_of(text: str) -> Any:
+    """The value of this expression of `lib`: by the stand-in, and by the real library too where it is there."""
     if not LIB:
-        return evaluated_by(STAND_IN, text)
+        return value_by(STAND_IN, text)
     try:
-        found = evaluated_by(LIB, text)
+        found = value_by(LIB, text)
     except RefusedError:
         with pytest.raises(RefusedError):
-            evaluated_by(STAND_IN, text)
+            value_by(STAND_IN, text)
         raise
-    assert evaluated_by(STAND_IN, text) == found, "the stand-in differs from nixpkgs' lib"
+    assert value_by(STAND_IN, text) == found, "the stand-in differs from nixpkgs' lib"
     return found
 
 
-def evaluated_by(lib: str, text: str) -> Any:
+def value_by(lib: str, text: str) -> Any:
     """The value of this expression by one library."""
     return json.loads(
         run("nix-instantiate", "--eval", "--strict", "--json", "--expr", f"let lib = import {lib}; in {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.drift.places import HOME_PLACES, SYSTEM_PLACES
 from fleet.errors import GateError
 from fleet.host.program import source
 from fleet.machine import Command, gate
@@ -19,10 +21,13 @@ from fleet.plans.plan import FIELDS
 from fleet.signing import APPROVAL, PLAN, keygen
 from fleet.steps.gated import gate_of
 from tests.contract.host_functions import SHELLS, call
+from tests.nixos_modules import ROOT, run
 from tests.signer import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleet.drift.places import Place
 
 WORDS = """
 read_gate() { login=fleet; }
@@ -187,3 +192,22 @@ def test_one_device_under_two_names_is_seen_whatever_its_keys_were_made_for(tmp_
     assert "one key has two names" in call(tmp_path, f"read_signers {tmp_path}/system")
     (folder / "allowed_signers").write_text(rows[0] + rows[1].replace("bob", "ann"))
     assert call(tmp_path, f"read_signers {tmp_path}/system") == ""
+
+
+BY_NAME = {"system", "specialisation", "gpu", "gates", "boot-state", "df", "journal", "switch", "units"}
+"""The scripts that gate.sh runs by the name of their verb, or by a word of the caller's."""
+
+
+@pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
+def test_scripts_of_the_closure_are_those_that_the_host_program_runs() -> None:
+    scripts = f"builtins.mapAttrs (_: builtins.pathExists) (import {ROOT}/fleet/host/gate/scripts.nix)"
+    there = json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", scripts))
+    assert set(there.values()) == {True}
+    program = "".join(path.read_text() for path in (ROOT / "fleet" / "host" / "program").glob("gate*.sh"))
+    assert set(there) == set(re.findall(r"\$\(script ([a-z-]+)\)", program)) | BY_NAME
+
+
+@pytest.mark.parametrize(("name", "places"), [("home", HOME_PLACES), ("system", SYSTEM_PLACES)])
+def test_gate_looks_for_drift_in_the_places_of_fleet(name: str, places: tuple[Place, ...]) -> None:
+    text = (ROOT / "fleet" / "host" / "gate" / f"{name}-places.txt").read_text()
+    assert text.splitlines() == [place.path for place in places]

@@ -83,6 +83,7 @@ let
     allUnique = list: length (lib.unique list) == length list;
     intersectLists = list: filter (each: elem each list);
     optional = condition: value: if condition then [ value ] else [ ];
+    optionals = condition: list: if condition then list else [ ];
     remove = value: filter (each: each != value);
     take = number: list: genList (elemAt list) (if number < length list then number else length list);
     unique = foldl' (list: each: if elem each list then list else list ++ [ each ]) [ ];
@@ -119,6 +120,7 @@ let
         text = toString value;
       in
       if match "[[:alnum:],._+:@%/-]+" text != null then text else "'${replaceStrings [ "'" ] [ "'\\''" ] text}'";
+    escapeShellArgs = list: concatStringsSep " " (map lib.escapeShellArg list);
     hasInfix = part: text: length (split (lib.escapeRegex part) text) > 1;
     hasPrefix = start: text: substring 0 (stringLength start) text == start;
     hasSuffix = end: text: lib.hasPrefix end (lib.last' (stringLength end) text);
@@ -135,6 +137,13 @@ let
       in
       if digits == null then throw "toIntBase10: ${toJSON text} is no number" else fromJSON (head digits);
 
+    # packages
+    getExe = package: "${package}/bin/${package.meta.mainProgram}";
+    licenses.mit.spdxId = "MIT";
+    makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
+    platforms.linux = [ "x86_64-linux" "aarch64-linux" ];
+    systems.elaborate = system: if isAttrs system then system else { inherit system; };
+
     # formats
     generators.toKeyValue =
       options:
@@ -149,7 +158,6 @@ let
 
     versionAtLeast = version: least: compareVersions version least >= 0;
     versions.major = version: head (lib.splitString "." version);
-    systems.elaborate = system: if isAttrs system then system else { inherit system; };
   };
 in
 removeAttrs lib [ "last'" ]

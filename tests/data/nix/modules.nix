@@ -28,6 +28,7 @@ let
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
   mkOrder = order: content: { _type = "order"; inherit order content; };
   mkIf = condition: content: { _type = "if"; inherit condition content; };
+  mkMerge = contents: { _type = "merge"; inherit contents; };
 
   # What is defined above options: sets without properties. Each key has the condition of the whole.
   spread =
@@ -122,9 +123,12 @@ let
       else
         stop here "is declared twice"
     ) declared;
-  config = mapAttrs (_: node: if isOption node then node.value else config node);
+  # The values of options, in the place where each is, beside what is of no option.
+  config =
+    free: nodes:
+    free // mapAttrs (name: node: if isOption node then node.value else config (free.${name} or { }) node) nodes;
 
-  # Names of what is defined and not declared.
+  # What is defined and not declared: the places, each with its definitions.
   strays =
     place: declared: definitions:
     concatMap (
@@ -134,14 +138,14 @@ let
         here = place ++ [ name ];
       in
       if found == [ ] then
-        [ here ]
+        [ { place = here; contents = valuesOf name definitions; } ]
       else if builtins.any isOption found then
         [ ]
       else
         strays here found (below place name definitions)
     ) (attrNames (foldl' (all: set: all // set) { } definitions));
 
-  # A module as { key, imports, options, config, freeformType }, whatever it was written as. The key is its file, if it has one.
+  # A module as { key, imports, options, config }, whatever it was written as. The key is its file, if it has one.
   unified =
     known: arguments: module:
     let
@@ -152,7 +156,7 @@ let
           module;
       isLong = made ? config || made ? options;
     in
-    if builtins.isPath module then
+    if builtins.isPath module || builtins.isString module then
       unified known arguments (import module) // { key = toString module; }
     else if !isAttrs made then
       throw "A module is a ${builtins.typeOf made}."
@@ -163,8 +167,10 @@ let
         key = null;
         imports = made.imports or [ ];
         options = made.options or { };
-        freeformType = made.freeformType or null;
-        config = made.config or (if isLong then { } else removeAttrs made [ "imports" "freeformType" ]);
+        config = mkMerge (
+          [ (made.config or (if isLong then { } else removeAttrs made [ "imports" "freeformType" ])) ]
+          ++ (if made ? freeformType then [ { _module = { inherit (made) freeformType; }; } ] else [ ])
+        );
       };
 
   # Level by level: the modules, what they import, what those import. Each file counts once.
@@ -181,10 +187,17 @@ let
     else
       fresh ++ levels open (seen ++ keysOf fresh) (concatMap (module: map open module.imports) fresh);
 
-  own.options._module.args = mkOption {
-    type = lib.types.attrsOf lib.types.raw;
-    default = { };
+  own.options._module = {
+    args = mkOption {
+      type = lib.types.attrsOf lib.types.raw;
+      default = { };
+    };
+    freeformType = mkOption {
+      type = lib.types.nullOr lib.types.raw;
+      default = null;
+    };
   };
+  within = value: place: foldl' (inner: name: { ${name} = inner; }) value (reversed place);
 
   evalModules =
     {
@@ -193,36 +206,25 @@ let
       prefix ? [ ],
     }:
     let
-      known = { inherit lib options; config = plain; } // specialArgs;
-      open = unified known plain._module.args;
+      known = { inherit lib options; config = values; } // specialArgs;
+      open = unified known options._module.args.value;
       # What is imported comes first, and of several modules the last.
       found = reversed (levels open [ ] (map open (modules ++ [ own ])));
       declared = map (module: module.options) found;
       definitions = concatMap (module: spread prefix module.config) found;
       options = tree prefix declared definitions;
       undeclared = strays [ ] declared definitions;
-      freeform = filter (type: type != null) (map (module: module.freeformType) found);
-      free = filter (place: length place == 1) undeclared;
-      more = builtins.listToAttrs (
-        map (place: {
-          name = head place;
-          value = valuesOf (head place) definitions;
-        }) free
-      );
-      merge = type: (merged prefix type [ (mapAttrs (_: contents: { _type = "merge"; inherit contents; }) more) ]).value;
-      plain =
-        (if freeform == [ ] || free == [ ] then { } else merge (head freeform)) // config options;
-      wrong = if freeform == [ ] then undeclared else filter (place: length place > 1) undeclared;
+      freeform = options._module.freeformType.value;
+      free = map (stray: within (mkMerge stray.contents) stray.place) undeclared;
+      values = config (if freeform == null || free == [ ] then { } else (merged prefix freeform free).value) options;
     in
     {
       inherit options;
       config =
-        if length freeform > 1 then
-          stop prefix "has several free forms"
-        else if wrong != [ ] then
-          stop (prefix ++ head wrong) "does not exist"
+        if freeform == null && undeclared != [ ] then
+          stop (prefix ++ (head undeclared).place) "does not exist"
         else
-          removeAttrs plain [ "_module" ];
+          removeAttrs values [ "_module" ];
     };
 
   mkOption =
@@ -248,6 +250,7 @@ in
     merged
     mergeOneOption
     mkIf
+    mkMerge
     mkOption
     mkOrder
     mkOverride
@@ -258,7 +261,6 @@ in
   mkBefore = mkOrder 500;
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
-  mkMerge = contents: { _type = "merge"; inherit contents; };
   mkOptionType = { name, description ? name, check ? (_: true), merge ? mergeOneOption }: {
     _type = "option-type";
     inherit name description check merge;

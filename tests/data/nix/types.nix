@@ -68,8 +68,21 @@ let
     package = mkOptionType { name = "package"; check = isDerivation; };
     raw = mkOptionType { name = "raw"; };
     unspecified = mkOptionType { name = "unspecified"; };
-    # The real one joins sets and lists in it too; nothing here has any there.
-    anything = atom "anything" (value: !isAttrs value && !isList value && !isFunction value);
+    # Sets are joined, all else has to be equal. The real one joins functions too.
+    anything = mkOptionType {
+      name = "anything";
+      merge =
+        place: definitions:
+        let
+          isSet = definition: isAttrs definition.value && !isDerivation definition.value;
+        in
+        if length definitions == 1 && !isSet (head definitions) then
+          (head definitions).value
+        else if all isSet definitions then
+          (types.attrsOf types.anything).merge place definitions
+        else
+          equal place definitions;
+    };
     attrs = mkOptionType {
       name = "attrs";
       check = isAttrs;
