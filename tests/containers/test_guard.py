@@ -10,8 +10,9 @@ import pytest
 
 from fleet.nix import quoted
 from tests.containers.files import put
-from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject, until
+from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject
 from tests.nixos_modules import configured, script_text, unit_text
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
