@@ -47,7 +47,7 @@ OUR_UNIT = re.compile(
 )
 """The units of a transaction: docs/transaction.md. One may be open at any moment; that of a profile ends with its name.
 What `activate` is in the driver `generic`: docs/drivers.md."""
-OUR_PLACES = ("/system.attached/", "/etc/systemd/system/fleet-activate", "/multi-user.target.wants/fleet-activate")
+OUR_PLACE = "/system.attached/"
 """Where the host program writes those that outlive a boot."""
 _FIXES = {
     "file": "declare it in environment.etc, or remove it",
@@ -72,7 +72,7 @@ def of_etc(seen: Observation) -> Iterator[Item]:
             continue  # something is mounted there
         at_place[name] = file
         is_copy = name in seen.copies and name not in seen.differs
-        is_ours = OUR_UNIT.fullmatch(file.name) is not None and any(place in file.path for place in OUR_PLACES)
+        is_ours = OUR_UNIT.fullmatch(file.name) is not None and OUR_PLACE in file.path
         if is_copy or is_ours or name in seen.differs or any(fnmatchcase(name, glob) for glob in changing):
             continue
         yield _in_etc(seen, file, f"/etc/{name}")

@@ -26,7 +26,12 @@ gate() {
     [ ${#1} -le $most_line ] || refuse usage "the call has more than $most_line characters"
     # shellcheck disable=SC2086  # words
     set -- $1
-    [ $# -ge 2 ] || refuse usage "this login runs fleet's gate, and nothing else: no shell, no files, no forwarding but to checks"
+    case $#:${1-} in
+        [01]:* | *:*[!0-9,]*)
+            refuse gate "this login runs fleet's gate, and nothing else: no shell, no files, no forwarding but to checks. In \
+fleet.toml this host has gate = true"
+            ;;
+    esac
     spoken=
     for number in $gate_protocols; do case ,$1, in *,"$number",*) spoken=${spoken:-$number} ;; esac; done
     [ -n "$spoken" ] || refuse protocol "this gate speaks protocol $gate_protocols, and the call was '$1': use a fleet that speaks it too"
