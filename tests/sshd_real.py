@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.tools import new_key, public_half
 from tests.waiting import becomes, free_port
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class Sshd:
 
 def keygen(file: Path, *, passphrase: str = "", kind: str = "ed25519") -> str:
     """Make a key; the public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", file.name, "-f", file], check=True)
-    return file.with_name(f"{file.name}.pub").read_text().strip()
+    return public_half(new_key(file, kind=kind, passphrase=passphrase))
 
 
 @contextlib.asynccontextmanager

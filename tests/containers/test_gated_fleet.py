@@ -17,6 +17,7 @@ from tests.containers.driver import WEB, Stage, answer, new_version, running
 from tests.containers.files import put, shell
 from tests.containers.gate_client import FileKey
 from tests.containers.gated import FLEET, SCRIPTS, Gated, configured_gate, nix_files
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +63,7 @@ class Keeper:
         return keeper
 
     def git(self, *words: str) -> None:
-        argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words]
-        subprocess.run(argv, cwd=self.stage.folder / "flake", check=True, capture_output=True)
+        git(self.stage.folder / "flake", *words)
 
     def principals(self, *keys: str) -> None:
         """ann has these keys, in principals.toml and in the gate that comes with the next system."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +22,7 @@ from fleet.steps.gated import gate_of
 from tests.contract.host_functions import SHELLS, call
 from tests.nixos_modules import ROOT, run
 from tests.signer import Device
+from tests.tools import new_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,8 +133,7 @@ def test_signature_is_taken_apart_as_fleet_does(tmp_path: Path, flags: int, shel
 
 def test_signature_of_ssh_keygen_is_taken_apart(tmp_path: Path) -> None:
     for kind in ("ed25519", "ecdsa", "rsa"):
-        key = tmp_path / kind
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(key)], check=True)
+        key = new_key(tmp_path / kind, kind=kind)
         made = keygen.sign("text", namespace=PLAN, key=key)
         assert signature(tmp_path, made.line).split()[:2] == [str(keygen.read_public(key)).partition(" ")[2], PLAN]
 
