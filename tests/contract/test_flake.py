@@ -185,12 +185,20 @@ def test_the_package_is_described_by_pyproject_toml() -> None:
     assert package["dependencies"] == dependencies.split()
 
 
+def names(dependencies: list[str]) -> set[str]:
+    """The distributions of these requirements."""
+    return {re.split(r"[^A-Za-z0-9-]", dependency)[0] for dependency in dependencies}
+
+
 def test_the_package_needs_what_pyproject_toml_does() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[^A-Za-z0-9-]", dependency)[0] for dependency in project["dependencies"]}
     package = (ROOT / "modules/lib/package.nix").read_text()
-    (listed,) = re.findall(r"with python3Packages;\s*\[([^]]*)\]", package)
-    assert set(listed.split()) == wanted
+    lists = re.findall(r"(\S+) =\s*with python3Packages;\s*\[([^]]*)\]", package)
+    listed = {name: set(words.split()) for name, words in lists}
+    assert listed.pop("dependencies") == names(project["dependencies"])
+    assert set(listed) == {"scale", "serve"}
+    for extra, packages in listed.items():  # nixpkgs has more packages where a distribution has extras of its own
+        assert packages >= names(project["optional-dependencies"][extra]), extra
 
 
 SHELLS = "builtins.mapAttrs (_: builtins.attrNames)"
