@@ -15,7 +15,6 @@ let
     filter
     foldl'
     fromJSON
-    functionArgs
     genList
     head
     isAttrs
@@ -123,8 +122,12 @@ let
     escapeShellArgs = list: concatStringsSep " " (map lib.escapeShellArg list);
     hasInfix = part: text: length (split (lib.escapeRegex part) text) > 1;
     hasPrefix = start: text: substring 0 (stringLength start) text == start;
-    hasSuffix = end: text: lib.hasPrefix end (lib.last' (stringLength end) text);
-    last' = number: text: if stringLength text < number then "" else substring (stringLength text - number) number text;
+    hasSuffix =
+      end: text:
+      let
+        start = stringLength text - stringLength end;
+      in
+      start >= 0 && substring start (stringLength end) text == end;
     optionalString = condition: text: if condition then text else "";
     removeSuffix =
       end: text: if lib.hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
@@ -160,4 +163,4 @@ let
     versions.major = version: head (lib.splitString "." version);
   };
 in
-removeAttrs lib [ "last'" ]
+lib
