@@ -29,6 +29,12 @@ let
       description = of types.singleLineStr "";
       wantedBy = of (types.listOf unitName) [ ];
       after = of (types.listOf unitName) [ ];
+      before = of (types.listOf unitName) [ ];
+      bindsTo = of (types.listOf unitName) [ ];
+      partOf = of (types.listOf unitName) [ ];
+      requires = of (types.listOf unitName) [ ];
+      wants = of (types.listOf unitName) [ ];
+      overrideStrategy = of (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       unitConfig = unitOptions;
     } // extra;
   };
@@ -218,6 +224,7 @@ in
 
     system.preSwitchChecks = of (types.attrsOf types.str) { };
 
+    systemd.packages = of (types.listOf types.package) [ ];
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
     systemd.tmpfiles.rules = strings;
