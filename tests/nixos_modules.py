@@ -69,7 +69,10 @@ def complaints(modules: tuple[str, ...], settings: str, *, system: str = "x86_64
 
 def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
     """The unit as NixOS renders it, as far as modules/ use what it has. `script` is where its script lies."""
-    ties = {key: unit.get(key[0].lower() + key[1:], []) for key in ("After", "Before", "BindsTo", "PartOf", "Requires", "Wants")}
+    ties = {
+        key: unit.get(key[0].lower() + key[1:], [])
+        for key in ("After", "Before", "BindsTo", "PartOf", "Requires", "Wants")
+    }
     sections: dict[str, dict[str, Any]] = {
         "Unit": {"Description": unit["description"], **ties, **unit.get("unitConfig", {})}
     }

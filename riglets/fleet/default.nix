@@ -80,6 +80,7 @@ in
         "resume"
         "rollback"
         "rollout"
+        "sandbox"
         "secrets"
         "ssh"
         "trust"

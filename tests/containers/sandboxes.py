@@ -28,8 +28,10 @@ def install(host: LabHost, settings: str, *, store: str = "", modules: tuple[str
     put(host, "/opt/fleet-sandbox-probe", (SOURCE / "scripts" / "probe.sh").read_text())
     put(host, "/opt/closure-info/store-paths", store)
     wanted = """{ inherit (config.systemd) services timers; etc = config.environment.etc;
-      packages = map (package: package.text) config.systemd.packages; entry = config.environment.etc."fleet/sandbox".source.text; }"""
-    ours = 'services.fleet.sandbox = { enable = true; program = "/opt/fleet-sandbox-program"; probe = "/opt/fleet-sandbox-probe"; };'
+      packages = map (package: package.text) config.systemd.packages;
+      entry = config.environment.etc."fleet/sandbox".source.text; }"""
+    ours = """services.fleet.sandbox = { enable = true; program = "/opt/fleet-sandbox-program";
+      probe = "/opt/fleet-sandbox-probe"; };"""
     found = configured(modules, f"{{ imports = [ {{ {ours} }} ({settings}) ]; }}", wanted)
     shell(host, "rm -rf /etc/systemd/system/fleet-sandbox-* /etc/fleet/sandboxes")
     for name, file in found["etc"].items():

@@ -1,0 +1,231 @@
+"""Sandboxes on a lab host: what runs in one comes out nowhere, or `fleet sandbox prove` says that it would."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.containers.driver import Stage, wait_until
+from tests.containers.files import put, shell
+from tests.containers.sandboxes import DEBIAN, install
+from tests.nixos_modules import needs_lib
+
+if TYPE_CHECKING:
+    from fleet.lab import Lab, LabHost
+    from tests.containers.conftest import MakeLab
+
+needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
+pytestmark = [needs_nix, needs_lib]
+SEEN = "203.0.113.5"
+"""An address of the neighbour that is not of a private network."""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab("box", "lan")
+
+
+@pytest.fixture(scope="module")
+def lan(lab: Lab) -> str:
+    """The address of a neighbour who listens on the ports 8098 and 8099, also at `SEEN`."""
+    host = lab.host("lan")
+    shell(
+        host,
+        f"""
+        ip address add {SEEN}/32 dev lo
+        mkdir -p /srv/www; echo neighbour >/srv/www/index.html
+        for port in 8098 8099; do systemd-run -q --unit=www-$port busybox httpd -f -p $port -h /srv/www; done
+        """,
+    )
+    return shell(host, "ip -4 -o address show dev eth0 | sed -E 's#.* inet ([0-9.]+)/.*#\\1#'")
+
+
+@pytest.fixture(scope="module")
+def box(lab: Lab, lan: str) -> LabHost:
+    """A host with sandboxes."""
+    host = lab.host("box")
+    shell(
+        host,
+        f"""
+        mount --make-rshared /  # as systemd does it where it is in no container; else credentials come nowhere
+        ip route add {SEEN} via {lan}
+        printf '{SEEN} seen.example\\n{lan} private.example\\n' >>/etc/hosts
+        echo its-token >/etc/token; echo other >/etc/other-token; mkdir -p /srv/site; chmod 777 /srv/site
+        """,
+    )
+    seen = shell(host, "readlink -f /run/current-system")
+    install(
+        host,
+        f"""{{ services.fleet.sandbox.sandboxes = {{
+          agent = {{ {DEBIAN} ttl = "1h"; credentials.token = "/etc/token"; workspace = "/srv/site"; }};
+          other = {{ {DEBIAN} credentials.secret = "/etc/other-token"; }};
+          net = {{ {DEBIAN} egress = [ "{lan}:8099" "seen.example:8099" "private.example:8098" ]; }};
+          short = {{ {DEBIAN} ttl = "3s"; }};
+          kept = {{ {DEBIAN} ephemeral = false; }};
+          limited = {{ readOnly = [ "/usr" "/bin" "/lib" "/lib64" ]; }};
+        }}; }}""",
+        store=f"{seen}\n",
+    )
+    return host
+
+
+@pytest.fixture
+def up(box: LabHost, stage: Stage) -> Stage:
+    """`fleet sandbox` for the host, on which the sandbox `agent` is up."""
+    stage.toml({"box": {}, "lan": {}})
+    if box.exec("systemctl", "is-active", "fleet-sandbox-agent.service", check=False).status:
+        report = stage.document("sandbox", "up", "box/agent")["hosts"][0]
+        assert (report["state"], report["holds"]) == ("active", True)
+    return stage
+
+
+def inside(host: LabHost, name: str, command: str) -> tuple[int, str]:
+    """How the command ended in the sandbox, and what it said."""
+    done = host.exec("/etc/fleet/sandbox", "enter", name, "sh", "-c", command, check=False)
+    return done.status, (done.stdout + done.stderr).strip()
+
+
+def answer(host: LabHost, verb: str, name: str) -> dict[str, Any]:
+    """What the program of the host says: each probe by its name, and the rest by its key."""
+    rows = [line.split("\t") for line in shell(host, f"/etc/fleet/sandbox {verb} {name}").splitlines()]
+    assert rows.pop() == ["end"]
+    found: dict[str, Any] = {row[0]: row[1] for row in rows if row[0] != "probe"}
+    return {**found, "probes": {row[1]: (row[2], row[3]) for row in rows if row[0] == "probe"}}
+
+
+def broken(found: dict[str, Any]) -> set[str]:
+    return {name for name, (held, _) in found["probes"].items() if held in ("broken", "unknown")}
+
+
+def test_a_sandbox_comes_up_proven_and_leaves_nothing(up: Stage, box: LabHost) -> None:
+    listed = up.document("sandbox", "list")["hosts"]
+    assert [host["name"] for host in listed] == ["box"]  # the other one has none, and was not asked for
+    states = {one["name"]: one["state"] for one in listed[0]["sandboxes"]}
+    assert states == {"agent": "active", **dict.fromkeys(("kept", "limited", "net", "other", "short"), "inactive")}
+    report = up.document("sandbox", "prove", "box/agent")["hosts"][0]
+    assert report["holds"]
+    assert {probe["held"] for probe in report["probes"]} == {"held", "weak"}
+    assert {"time", "running-rights", "running"} < {probe["name"] for probe in report["probes"]}
+    said = up.fleet("sandbox", "ssh", "box/agent", "--", "sh", "-c", "id -un; pwd; cat $CREDENTIALS_DIRECTORY/token")
+    assert (said.code, said.stdout.split()) == (0, ["agent", "/work", "its-token"])
+    assert up.fleet("sandbox", "ssh", "box/agent", "--", "sh", "-c", "exit 7").code == 7
+    assert up.fleet("sandbox", "down", "box/agent").stdout == "box/agent: down\n"
+    left = "ls /run/netns /run/fleet-sandboxes; nft list tables; mount | grep fleet-sandbox; ip -o link | grep fs- || :"
+    wait_until(lambda: not shell(box, left), "nothing is left")
+
+
+def test_ten_ways_out_are_closed(up: Stage, box: LabHost, lan: str) -> None:
+    here = shell(box, "ip -4 -o address show dev eth0 | sed -E 's#.* inet ([0-9.]+)/.*#\\1#'")
+    victim = shell(box, "systemd-run -q --unit=victim sleep 1000; systemctl show -P MainPID victim")
+    answer(box, "up", "other")
+    ways = {
+        "the host's files": "cat /etc/shadow || cat /root/.ssh/authorized_keys || ls /home/operator",
+        "the host's network": f"busybox nc -w 2 {here} 22 </dev/null | grep SSH",
+        "a neighbour": f"busybox wget -T 2 -q -O- http://{lan}:8099/",
+        "names": "busybox nslookup example.org 1.1.1.1 || busybox nslookup example.org 172.17.0.1",
+        "Nix's daemon": "NIX_REMOTE=daemon nix-store --add /work",
+        "systemd": "systemctl --no-pager status victim || busctl list --system || systemd-run true",
+        "a process of the host": f"kill {victim} || cat /proc/{victim}/environ || ls /proc/1/root/home",
+        "root": "sudo -n id || su -c id </dev/null || unshare -Ur id || nsenter -t 1 -m id",
+        "the kernel": "mount -t tmpfs none /tmp || echo b >/proc/sysrq-trigger || dmesg || echo 1 >/proc/sys/vm/drop_caches",
+        "raw packets": "busybox ping -c 1 -W 1 127.0.0.1 || busybox arping -c 1 -w 1 127.0.0.1",
+        "the store": "ls /nix/var/nix/db || cat /nix/store/*-generation/* || ls -d /nix/store/*.drv",
+        "fleet's state": "ls /nix/var/fleet || ls /run/fleet || ls /etc/fleet/sandboxes || ls /run/fleet-sandbox-proofs",
+        "another sandbox": "ls /run/fleet-sandboxes || cat /run/credentials/fleet-sandbox-other.service/secret",
+        "a setuid program": "cp /usr/bin/busybox /work/b && chmod 4755 /work/b && test -u /work/b",
+        "a device": "head -c 1 /dev/kmsg || mknod /tmp/disk b 7 0 || ls /dev/net/tun",
+    }
+    came_out = {
+        way: said for way, command in ways.items() for status, said in [inside(box, "agent", command)] if not status
+    }
+    assert came_out == {}
+    assert shell(box, "systemctl is-active victim; systemctl stop victim") == "active"
+    assert answer(box, "down", "other")["state"] == "inactive"
+
+
+WEAK = {
+    "NetworkNamespacePath=": {"namespace-net", "interfaces", "reach"},  # as PrivateNetwork= that does nothing
+    "User=root\nDynamicUser=no": {"root"},
+    "BindReadOnlyPaths=/root /home": {"homes", "ssh-keys"},
+    "BindReadOnlyPaths=/nix/store": {"store"},
+    "BindReadOnlyPaths=/run/dbus /nix/var/nix/daemon-socket": {"sockets"},
+    "BindReadOnlyPaths=/run/fleet-sandboxes /nix/var/fleet": {"folders"},
+    "BindReadOnlyPaths=/etc/ssh": {"folders"},
+    "PrivatePIDs=no\nProtectProc=default\nProcSubset=all": {"namespace-pid", "processes"},
+    "CapabilityBoundingSet=CAP_NET_RAW\nAmbientCapabilities=CAP_NET_RAW\nRestrictAddressFamilies=": {
+        "capabilities",
+        "rights",
+        "raw-sockets",
+    },
+    "PrivateDevices=no\nDevicePolicy=auto": {"devices"},
+    "SystemCallFilter=\nRestrictNamespaces=no": {"kernel"},
+    "RestrictSUIDSGID=no": {"setuid"},
+    "LoadCredential=": {"credentials"},
+}
+"""What somebody may have changed of the units, and the probes that say so."""
+
+
+@pytest.mark.parametrize("weakness", WEAK, ids=lambda text: text.split("\n")[0].partition("=")[0] + str(len(text)))
+def test_a_sandbox_that_would_not_hold_does_not_start(box: LabHost, weakness: str) -> None:
+    answer(box, "down", "agent")
+    drop_ins = [f"/run/systemd/system/fleet-sandbox-agent{unit}.service.d/weak.conf" for unit in ("", "-prove")]
+    for path in drop_ins:
+        put(box, path, f"[Service]\n{weakness}\n")
+    try:
+        shell(box, "systemctl daemon-reload")
+        found = answer(box, "up", "agent")
+        assert (found["proof"], found["state"]) == ("broken", "inactive")
+        assert WEAK[weakness] <= broken(found), found
+        assert box.exec("systemctl", "start", "fleet-sandbox-agent.service", check=False).status == 1
+    finally:
+        shell(box, f"rm {' '.join(drop_ins)}; systemctl daemon-reload; systemctl reset-failed")
+
+
+def test_only_what_is_named_is_reached_and_names_lead_into_no_private_network(box: LabHost, lan: str) -> None:
+    found = answer(box, "up", "net")
+    assert (found["proof"], broken(found)) == ("held", set())
+    get = "busybox wget -T 2 -q -O- http://{}/"
+    assert inside(box, "net", get.format(f"{lan}:8099")) == (0, "neighbour")
+    assert inside(box, "net", get.format("seen.example:8099")) == (0, "neighbour")
+    for place in (f"{lan}:8098", "private.example:8098", f"{SEEN}:8098", f"{lan}:22"):
+        assert inside(box, "net", get.format(place))[0] != 0, place
+    assert "private.example" not in inside(box, "net", "cat /etc/hosts")[1]
+    shell(box, "nft delete table inet $(nft list tables | sed -n 's/^table inet \\(fleet_fs_.*\\)/\\1/p')")
+    found = answer(box, "prove", "net")
+    assert (found["proof"], "rules" in broken(found)) == ("broken", True)
+    answer(box, "down", "net")
+
+
+def test_its_time_is_over_and_what_it_wrote_is_gone(box: LabHost) -> None:
+    assert answer(box, "up", "short")["proof"] == "held"
+    assert inside(box, "short", "echo x >/work/file")[0] == 0
+    wait_until(lambda: shell(box, "systemctl is-active fleet-sandbox-short || :") == "inactive", "it has ended")
+    assert shell(box, "systemctl --failed --plain --no-legend 'fleet-sandbox-*'") == ""
+    answer(box, "up", "kept")
+    assert inside(box, "kept", "echo x >/work/file")[0] == 0
+    answer(box, "down", "kept")
+    assert answer(box, "up", "kept")["state"] == "active"
+    assert inside(box, "kept", "cat /work/file") == (0, "x")
+    assert answer(box, "reset", "kept")["state"] == "active"
+    assert inside(box, "kept", "ls -A /work") == (0, "")
+    answer(box, "down", "kept")
+
+
+def test_where_nothing_limits_memory_it_does_not_start_unless_that_is_said(box: LabHost, stage: Stage) -> None:
+    stage.toml({"box": {}, "lan": {}})
+    run = stage.fleet("sandbox", "up", "box/limited")
+    assert run.code == 1
+    assert "DOES NOT HOLD" in run.stdout
+    assert "limits neither memory" in run.stdout
+
+
+def test_what_is_not_there_is_said(stage: Stage, box: LabHost) -> None:
+    assert box.name == "box"
+    stage.toml({"box": {}, "lan": {}})
+    run = stage.fleet("sandbox", "up", "box/nothing")
+    assert (run.code, "declares no sandbox nothing" in run.stderr) == (1, True)
+    run = stage.fleet("sandbox", "prove", "lan/agent")
+    assert (run.code, "it has no sandboxes" in run.stderr) == (1, True)
+    assert stage.fleet("sandbox", "ssh", "box/nothing").code != 0
