@@ -336,9 +336,10 @@ let
       after = [ "fleet-sandbox-${name}-setup.service" "network.target" ];
       serviceConfig = holds name sandbox // {
         Type = "exec";
-        # Nothing runs in it before it is proven that it holds.
-        ExecStartPre = probing;
-        ExecStart = commandOf sandbox;
+        # Nothing runs in it before it is proven that it holds: the probe becomes the command. Systemd may lose the status of
+        # what ExecStartPre= runs in a PID namespace.
+        ExecStart = "${probing} ${commandOf sandbox}";
+        KillSignal = if sandbox.command == [ ] then "SIGKILL" else "SIGTERM";
         TimeoutStartSec = "2min";
         TimeoutStopSec = "10s";
       };

@@ -149,7 +149,7 @@ def ssh(place: str, command: tuple[str, ...], file: Path | None, break_glass: st
     if logins.is_here(host):
         return subprocess.run(argv if _is_root() else ["sudo", *argv], check=False).returncode
     login = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))
-    becomes = argv if host.sudo is Sudo.NO else ["sudo", *argv]
+    becomes = argv if host.sudo is Sudo.NONE else ["sudo", *argv]
     terminal = ["-t"] if sys.stdin.isatty() else []
     return subprocess.run([*login[:1], *terminal, *login[1:], "--", shlex.join(becomes)], check=False).returncode
 

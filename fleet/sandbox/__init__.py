@@ -1,7 +1,7 @@
 """Sandboxes of hosts: bring one up, prove that it holds, and take it down.
 
-What a sandbox is made of, `modules/sandbox.nix` declares, and the program in the folder `program` does on the host. It and
-the probe in `scripts` come with the system of the host. `ask` calls them there, and `text` is for people.
+What a sandbox is made of, `modules/sandbox.nix` declares, and the program in the folder `program` does on the host. It
+and the probe in `scripts` come with the system of the host. `ask` calls them there, and `text` is for people.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 # The rules stand before the link does. Whatever fails leaves nothing: the unit calls `teardown` then.
 setup() {
-    mkdir -p "$run"
-    mkdir -p -m 700 /run/fleet-sandbox-proofs
+    mkdir -p "$run" /run/fleet-sandbox-proofs
+    chmod 700 /run/fleet-sandbox-proofs
     chmod 755 "$runs" "$run"
     if [ "$backend" = systemd ]; then folders; fi
     write_rules

@@ -70,6 +70,7 @@ proven() {
             systemctl start "fleet-sandbox-$name-setup.service" || :
             systemctl start "fleet-sandbox-$name-prove.service" 2>/dev/null || :
             within
+            systemctl reset-failed "fleet-sandbox-$name-prove.service" 2>/dev/null || :
         fi
         outside
     } >"/run/fleet-sandbox.$$" 2>&1
@@ -133,10 +134,17 @@ running() {
         *) told running held 'what runs there is no root' ;;
     esac
     [ "$backend" = systemd ] || { told within unseen 'nobody can look into a microVM from here'; return 0; }
+    same=''
     for kind in net mnt ipc; do
-        [ "$(stat -L -c %i "/proc/$pid/ns/$kind")" != "$(stat -L -c %i "/proc/1/ns/$kind")" ] ||
-            told "running-$kind" broken "what runs there is in the $kind namespace of the host"
+        case $(stat -L -c %i "/proc/$pid/ns/$kind" 2>/dev/null) in '' | "$(stat -L -c %i "/proc/1/ns/$kind")") same="$same $kind" ;; esac
     done
+    if [ -z "$same" ]; then
+        told running-apart held 'what runs there has namespaces of its own'
+    elif may_look; then
+        told running-apart broken "what runs there shares namespaces with the host:$same"
+    else
+        told running-apart unseen 'root may not look at processes here: it lacks CAP_SYS_PTRACE'
+    fi
     held=$(awk '/^(NoNewPrivs:\t1|Seccomp:\t2|CapEff:\t0+|CapBnd:\t0+|CapAmb:\t0+)$/ { n++ } END { print n + 0 }' "/proc/$pid/status")
     if [ "$held" = 5 ]; then
         told running-rights held 'what runs there can gain nothing: no capabilities, seccomp, no_new_privs'
@@ -145,6 +153,9 @@ running() {
     fi
 }
 
+# Whether root has CAP_SYS_PTRACE, bit 19, as it has outside of containers.
+may_look() { [ $((0x$(sed -n 's/^CapEff:\t0*\([0-9a-f]\)/\1/p' /proc/self/status) >> 19 & 1)) = 1 ]; }
+
 # Run a command in the sandbox, or a shell, as what runs there does. It ends with the sandbox.
 enter() {
     [ "$(state)" = active ] || die "the sandbox $name is not up"
@@ -152,13 +163,19 @@ enter() {
         exec ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "agent@$address" "$@"
     fi
     [ $# -gt 0 ] || set -- sh
-    set -- -- "$shell" sh -c 'exec "$@"' sh "$@"
+    # Systemd may lose the status of what ends quickly in a PID namespace, so it comes by a file.
+    status=$run/ended.$$
+    : >"$status"
+    set -- -- "$shell" sh -c '"$@"; echo $? >&3' sh "$@"
     while read -r property; do set -- "--property=$property" "$@"; done <<END
 $({ printf %s "$properties"; [ ! -r "$declared/$name.store" ] || sed 's/^/BindReadOnlyPaths=/' "$declared/$name.store"; } | sed '1!G; h; $!d')
 END
     if [ -t 0 ]; then set -- --pty "$@"; else set -- --pipe "$@"; fi
-    exec systemd-run --quiet --collect --wait --unit="fleet-sandbox-$name-shell-$$" \
-        --property="BindsTo=$unit" --property="After=$unit" "$@"
+    systemd-run --quiet --collect --wait --unit="fleet-sandbox-$name-shell-$$" \
+        --property="BindsTo=$unit" --property="After=$unit" --property="OpenFile=$status::append" "$@" || :
+    ended=$(cat "$status" 2>/dev/null || :)
+    rm -f "$status"
+    exit "${ended:-1}"
 }
 
 main "$@"
