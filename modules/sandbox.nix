@@ -301,6 +301,7 @@ let
   setupOf = name: sandbox: {
     description = "Network and folders of the sandbox ${name}";
     wants = lib.optional (lib.any (text: !isAddress text) sandbox.egress) "fleet-sandbox-${name}-names.timer";
+    unitConfig.StopWhenUnneeded = true;
     serviceConfig = lib.optionalAttrs (sandbox.backend == "systemd") (userOf name sandbox) // {
       Type = "oneshot";
       RemainAfterExit = true;
@@ -351,7 +352,9 @@ let
       restartIfChanged = false;
       serviceConfig = holds name sandbox // {
         Type = "oneshot";
-        ExecStart = probing;
+        # What came of it is in the file, and until that is read, the network stays.
+        ExecStart = "-${probing}";
+        RemainAfterExit = true;
         StandardOutput = "append:/run/fleet-sandbox-proofs/${name}";
         TimeoutStartSec = "2min";
       };
@@ -439,10 +442,7 @@ let
       bindsTo = [ "fleet-sandbox-${name}-setup.service" ];
       requires = [ "fleet-sandbox-${name}-end.timer" ];
       after = [ "fleet-sandbox-${name}-setup.service" ];
-      serviceConfig = {
-        ExecStartPre = "+${call "link" name}";
-        ExecStopPost = "+${call "left" name}";
-      };
+      serviceConfig.ExecStartPre = "+${call "link" name}";
     };
     "fleet-sandbox-${name}-setup".before = [ "microvm-tap-interfaces@${name}.service" ];
   };

@@ -53,7 +53,10 @@ def box(lab: Lab, lan: str) -> LabHost:
         ip route add {SEEN} via {lan}
         printf '{SEEN} seen.example\\n{lan} private.example\\n' >>/etc/hosts
         mknod /dev/lab-disk b 7 7
-        echo its-token >/etc/token; echo other >/etc/other-token; mkdir -p /srv/site /srv/weak; chmod 777 /srv/site /srv/weak
+        echo its-token >/etc/token
+        echo other >/etc/other-token
+        mkdir -p /srv/site /srv/weak
+        chmod 777 /srv/site /srv/weak
         """,
     )
     seen = shell(host, "readlink -f /run/current-system")
@@ -65,7 +68,8 @@ def box(lab: Lab, lan: str) -> LabHost:
           net = {{ {DEBIAN} egress = [ "{lan}:8099" "seen.example:8099" "private.example:8098" ]; }};
           short = {{ {DEBIAN} ttl = "3s"; }};
           kept = {{ {DEBIAN} ephemeral = false; }};
-          weak = {{ {DEBIAN} workspace = "/srv/weak"; credentials.token = "/etc/token"; command = [ "touch" "/work/ran" ]; }};
+          weak = {{ {DEBIAN} workspace = "/srv/weak"; credentials.token = "/etc/token";
+            command = [ "touch" "/work/ran" ]; }};
           limited = {{ readOnly = [ "/usr" "/bin" "/lib" "/lib64" ]; }};
         }}; }}""",
         store=f"{seen}\n",
@@ -173,7 +177,15 @@ WEAK = {
 """What somebody may have changed of the units, and the probes that say so."""
 
 
-@pytest.mark.parametrize("weakness", WEAK, ids=lambda text: text.replace("\n", " ")[:40])
+AT_ONCE = 4
+"""How many of them every run of the tests looks at."""
+
+
+@pytest.mark.parametrize(
+    "weakness",
+    [pytest.param(one, marks=[pytest.mark.long] if at >= AT_ONCE else []) for at, one in enumerate(WEAK)],
+    ids=lambda text: text.replace("\n", " ")[:40],
+)
 def test_a_sandbox_that_would_not_hold_runs_nothing(box: LabHost, weakness: str) -> None:
     drop_ins = [f"/run/systemd/system/fleet-sandbox-weak{unit}.service.d/weak.conf" for unit in ("", "-prove")]
     for path in drop_ins:

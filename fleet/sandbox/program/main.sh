@@ -18,8 +18,7 @@ main() {
         teardown) teardown ;;
         names) names ;;
         link) address_of_host ;;
-        left) systemctl stop --no-block "fleet-sandbox-$name-setup.service" ;;
-        end) systemctl stop "$unit" ;;
+        end) stop ;;
         up) up ;;
         down) down ;;
         reset) reset ;;

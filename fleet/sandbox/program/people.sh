@@ -24,20 +24,29 @@ left() {
 
 tell_state() { printf 'state\t%s\t%s\n' "$(state)" "$(left)"; }
 
-# A sandbox begins only when it is proven that it holds; its unit proves it once more, before what is to run in it.
+# A sandbox begins only when it is proven that it holds; its unit proves it once more, before what is to run in it. A microVM is looked
+# at when it runs.
 up() {
     if [ "$(state)" != active ]; then
-        proofs=$(proven) || { printf '%s\nproof\tbroken\n' "$proofs"; tell_state; echo end; return; }
+        if [ "$backend" = microvm ]; then begin; fi
+        proofs=$(proven) || { stop; printf '%s\nproof\tbroken\n' "$proofs"; tell_state; echo end; return; }
         printf '%s\nproof\theld\n' "$proofs"
-        systemctl start "$unit" 2>&1 | sed 's/^/said\t/'
+        if [ "$backend" = systemd ]; then begin; fi
     fi
     tell_state
     echo end
 }
 
-down() {
-    systemctl stop "$unit"
+begin() { systemctl start "$unit" 2>&1 | sed 's/^/said\t/'; }
+
+# Nothing is left of it then.
+stop() {
+    systemctl stop "$unit" "fleet-sandbox-$name-setup.service"
     systemctl reset-failed "$unit" 2>/dev/null || :
+}
+
+down() {
+    stop
     tell_state
     echo end
 }
@@ -45,8 +54,7 @@ down() {
 # What was written in it is gone. What is a folder of somebody else's stays.
 reset() {
     was=$(state)
-    systemctl stop "$unit"
-    systemctl reset-failed "$unit" 2>/dev/null || :
+    stop
     case $work in /var/lib/fleet-sandboxes/*) rm -rf --one-file-system "$work" ;; esac
     if [ "$backend" = microvm ]; then rm -f "/var/lib/microvms/$name"/*.img; fi
     if [ "$was" = active ]; then up; else tell_state; echo end; fi
@@ -54,6 +62,7 @@ reset() {
 
 prove() {
     if proofs=$(proven); then proof=held; else proof=broken; fi
+    case $proofs in *'	unseen	'*) [ "$backend" = systemd ] || proof=broken ;; esac
     printf '%s\nproof\t%s\n' "$proofs" "$proof"
     tell_state
     echo end
@@ -65,17 +74,18 @@ prove() {
 proven() {
     {
         if [ "$backend" = systemd ]; then
+            systemctl stop "fleet-sandbox-$name-prove.service"
             rm -f "/run/fleet-sandbox-proofs/$name"
-            # It holds the network while it is looked at from outside.
-            systemctl start "fleet-sandbox-$name-setup.service" || :
             systemctl start "fleet-sandbox-$name-prove.service" 2>/dev/null || :
             within
-            systemctl reset-failed "fleet-sandbox-$name-prove.service" 2>/dev/null || :
         fi
         outside
     } >"/run/fleet-sandbox.$$" 2>&1
     cat "/run/fleet-sandbox.$$"
-    if [ "$(state)" != active ]; then systemctl stop "fleet-sandbox-$name-setup.service" 2>/dev/null || :; fi
+    if [ "$backend" = systemd ]; then
+        systemctl stop "fleet-sandbox-$name-prove.service"
+        systemctl reset-failed "fleet-sandbox-$name-prove.service" 2>/dev/null || :
+    fi
     bad=$(awk -F '\t' -v strict="$limits" '$1 != "probe" || $3 == "broken" || $3 == "unknown" || ($3 == "weak" && strict == "yes")' \
         "/run/fleet-sandbox.$$")
     rm -f "/run/fleet-sandbox.$$"
