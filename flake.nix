@@ -89,6 +89,21 @@
             (setProgramOf "gate")
             { services.fleet.gate.scripts = if builtins.pathExists hostProgram then import ./fleet/host/gate/scripts.nix else { }; }
           ];
+          sandbox.imports = [
+            ./modules/sandbox.nix
+            (
+              { lib, pkgs, ... }:
+              if builtins.pathExists ./fleet/sandbox then
+                {
+                  services.fleet.sandbox.program = lib.mkDefault (pkgs.writeScript "fleet-sandbox-program" (import ./fleet/sandbox/program));
+                  services.fleet.sandbox.probe = lib.mkDefault (
+                    pkgs.writeScript "fleet-sandbox-probe" (builtins.readFile ./fleet/sandbox/scripts/probe.sh)
+                  );
+                }
+              else
+                { }
+            )
+          ];
           deliver.imports = [
             ./modules/deliver.nix
             (
@@ -105,6 +120,7 @@
             gate
             gc
             guard
+            sandbox
             ;
           default.imports = builtins.attrValues files ++ [
             deliver
@@ -112,6 +128,7 @@
             gate
             gc
             guard
+            sandbox
           ];
         };
 

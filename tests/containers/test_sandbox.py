@@ -121,8 +121,8 @@ def test_a_sandbox_comes_up_proven_and_leaves_nothing(up: Stage, box: LabHost) -
     assert (said.code, said.stdout.split()) == (0, ["agent", "/work", "its-token"])
     assert up.fleet("sandbox", "ssh", "box/agent", "--", "sh", "-c", "exit 7").code == 7
     assert up.fleet("sandbox", "down", "box/agent").stdout == "box/agent: down\n"
-    places = "ls /run/netns /run/fleet-sandboxes; nft list tables; mount | grep fleet-sandbox; ip -o link | grep fs-"
-    left = f"{{ {places}; }} 2>/dev/null || :"
+    places = "find /run/netns /run/fleet-sandboxes -mindepth 1; nft list tables; mount; ip -o link"
+    left = f"{{ {places}; }} 2>/dev/null | grep -E 'fleet|fs-' || :"
     wait_until(lambda: not shell(box, left), "nothing is left")
 
 
