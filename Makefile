@@ -1,15 +1,18 @@
 # The commands of this project. Each does its own set-up; all are quick the second time.
 
-.PHONY: help setup demo test unit faults reboots chaos fuzz model nixos lint bench docs clean
+.PHONY: help setup demo demo-agents test unit faults reboots chaos fuzz model nixos lint bench docs clean
 
 help:            ## list these
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 12
 
 setup:           ## system packages, Docker engine, virtual environment
 	@.ci/setup
 
 demo: setup      ## the main job on three lab hosts, start to finish
 	@.ci/demo
+
+demo-agents: setup  ## three agents and a person change one fleet, on two lab hosts
+	@.ci/demo-agents
 
 # Files go to three workers, the longest first (tests/conftest.py): most of the time is waiting for hosts, and the hosts of
 # a file are its own.
@@ -52,4 +55,5 @@ docs: setup      ## the documentation as a static site with a search, in .site/s
 
 clean:           ## remove the virtual environment, the demo's lab and caches
 	-@.venv/bin/fleet lab down --dir .demo 2>/dev/null
-	rm -rf .venv .demo .site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	-@.venv/bin/fleet lab down --dir .demo-agents/lab 2>/dev/null
+	rm -rf .venv .demo .demo-agents .site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -37,7 +37,7 @@ def drift(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     from fleet.errors import FleetError
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything or not selectors)
     fleet = session.fleet(inventory, hosts)
     with session.asking("drift", as_json=as_json) as wait_for:
         answers = asyncio.run(fleet.drift(*(host.name for host in hosts), accept=accept, on_wait=wait_for))

@@ -91,7 +91,7 @@ def exec(
 
     seconds = options.seconds("--timeout", timeout)
     inventory = session.open_inventory(file)
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     consent = Consent(**consents)
     consent.require_terminal(len(hosts))
     fleet = session.fleet(inventory, hosts)

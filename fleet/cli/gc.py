@@ -90,7 +90,7 @@ def gc(
         if selectors or everything:
             raise ConfigError("--local is about this machine: leave the hosts out")
         return asyncio.run(_free_here(inventory, wanted, consent))
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     if not wanted.dry_run:
         consent.require_terminal(len(hosts))
     fleet = session.fleet(inventory, hosts)

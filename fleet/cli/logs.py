@@ -72,7 +72,7 @@ def logs(
     fleet logs @web nginx --since 10m
     """
     inventory = session.open_inventory(file)
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     fleet = session.fleet(inventory, hosts)
     names = [host.name for host in hosts]
     wanted = lines if lines is not None or asked["since"] else LINES

@@ -94,6 +94,7 @@ async def _plan(
     from fleet.errors import FleetError
     from fleet.events import FindingReported, HostFinished, RunFinished
     from fleet.library.plans import write_plan
+    from fleet.library.signatures import forget_earlier
 
     view, made, error = PlanView(), None, None
     async with fleet:
@@ -115,6 +116,7 @@ async def _plan(
         if made is not None and target is not None:
             await fleet.keep(made)
             write_plan(made, target)
+            forget_earlier(made, target)
         _print_plan(view, made, error, as_json=as_json)
         return made, planning.exit_code
 

@@ -50,7 +50,7 @@ def reboot(
     from fleet.library.judging import Plea
 
     inventory = session.open_inventory(file)
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     consent = Consent(yes=asked.pop("yes"), ask=asked.pop("ask"))
     consent.require_terminal(len(hosts))
     plea = Plea(break_glass=asked.pop("break_glass"))

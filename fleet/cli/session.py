@@ -61,6 +61,13 @@ def choose(inventory: Inventory, selectors: Sequence[str], *, everything: bool) 
     return tuple(inventory.hosts.values()) if everything else selector.select(inventory, selectors)
 
 
+def choose_computers(inventory: Inventory, selectors: Sequence[str], *, everything: bool) -> tuple[Host, ...]:
+    """Return one host for each computer of those that `choose` returns."""
+    from fleet.inventory.profiles import computers
+
+    return computers(choose(inventory, selectors, everything=everything))
+
+
 def single_host(inventory: Inventory, name: str) -> Host:
     """Return the one host that a selector means. Raise `ConfigError` if it means none or several."""
     from fleet import selector

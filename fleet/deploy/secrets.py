@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError, HostError
 from fleet.events import SecretsCompared, SecretsFilled
-from fleet.host import secrets as asked
 from fleet.host.program import ask
+from fleet.host.secrets import Bringing
+from fleet.steps.monitor import now
+from fleet.steps.switch import LOST, RETRY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,8 +50,7 @@ class HostSecrets:
         host, places = self._job.host, self._job.part.secrets
         if not places:
             return False
-        link = self._context.links[host.name]
-        found = await asked.stage(link, host, self._program, self._context.run, places, await self._revealed())
+        found = await self._bringing.stage(places, await self._revealed())
         if not self._is_told:
             same = tuple(place.name for place in places if place.name not in found.changed)
             self._context.journal.emit(SecretsCompared(host=host.name, changed=found.changed, same=same))
@@ -58,13 +60,14 @@ class HostSecrets:
     async def fill_trial(self) -> None:
         """Fill those that a reboot took, before the new system is judged.
 
+        A host that has just booted may be lost for a moment: it is asked again for as long as it waits to be confirmed.
         If that fails the host is told to go back. Its new system is not to blame.
         """
         volatile = [place for place in self._job.part.secrets if place.is_volatile]
         if not self._job.part.by_reboot or not volatile:
             return
         try:
-            await self._fill(volatile)
+            await self._fill_patiently(volatile)
         except FleetError as error:
             word = f"abandon silent its secrets could not be filled after the boot: {error.message}"
             link = self._context.links[self._job.host.name]
@@ -86,10 +89,26 @@ class HostSecrets:
             return f"its secrets in memory are gone with the reboot ({names}), and could not be filled: {error.message}"
         return ""
 
+    async def _fill_patiently(self, places: Sequence[SecretPlace]) -> None:
+        until = now() + self._job.host.confirm_timeout
+        while True:
+            try:
+                await self._fill(places)
+            except LOST:
+                if now() > until:
+                    raise
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
     async def _fill(self, places: Sequence[SecretPlace]) -> None:
-        host, link = self._job.host, self._context.links[self._job.host.name]
-        found = await asked.fill(link, host, self._program, self._context.run, places, await self._revealed())
-        self._context.journal.emit(SecretsFilled(host=host.name, secrets=found.changed))
+        found = await self._bringing.fill(places, await self._revealed(), number=self._hold.number)
+        self._context.journal.emit(SecretsFilled(host=self._job.host.name, secrets=found.changed))
+
+    @property
+    def _bringing(self) -> Bringing:
+        host, context = self._job.host, self._context
+        return Bringing(context.links[host.name], host, self._program, context.run)
 
     async def _revealed(self) -> dict[str, bytes]:
         await self.read()

@@ -42,8 +42,13 @@ UNIT_FOLDERS = ("/etc/systemd/", "/run/systemd/", "/usr/local/lib/systemd/")
 TRANSIENT = "/run/systemd/transient/"
 NOT_STARTED = (".scope", ".slice", ".device", ".swap")
 """Units that start nothing: logind, Docker and others make scopes of what runs already."""
-OUR_UNIT = re.compile(r"fleet-(?:keep|switch)-[0-9]{8}T[0-9]{6}-[0-9a-f]{6}\.service|fleet-wake\.service")
-"""The units of a transaction: docs/transaction.md. One may be open at any moment."""
+OUR_UNIT = re.compile(
+    r"fleet-(?:(?:keep|switch)-[0-9]{8}T[0-9]{6}-[0-9a-f]{6}|wake|activate)(?:-[0-9A-Za-z_][0-9A-Za-z._-]*)?\.service"
+)
+"""The units of a transaction: docs/transaction.md. One may be open at any moment; that of a profile ends with its name.
+What `activate` is in the driver `generic`: docs/drivers.md."""
+OUR_PLACE = "/system.attached/"
+"""Where the host program writes those that outlive a boot."""
 _FIXES = {
     "file": "declare it in environment.etc, or remove it",
     "unit": "declare it in systemd.services, or remove it: systemctl disable --now, and delete the file",
@@ -67,7 +72,7 @@ def of_etc(seen: Observation) -> Iterator[Item]:
             continue  # something is mounted there
         at_place[name] = file
         is_copy = name in seen.copies and name not in seen.differs
-        is_ours = OUR_UNIT.fullmatch(file.name) is not None and "/system.attached/" in file.path
+        is_ours = OUR_UNIT.fullmatch(file.name) is not None and OUR_PLACE in file.path
         if is_copy or is_ours or name in seen.differs or any(fnmatchcase(name, glob) for glob in changing):
             continue
         yield _in_etc(seen, file, f"/etc/{name}")

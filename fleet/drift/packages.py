@@ -21,7 +21,10 @@ SAME_TIME = 120
 """Seconds within which pip writes a package and its commands."""
 _GENERATION = re.compile(r".*-[0-9]+-link")
 _METADATA = re.compile(r"(.+?)-(\d[^-]*)(?:-py[\d.]+)?\.(?:dist-info|egg-info)")
-_OWN_PROFILES = ("system", "system-profiles", "channels", "per-user", "home-manager", "system-manager-profiles")
+_OWN_PROFILES = (
+    *("system", "system-profiles", "channels", "per-user", "home-manager", "system-manager-profiles"),
+    *("fleet", "fleet-profiles"),  # of the driver `generic`
+)
 """Links for profiles that are no packages, or that another tool declares."""
 
 

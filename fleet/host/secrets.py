@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.host.answers import names
-from fleet.host.program import ask
+from fleet.host.program import ANSWER_TIMEOUT, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,54 +54,45 @@ def written(places: Iterable[SecretPlace], values: Mapping[str, bytes]) -> str:
     return "".join(f"{line}\n" for line in (*lines, "end"))
 
 
-async def stage(
-    machine: Machine,
-    host: Host,
-    program: HostProgram,
-    run: RunId,
-    places: Sequence[SecretPlace],
-    values: Mapping[str, bytes],
-) -> Compared:
-    """Bring the values to the host, where they wait in memory for the run to begin.
+@dataclass(frozen=True)
+class Bringing:
+    """Brings secrets to a host in one run."""
 
-    Raise `UnfitError` if one cannot be written to its place.
-    """
-    command = program.call("secrets", "stage", run, stdin=written(places, values))
-    return compared(await ask(machine, host, command), places)
+    machine: Machine
+    host: Host
+    program: HostProgram
+    run: RunId
 
+    async def stage(self, places: Sequence[SecretPlace], values: Mapping[str, bytes]) -> Compared:
+        """Bring the values to the host, where they wait in memory for the run to begin.
 
-async def put(
-    machine: Machine,
-    host: Host,
-    program: HostProgram,
-    run: RunId,
-    places: Sequence[SecretPlace],
-    values: Mapping[str, bytes],
-) -> Compared:
-    """Write the values to their places now. Those that differ are written, and their units are started anew.
+        Raise `UnfitError` if one cannot be written to its place.
+        """
+        return await self._bring("stage", places, values, timeout=ANSWER_TIMEOUT)
 
-    Secrets that the host got earlier and that are not among these are removed. Raise `UnfitError` if one cannot be
-    written, or if a unit does not start: then what was there is back. Raise `LockedError` if a transaction is open.
-    """
-    command = program.call("secrets", "put", run, stdin=written(places, values))
-    return compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
+    async def put(self, places: Sequence[SecretPlace], values: Mapping[str, bytes]) -> Compared:
+        """Write the values to their places now. Those that differ are written, and their units are started anew.
 
+        Secrets that the host got earlier and that are not among these are removed. Raise `UnfitError` if one cannot be
+        written, or if a unit does not start: then what was there is back. Raise `LockedError` if a transaction is open.
+        """
+        return await self._bring("put", places, values, timeout=PUT_TIMEOUT)
 
-async def fill(
-    machine: Machine,
-    host: Host,
-    program: HostProgram,
-    run: RunId,
-    places: Sequence[SecretPlace],
-    values: Mapping[str, bytes],
-) -> Compared:
-    """Write values that a reboot has taken to their places, and start their units anew. No other secret is touched.
+    async def fill(self, places: Sequence[SecretPlace], values: Mapping[str, bytes], *, number: str = "") -> Compared:
+        """Write values that a reboot has taken to their places, and start their units anew. No other secret is touched.
 
-    No transaction is open, or it is that of the run, whose new system has booted on trial. Raise `UnfitError` if one
-    cannot be written.
-    """
-    command = program.call("secrets", "fill", run, stdin=written(places, values))
-    return compared(await ask(machine, host, dataclasses.replace(command, timeout=PUT_TIMEOUT)), places)
+        However often this is done, it is done once. No transaction is open, or it is that of the run, whose new system
+        has booted on trial and which the process with this number proves: otherwise raise `LockedError`. Raise
+        `UnfitError` if one cannot be written.
+        """
+        return await self._bring("fill", places, values, timeout=PUT_TIMEOUT, number=number)
+
+    async def _bring(
+        self, verb: str, places: Sequence[SecretPlace], values: Mapping[str, bytes], *, timeout: float, number: str = ""
+    ) -> Compared:
+        words = (verb, self.run, *([number] if number else []))
+        command = self.program.call("secrets", *words, stdin=written(places, values))
+        return compared(await ask(self.machine, self.host, dataclasses.replace(command, timeout=timeout)), places)
 
 
 def compared(lines: Lines, places: Sequence[SecretPlace]) -> Compared:

@@ -10,7 +10,7 @@ from fleet.inventory.problems import dotted
 from fleet.inventory.words import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fleet.inventory.problems import Problems
     from fleet.inventory.schema import Host
@@ -23,6 +23,19 @@ OF_HOST = (
     "boot_timeout", "last_resort", "gate",
 )  # fmt: skip
 """What is so of a computer, and of all that is on it."""
+
+
+def computers(hosts: Iterable[Host]) -> tuple[Host, ...]:
+    """Return one host for each computer that these are on: what is asked of a whole computer is asked once.
+
+    A profile stands for its computer only where nothing else does.
+    """
+    found: dict[str, Host] = {}
+    for host in hosts:
+        name = host.name.removesuffix(f".{host.profile}") if host.profile else host.name
+        if name not in found or not host.profile:
+            found[name] = host
+    return tuple(found.values())
 
 
 def expanded(problems: Problems, hosts: Raw, defaults: Raw) -> Raw:

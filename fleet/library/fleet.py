@@ -103,7 +103,7 @@ class Fleet(SecretsFleet):
         """Finds what hosts and this machine have that no rollback needs, and lets it go."""
         from fleet.library.garbage import GarbageCollector  # few collect any
 
-        return GarbageCollector(self._tools, self.select, self._judge)
+        return GarbageCollector(self._tools, self.computers, self._judge)
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,7 +250,7 @@ class Fleet(SecretsFleet):
         interrupted, unless `force` is set. Then `agree` is awaited with the names of the others. They go in waves, as
         in a deployment. No transaction is opened.
         """
-        hosts = self.select(*selectors)
+        hosts = self.computers(*selectors)
         permit = functools.partial(self._judge.require_act, "reboot", [host.name for host in hosts], plea)
         flags = {"force": force, "accept_boot_risk": accept_boot_risk}
         return self._register(self._factory.reboot(hosts, agree or _yes, stop or Stop(), permit, **flags))
@@ -272,7 +272,7 @@ class Fleet(SecretsFleet):
         Raise `ConfigError` if there is nothing to run, and `PolicyError` if policy.toml does not allow it.
         """
         asked = as_command(command, timeout=timeout)
-        hosts = self.select(*selectors)
+        hosts = self.computers(*selectors)
         await self._judge.require_act("exec", [host.name for host in hosts], plea)
         return await run_on_all(self._tools.logins, hosts, asked, at_once=at_once, stop=stop or Stop(), on_wait=on_wait)
 

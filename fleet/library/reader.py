@@ -15,6 +15,7 @@ from fleet.deploy.target import closures_of, require_local
 from fleet.errors import ConfigError, FleetError, StateError
 from fleet.host import answers, history
 from fleet.host.program import HostProgram, ask
+from fleet.inventory.profiles import computers
 from fleet.library.changes import Changes, changes
 from fleet.library.ledgers import FleetLedger
 from fleet.library.listed import remember_listed
@@ -66,6 +67,10 @@ class FleetReader(Telling):
         Raise `ConfigError` for none.
         """
         return selector.select(self.inventory, selectors) if selectors else tuple(self.inventory.hosts.values())
+
+    def computers(self, *selectors: str) -> tuple[Host, ...]:
+        """Return one of these hosts for each computer that they are on, as for what is asked of all of it."""
+        return computers(self.select(*selectors))
 
     async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
@@ -136,7 +141,7 @@ class FleetReader(Telling):
         `ConfigError` for a unit or a time that is none.
         """
         asked = journal_of(unit, lines=lines, since=since, follow=follow)
-        return read_logs(self._tools.logins, self.select(*selectors), asked, is_endless=follow)
+        return read_logs(self._tools.logins, self.computers(*selectors), asked, is_endless=follow)
 
     async def drift(
         self, *selectors: str, accept: bool = False, on_wait: OnWait = ignore
@@ -148,7 +153,7 @@ class FleetReader(Telling):
         """
         from fleet.library.drifting import find_drift  # only this looks for it
 
-        return await find_drift(self._tools, self.select(*selectors), accept=accept, on_wait=on_wait)
+        return await find_drift(self._tools, self.computers(*selectors), accept=accept, on_wait=on_wait)
 
     async def history(
         self, *selectors: str, on_wait: OnWait = ignore

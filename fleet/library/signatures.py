@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +71,15 @@ class Signed:
     approvals: tuple[Approval, ...] = ()
     ignored: tuple[str, ...] = ()
     """Signatures that count for nothing, each with the reason."""
+
+
+def forget_earlier(plan: Plan, file: Path) -> None:
+    """Remove signatures beside the plan in this file that are of another one: the plan that was in the file before."""
+    place = beside(file)
+    with suppress(OSError):
+        title, _, rest = read_file(place, most=bundle.LARGEST).decode("ascii", "replace").partition("\n")
+        if title == bundle.TITLE and not rest.startswith(f"plan {plan.digest}\n"):
+            place.unlink()
 
 
 async def verified(plan: Plan, signatures: Sequence[Signature], principals: Principals | None) -> Signed:

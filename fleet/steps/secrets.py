@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import LockedError, SecretError, UnfitError
-from fleet.host import secrets as asked
 from fleet.host.locked import locked
 from fleet.host.program import HostProgram
+from fleet.host.secrets import Bringing, compare
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def put(machine: Machine, host: Host, reader: SecretReader, run: RunId) ->
     if facts.transaction is not None:
         raise locked(host, facts.transaction)
     places = tuple(secret.place for secret in host.secrets.values())
-    return await asked.put(machine, host, HostProgram(), run, places, await _revealed(host, reader, places))
+    return await Bringing(machine, host, HostProgram(), run).put(places, await _revealed(host, reader, places))
 
 
 async def fill(machine: Machine, host: Host, reader: SecretReader, run: RunId) -> Compared | None:
@@ -43,7 +43,7 @@ async def fill(machine: Machine, host: Host, reader: SecretReader, run: RunId) -
     places = [one.place for one in host.secrets.values() if one.is_volatile and one.name in missing]
     if not places:
         return None
-    return await asked.fill(machine, host, HostProgram(), run, places, await _revealed(host, reader, places))
+    return await Bringing(machine, host, HostProgram(), run).fill(places, await _revealed(host, reader, places))
 
 
 async def refill(machine: Machine, host: Host, reader: SecretReader, run: RunId) -> str:
@@ -66,4 +66,4 @@ async def look(machine: Machine, host: Host, reader: SecretReader) -> tuple[tupl
     """
     await preflight(machine, host)
     places = tuple(secret.place for secret in host.secrets.values())
-    return await asked.compare(machine, host, HostProgram(), places, await _revealed(host, reader, places))
+    return await compare(machine, host, HostProgram(), places, await _revealed(host, reader, places))

@@ -231,7 +231,7 @@ RUN = "20250101T000000-abcdef"
 LINES: dict[str, tuple[str, str]] = {
     "a shell": ("", "no shell, no files, no forwarding but to checks"),
     "a command": ("id", "no shell"),
-    "a shell command": ("sh -c id", "this gate speaks protocol 1"),
+    "a shell command": ("sh -c id", "no shell"),
     "a verb that fleet has": ("1 exec id", "the gate does not do 'exec'"),
     "the keeper": (f"1 keep {RUN}", "the gate does not do 'keep'"),
     "the guard": ("1 guard /nix/store/x test", "the gate does not do 'guard'"),

@@ -172,11 +172,12 @@ class Gated:
         order = {"run": run_id(), "from": "lair", "by": "eve", "intent": "x", "source": "-", "plan": "-", "ledger": "-"}
         return Offer(part, plan, order)
 
-    def signed(self, offer: Offer, *approvers: str, author: str = "robot") -> Offer:
-        """The offer, signed by its author and approved by these people."""
+    def signed(self, offer: Offer, *approvers: str, author: str = "") -> Offer:
+        """The offer, signed by robot, whoever it says has made it, or by its author; and approved by these people."""
         keys = self.people.keys
-        offer.plan["by"] = author
-        return offer.sign((keys[author], PLAN), *((keys[name], APPROVAL) for name in approvers))
+        if author:
+            offer.plan["by"] = author
+        return offer.sign((keys[author or "robot"], PLAN), *((keys[name], APPROVAL) for name in approvers))
 
     def deploy(self, offer: Offer, word: str = "confirm") -> str:
         """Begin it, leave the word, and return the state that it ended in."""

@@ -135,8 +135,8 @@ def clear(host: LabHost) -> None:
         systemctl stop 'fleet-*' web system-manager.target 2>/dev/null
         rm -rf /run/fleet /nix/var/fleet /nix/var/nix/gcroots/fleet /nix/var/nix/gcroots/system-manager-current \\
             /nix/var/nix/profiles/fleet /nix/var/nix/profiles/fleet-* /nix/var/nix/profiles/system-manager-profiles \\
-            /var/lib/system-manager /etc/systemd/system/fleet-activate* /etc/systemd/system/web.service \\
-            /etc/systemd/system/*.wants/web.service /etc/systemd/system/*.wants/fleet-activate* \\
+            /var/lib/system-manager /etc/systemd/system.attached /etc/systemd/system/web.service \\
+            /etc/systemd/system/*.wants/web.service \\
             /etc/systemd/system/system-manager* /etc/systemd/system/*.wants/system-manager* /run/busy
         systemctl daemon-reload
         systemctl reset-failed"""

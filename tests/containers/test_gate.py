@@ -59,7 +59,7 @@ def new(gated: Gated) -> str:
 def state(gated: Gated) -> tuple[str, ...]:
     """Everything that an attack could have changed."""
     there = (
-        "cat /nix/var/fleet/serial; ls -d /run/fleet/open /run/fleet/.gate.* /nix/var/fleet/went-back; "
+        "cat /nix/var/fleet/serial; ls -d /run/fleet/open /run/fleet/.own.* /nix/var/fleet/went-back; "
         "ls -A /tmp /root /var/empty /etc/ssh /etc/sudoers.d; id fleet"
     )
     return (*gated.subject.stands_on, gated.subject.sh(f"({there}) 2>/dev/null", check=False))

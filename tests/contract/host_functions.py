@@ -23,6 +23,7 @@ def call(folder: Path, script: str, *, shell: str = "sh", stdin: str = "", check
         (folder / place).mkdir(exist_ok=True)
     names = dict(zip(("open", "closed", "draft", "queue", "record", "roots"), places, strict=True))
     moved = "; ".join(f"{name}={folder / place}" for name, place in names.items())
+    moved += f"; all_open='{folder}/run/open {folder}/run/profile-*/open'"
     text = f". {program}\n{moved}\ncd {folder}\n{script}"
     done = subprocess.run([*shell.split(), "-c", text], input=stdin, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done

@@ -127,7 +127,7 @@ def on_mac(folder: Path, asked: str, *, boot: str = "one") -> str:
 
 
 def test_mac_tells_its_boot_and_the_seconds_since(mac: Path) -> None:
-    told = on_mac(mac, "boot_id; random_word; clock; echo $(($(date +%s) - now)); is_root && echo root")
+    told = on_mac(mac, "boot_id; random_word; echo $word; clock; echo $(($(date +%s) - now)); is_root && echo root")
     boot, word, began, root = told.split()
     assert (boot, word, root) == ("one", "8f3a09c2-1111-2222-3333-444455556666", "root")
     assert int(began) in range(1000, 1010)  # as long as it took to ask twice

@@ -30,7 +30,8 @@ def sorted_as(
     profiles.mkdir(exist_ok=True)
     for number, letter in enumerate(letters, 1):
         (profiles / f"system-{number}-link").symlink_to(system(letter))
-    fakes = f"""profiles={profiles} profile={profiles} booted={folder}/booted
+    (profiles / "system").touch()
+    fakes = f"""profile={profiles}/system booted={folder}/booted
       find_systems() {{ running={system(running)} profiled={system(running)}; }}
       read_boot() {{ default={system(boots) if boots else ""}; }}"""
     said = call(folder, f'{fakes}\n{script}\nsort_generations {keep}; printf \'%s---\\n%s\' "$stay" "$go"', shell=shell)
@@ -127,10 +128,11 @@ def tells(folder: Path, script: str) -> str:
 
 
 @pytest.mark.parametrize("verb", ["garbage 1", "prune 1", "collect 1"])
+@pytest.mark.parametrize("whose", [".", "profile-alice"])
 def test_nothing_is_done_while_a_transaction_is_open_and_it_is_told_whose(
-    tmp_path: Path, shell: str, verb: str
+    tmp_path: Path, shell: str, verb: str, whose: str
 ) -> None:
-    put(tmp_path / "run" / "open", run=RUN, state="switched", who="ann", from_="desk", deadline="9")
+    put(tmp_path / "run" / whose / "open", run=RUN, state="switched", who="ann", from_="desk", deadline="9")
     said = call(tmp_path, tells(tmp_path, verb), shell=shell).splitlines()
     assert said[:5] == ["refused=locked", f"open_run={RUN}", "open_state=switched", "open_who=ann", "open_from=desk"]
     assert not (tmp_path / "asked").exists()

@@ -202,7 +202,7 @@ def test_host_that_never_had_a_transaction_forgets_a_plan_too(tmp_path: Path) ->
 
 def test_withdrawal_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "record", serial="41-a r")
-    (tmp_path / "record/.withdrawn").mkdir()
+    (tmp_path / "record/.serial").mkdir()
     answer = parse(call(tmp_path, WITHDRAW % (OLD, "41-a", "b" * 64)))
     assert answer["refused"] == ["full"]
     assert (tmp_path / "record/serial").read_text() == "41-a r\n"

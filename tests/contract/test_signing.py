@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import ConfigError
+from fleet.library.signatures import add_signatures, beside, forget_earlier, read_signatures
 from fleet.signing import APPROVAL, PLAN, PublicKey, Signature, bundle
 from fleet.signing.keygen import allowed_signers, in_agent, read_public, sign, verify
 from fleet.signing.wire import string
 from tests.signer import Device
+from tests.unit import builders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,3 +197,16 @@ def test_file_of_signatures_that_was_edited_is_refused_with_the_line(edit: objec
     assert callable(edit)
     with pytest.raises(ValueError, match=told):
         bundle.parse(edit(bundle.written("a" * 64, [Device().sign(TEXT, PLAN)])), "a" * 64)
+
+
+def test_plan_that_takes_the_place_of_another_does_not_keep_its_signatures(tmp_path: Path) -> None:
+    plan, file = builders.plan(("a",)), tmp_path / "update.plan"
+    earlier = builders.plan(("a", "b"))
+    add_signatures(earlier, beside(file), [Device().sign(earlier.head, PLAN)])
+    forget_earlier(earlier, file)
+    assert len(read_signatures(earlier, beside(file))) == 1
+    forget_earlier(plan, file)
+    assert read_signatures(plan, beside(file)) == ()
+    beside(file).write_text("not ours")
+    forget_earlier(plan, file)
+    assert beside(file).read_text() == "not ours"

@@ -215,7 +215,10 @@ def test_units_of_transactions_are_fleet_s_and_other_names_are_not() -> None:
         f"unit\t{entry(f'{transient}/fleet-switch-{run}.service')}",
         f"unit\t{entry(f'{transient}/session-1.scope')}",
         f"unit\t{entry('/run/systemd/system.control/docker-1.scope.d/50-CPUQuota.conf')}",
+        f"unit\t{entry(f'{transient}/fleet-switch-{run}-alice.service')}",
         f"file\t{entry('/etc/systemd/system.attached/fleet-wake.service')}",
+        f"file\t{entry('/etc/systemd/system.attached/fleet-wake-alice.service')}",
+        f"file\t{entry('/etc/systemd/system.attached/fleet-activate-tools.service')}",
     )
     assert found(said(*ours)) == []
     assert found(said(f"unit\t{entry(f'{transient}/fleet-agent.service')}")) == [f"{transient}/fleet-agent.service"]

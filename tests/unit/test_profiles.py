@@ -12,6 +12,8 @@ from fleet.errors import ConfigError
 from fleet.host.program import HostProgram, for_driver, sent_along
 from fleet.inventory import edit, load, parse
 from fleet.inventory.drivers import Driver
+from fleet.inventory.profiles import computers
+from fleet.model import HostName
 from fleet.selector import waves
 from fleet.steps.system import NEEDED, is_for, recognised
 
@@ -65,6 +67,13 @@ def test_profiles_are_deployed_in_order_after_their_host() -> None:
     assert {(host.address, host.port, host.tags) for host in (alice, tools)} == {(("10.0.0.1",), 2222, ("prod",))}
     assert (alice.checks, alice.after, tools.after) == ((), ("web",), ("web.alice", "db"))
     assert [wave.hosts for wave in waves(inventory, found.values())] == [("web", "db"), ("web.alice",), ("web.tools",)]
+
+
+def test_a_computer_is_asked_once_for_all_that_is_on_it() -> None:
+    found = dict(read("[hosts.web]\nprofiles.alice={}\nprofiles.bob={}\n[hosts.db]\nprofiles.eve={}\n").hosts)
+    assert [host.name for host in computers(found.values())] == ["web", "db"]
+    chosen = [found[HostName(name)] for name in ("web.alice", "web.bob", "db.eve", "db")]
+    assert [host.name for host in computers(chosen)] == ["web.alice", "db"]
 
 
 def test_address_of_a_profile_is_that_of_its_host() -> None:

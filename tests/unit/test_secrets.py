@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from fleet.deploy.host import HostRun
 from fleet.deploy.secrets import HostSecrets
-from fleet.errors import ConfigError, SecretError
+from fleet.errors import ConfigError, SecretError, UnreachableError
 from fleet.events import HostFinished, SecretsCompared
 from fleet.host import secrets as asked
 from fleet.host.answers import view
@@ -31,7 +32,7 @@ from fleet.state.entered import Entered
 from fleet.steps.hold import Hold
 from fleet.steps.secret_values import LONGEST, SecretReader, Value, take_environment
 from tests import fakes
-from tests.fakes import Events, FakeLink, FakeMachine, asks, runs, said
+from tests.fakes import Events, FakeLink, FakeMachine, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.event_samples import sealed
 
@@ -283,6 +284,25 @@ async def test_trial_whose_secrets_cannot_be_filled_goes_back_and_is_not_blamed(
     (words,) = fakes.asked("word", machine.ran)
     assert words[1].startswith("abandon silent its secrets could not be filled")
     assert words[-1] == "2", "who was displaced takes nobody back"
+
+
+@pytest.mark.parametrize(("later", "is_given_up"), [(said(compared=["token yes"]), False), (None, True)])
+def test_host_that_is_lost_after_its_boot_is_asked_again_for_a_while(
+    later: Output | None, *, is_given_up: bool
+) -> None:
+    lost = UnreachableError(HOST.name, "connection lost")
+    machine = FakeLink(HOST, (asks("secrets"), [lost, later or lost]), (asks("word"), said()))
+    secrets = secrets_of(machine, Events(), goal=Goal.BOOT)
+    asyncio.run(secrets.read())  # by a process, which takes time
+
+    @in_no_time
+    async def fill() -> None:
+        await secrets.fill_trial()
+
+    fill()
+    calls = fakes.asked("secrets", machine.ran)
+    assert {(words[0], words[-1]) for words in calls} == {("fill", "2")}
+    assert (len(calls) > 2, len(fakes.asked("word", machine.ran))) == (is_given_up, int(is_given_up))
 
 
 async def test_values_are_read_once_though_the_job_is_planned_anew(tmp_path: Path) -> None:

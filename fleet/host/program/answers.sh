@@ -80,7 +80,7 @@ look() {
     if enter $open "$1" && ! is_displaced "${2-}" && ! state_is_not switched; then
         put_deadline confirm
         read_systems
-        if [ -z "$(answer_missing secret)" ]; then judge_units; else answer unsettled "a secret is not there yet"; fi
+        if lacks_secrets; then answer unsettled "a secret is not there yet"; else judge_units; fi
     fi
     show "$1"
 }

@@ -30,7 +30,7 @@ choose_driver() {
     place driver "$(echo "$1" | tr - _)"
     called="for $1 $2"
     if [ "$2" != - ]; then
-        case $2 in '' | [!0-9A-Za-z_]* | *[!0-9A-Za-z_.-]*) refuse usage "'$2' is no name of a profile" ;; esac
+        is_name "$2" || refuse usage "'$2' is no name of a profile"
         site=-$2
         place waker "fleet-wake$site.service"
         place open "/run/fleet/profile$site/open"
@@ -75,13 +75,13 @@ find_noted() {
     is_store_path "$running" || running=$nothing
 }
 # Keep for `find_noted` that system $1 is active from now on, though all of it may not be yet.
-note_running() { printf '%s\n' "$1" >"$record/.running" && sync "$record/.running" && mv -f "$record/.running" "$record/running"; }
+note_running() { keep_on_record running "$1"; }
 
 # Let $folder be that of the transaction which is open on this host, of whichever profile; fail where none is.
 # sets: folder
 find_open() {
     set +f
-    for folder in $open /run/fleet/open /run/fleet/profile-*/open; do [ ! -d "$folder" ] || break; done
+    for folder in $open $all_open; do [ ! -d "$folder" ] || break; done
     set -f
     [ -d "$folder" ]
 }
@@ -96,7 +96,7 @@ bounded() ( cd / && umask 022 && { [ -z "$seconds" ] || set -- timeout -k 5 "$se
 manager() {
     if [ $driver = home_manager ]; then
         # shellcheck disable=SC2086  # words
-        [ ! -S "/run/user/$number/systemd/private" ] || $as systemctl --user "$@"
+        [ ! -S "/run/user/$owner_id/systemd/private" ] || $as systemctl --user "$@"
     else
         systemctl "$@"
     fi

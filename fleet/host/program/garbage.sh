@@ -12,7 +12,7 @@ menu_log=/run/fleet/.menu-log           # what was said to that
 collecting=/run/fleet/.collecting       # the lock of whoever collects
 
 # Tell what `prune` and `collect` free where the newest $1 generations stay, and why each generation stays that does.
-# sets: number path why spool
+# sets: number path why
 garbage() {
     require_undisturbed
     sort_generations "$1"
@@ -25,17 +25,13 @@ EOF
 $go
 EOF
     answer nix_free "$(free_space /nix/store)"
-    if ! { mkdir -p /run/fleet && spool=$(mktemp -d /run/fleet/.garbage.XXXXXX) && cd "$spool"; }; then
-        refuse full "cannot write /run/fleet"
-    fi
-    trap 'rm -rf "$spool"' EXIT
-    trap 'exit 143' HUP INT PIPE TERM
+    make_folder
     { find_dead && weigh_dead; } || refuse broken "nix-store does not tell what is garbage: $(tail -n 3 said | tr '\n' ' ')"
 }
 
 # Refuse while somebody deploys to this host, or pushes to it, and say who.
 require_undisturbed() {
-    if [ -d $open ]; then answer refused locked; answer_open; exit 0; fi
+    ! find_open || refuse_open
     find_pusher
     [ -z "$pusher" ] || refuse locked "run $pusher is pushing to this host"
 }
@@ -106,12 +102,7 @@ needed_systems() {
 
 # Print all generations, the newest first: NUMBER PATH.
 numbered_generations() {
-    set +f
-    for link in "$profiles"/system-*-link; do
-        number=${link#"$profiles"/system-} number=${number%-link}
-        case $number in '' | *[!0-9]*) ;; *) echo "$number $(readlink -f "$link")" ;; esac
-    done | sort -rn
-    set -f
+    generation_numbers | sort -rn | while read -r number; do echo "$number $(readlink -f "$profile-$number-link")"; done
 }
 
 # In a folder of our own, whose files have ./ before their names, write `dead`: a line for each path that nothing needs any
@@ -214,7 +205,7 @@ watch_collector() {
     clock
     find_pusher
     if [ "$now" -ge "$limit" ]; then echo time >$collecting.why
-    elif [ -d $open ]; then echo deployment >$collecting.why
+    elif find_open; then echo deployment >$collecting.why
     elif [ -n "$pusher" ]; then echo push >$collecting.why
     else return
     fi

@@ -149,6 +149,5 @@ compare_contents() {
 # Keep on the disk when the newest plan was made that was taken: where the clock is wrong, no older one is good again.
 remember_plan() {
     [ "$made" -gt "$newest" ] || return 0
-    { mkdir -p $record && echo "$made" >$record/.newest-plan && sync $record/.newest-plan &&
-        mv -f $record/.newest-plan $record/newest-plan && sync $record; } || refuse full "cannot write $record"
+    { mkdir -p $record && keep_on_record newest-plan "$made"; } || refuse full "cannot write $record"
 }

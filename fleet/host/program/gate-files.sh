@@ -1,11 +1,11 @@
 # --- the gate: what a system says of it -------------------------------------------------------------------
 
 # Read the gate of system $1. Fail, and let $why say so, where it has none that this program can read.
-# sets: why own_fleet own_name own_keys login login_id login_group required touch content_keys entry key value
+# sets: why own_fleet own_name host_keys login login_id login_group required touch content_keys entry key value
 read_gate() {
     why="$1 has no gate"
     [ -f "$1/$gate_files/config" ] || return
-    own_fleet='' own_name='' own_keys='' login='' required='' touch='' content_keys='' entry=''
+    own_fleet='' own_name='' host_keys='' login='' required='' touch='' content_keys='' entry=''
     while read -r key value; do
         case $key in
             fleet-gate) [ "$value" = v1 ] || break ;;
@@ -16,14 +16,14 @@ read_gate() {
             touch) touch=$value ;;
             program) ;;                 # with another one it is another gate
             entry) entry=$value ;;
-            hostkey) own_keys="$own_keys$(ssh-keygen -l -f "$value" 2>/dev/null | sed -n 's/^[0-9]* \(SHA256:[^ ]*\) .*/ \1 /p')" ;;
+            hostkey) host_keys="$host_keys $value" ;;
             content) content_keys="$content_keys$value " ;;
             *) why="the gate of $1 says '$key', which this program does not know: deploy a newer fleet there first"; return 1 ;;
         esac
     done <"$1/$gate_files/config"
     why="the gate of $1 is not as the module writes it"
     is_name "$own_fleet" && is_name "$own_name" && is_name "$login" && is_count "$required" && [ "$required" -gt 0 ] &&
-        [ -n "$own_keys" ] && [ -f "$1/$gate_files/allowed_signers" ] && login_id=$(id -u "$login") && login_group=$(id -g "$login") &&
+        [ -n "$host_keys" ] && [ -f "$1/$gate_files/allowed_signers" ] && login_id=$(id -u "$login") && login_group=$(id -g "$login") &&
         [ "$login_id" -ne 0 ]
 } 2>/dev/null
 

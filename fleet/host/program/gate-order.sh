@@ -40,14 +40,6 @@ open_gate() {
     fi
 }
 
-# Go to a folder of our own, which is gone when we are.
-# sets: input
-make_folder() {
-    { mkdir -p /run/fleet && input=$(mktemp -d /run/fleet/.gate.XXXXXX) && cd "$input"; } || refuse full "cannot write /run/fleet"
-    trap 'rm -rf "$input"' EXIT
-    trap 'exit 143' HUP INT PIPE TERM
-}
-
 # Let $text be the value of the one line $2 of file $1; empty where there is none, or more than one.
 # sets: text
 value_of() {
@@ -56,16 +48,21 @@ value_of() {
 }
 
 # Refuse a part that is another host's: by its name, and by the key that this one shows.
-# sets: name
+# sets: name own_keys
 require_ours() {
     value_of part host
     name=${text%% *}
     [ "$name" = "$own_name" ] || refuse gate "the part is for host '$name', and this is $own_name"
+    own_keys=$(print_own_keys)
     case ${text#* }:$own_keys in
         SHA256:*:*" ${text#* } "*) ;;
         *) refuse gate "the part is for a host with the key '${text#* }', and this host shows$own_keys: it is another machine of that name" ;;
     esac
 }
+
+# Print the fingerprints of the keys that sshd shows here, each between spaces.
+# shellcheck disable=SC2086  # paths have no spaces
+print_own_keys() { for key in $host_keys; do ssh-keygen -l -f "$key"; done 2>/dev/null | sed -n 's/^[0-9]* \(SHA256:[^ ]*\) .*/ \1 /p' | tr -d '\n'; }
 
 # Refuse a plan that is not one, is another fleet's, has not this very part, or is over.
 # sets: seen key line now newest digest made file
@@ -146,7 +143,7 @@ count_signature() {
         *) ignored="${ignored:+$ignored; }$signer has signed for '$namespace'"; return ;;
     esac
     { echo '-----BEGIN SSH SIGNATURE-----'; fold -w 70 one; echo; echo '-----END SSH SIGNATURE-----'; } >./armour
-    with_timeout 20 ssh-keygen -Y verify -f "$1/$gate_files/allowed_signers" -I "$signer" -n "$namespace" -s "$input/armour" \
+    with_timeout 20 ssh-keygen -Y verify -f "$1/$gate_files/allowed_signers" -I "$signer" -n "$namespace" -s "$own_folder/armour" \
         <plan >/dev/null 2>&1 || refuse gate "the signature by $signer is not good: the plan was changed after it was signed"
     if [ "$namespace" = fleet-plan@v1 ]; then
         [ "$signer" = "$author" ] || refuse gate "the plan says that $author has made it, and $signer has signed it as its author"

@@ -15,20 +15,23 @@ gate_protocols="1"                      # that we speak, the newest first, and t
 most_input=8388608                      # bytes that a call may bring
 most_line=8192
 lair=/run/fleet-gate                    # the only folder that its user may write
-input=                                  # our own folder, for what came on stdin
 
 # Do what line $1 asks for.
 # sets: LC_ALL SUDO_USER spoken number verb words word
 gate() {
     export LC_ALL=C
-    close_folders
     read_gate /run/current-system || refuse gate "$why"
     SUDO_USER=$login
     case $1 in *[!\ -~]*) refuse usage "the call is not all printable ASCII" ;; esac
     [ ${#1} -le $most_line ] || refuse usage "the call has more than $most_line characters"
     # shellcheck disable=SC2086  # words
     set -- $1
-    [ $# -ge 2 ] || refuse usage "this login runs fleet's gate, and nothing else: no shell, no files, no forwarding but to checks"
+    case $#:${1-} in
+        [01]:* | *:*[!0-9,]*)
+            refuse gate "this login runs fleet's gate, and nothing else: no shell, no files, no forwarding but to checks. In \
+fleet.toml this host has gate = true"
+            ;;
+    esac
     spoken=
     for number in $gate_protocols; do case ,$1, in *,"$number",*) spoken=${spoken:-$number} ;; esac; done
     [ -n "$spoken" ] || refuse protocol "this gate speaks protocol $gate_protocols, and the call was '$1': use a fleet that speaks it too"
@@ -81,8 +84,6 @@ takes() {
     esac
 }
 
-is_count() { case $1 in '' | *[!0-9]* | ???????????*) return 1 ;; esac; }
-is_name() { case $1 in '' | [.-]* | *[!0-9A-Za-z._-]*) return 1 ;; esac; }
 is_unit() { case $1 in '' | -* | *[!0-9A-Za-z:_.\\@*?-]*) return 1 ;; *) [ ${#1} -le 255 ] ;; esac; }
 is_time() { case $1 in *[!0-9A-Za-z:\ .+-]*) return 1 ;; esac; }
 is_cursor() { case $1 in -* | *[!0-9A-Za-z\;=]*) return 1 ;; esac; }
@@ -96,7 +97,7 @@ are_store_paths() { for word; do is_store_path "$word" || return; done; }
 obey() {
     case $verb in
         root) main $format root "$1" "$2" "$program" ;;
-        begin) open_gate && begin_admitted "$@" ;;
+        begin) close_folders; open_gate && begin_admitted "$@" ;;
         dry-activate) open_gate && dry_activate ;;
         gate) report_gate ;;
         true) ;;

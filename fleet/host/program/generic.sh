@@ -33,7 +33,7 @@ generic_find() { for found in "$1/bin/$2" "$1/$2"; do [ ! -x "$found" ] || retur
 
 # sets: unit
 generic_commit() {
-    unit=/etc/systemd/system/fleet-activate$site.service
+    unit=$attached/fleet-activate$site.service
     if [ "$1" = $nothing ]; then
         rm -f "$unit" "${unit%/*}/multi-user.target.wants/${unit##*/}"
     else
@@ -65,7 +65,8 @@ EOF
 generic_verify() {
     generic_facts
     default=$profiled
-    if [ "$profiled" != $nothing ] && ! systemctl is-enabled -q "fleet-activate$site.service" 2>/dev/null; then
+    [ "$profiled" != $nothing ] || return 0
+    if [ "$(systemctl show --property=WantedBy --value "fleet-activate$site.service")" != multi-user.target ]; then
         default='' doubt="no unit fleet-activate$site.service activates $profile at boot"
     fi
 }

@@ -34,13 +34,18 @@ is_serial() {
     case ${1#*-} in '' | "$1" | *[!0-9A-Za-z-]*) return 1 ;; esac
 }
 
-# sets: word
-draw_serial() {
+draw_serial() { next_serial; put_new serial "$serial"; }
+
+# Let $serial be the one after the newest.
+# sets: serial
+next_serial() {
     find_serial
-    word=$(random_word)
-    put_new serial "$((${serial%%-*} + 1))-${word%%-*}"
+    random_word
+    serial=$((${serial%%-*} + 1))-${word%%-*}
 }
-random_word() { get /proc/sys/kernel/random/uuid; }
+# Let $word be one that nobody can guess.
+# sets: word
+random_word() { read_line /proc/sys/kernel/random/uuid && word=$text; }
 
 # Print what the profile names, and since when: who sets it by hand, there and back too, opens no transaction.
 # sets: link

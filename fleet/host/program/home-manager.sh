@@ -5,15 +5,15 @@
 # alone. Scripts from before 25.11 (without the file gen-version) read no options, and set the profile. Everything in the home is
 # read and written as the user, who may have left anything there. So no program of OLD or NEW is run as anybody else.
 
-# sets: lasting needed user home number said as running profiled
+# sets: lasting needed user home owner_id said as running profiled
 home_manager_facts() {
     lasting=yes needed='activate home-files'
     user=${site#-}
-    IFS=: read -r _ _ number _ _ home _ <<EOF
+    IFS=: read -r _ _ owner_id _ _ home _ <<EOF
 $(getent passwd "$user")
 EOF
     case $home in /*[!0-9A-Za-z/._+-]* | [!/]* | '') refuse unfit "there is no user $user, or '$home' is no home to work in" ;; esac
-    as="runuser -u $user -- env -i USER=$user LOGNAME=$user HOME=$home XDG_RUNTIME_DIR=/run/user/$number PATH=$PATH"
+    as="runuser -u $user -- env -i USER=$user LOGNAME=$user HOME=$home XDG_RUNTIME_DIR=/run/user/$owner_id PATH=$PATH"
     # shellcheck disable=SC2016,SC2086  # for another shell; words
     said=$(with_timeout 20 $as sh -c '
         mine=$HOME/.local/state/nix/profiles shared=/nix/var/nix/profiles/per-user/$USER

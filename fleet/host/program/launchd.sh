@@ -13,7 +13,7 @@ use_launchd() {
     is_root() { [ "$(id -u)" = 0 ]; }
     boot_id() { sysctl -n kern.bootsessionuuid; }
     clock() { launchd_clock; }
-    random_word() { uuidgen | tr 'A-F' 'a-f'; }
+    random_word() { launchd_word; }
     mounts() { :; }                     # in no file
     start_unit() { launchd_start "$@"; }
     is_inactive() { ! launchctl print "system/$1" 2>/dev/null | grep -q 'state = running'; }
@@ -38,6 +38,9 @@ launchd_clock() {
     now=$(sysctl -n kern.boottime | sed 's/^{ sec = \([0-9]*\).*/\1/')
     now=$(($(date +%s) - now))
 }
+
+# sets: word
+launchd_word() { word=$(uuidgen | tr 'A-F' 'a-f'); }
 
 # What is in /run may have outlived a reboot here: then the record on the disk tells what was open.
 forget_earlier_boot() { [ ! -d $open ] || [ "$(get $open/boot_id)" = "$(boot_id)" ] || rm -rf $open; }

@@ -40,6 +40,7 @@ PATH=$PATH:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/loc
 
 format=2                                # of what a transaction has on record, and of a controller's calls
 open=/run/fleet/open                    # the open transaction: on a tmpfs, so never read-only, and gone after a reboot
+all_open='/run/fleet/open /run/fleet/profile-*/open'     # where the host and each profile has that
 closed=/run/fleet/last                  # the one that ended last
 draft=/run/fleet/.next                  # the next one, while it is written
 given_up=/run/fleet/.given-up           # runs that will not begin any more
@@ -78,7 +79,7 @@ main() {
     require_names "$@"
     case $command in
         root | unroot | stage | verify | acquit) "$@" ;;
-        secrets) secrets "${2-}" "$3" ;;
+        secrets) secrets "${2-}" "$3" "${4-}" ;;
         begin) begin; [ "${2-}" != watch ] || watch_begun "$begun" ;;
         watch | look | word | attach) recover "$@"; "$@" ;;
         show | facts | history | busy | generations | queue | withdraw | garbage | prune | collect) recover; "$@" ;;
@@ -95,7 +96,7 @@ require_names() {
         root) is_store_path "${3-}" && is_store_path "${4-}" ;;
         stage) is_store_path "${3-}" ;;
         garbage | prune | collect) case ${2:-none}${3-} in *[!0-9,]*) false ;; esac ;;
-        secrets) is_word "${3-}" || refuse usage "'${3-}' is no run" ;;
+        secrets) { is_word "${3-}" && is_count "${4:-1}"; } || refuse usage "'${3-}' is no run, or '${4-}' no number" ;;
     esac || refuse usage "'${3-}' or '${4-}' is no store path"
     [ "$1" != withdraw ] || { is_serial "${3-}" && is_word "${6-}"; } || refuse usage "'${3-}' is no serial, or '${6-}' no plan"
 }

@@ -9,7 +9,7 @@ take_notes() {
             2) failed_snippets "fleet-switch-$run$site" | sed "s/.*/activation script '&' failed, which ignore_snippets allows/" ;;
             4) failed_jobs ;;
         esac
-        unknown_units due | sed 's/.*/there is no unit &, which is to be restarted when a secret changes/'
+        [ ! -e due ] || unknown_units due | sed 's/.*/there is no unit &, which is to be restarted when a secret changes/'
         not_restarted | sed 's/.*/& was changed, and still runs as before: systemctl restart & there, or reboot/'
     } >notes
     [ -s notes ] || rm notes

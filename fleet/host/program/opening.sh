@@ -44,7 +44,7 @@ begin() {
         { root_run && mv -T $draft $open; } || decline full "cannot write $roots or $open"
     fi
     begun=$run
-    rm -f "$queue/$run"
+    [ ! -e "$queue/$run" ] || rm -f "$queue/$run"
     enter $open
     ensure_keeper
     answer begun "$begun"
@@ -66,18 +66,22 @@ begun_before() {
     return 1
 }
 
+# Refuse what may not be done beside the transaction that `find_open` has found.
+refuse_open() {
+    answer refused locked
+    answer_open "$folder"
+    exit 0
+}
+
 # Refuse the order, and leave nothing of its draft.
 decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 
 # Refuse the order if anything speaks against it.
 # sets: first_state limits bad part goal
 check_order() {
-    if [ -d $open ] || { [ ! -e guarded ] && find_open; }; then
-        find_open
+    if find_open && { [ "$folder" = $open ] || [ ! -e guarded ]; }; then
         rm -r $draft
-        answer refused locked
-        answer_open "$folder"
-        exit 0
+        refuse_open
     fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
     require_turn
@@ -114,7 +118,7 @@ check_order() {
     [ $first_state != arming ] || [ -e force ] || require_idle
     [ ! -e secret ] || cmp -s secret "$staged/$run/secret" ||
         decline incomplete "the values of its secrets are not here: the host went down since they came, or they are of another plan"
-    restore_secrets && rm -f returned   # of a `secrets put` that was cut short
+    [ ! -e secret ] || { restore_secrets && rm -f returned; }           # of a `secrets put` that was cut short
 }
 
 # Refuse a reboot that would interrupt somebody. Planning has asked that too, maybe hours ago.

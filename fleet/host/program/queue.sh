@@ -12,7 +12,7 @@ patience=30
 # turn, or after some seconds: the controller asks again.
 # sets: tries
 queue() {
-    case $2 in '' | *[!0-9]* | ????????*) refuse usage "'$2' is no number of seconds" ;; esac
+    is_count "$2" || refuse usage "'$2' is no number of seconds"
     lock_opening
     ! is_given_up "$1" || refuse closed "run $1 was given up"
     tend_queue
@@ -95,6 +95,7 @@ wait_for_others() {
 # Refuse the order of a run that is not the one whose turn it is. Who goes back to what ran before waits for nobody, and neither
 # does a person who switches by hand.
 require_turn() {
+    [ -d $queue ] || return 0
     if [ -e guarded ] || [ "$new" = "$(readlink $roots/previous)" ]; then return; fi
     tend_queue
     if [ -z "$first" ] || [ "$first" = "$run" ]; then return; fi

@@ -1,12 +1,12 @@
 # --- what a controller asks about secrets -----------------------------------------------------------------
 
-# Do what a controller asks about the secrets on stdin, for run $2.
+# Do what a controller asks about the secrets on stdin, for run $2. $3 is the number of the one who proves that.
 secrets() {
     [ -z "$site" ] || refuse usage "a profile has no secrets: they are its host's"
     case $1 in
         stage) lock_opening; receive_secrets "$2"; answer_staged ;;
         put) recover; lock_opening; put_secrets "$2" ;;
-        fill) recover; lock_opening; fill_secrets "$2" ;;
+        fill) recover; lock_opening; fill_secrets "$2" "${3-}" ;;
         compare) compare_secrets ;;
         *) refuse usage "no command secrets $1" ;;
     esac
@@ -42,7 +42,7 @@ is_secret() {
     case $owner:$group in -* | *:-* | :* | *: | *[!0-9A-Za-z_.:-]*) return 1 ;; esac
     case $mode:$storage in [4-7][0-7]0:tmpfs | [4-7]00:disk) ;; *) return 1 ;; esac
     case $when in before | after) ;; *) return 1 ;; esac
-    case " $units" in *' -'* | *[!0-9A-Za-z:._@\\\ -]*) return 1 ;; esac
+    case " $readers" in *' -'* | *[!0-9A-Za-z:._@\\\ -]*) return 1 ;; esac
 }
 
 # Say of each secret that has come whether it differs. Those that wait for the new system's users do.
@@ -60,7 +60,7 @@ answer_staged() {
 # Let this host have the secrets on stdin, and no others that it had before, though no transaction is open. Where a unit does not
 # start with the new ones, all are as they were.
 put_secrets() {
-    if enter $open; then answer refused locked; answer_open; exit 0; fi
+    ! find_open || refuse_open
     receive_secrets "$1"
     restore_secrets                     # of an earlier one that was cut short
     rm -f returned
@@ -77,13 +77,14 @@ put_secrets() {
 }
 
 # Fill the secrets on stdin that a reboot has taken: where no transaction is open, or in that of run $1, whose new system has
-# booted on trial. Units that do not start with them are the proof's to find.
+# booted on trial and which the one with number $2 proves. Units that do not start with them are the proof's to find.
 fill_secrets() {
-    if enter $open; then
-        read_line state
-        if [ "$run:$text" != "$1:switched" ] || [ ! -e rebooting ]; then answer refused locked; answer_open; exit 0; fi
+    if find_open; then
+        { enter $open "$1" && ! state_is_not switched && [ -e rebooting ] && ! is_displaced "${2-}"; } || refuse_open
     fi
     receive_secrets "$1"
+    restore_secrets                     # of an earlier one that was cut short: its units are due again
+    rm -f returned
     write_all || { forget_staged "$run"; refuse unfit "$why"; }
     restart_noted due
     forget_old_secrets

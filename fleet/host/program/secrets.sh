@@ -4,7 +4,7 @@
 # argument, in an environment, in the record or in the journal: `read` and `printf` are words of the shell itself, and no
 # here-document has one, since some shells make a file of that.
 #
-# A secret is a line: name path owner group mode storage when units. Such lines are in `secret` of a transaction, in that of
+# A secret is a line: name path owner group mode storage when readers, which are units. Such lines are in `secret` of a transaction, in that of
 # what is staged, and in $record/secrets, which has what this host should have.
 #
 # To change one, the old file gets a second name beside it, .NAME.fleet-old, and the new one is renamed into its place. Where
@@ -24,15 +24,15 @@ have_memory() {
 }
 
 is_in_memory() { case $(stat -f -c %T "$1") in tmpfs | ramfs) ;; *) false ;; esac; }
-forget_staged() { rm -rf "${staged:?}/$1"; }
+forget_staged() { [ ! -d "$staged/$1" ] || rm -rf "${staged:?}/$1"; }
 
 # Let the words of line $1 be in variables, with the beginning of the names beside its place.
-# sets: name path owner group mode storage when units folder aside value
+# sets: name path owner group mode storage when readers folder aside value
 read_secret() {
-    read -r name path owner group mode storage when units <<EOF
+    read -r name path owner group mode storage when readers <<EOF
 $1
 EOF
-    [ "$units" != - ] || units=
+    [ "$readers" != - ] || readers=
     folder=${path%/*} aside=${path%/*}/.${path##*/}.fleet value=$staged/${run-}/values/$name
 }
 
@@ -143,7 +143,7 @@ lost_secret() {
 
 # Print the units of the secret, each with the start of it that there was last.
 # sets: unit
-note_units() { for unit in $units; do printf '%s %s\n' "$unit" "$(start_of "$unit")"; done; }
+note_units() { for unit in $readers; do printf '%s %s\n' "$unit" "$(start_of "$unit")"; done; }
 start_of() { systemctl show --property=InvocationID --value -- "$1"; }
 
 # Start those units of file $1 anew that run, or have failed, and that nothing has started since they were noted.
@@ -183,6 +183,9 @@ answer_missing() {
     done <"$1"
 }
 
+# Succeed if a secret of the transaction that we are in is not there.
+lacks_secrets() { [ -e secret ] && [ -n "$(answer_missing secret)" ]; }
+
 # Print the units that cannot run after a reboot, until the secrets that this host should have are filled again.
 # sets: line
 units_without_secrets() {
@@ -190,7 +193,7 @@ units_without_secrets() {
     while IFS= read -r line; do
         read_secret "$line"
         # shellcheck disable=SC2086  # a list
-        [ -z "$units" ] || [ "$storage" = disk ] || [ -e "$path" ] || printf '%s\n' $units
+        [ -z "$readers" ] || [ "$storage" = disk ] || [ -e "$path" ] || printf '%s\n' $readers
     done <$record/secrets
 }
 

@@ -144,7 +144,7 @@ booted_new() { [ -e armed ] && [ "$new" != "$old" ] && [ "$(readlink -f /run/boo
 # Succeed if the boot of NEW is through, and not well.
 # sets: bad
 trial_has_failed() {
-    [ -z "$(answer_missing secret)" ] || return
+    ! lacks_secrets || return
     case $(systemctl is-system-running 2>/dev/null) in
         running | degraded) bad=$(judge_units | sed -n 's/^bad=//p' | head -n 1) ;;
         maintenance) bad="came up in emergency mode" ;;

@@ -2,17 +2,14 @@
 
 # Draw a new serial, where the newest is still $2: no part of a plan that was made for it begins any more, wherever copies of it
 # are. The history tells it as run $1, by $3 from $4, of plan $5. It needs no signature, since it lets nothing happen.
-# sets: word serial
 withdraw() {
     lock_opening
-    [ ! -d $open ] || { answer refused locked; answer_open; exit 0; }
+    ! find_open || refuse_open
     [ ! -d $record/open ] || refuse full "cannot write $record, or /run/fleet"          # recover has tried
     find_serial
     [ "$serial" = "$2" ] || return 0    # something has happened since: it is worthless already
-    word=$(random_word)
-    serial=$((${serial%%-*} + 1))-${word%%-*}
-    { printf '%s\n' "$serial $1" >$record/.withdrawn && sync $record/.withdrawn && mv -f $record/.withdrawn $record/serial &&
-        sync $record; } || refuse full "cannot write $record"
+    next_serial
+    keep_on_record serial "$serial $1" || refuse full "cannot write $record"
     find_systems
     ( ! enter_last || remember )        # what an older program or a full disk has kept from there
     append_history "$(print_withdrawal "$@")"

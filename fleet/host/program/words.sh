@@ -7,8 +7,10 @@ answer() {
 }
 refuse() { answer refused "$1"; answer message "$2"; exit 0; }
 
-# What callers name becomes part of paths, as root. So a run is a word, and a store path has nothing above or below it.
+# What callers name becomes part of paths, as root. So a run is a word, a name hides and ends nothing, and a store path has nothing above or below it.
 is_word() { case $1 in '' | *[!0-9A-Za-z-]*) return 1 ;; esac }
+is_name() { case $1 in '' | [.-]* | *[!0-9A-Za-z._-]*) return 1 ;; esac; }
+is_count() { case $1 in '' | *[!0-9]* | ???????????*) return 1 ;; esac; }
 is_store_path() { case ${1#/nix/store/} in "$1" | '' | .* | *[!0-9A-Za-z+._?=-]*) return 1 ;; esac }
 
 # Go to the directory of a transaction: of run $2, or of whichever is there. Whoever reads or writes one does so first. It
@@ -27,9 +29,12 @@ has_line() {
     while IFS= read -r text; do [ "$text" != "$2" ] || return 0; done 2>/dev/null <"$1"
     return 1
 }
+# Let file $1 say $2, for a reader at any moment.
 put() { printf '%s\n' "$2" >".$1.$$" && mv -f ".$1.$$" "$1"; }
 # The same in a draft, which nobody reads yet.
 put_new() { printf '%s\n' "$2" >"$1"; }
+# The same in the record, so that a power cut leaves what it said or what it says.
+keep_on_record() { printf '%s\n' "$2" >"$record/.$1" && sync "$record/.$1" && mv -f "$record/.$1" "$record/$1" && sync "$record"; }
 
 # Let $new and $old be the systems of the transaction that we are in.
 # sets: new old
@@ -67,6 +72,14 @@ put_deadline() { clock; read_line "$1"; put deadline $((now + ${text:-0})); }
 openly() ( umask 022 && exec "$@" )
 with_timeout() ( cd / && umask 022 && exec timeout -k 5 "$@" )      # seconds, command
 
+# Go to a folder of our own, which is gone when we are.
+# sets: own_folder
+make_folder() {
+    { mkdir -p /run/fleet && own_folder=$(mktemp -d /run/fleet/.own.XXXXXX) && cd "$own_folder"; } || refuse full "cannot write /run/fleet"
+    trap 'rm -rf "$own_folder"' EXIT
+    trap 'exit 143' HUP INT PIPE TERM
+}
+
 # Let nobody but root into our folders: older programs have left them open.
 close_folders() { find /run/fleet $record $roots -maxdepth 0 -perm /077 -exec chmod -R go= '{}' + 2>/dev/null; }
 
@@ -85,17 +98,21 @@ wait_for() {
 
 retry() { wait_for 10 "$@"; }           # PID 1 refuses calls while it re-executes
 
-# Print the highest number of a generation.
-# sets: link number highest
-newest_generation() {
-    highest=
+# Print the numbers of all generations.
+# sets: link number
+generation_numbers() {
     set +f
     for link in "$profile"-*-link; do
         number=${link#"$profile-"} number=${number%-link}
-        case $number in *[!0-9]*) continue ;; esac
-        [ "$number" -le "${highest:-0}" ] || highest=$number
+        case $number in '' | *[!0-9]*) ;; *) echo "$number" ;; esac
     done
     set -f
+}
+# Print the highest of them.
+# sets: highest number
+newest_generation() {
+    highest=
+    for number in $(generation_numbers); do [ "$number" -le "${highest:-0}" ] || highest=$number; done
     echo "$highest"
 }
 set_root() { ln -sfn "$2" "$roots/.$1" && mv -Tf "$roots/.$1" "$roots/$1"; }

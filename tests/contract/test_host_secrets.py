@@ -1,0 +1,62 @@
+"""Secrets as the host program writes them, in folders of a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fleet.host.answers import parse
+from tests.contract.host_functions import SHELLS, call, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = "20261120T042211-3fa9c1"
+FAKES = """
+staged={folder}/staged
+have_memory() {{ mkdir -p $staged; }}
+is_safe() {{ :; }}
+start_of() {{ echo s1; }}
+restart_noted() {{ answer due "$(sort -u "$1" | tr '\\n' ' ')"; {then}; }}
+"""
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def fill(folder: Path, shell: str, *, then: str = ":", number: str = "") -> dict[str, list[str]]:
+    """Fill one secret; `then` is done in place of starting its unit anew."""
+    sent = f"secret token {folder}/place/token root root 400 tmpfs after web.service\nvalue Z29vZA==\nend\n"
+    script = FAKES.format(folder=folder, then=then) + f"fill_secrets {RUN} {number}"
+    return parse(call(folder, script, shell=shell, stdin=sent))
+
+
+def test_fill_that_was_cut_short_before_its_units_started_is_done_anew(tmp_path: Path, shell: str) -> None:
+    assert fill(tmp_path, shell, then="exit 0")["compared"] == ["token yes"]
+    again = fill(tmp_path, shell)
+    assert (again["compared"], again["due"]) == (["token yes"], ["web.service s1 "])
+    assert (tmp_path / "place/token").read_text() == "good"
+    third = fill(tmp_path, shell)
+    assert third["compared"] == ["token no"]
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "run", "refused"),
+    [
+        ("3", "switched", RUN, []),
+        ("2", "switched", RUN, ["locked"]),  # displaced
+        ("3", "reverting", RUN, ["locked"]),
+        ("3", "switched", "20261120T042211-other", ["locked"]),
+    ],
+)
+def test_only_who_proves_a_boot_on_trial_fills_in_it(
+    tmp_path: Path, shell: str, number: str, state: str, run: str, refused: list[str]
+) -> None:
+    put(tmp_path / "run/open", run=run, state=state, prover="3", rebooting="once", deadline="9")
+    said = fill(tmp_path, shell, number=number)
+    assert said.get("refused", []) == refused
+    assert (tmp_path / "place/token").exists() is not bool(refused)
