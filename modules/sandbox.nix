@@ -433,7 +433,8 @@ let
         mountPoint = "/work";
       };
       volumes = [ ];
-    };
+    }
+    // lib.optionalAttrs (sandbox.credentials != { }) { credentialFiles = sandbox.credentials; };
   };
   # microvm.nix makes the unit and its link; the rules stand before that.
   vmUnitsOf = name: _: {
@@ -541,10 +542,19 @@ in
               '';
             }
             {
-              assertion = lib.all (sandbox: sandbox.credentials == { } && !sandbox.nixDaemon && sandbox.readOnly == [ ] && sandbox.command == [ ]) (lib.attrValues byMicrovm);
+              assertion = lib.all (
+                sandbox: !sandbox.nixDaemon && sandbox.readOnly == [ ] && sandbox.command == [ ] && sandbox.user == null
+              ) (lib.attrValues byMicrovm);
               message = ''
-                services.fleet.sandbox.sandboxes: a microVM takes no credentials, readOnly, nixDaemon and command from here: put what it
-                needs into its workspace, or set microvm.vms.NAME.config beside this.
+                services.fleet.sandbox.sandboxes: a microVM takes no readOnly, nixDaemon, command and user from here: put what it needs
+                into its workspace, or set microvm.vms.NAME.config beside this.
+              '';
+            }
+            {
+              assertion = lib.all (sandbox: sandbox.credentials == { } || sandbox.hypervisor == "qemu") (lib.attrValues byMicrovm);
+              message = ''
+                services.fleet.sandbox.sandboxes: microvm.nix hands credentials to qemu alone: set hypervisor = "qemu" for
+                ${toString (lib.attrNames (lib.filterAttrs (_: sandbox: sandbox.credentials != { }) byMicrovm))}.
               '';
             }
           ];

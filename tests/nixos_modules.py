@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIB = os.environ.get("FLEET_NIXPKGS_LIB", "")
 DATA = ROOT / "tests" / "data" / "nix"
+MICROVM = os.environ.get("FLEET_MICROVM", "")
+"""The folder nixos-modules of microvm.nix, whose options are taken instead of the stand-ins then."""
 MODULES = tuple(sorted(path.stem for path in (ROOT / "modules").glob("*.nix")))
 needs_lib = pytest.mark.skipif(not LIB, reason="FLEET_NIXPKGS_LIB does not name nixpkgs' lib")
 

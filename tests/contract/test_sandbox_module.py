@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.nixos_modules import RefusedError, complaints, configured, needs_lib
+from tests.nixos_modules import DATA, MICROVM, RefusedError, complaints, configured, needs_lib
 
 pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
 PROGRAMS = 'enable = true; program = "/nix/store/x-program"; probe = "/nix/store/x-probe";'
@@ -123,3 +123,64 @@ def test_of_the_store_it_sees_what_its_packages_need() -> None:
     (text,) = configured(("sandbox",), having("a = { packages = [ ]; };"), wanted)
     assert "s/^/BindReadOnlyPaths=/" in text
     assert "fleet-sandbox-a-prove" in text
+
+
+def guest(sandbox: str, wanted: str) -> Any:
+    """What `wanted` is of the guest `a`, by the options of microvm.nix, or by stand-ins for them."""
+    module = f"{MICROVM}/host/options.nix" if MICROVM else f"{DATA}/microvm.nix"
+    pkgs = f"{{ lib, ... }}: {{ microvm.vms.a = {{ nixpkgs = {DATA}/nixpkgs; }}; }}" if MICROVM else "{ }"
+    settings = having(f'a = {{ backend = "microvm"; {sandbox} }};')
+    everything = f"{{ imports = [ {module} ({pkgs}) ({settings}) ]; }}"
+    assert complaints(("sandbox",), everything) == []
+    return configured(("sandbox",), everything, f"let guest = config.microvm.vms.a.config.config; in {wanted}")
+
+
+def test_a_microvm_has_the_link_of_its_name_and_nothing_of_the_host() -> None:
+    link = declared("a = { };")
+    made = guest(
+        'cpus = 3; memory = "3G"; ephemeral = true; authorizedKeys = [ "ssh-ed25519 AAAA" ];',
+        """{ inherit (guest.microvm) hypervisor vcpu mem volumes shares;
+          links = map (one: { inherit (one) type id mac; }) guest.microvm.interfaces;
+          net = guest.systemd.network.networks."10-fleet"; keys = guest.users.users.agent.openssh.authorizedKeys.keys;
+          wrong = lib.filter (one: !one.assertion) guest.assertions; inherit (config.microvm.vms.a) autostart; }""",
+    )
+    assert (made["hypervisor"], made["vcpu"], made["mem"]) == ("cloud-hypervisor", 3, 3072)
+    assert (made["volumes"], made["shares"], made["wrong"], made["autostart"]) == ([], [], [], False)
+    assert made["links"] == [{"type": "tap", "id": link["tap"][0], "mac": link["mac"][0]}]
+    assert made["net"]["address"] == [f"{link['address'][0]}/31"]
+    assert made["net"]["routes"][0]["Gateway"] == link["host"][0]
+    assert made["keys"] == ["ssh-ed25519 AAAA"]
+
+
+def test_a_microvm_that_keeps_its_files_shares_one_folder() -> None:
+    wanted = "map (one: { inherit (one) proto tag source mountPoint; }) guest.microvm.shares"
+    shared = {"proto": "virtiofs", "tag": "work", "mountPoint": "/work"}
+    assert guest("ephemeral = false;", wanted) == [{**shared, "source": "/var/lib/fleet-sandboxes/a"}]
+    assert guest('workspace = "/srv/a";', wanted) == [{**shared, "source": "/srv/a"}]
+    files = 'hypervisor = "qemu"; credentials.token = "/run/secrets/t";'
+    assert guest(files, "guest.microvm.credentialFiles") == {"token": "/run/secrets/t"}
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "words"),
+    [('credentials.t = "/run/t";', 'set hypervisor = "qemu" for a'), ('command = [ "x" ];', "takes no readOnly")],
+)
+def test_what_a_microvm_cannot_have_is_refused(sandbox: str, words: str) -> None:
+    settings = having(f'a = {{ backend = "microvm"; {sandbox} }};')
+    everything = f"{{ imports = [ {DATA}/microvm.nix ({settings}) ]; }}"
+    assert any(words in message for message in complaints(("sandbox",), everything))
+
+
+def test_the_rules_of_a_microvm_stand_before_its_link_does() -> None:
+    settings = having('a = { backend = "microvm"; ttl = "1d"; };')
+    wanted = "{ inherit (config.systemd) services timers packages; }"
+    found = configured(("sandbox",), f"{{ imports = [ {DATA}/microvm.nix ({settings}) ]; }}", wanted)
+    assert set(found["services"]) == {f"fleet-sandbox-a-{unit}" for unit in ("setup", "end", "names")} | {"microvm@a"}
+    assert found["services"]["fleet-sandbox-a-setup"]["before"] == ["microvm-tap-interfaces@a.service"]
+    machine = found["services"]["microvm@a"]
+    assert (machine["overrideStrategy"], machine["bindsTo"]) == ("asDropin", ["fleet-sandbox-a-setup.service"])
+    assert machine["serviceConfig"]["ExecStartPre"].startswith("+/opt/fleet-sandbox link a")
+    assert machine["requires"] == ["fleet-sandbox-a-end.timer"]
+    assert found["timers"]["fleet-sandbox-a-end"]["partOf"] == ["microvm@a.service"]
+    assert found["timers"]["fleet-sandbox-a-end"]["timerConfig"]["OnActiveSec"] == "86400s"
+    assert found["packages"] == []
