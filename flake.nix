@@ -104,6 +104,20 @@
                 { }
             )
           ];
+          agents.imports = [
+            ./modules/agents.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+              in
+              {
+                services.fleet.agents.package = lib.mkDefault (
+                  fleet.overridePythonAttrs (old: { dependencies = old.dependencies ++ old.optional-dependencies.serve; })
+                );
+              }
+            )
+          ];
           deliver.imports = [
             ./modules/deliver.nix
             (
@@ -115,6 +129,7 @@
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
           inherit
+            agents
             deliver
             edge
             gate
@@ -123,6 +138,7 @@
             sandbox
             ;
           default.imports = builtins.attrValues files ++ [
+            agents
             deliver
             edge
             gate

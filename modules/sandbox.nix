@@ -121,6 +121,20 @@ let
         example = { token = "/run/secrets/agent-token"; };
         description = "Files of the host that can be read in {file}`$CREDENTIALS_DIRECTORY`, by the names that they have there.";
       };
+      environment = mkOption {
+        type = types.attrsOf (types.strMatching "[^\n\"\\\\%$]*");
+        default = { };
+        description = "Variables for what runs in it. They are in the store, so they are for nothing that is secret.";
+      };
+      sockets = mkOption {
+        type = types.listOf (types.strMatching "/[^: \n]+/[^/: \n]+");
+        default = [ ];
+        example = [ "/run/fleet-mcp/claude/socket" ];
+        description = ''
+          Sockets of services of this host that can be used in it, with the folders that they are in. What such a service does for
+          it, it does outside: {command}`fleet sandbox prove` names each.
+        '';
+      };
       ttl = mkOption {
         type = types.strMatching "[1-9][0-9]*(s|min|h|d)";
         default = "8h";
@@ -204,13 +218,15 @@ let
       [ "${runs}/${name}/etc:/etc" "${runs}/${name}/facts:/run/fleet-sandbox/facts" "${cfg.probe}:/run/fleet-sandbox/probe" ]
       ++ lib.optionals (!lib.elem "/usr" sandbox.readOnly) [ "${box}:/bin/sh" "${box}:/usr/bin/env" ]
       ++ lib.optionals sandbox.nixDaemon [ "/nix/store" "/nix/var/nix/daemon-socket" ]
+      ++ map dirOf sandbox.sockets
       ++ sandbox.readOnly;
     BindPaths = [ "${workOf name sandbox}:/work" ];
     NetworkNamespacePath = "/run/netns/fleet-${(derived name sandbox).tap}";
     WorkingDirectory = "/work";
     Environment =
       [ "HOME=/work" "PATH=${pathOf sandbox}" "SSL_CERT_FILE=${bundle}" "NIX_SSL_CERT_FILE=${bundle}" ]
-      ++ lib.optional sandbox.nixDaemon "NIX_REMOTE=daemon";
+      ++ lib.optional sandbox.nixDaemon "NIX_REMOTE=daemon"
+      ++ lib.mapAttrsToList (key: value: "\"${key}=${value}\"") sandbox.environment;
     LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") sandbox.credentials;
     InaccessiblePaths = "-+/sys";
     PrivateTmp = true;
@@ -289,6 +305,7 @@ let
       ]
       ++ map (line "allow") split.right
       ++ map (line "resolve") split.wrong
+      ++ map (path: "opens ${path}") (lib.optional sandbox.nixDaemon "/nix/var/nix/daemon-socket/socket" ++ sandbox.sockets)
       ++ map (id: "credential ${id}") (lib.attrNames sandbox.credentials)
       ++ lib.optionals (sandbox.backend == "systemd") (lib.concatLists (lib.mapAttrsToList each (holds name sandbox)))
     );

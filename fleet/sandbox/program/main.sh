@@ -34,11 +34,11 @@ die() {
 }
 
 # Let the variables of a sandbox be what is declared of it.
-# sets: name backend tap mac host address work keeps size ttl nix shell unit run space table allowed named credentials properties limits
+# sets: name backend tap mac host address work keeps size ttl nix shell unit run space table allowed named credentials properties opened limits
 read_declaration() {
     case $1 in '' | *[!a-z0-9-]*) die "no name of a sandbox: $1" ;; esac
     name=$1 backend='' tap='' mac='' host='' address='' work='' keeps=no size='' ttl='' nix=no limits=yes shell=''
-    allowed='' named='' credentials='' properties=''
+    allowed='' named='' credentials='' properties='' opened=''
     [ -r "$declared/$name" ] || die "this host declares no sandbox $name: services.fleet.sandbox.sandboxes, and deploy"
     {
         IFS= read -r title
@@ -51,6 +51,8 @@ read_declaration() {
                 resolve) named="$named$value
 " ;;
                 credential) credentials="$credentials$value
+" ;;
+                opens) opened="$opened$value
 " ;;
                 property) properties="$properties$value
 " ;;

@@ -137,6 +137,7 @@ facts() {
     done
     awk '$4 == "0A" { split($2, part, ":"); print "port", part[2] }' /proc/net/tcp /proc/net/tcp6 | sort -u | head -n 8
     printf '%s' "$allowed$named" | sed '/./s/^/reaches /'
+    printf '%s' "$opened" | sed '/./s/^/opens /'
     printf '%s' "$credentials" | sed '/./s/^/credential /'
     [ ! -r "$declared/$name.store" ] || sed 's/^/store /' "$declared/$name.store"
 }

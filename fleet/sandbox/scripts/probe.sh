@@ -141,7 +141,7 @@ network_said() {
 
 # Any socket is a way to a service of the host.
 sockets() {
-    open=$([ "$(fact nix)" = yes ] && echo /nix/var/nix/daemon-socket/socket)
+    open=$(fact opens)
     found=$(
         for socket in /nix/var/nix/daemon-socket/socket /run/docker.sock /var/run/docker.sock /run/podman/podman.sock \
             /run/containerd/containerd.sock /run/dbus/system_bus_socket /run/systemd/private /run/systemd/notify; do
@@ -149,8 +149,13 @@ sockets() {
         done
         b find / \( -path /proc -o -path /sys -o -path /nix/store -o -path /usr \) -prune -o -type s -print 2>/dev/null
     )
-    held_unless sockets "$(printf '%s\n' "$found" | b grep -vxF "$open" | b sort -u | b head -n 8)" 'no socket of the host is there'
-    [ -z "$open" ] || told nix-daemon open 'declared: what it builds may fetch by the network of the host'
+    held_unless sockets "$(printf '%s\n' "$found" | b grep -vxF "${open:-/}" | b sort -u | b head -n 8)" 'no other socket of the host is there'
+    for socket in $open; do
+        case $socket in
+            /nix/*) told nix-daemon open 'declared: what Nix builds for it may fetch by the network of the host' ;;
+            *) told "socket-${socket##*/}" open "declared: $socket" ;;
+        esac
+    done
     abstract=$(b sed -n 's/.* @\(.*\)/@\1/p' /proc/self/net/unix 2>/dev/null | b head -n 3)
     held_unless abstract-sockets "$abstract" 'no socket without a file is there'
 }

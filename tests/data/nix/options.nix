@@ -169,6 +169,9 @@ in
         description = str;
         group = str;
         extraGroups = strings;
+        uid = nullOr types.int;
+        home = of types.str "/var/empty";
+        packages = of (types.listOf types.package) [ ];
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
         shell = nullOr (types.either types.path types.package);
@@ -227,6 +230,8 @@ in
     systemd.packages = of (types.listOf types.package) [ ];
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
+    systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
+    systemd.slices = of (types.attrsOf (unit { sliceConfig = unitOptions; })) { };
     systemd.tmpfiles.rules = strings;
     systemd.settings.Manager = mkOption {
       default = { };

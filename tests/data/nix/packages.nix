@@ -15,6 +15,9 @@ in
   };
   # On a lab host it is where a test puts it.
   writeScript = name: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
+  writeShellScriptBin = name: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
+  socat = package "socat" "1.8.0.3";
+  git = package "git" "2.51.0";
   runCommand = name: _: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
   closureInfo = { rootPaths }: { type = "derivation"; name = "closure-info"; inherit rootPaths; outPath = "/opt/closure-info"; };
   busybox = package "busybox" "1.37.0";

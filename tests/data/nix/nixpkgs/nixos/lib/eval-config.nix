@@ -6,6 +6,7 @@ let
   of = type: default: mkOption { inherit type default; };
   nixos.options = {
     assertions = of (types.listOf types.unspecified) [ ];
+    warnings = of (types.listOf types.str) [ ];
     boot.kernelPackages = of types.raw { kernel = { version = "6.12"; outPath = "/kernel"; }; };
     networking.hostName = of types.str "nixos";
     networking.useDHCP = of types.bool true;
