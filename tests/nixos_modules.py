@@ -78,8 +78,9 @@ def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
     sections: dict[str, dict[str, Any]] = {
         "Unit": {"Description": unit["description"], **ties, **unit.get("unitConfig", {})}
     }
-    if name.endswith(".timer"):
-        sections["Timer"] = unit["timerConfig"]
+    if name.endswith((".timer", ".socket")):
+        kind = name.rpartition(".")[2]
+        sections[kind.capitalize()] = unit[f"{kind}Config"]
     else:
         # NixOS adds these to every path; on a lab host they are Debian's.
         path = ":".join([*(f"{package}/bin" for package in unit["path"]), "/usr/bin", "/bin"])

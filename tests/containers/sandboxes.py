@@ -27,7 +27,7 @@ def install(host: LabHost, settings: str, *, store: str = "", modules: tuple[str
     put(host, "/opt/fleet-sandbox-program", program(), mode="755")
     put(host, "/opt/fleet-sandbox-probe", (SOURCE / "scripts" / "probe.sh").read_text())
     put(host, "/opt/closure-info/store-paths", store)
-    wanted = """{ inherit (config.systemd) services timers; etc = config.environment.etc;
+    wanted = """{ inherit (config.systemd) services sockets timers; etc = config.environment.etc;
       packages = map (package: package.text) config.systemd.packages;
       entry = config.environment.etc."fleet/sandbox".source.text; }"""
     ours = """services.fleet.sandbox = { enable = true; program = "/opt/fleet-sandbox-program";
@@ -42,7 +42,7 @@ def install(host: LabHost, settings: str, *, store: str = "", modules: tuple[str
     for path in ("/etc/fleet/sandbox", "/opt/fleet-sandbox"):
         put(host, path, found["entry"], mode="755")
     names = []
-    for kind in ("service", "timer"):
+    for kind in ("service", "socket", "timer"):
         for stem, unit in found[f"{kind}s"].items():
             put(host, f"/etc/systemd/system/{stem}.{kind}", unit_text(f"{stem}.{kind}", unit, f"/opt/{stem}"))
             if unit.get("script"):

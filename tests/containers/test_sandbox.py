@@ -10,7 +10,7 @@ import pytest
 from tests.containers.driver import Stage, wait_until
 from tests.containers.files import put, shell
 from tests.containers.sandboxes import DEBIAN, install
-from tests.nixos_modules import needs_lib
+from tests.nixos_modules import configured, needs_lib
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
@@ -20,6 +20,12 @@ needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"
 pytestmark = [needs_nix, needs_lib]
 SEEN = "203.0.113.5"
 """An address of the neighbour that is not of a private network."""
+
+
+CLAUDE = """services.fleet.agents = { enable = true;
+  package = { type = "derivation"; name = "fleet"; outPath = "/opt/fleet"; };
+  agents.claude = { mcp = { enable = true; user = "deploy"; file = "/srv/fleet.toml"; }; }; };"""
+"""An agent with Nix and without logins, whom the user `deploy` serves."""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +66,13 @@ def box(lab: Lab, lan: str) -> LabHost:
         """,
     )
     seen = shell(host, "readlink -f /run/current-system")
+    uid = configured(("agents",), f"{{ {CLAUDE} }}", "config.users.users.claude.uid")
+    shell(host, f"groupadd -g {uid} claude; useradd -u {uid} -g {uid} -m -d /var/lib/fleet-agents/claude claude")
+    put(host, "/opt/fleet/bin/fleet", '#!/bin/sh\necho "$(id -un): $*"\n', mode="755")
     install(
         host,
-        f"""{{ services.fleet.sandbox.sandboxes = {{
+        f"""{{ {CLAUDE} services.fleet.sandbox.sandboxes = {{
+          claude = {{ {DEBIAN} }};
           agent = {{ {DEBIAN} ttl = "1h"; credentials.token = "/etc/token"; workspace = "/srv/site"; }};
           other = {{ {DEBIAN} credentials.secret = "/etc/other-token"; }};
           net = {{ {DEBIAN} egress = [ "{lan}:8099" "seen.example:8099" "private.example:8098" ]; }};
@@ -73,7 +83,9 @@ def box(lab: Lab, lan: str) -> LabHost:
           limited = {{ readOnly = [ "/usr" "/bin" "/lib" "/lib64" ]; }};
         }}; }}""",
         store=f"{seen}\n",
+        modules=("agents", "sandbox"),
     )
+    shell(host, "systemctl start fleet-mcp-claude.socket")
     return host
 
 
@@ -111,7 +123,7 @@ def test_a_sandbox_comes_up_proven_and_leaves_nothing(up: Stage, box: LabHost) -
     states = {one["name"]: one["state"] for one in listed[0]["sandboxes"]}
     assert states == {
         "agent": "active",
-        **dict.fromkeys(("kept", "limited", "net", "other", "short", "weak"), "inactive"),
+        **dict.fromkeys(("claude", "kept", "limited", "net", "other", "short", "weak"), "inactive"),
     }
     report = up.document("sandbox", "prove", "box/agent")["hosts"][0]
     assert report["holds"]
@@ -249,3 +261,36 @@ def test_what_is_not_there_is_said(stage: Stage, box: LabHost) -> None:
     run = stage.fleet("sandbox", "prove", "lan/agent")
     assert (run.code, "it has no sandboxes" in run.stderr) == (1, True)
     assert stage.fleet("sandbox", "ssh", "box/nothing").code != 0
+
+
+def test_an_agent_has_nix_and_a_desk_and_no_way_to_more(box: LabHost) -> None:
+    found = answer(box, "up", "claude")
+    assert (found["proof"], found["state"], broken(found)) == ("held", "active", set())
+    opened = {name for name, (held, _) in found["probes"].items() if held == "open"}
+    assert opened == {"nix-daemon", "open-socket", "store"}
+    assert inside(box, "claude", "id -un; touch /work/file; nix-store --add /work/file")[0] == 0
+    assert shell(box, "stat -c %U /var/lib/fleet-agents/claude/file") == "claude"
+    for way in (
+        "sudo -n id",
+        "nix-store --repair-path $(ls -d /nix/store/*-lab-host-1 | head -n 1)",
+        "ls /home/deploy",
+    ):
+        assert inside(box, "claude", way)[0] != 0, way
+    ask = "use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un(shift)) or die; print <S>"
+    said = inside(box, "claude", f"perl -e '{ask}' /run/fleet-mcp/claude/socket")
+    assert said == (0, "deploy: mcp --as claude --file /srv/fleet.toml")
+    assert box.exec(
+        "runuser", "-u", "operator", "--", "perl", "-e", ask, "/run/fleet-mcp/claude/socket", check=False
+    ).status
+    answer(box, "down", "claude")
+
+
+def test_what_an_agent_has_left_is_drift_of_that_agent(box: LabHost, stage: Stage) -> None:
+    stage.toml({"box": {}})
+    stage.document("drift", "box", "--accept", code=None)
+    home = "/var/lib/fleet-agents/claude"
+    shell(box, f"runuser -u claude -- mkdir -p {home}/.cargo/bin && runuser -u claude -- touch {home}/.cargo/bin/rg")
+    findings = stage.document("drift", "box", code=1)["hosts"][0]["findings"]
+    (left,) = (one for one in findings if one["class"] == "packages")
+    assert (left["path"], left["owner"]) == (f"{home}/.cargo/bin", "claude")
+    assert left["cause"].endswith("the agent claude has left it")

@@ -21,6 +21,10 @@ folders() {
     printf 'hosts: files\npasswd: files\ngroup: files\n' >"$run/etc/nsswitch.conf"
     printf '# Names are in /etc/hosts. Nobody answers to questions.\n' >"$run/etc/resolv.conf"
     : >"$run/etc/hosts"
+    if [ "$nix" = yes ]; then
+        mkdir -p "$run/etc/nix" # without access-tokens and the like
+        sed -nE '/^(experimental-features|substituters|trusted-public-keys) /p' /etc/nix/nix.conf >"$run/etc/nix/nix.conf" || :
+    fi
     who=$(systemctl show -P UID "fleet-sandbox-$name-setup.service") group=$(systemctl show -P GID "fleet-sandbox-$name-setup.service")
     case $who in '' | 0 | *[!0-9]*) die 'the sandbox would run as root' ;; esac
     case $work in "$run"/* | /var/lib/fleet-sandboxes/*) chown "$who:$group" "$work" ;; esac

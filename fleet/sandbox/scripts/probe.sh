@@ -153,7 +153,7 @@ sockets() {
     for socket in $open; do
         case $socket in
             /nix/*) told nix-daemon open 'declared: what Nix builds for it may fetch by the network of the host' ;;
-            *) told "socket-${socket##*/}" open "declared: $socket" ;;
+            *) told open-socket open "declared: $socket" ;;
         esac
     done
     abstract=$(b sed -n 's/.* @\(.*\)/@\1/p' /proc/self/net/unix 2>/dev/null | b head -n 3)
