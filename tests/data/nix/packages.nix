@@ -28,5 +28,6 @@ in
   nftables = package "nftables" "1.1.3";
   util-linux = package "util-linux" "2.41";
   nix = package "nix" "2.31.2";
+  openssh = package "openssh" "10.2p1";
   stdenv.hostPlatform = lib.systems.elaborate system;
 }
