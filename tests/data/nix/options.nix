@@ -34,7 +34,6 @@ let
       bindsTo = of (types.listOf unitName) [ ];
       partOf = of (types.listOf unitName) [ ];
       requires = of (types.listOf unitName) [ ];
-      wants = of (types.listOf unitName) [ ];
       overrideStrategy = of (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       unitConfig = unitOptions;
     } // extra;
@@ -183,7 +182,6 @@ in
         home = of types.path "/var/empty";
         extraGroups = strings;
         uid = nullOr types.int;
-        home = of types.str "/var/empty";
         packages = of (types.listOf types.package) [ ];
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
