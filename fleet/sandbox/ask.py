@@ -28,7 +28,7 @@ _MISSING = (126, 127)
 async def list_sandboxes(link: Link) -> tuple[Sandbox, ...]:
     """Return the sandboxes that the host declares. Raise `HostError` if it cannot be asked, or has no such program."""
     rows = await _ask(link, "list")
-    return tuple(_sandbox(row) for row in rows if row[0] == "sandbox" and len(row) == 6)
+    return tuple(_sandbox(row) for row in rows if row[0] == "sandbox" and len(row) == 7)
 
 
 async def act(link: Link, verb: str, name: str) -> SandboxReport:
@@ -68,8 +68,8 @@ async def _ask(link: Link, *words: str) -> list[list[str]]:
 
 
 def _sandbox(row: list[str]) -> Sandbox:
-    _, name, backend, state, address, left = row
-    return Sandbox(name=name, backend=backend, state=state, address=address, left=_left(left))
+    _, name, backend, state, address, left, packages = row
+    return Sandbox(name=name, backend=backend, state=state, address=address, left=_left(left), packages=packages)
 
 
 def _probe(row: list[str]) -> Probe:

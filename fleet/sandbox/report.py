@@ -45,6 +45,8 @@ class Sandbox:
     """Empty where it reaches nobody."""
     left: int | None
     """Seconds until it ends. None where it does not run."""
+    packages: str = ""
+    """Where it is an agent's: its packages, with their versions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,14 +35,14 @@ def _host_json(name: HostName, answer: tuple[Sandbox, ...] | FleetError) -> dict
 def list_lines(answers: Mapping[HostName, tuple[Sandbox, ...] | FleetError], *, is_terminal: bool = False) -> list[str]:
     """Return a table of all sandboxes."""
     rows = [
-        (f"{host}/{one.name}", one.backend, one.state, _left(one.left), one.address or "-")
+        (f"{host}/{one.name}", one.backend, one.state, _left(one.left), one.address or "-", one.packages or "-")
         for host, answer in answers.items()
         if not isinstance(answer, FleetError)
         for one in answer
     ]
     if not rows:
         return []
-    return [table(("sandbox", "backend", "state", "ends in", "address"), rows, is_terminal=is_terminal)]
+    return [table(("sandbox", "backend", "state", "ends in", "address", "agent"), rows, is_terminal=is_terminal)]
 
 
 def _left(seconds: int | None) -> str:

@@ -54,9 +54,9 @@ async def test_an_answer_without_its_end_or_its_state_counts_for_nothing(text: s
 
 
 async def test_names_are_shown_as_text() -> None:
-    line = "sandbox\ta\x1b[31m\tsystemd\tactive\t198.18.0.1\t99999999999999999999\n"
+    line = "sandbox\ta\x1b[31m\tsystemd\tactive\t198.18.0.1\t99999999999999999999\tclaude-code 2.1\n"
     (found,) = await list_sandboxes(answering(f"{line}sandbox\tshort\n{'x' * 9000}\tend\nend\n"))
-    assert (found.name, found.left) == ("a", 0)
+    assert (found.name, found.left, found.packages) == ("a", 0, "claude-code 2.1")
 
 
 async def test_a_host_without_sandboxes_says_what_to_do() -> None:

@@ -19,10 +19,10 @@ main() {
         names) names ;;
         link) address_of_host ;;
         end) stop ;;
-        up) up ;;
-        down) down ;;
-        reset) reset ;;
-        prove) prove ;;
+        up) alone; up ;;
+        down) alone; down ;;
+        reset) alone; reset ;;
+        prove) alone; prove ;;
         enter) shift 2; enter "$@" ;;
         *) die "no such verb: $verb" ;;
     esac

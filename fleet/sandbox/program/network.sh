@@ -101,7 +101,7 @@ names() {
     done)
     if [ -n "$found" ]; then
         printf '%s\n' "$found" | awk -v table="$table" '
-            { print "add element inet " table " named { " $1 " . " $2 " timeout 1h }" }' | nft -f -
+            { it = "element inet " table " named { " $1 " . " $2 " "; print "add " it "}\ndelete " it "}\nadd " it "timeout 1h }" }' | nft -f -
     fi
     write_hosts
 }

@@ -3,15 +3,26 @@
 
 state() { systemctl is-active "$unit" 2>/dev/null || :; }
 
-# Tell of every sandbox that is declared here: name, backend, state, address, and the seconds that are left to it.
+# Tell of every sandbox that is declared here: name, backend, state, address, the seconds that are left to it, and its versions.
 list() {
     [ ! -d "$declared" ] || for file in $(find "$declared/" -mindepth 1 -maxdepth 1 ! -name '*.*' | sort); do
         (
             read_declaration "${file##*/}"
-            printf 'sandbox\t%s\t%s\t%s\t%s\t%s\n' "$name" "$backend" "$(state)" "$(if has_egress; then echo "$address"; fi)" "$(left)"
+            printf 'sandbox\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$backend" "$(state)" "$(if has_egress; then echo "$address"; fi)" \
+                "$(left)" "$(versions)"
         )
     done
     echo end
+}
+
+# Print what an agent of that name has: services.fleet.agents.
+versions() { sed -n 's/^package //p' "/etc/fleet/agents/$name" 2>/dev/null | paste -s -d , - | sed 's/,/, /g'; }
+
+# Let nobody else be at work on the sandbox until this ends.
+alone() {
+    mkdir -p /run/fleet-sandbox-proofs
+    exec 9>"/run/fleet-sandbox-proofs/.$name"
+    flock -w 240 9 || die "somebody else is at work on the sandbox $name"
 }
 
 # Print how many seconds are left to a sandbox that runs.
@@ -176,7 +187,7 @@ enter() {
     # Systemd may lose the status of what ends quickly in a PID namespace, so it comes by a file.
     status=$run/ended.$$
     : >"$status"
-    set -- -- "$shell" sh -c '"$@"; echo $? >&3' sh "$@"
+    set -- -- "$shell" sh -c '"$@" 3>&-; echo $? >&3' sh "$@"
     while read -r property; do set -- "--property=$property" "$@"; done <<END
 $({ printf %s "$properties"; [ ! -r "$declared/$name.store" ] || sed 's/^/BindReadOnlyPaths=/' "$declared/$name.store"; } | sed '1!G; h; $!d')
 END
