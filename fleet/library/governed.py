@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fleet.library.garbage import GarbageCollector
     from fleet.library.imaging import Imager
     from fleet.library.reading import OnWait
+    from fleet.library.sandboxes import Sandboxes
     from fleet.library.signatures import Signed
     from fleet.library.tools import Tools
     from fleet.model import HostName
@@ -108,6 +109,13 @@ class GovernedFleet(FleetReader):
             kept = await asyncio.to_thread(read_signatures, plan, self.signatures_file(plan))
             plea = dataclasses.replace(plea, signatures=kept)
         return await self._judge.require_plan(plan, hosts, plea, is_own=False, has_begun=has_begun)
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        """Brings sandboxes of hosts up, proves them, and takes them down."""
+        from fleet.library.sandboxes import Sandboxes  # few have any
+
+        return Sandboxes(self._tools, self.select, self._judge)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.
