@@ -13,7 +13,8 @@ from tests.bench.measure import Taken, run
 from tests.bench.report import Row
 from tests.bench.tree import Watch
 from tests.postgres import Server
-from tests.workers.crew import HASTY, Crew, crew, until
+from tests.waiting import until
+from tests.workers.crew import HASTY, Crew, crew
 
 if TYPE_CHECKING:
     import subprocess
