@@ -32,10 +32,10 @@ from tests.signer import Device
 from tests.unit import builders
 from tests.unit.builders import RUN
 from tests.unit.state_builders import KEPT_IN, open_state, recorded, result, started
-from tests.unit.world import Applying
+from tests.unit.world import FACTS, Applying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fleet.events import Event
     from fleet.plans import Plan
@@ -337,12 +337,14 @@ def test_state_of_one_machine_has_no_workers(tmp_path: Path, monkeypatch: pytest
 class Together(Applying):
     """Hosts, and workers in this very process."""
 
-    async def run(self, plan: Plan, *, many: int = 1, plea: Plea = NOTHING, trusts: bool = True) -> int:
+    async def run(self, plan: Plan, *, sites: Sequence[str] = ("",), plea: Plea = NOTHING, trusts: bool = True) -> int:
         """Let workers apply the plan, and return the exit code."""
         stop = Stop()
         async with self.fleet() as fleet:
             lives = asyncio.Semaphore(0)
-            crew = [fleet.workers.work(trust_database=trusts, tell=lambda _: lives.release()) for _ in range(many)]
+            crew = [
+                fleet.workers.work(site=site, trust_database=trusts, tell=lambda _: lives.release()) for site in sites
+            ]
             working = [asyncio.create_task(worker.go_on(stop)) for worker in crew]
             for _ in crew:
                 await lives.acquire()
@@ -362,7 +364,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 async def test_workers_take_hosts_through_their_parts(tmp_path: Path) -> None:
     world = Together(tmp_path, *"abc")
-    assert await world.run(world.plan(("a",), ("b", "c")), many=2) == 0
+    assert await world.run(world.plan(("a",), ("b", "c")), sites=("", "")) == 0
     assert world.outcomes == dict.fromkeys("abc", Outcome.KEPT)
     assert Counter(world.began()) == {"a": 1, "b": 1, "c": 1}
     (end,) = world.events.of(RunFinished)
@@ -378,6 +380,33 @@ async def test_host_that_goes_back_stops_the_run_of_workers_too(tmp_path: Path) 
     assert await world.run(world.plan(("a",), ("b",))) == 1
     assert world.outcomes["b"] is Outcome.SKIPPED
     assert world.outcomes["a"] is Outcome.ROLLED_BACK
+
+
+@pytest.mark.usefixtures("quick")
+async def test_hosts_of_a_wave_are_watched_before_the_next_begins(tmp_path: Path) -> None:
+    world = Together(tmp_path, *"ab")
+    there = said(**FACTS | dict.fromkeys(("running", "profile", "boot_default"), builders.NEW))
+    world.on("a", (asks("facts"), [said(**FACTS), there]))
+    assert await world.run(world.plan(("a",), ("b",), soaks=(SoakOf(1, 1, 0.2),))) == 0
+    assert world.outcomes == dict.fromkeys("ab", Outcome.KEPT)
+    kinds = [type(event) for event in world.events if isinstance(event, SoakFinished | WaveStarted)]
+    assert kinds == [WaveStarted, SoakFinished, WaveStarted]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_each_site_has_workers_of_its_own(tmp_path: Path) -> None:
+    world = Together(tmp_path, "a", "b", more='[hosts.c]\nsite = "fra"\n')
+    assert world.inventory.hosts[C].site == "fra"
+    assert await world.run(world.plan(("a", "b", "c")), sites=("", "fra")) == 0
+    assert world.outcomes == dict.fromkeys("abc", Outcome.KEPT)
+
+
+def test_job_is_for_the_queue_of_the_site_of_its_host(tmp_path: Path, shared: Server) -> None:
+    desk = Desk(tmp_path, builders.plan(("a", "b")))
+    shared.run("UPDATE fleet_home.shares SET site = 'fra' WHERE host = 'b'")
+    desk.go_on()
+    jobs = shared.run("SELECT queue_name, args ->> 'host' FROM fleet_home_queue.procrastinate_jobs ORDER BY 1")
+    assert jobs == [("site/", "a"), ("site/fra", "b")]
 
 
 @pytest.mark.usefixtures("quick")
