@@ -80,7 +80,11 @@ def _run(fleet: Crew, *words: str) -> Taken:
         return run([["sh", "-c", script, "sh", str(said), *_deployment(fleet), *words]], fleet.environment())
     except SystemExit as error:
         ends = json.loads(said.read_text().splitlines()[-1])
-        bad = [f"{host['name']}: {host['outcome']}: {host['error']}" for host in ends["hosts"] if host["error"]]
+        bad = [
+            f"{host['name']}: {host['outcome']}: {host['error']} {host['notes']}"
+            for host in ends["hosts"]
+            if host["error"]
+        ]
         raise SystemExit("\n".join([str(error)[-500:], str(ends["error"]), *bad[:5]])) from None
 
 

@@ -40,6 +40,8 @@ class Crew:
     log: Path
     tables: dict[str, Any]
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    names: dict[subprocess.Popen[str], str] = field(default_factory=dict)
+    """The names of the workers."""
     outs: dict[subprocess.Popen[str], TextIO] = field(default_factory=dict)
 
     program = FLEET
@@ -78,6 +80,7 @@ class Crew:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert "takes hosts of" in line, line + process.stderr.read()
+        self.names[process] = line.split()[2]
         return process
 
     def says(self, process: subprocess.Popen[str]) -> str:
