@@ -94,7 +94,7 @@ class Crew:
 
     def ended(self, process: subprocess.Popen[str]) -> list[dict[str, Any]]:
         """Wait for the end of a deployment, and return its events."""
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=240)
         self.outs[process].seek(0)
         events = [json.loads(line) for line in self.outs[process]]
         assert events, err

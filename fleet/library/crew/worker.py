@@ -35,6 +35,8 @@ TICK = 1.0
 """Seconds between two looks at what is asked of rollouts."""
 SWEEP = 5.0
 """Seconds between two looks for what lost workers had, and for rollouts that can go on."""
+THREADS = 32
+"""Threads beside two for each host that is under way: one to take its share, one to write what it is like."""
 AGAIN = 2.0
 """Seconds after which the database is tried again."""
 
@@ -73,9 +75,14 @@ class Worker:
     async def go_on(self, stop: Stop) -> None:
         """Work until somebody asks for the end. Then take nothing new, and see through what has begun.
 
+        The running loop is for this worker alone.
+
         At a second request return at once: the process is to end then, and others take what it has. Raise `StateError`
         if the database cannot be used in the beginning.
         """
+        # Logins use threads too, and must not wait for those that wait for the database's lock.
+        threads = ThreadPoolExecutor(THREADS + 2 * self.record.places, "fleet-worker")
+        asyncio.get_running_loop().set_default_executor(threads)
         await asyncio.to_thread(self._crew.join, self.record)
         self._tell(f"fleet: worker {self._name} takes hosts of {self.record.site or 'no site'}")
         loops = [
