@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 LIB = os.environ.get("FLEET_NIXPKGS_LIB", "")
 DATA = ROOT / "tests" / "data" / "nix"
 STAND_IN = str(DATA / "lib.nix")
+MICROVM = os.environ.get("FLEET_MICROVM", "")
+"""The folder nixos-modules of microvm.nix, whose options are taken instead of the stand-ins then."""
 MODULES = tuple(sorted(path.stem for path in (ROOT / "modules").glob("*.nix")))
 needs_lib = pytest.mark.skipif(not LIB, reason="FLEET_NIXPKGS_LIB does not name nixpkgs' lib")
 
@@ -96,9 +98,16 @@ def complaints(modules: tuple[str, ...], settings: str, *, system: str = "x86_64
 
 def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
     """The unit as NixOS renders it, as far as modules/ use what it has. `script` is where its script lies."""
-    sections: dict[str, dict[str, Any]] = {"Unit": {"Description": unit["description"], **unit.get("unitConfig", {})}}
-    if name.endswith(".timer"):
-        sections["Timer"] = unit["timerConfig"]
+    ties = {
+        key: unit.get(key[0].lower() + key[1:], [])
+        for key in ("After", "Before", "BindsTo", "PartOf", "Requires", "Wants")
+    }
+    sections: dict[str, dict[str, Any]] = {
+        "Unit": {"Description": unit["description"], **ties, **unit.get("unitConfig", {})}
+    }
+    if name.endswith((".timer", ".socket")):
+        kind = name.rpartition(".")[2]
+        sections[kind.capitalize()] = unit[f"{kind}Config"]
     else:
         # NixOS adds these to every path; on a lab host they are Debian's.
         path = ":".join([*(f"{package}/bin" for package in unit["path"]), "/usr/bin", "/bin"])

@@ -57,8 +57,8 @@ def test_the_skill_begins_with_what_harnesses_read() -> None:
     assert found
 
 
-def riglet() -> Any:
-    """What the module makes, with a package that is none."""
+def riglet(settings: str = "") -> Any:
+    """What the module is with these settings, with packages that are none."""
     text = f"""
       let
         package = {{
@@ -71,11 +71,12 @@ def riglet() -> Any:
           specialArgs = {{
             system = "x86_64-linux";
             pkgs.writeShellScriptBin = name: text: {{ inherit name text; }};
+            pkgs.socat = package // {{ meta.mainProgram = "socat"; outPath = "/socat"; }};
           }};
           modules = [
             (import {RIGLET} {{ packages.x86_64-linux.fleet = package; }})
             {{ options = {{ riglets = any; mcpServers = any; }}; }}
-            {{ fleet.principal = "agent-3"; fleet.file = "/etc/a fleet/fleet.toml"; }}
+            {{ fleet.principal = "agent-3"; fleet.file = "/etc/a fleet/fleet.toml"; {settings} }}
           ];
         }};
       in
@@ -111,3 +112,8 @@ def test_the_server_of_the_riglet_acts_as_the_agent() -> None:
     words = text.split("exec /fleet/bin/", 1)[1].replace('"$@"', "").strip()
     assert "--as agent-3" in words
     assert complaint(words) is None
+
+
+def test_the_server_of_the_riglet_may_be_one_that_runs_elsewhere() -> None:
+    text = riglet('fleet.socket = "/run/fleet-mcp/a/socket";')["command"]["text"]
+    assert text == "exec /socat/bin/socat - UNIX-CONNECT:/run/fleet-mcp/a/socket\n"

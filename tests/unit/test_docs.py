@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import fleet
-from fleet import cli, errors, events, model
+from fleet import cli, errors, events, model, sandbox
 from fleet.cli.parse import complaint
 from fleet.errors import UnreachableError
 from fleet.host.facts import LastTransaction
@@ -238,6 +238,12 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     (host,) = secret_documents.status({name: HostSecretStates(states=(), left=())})["hosts"]
     (failed,) = secret_documents.status({name: UnreachableError(name, "gone")})["hosts"]
     assert fields_of("`secrets status`") == set(host) == set(failed)
+    (host,) = sandbox.list_json({name: ()})["hosts"]
+    (failed,) = sandbox.list_json({name: UnreachableError(name, "gone")})["hosts"]
+    assert fields_of("`sandbox list`") == set(host) == set(failed)
+    (host,) = sandbox.report_json({name: sandbox.SandboxReport(state="active", left=1, holds=True)}, "x")["hosts"]
+    (failed,) = sandbox.report_json({name: UnreachableError(name, "gone")}, "x")["hosts"]
+    assert fields_of("`sandbox up`") == set(host) == set(failed)
     past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
     assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
     seen = {field.name for field in dataclasses.fields(LastSeen)}
