@@ -31,7 +31,7 @@ from tests.fakes import Events, asks, said
 from tests.signer import Device
 from tests.unit import builders
 from tests.unit.builders import RUN
-from tests.unit.state_builders import KEPT_IN, open_state, recorded, result, started
+from tests.unit.state_builders import KEPT_IN, open_state, record, recorded, result, started
 from tests.unit.world import FACTS, Applying
 
 if TYPE_CHECKING:
@@ -265,9 +265,9 @@ def test_wave_is_watched_and_who_gets_unwell_counts(tmp_path: Path) -> None:
     (soaked,) = desk.events(SoakFinished)
     assert soaked.unwell == {B: "nginx.service failed"}
     assert [one.host for one in desk.events(HostFinished)] == [A, B, B, C]
-    record = desk.state.run(RUN)
-    assert record is not None
-    b, c = (record.hosts[name].result for name in (B, C))
+    known = desk.state.run(RUN)
+    assert known is not None
+    b, c = (known.hosts[name].result for name in (B, C))
     assert b is not None
     assert b.counts_against_run
     assert c is not None
@@ -568,3 +568,25 @@ def test_table_of_workers_is_checked(text: str, why: str) -> None:
         parse(Path("/fleet/fleet.toml"), f"[workers]\n{text}\n[hosts.a]\n")
     assert why in caught.value.message
     assert "secret" not in caught.value.message
+
+
+async def test_share_whose_answer_was_lost_is_given_back(tmp_path: Path) -> None:
+    world = Together(tmp_path, *"ab")
+    async with world.fleet() as fleet:
+        worker = fleet.workers.work(trust_database=True)
+    state = world.state
+    await record(state, started(A, B))
+    row = Rollout(run=RUN, plan="p", signatures="", by="ann", origin="desk", places=2, wave=1)
+    state.crew.begin(row, [Share(host=name, wave=1, place=0, site="") for name in (A, B)])
+    state.crew.join(worker.record)
+    with state.crew.hand(RUN, by="w") as hand:
+        assert hand is not None
+        hand.queue(hand.waiting())
+    for name in (A, B):
+        assert state.crew.claim(RUN, name, worker.record.name) is not None
+    worker._doing[RUN, B] = asyncio.Event()
+    await worker._give_back()
+    assert state.crew.claim(RUN, A, OTHER) is None  # it may have been taken just now
+    await worker._give_back()
+    assert state.crew.claim(RUN, A, OTHER) is not None
+    assert state.crew.claim(RUN, B, OTHER) is None
