@@ -37,7 +37,7 @@ SEED = secrets.token_hex(8)
 
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Lab:
-    return make_lab("one", "two")
+    return make_lab("one", "two", "three")
 
 
 class Weights(http.server.SimpleHTTPRequestHandler):
@@ -132,6 +132,55 @@ def test_a_model_of_200_mib_is_fetched_once_told_in_the_plan_and_proven_on_each_
         assert paths["big.gguf"] not in closure
     again = stage.deploy("one")
     assert again.outcomes == {"one": "unchanged"}
+
+
+def at_one_site(stage: Stage, *names: str) -> None:
+    """These hosts are at one site, where they reach each other."""
+    hosts = {}
+    for name in names:
+        container = stage.host(name).container
+        container.reload()
+        (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+        hosts[name] = {"checks": [WEB], "site": "fra", "site_address": f"{network['IPAddress']}:7397"}
+    stage.toml(hosts)
+
+
+def test_a_model_crosses_the_link_to_a_site_once_for_three_hosts(stage: Stage, server: tuple[str, Path]) -> None:
+    names = ("one", "two", "three")
+    at_one_site(stage, *names)
+    nix, paths = system({"shared.gguf": weights(server, "shared", 200 * MIB)})
+    for name in names:
+        stage.write(name, nix)
+    run = stage.deploy(*names)
+    assert run.outcomes == dict.fromkeys(names, "kept"), run
+    notes = [note["message"] for note in run.told("finding_reported", kind="site")]
+    assert [note.split(" with ")[1].split(" from ")[0] for note in notes] == ["200 MiB"] * 2, notes
+    assert 200 * MIB < sum(push["wire_bytes"] for push in run.told("push_finished")) < 210 * MIB
+    for name in names:
+        host = stage.host(name)
+        assert is_there(host, paths["shared.gguf"])
+        assert host.exec("test", "-e", "/run/fleet-site", check=False).status == 1
+        assert shell(host, "systemctl list-units --all --no-legend 'fleet-site*'") == ""
+
+
+@pytest.mark.long
+def test_what_is_damaged_at_the_giver_is_pushed(stage: Stage, server: tuple[str, Path]) -> None:
+    stage.toml({"one": {"checks": [WEB]}})
+    models = {"damaged.gguf": weights(server, "damaged", 8 * MIB)}
+    nix, paths = system(models)
+    stage.write("one", nix)
+    assert stage.deploy("one").outcomes == {"one": "kept"}
+    path = paths["damaged.gguf"]
+    shell(stage.host("one"), f"chmod u+w {path}; printf x | dd of={path} conv=notrunc status=none; chmod u-w {path}")
+    at_one_site(stage, "one", "two")
+    nix, _ = system({**models, "whole.gguf": weights(server, "whole", 8 * MIB)})
+    for name in ("one", "two"):
+        stage.write(name, nix)
+    run = stage.deploy("one", "two")
+    assert run.outcomes == {"one": "kept", "two": "kept"}, run
+    (note,) = run.told("finding_reported", kind="site")
+    assert note["message"].startswith("nothing came from one, so it is pushed: ")
+    assert shell(stage.host("two"), f"nix-store --verify-path {path} && echo whole") == "whole"
 
 
 def test_another_version_is_in_the_diff_and_goes_back_with_the_system(stage: Stage, server: tuple[str, Path]) -> None:
