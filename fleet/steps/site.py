@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 LEAST = MOST_UNASKED
 """Bytes below which it is quicker to push."""
 PAUSE = 60.0
-SLOWEST = 256 << 10
-"""A fetch has this many seconds, and a second for so many bytes."""
+SLOWEST = 2 << 20
+"""A fetch has this many seconds, and a second for so many bytes: hosts of a site are near each other."""
+LATE = 20.0
+"""Seconds after which nobody waits any more for a host to end a fetch that is out of time."""
 
 
 class Sites:
@@ -132,9 +134,20 @@ async def _receive(machine: Link, giver: Host, infos: Sequence[PathInfo], token:
     address, port = host_and_port(giver.site_address)
     announced = [wire.add_to_store_nar(info) for info in infos]
     lines = (f"{len(head)} {info.nar_size}\n".encode() + head for head, info in zip(announced, infos, strict=True))
-    argv = ("bash", "-c", one_line("fleet.steps", "site-fetch"), "bash", address, str(port), token)
+    argv = (
+        "timeout",
+        str(round(limit)),
+        "bash",
+        "-c",
+        one_line("fleet.steps", "site-fetch"),
+        "bash",
+        address,
+        str(port),
+        token,
+    )
     stdin = wire.hello() + b"".join(lines)
-    done = await machine.run(Command(argv=argv, stdin=stdin, timeout=limit, name=f"fetch from {giver.name}"))
+    name = f"fetch from {giver.name}"
+    done = await machine.run(Command(argv=argv, stdin=stdin, timeout=limit + LATE, name=name))
     if done.status != 0:
         said = done.stderr.splitlines()
         reason = next((line for line in said if "error" in line), said[-1] if said else f"exit status {done.status}")

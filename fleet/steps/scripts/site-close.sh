@@ -1,5 +1,7 @@
 # Takes the token $1 back. Where no other is left, the listener ends too.
 set -eu
+systemctl stop "fleet-site-$1.timer" 2>/dev/null || :
+[ -d /run/fleet-site ] || exit 0
 rm -f "/run/fleet-site/$1"
 for left in /run/fleet-site/*; do
     case ${left##*/} in serve | '*') ;; *) exit 0 ;; esac

@@ -6,7 +6,7 @@ mkdir -p /run/fleet-site
 chmod 711 /run/fleet-site
 cat >"/run/fleet-site/.$1"
 mv "/run/fleet-site/.$1" "/run/fleet-site/$1"
-systemd-run --quiet --collect --on-active="$5" /bin/sh -c "$4" sh "$1"
+systemd-run --quiet --collect --unit="fleet-site-$1" --on-active="$5" /bin/sh -c "$4" sh "$1"
 if systemctl --quiet is-active fleet-site.socket; then exit 0; fi
 printf '%s\n' "$3" >/run/fleet-site/serve
 printf '%s\n' '[Unit]' 'Description=Store paths for other hosts of this site, during a deployment' \
