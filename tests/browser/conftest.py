@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import uvicorn
@@ -20,6 +20,8 @@ from tests.unit import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    Scheme = Literal["light", "dark"]
 
     from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -101,13 +103,12 @@ class Visits:
         """Errors that pages have told of."""
 
     @contextmanager
-    def at(self, size: str = "desk", scheme: str = "light", **options: object) -> Iterator[Page]:
+    def at(self, size: str = "desk", scheme: Scheme = "light", **options: Any) -> Iterator[Page]:
         """A page in a window of this size, while inside."""
         width, height = SIZES[size]
-        viewport = {"width": width, "height": height}
         context: BrowserContext = self._chromium.new_context(
-            viewport=viewport, color_scheme=scheme, base_url=self._there.url, **options
-        )  # type: ignore[arg-type]
+            viewport={"width": width, "height": height}, color_scheme=scheme, base_url=self._there.url, **options
+        )
         try:
             page = context.new_page()
             page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
