@@ -61,6 +61,7 @@
             base = ./modules/base.nix;
             builder = ./modules/builder.nix;
             cache = ./modules/cache.nix;
+            database = ./modules/database.nix;
             gpu = ./modules/gpu.nix;
           };
           # What these run is a part of the program, which works on the host: one file, made of its parts.
@@ -96,6 +97,17 @@
               { services.fleet.deliver.package = lib.mkDefault (pkgs.callPackage ./modules/lib/package.nix { }); }
             )
           ];
+          worker.imports = [
+            ./modules/worker.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+                scaled = old: { dependencies = old.dependencies ++ fleet.optional-dependencies.scale; };
+              in
+              { services.fleet.worker.package = lib.mkDefault (fleet.overridePythonAttrs scaled); }
+            )
+          ];
         in
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
@@ -105,6 +117,7 @@
             gate
             gc
             guard
+            worker
             ;
           default.imports = builtins.attrValues files ++ [
             deliver
@@ -112,6 +125,7 @@
             gate
             gc
             guard
+            worker
           ];
         };
 

@@ -80,15 +80,18 @@ class GovernedFleet(FleetReader):
                 await asyncio.to_thread(add_signatures, plan, self.signatures_file(plan), plea.signatures)
         return applied
 
-    async def _permit_to_go_on(self, plan: Plan, hosts: Sequence[HostName]) -> PolicyApplied | None:
-        """Do the same for hosts of a plan that others have begun with, by the signatures that were kept."""
+    async def _permit_to_go_on(self, plan: Plan, hosts: Sequence[HostName], *, has_begun: bool) -> PolicyApplied | None:
+        """Do the same for hosts of a plan that others have applied, by the signatures that were kept.
+
+        `has_begun` says that one of its hosts had begun: a window that has closed meanwhile stops nothing then.
+        """
         plea = NOTHING
         if self.signatures_file(plan).exists():
             from fleet.library.signatures import read_signatures
 
             kept = await asyncio.to_thread(read_signatures, plan, self.signatures_file(plan))
             plea = dataclasses.replace(plea, signatures=kept)
-        return await self._judge.require_plan(plan, hosts, plea, is_own=True, has_begun=True)
+        return await self._judge.require_plan(plan, hosts, plea, is_own=False, has_begun=has_begun)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.

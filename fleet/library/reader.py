@@ -70,7 +70,7 @@ class FleetReader(Telling):
 
     def computers(self, *selectors: str) -> tuple[Host, ...]:
         """Return one of these hosts for each computer that they are on, as for what is asked of all of it."""
-        return computers(self.select(*selectors))
+        return computers(self.inventory, self.select(*selectors))
 
     async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.

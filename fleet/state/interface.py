@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleet.events import Envelope, Event
     from fleet.ledger import Entry, Ledger
     from fleet.model import Closure, Derivation, HostName, HostResult, RunId
+    from fleet.state.crew import Crew
     from fleet.state.entered import Entered
     from fleet.state.records import RunRecord
 
@@ -177,6 +178,13 @@ class State(Protocol):
     @property
     def ledger(self) -> Ledger:
         """What was planned, approved and done, so that later changes to it are seen."""
+
+    @property
+    def crew(self) -> Crew:
+        """What the workers of the fleet do together.
+
+        Raise `ConfigError` if no database is shared with them, and `StateError`.
+        """
 
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         """Return a recorder for this run, which the caller holds.

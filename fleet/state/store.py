@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -24,17 +25,10 @@ if TYPE_CHECKING:
     from fleet.events import Envelope
     from fleet.ledger import Entry, Ledger
     from fleet.model import HostName, RunId
+    from fleet.state.crew import Crew
     from fleet.state.database import Database
     from fleet.state.entered import Entered
-    from fleet.state.interface import (
-        Asked,
-        BaselineRecord,
-        Delivery,
-        JointRecord,
-        PlanRecord,
-        Recorder,
-        SeenRecord,
-    )
+    from fleet.state.interface import Asked, BaselineRecord, Delivery, JointRecord, PlanRecord, Recorder, SeenRecord
     from fleet.state.leases import Leases
 
 
@@ -77,6 +71,12 @@ class FolderState(State):
     @property
     def ledger(self) -> Ledger:
         return self._archive.ledger
+
+    @functools.cached_property
+    def crew(self) -> Crew:
+        from fleet.state.crew import Crew  # most fleets have no workers
+
+        return Crew.of(self._database, self._archive.ledger)
 
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         new = RunRecord(id=run, plan=plan)

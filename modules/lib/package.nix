@@ -46,6 +46,11 @@ python3Packages.buildPythonApplication {
 
   optional-dependencies = {
     lab = [ python3Packages.testcontainers ];
+    scale = with python3Packages; [
+      procrastinate
+      psycopg
+      psycopg-pool
+    ];
     serve = with python3Packages; [
       jinja2
       mcp

@@ -68,6 +68,7 @@ in
         "drift"
         "exec"
         "gc"
+        "image"
         "init"
         "install"
         "lab"
@@ -77,6 +78,7 @@ in
         "pins"
         "push"
         "reboot"
+        "rehearse"
         "resume"
         "rollback"
         "rollout"
@@ -86,6 +88,7 @@ in
         "token"
         "trust"
         "withdraw"
+        "worker"
       ];
       nixos-rebuild = [
         "boot"

@@ -546,3 +546,49 @@ def test_a_cuda_set_that_nixpkgs_removed_is_an_error_that_names_the_others() -> 
         RefusedError, match=r"cudaPackages_12_0, which this nixpkgs does not have. It has cudaPackages_13_0"
     ):
         configured(("gpu",), settings.replace("{}", "12_0"), apply)
+
+
+WORKER = 'enable = true; package = pkgs.nix; file = "/etc/fleet/fleet.toml";'
+"""The package is another one, since none of these is ours: it lies below /usr."""
+
+
+def worker(settings: str) -> str:
+    return f"{{ pkgs, ... }}: {of('worker', settings)}"
+
+
+def test_worker_runs_as_nobody_else_and_finishes_what_has_begun() -> None:
+    settings = worker(f'{WORKER} site = "fra"; atOnce = 8;')
+    assert complaints(("worker",), settings) == []
+    unit = configured(("worker",), settings, "config.systemd.services.fleet-worker")
+    service = unit["serviceConfig"]
+    assert service["ExecStart"] == ("/usr/bin/fleet worker --file /etc/fleet/fleet.toml --site fra --at-once 8")
+    assert (service["User"], service["KillMode"], service["Restart"]) == ("fleet-worker", "mixed", "always")
+    assert not unit["restartIfChanged"]
+
+
+def test_worker_trusts_the_database_only_if_it_is_told_to() -> None:
+    wanted = "config.systemd.services.fleet-worker.serviceConfig.ExecStart"
+    assert "--trust-database" not in configured(("worker",), worker(WORKER), wanted)
+    assert "--trust-database" in configured(("worker",), worker(f"{WORKER} trustDatabase = true;"), wanted)
+
+
+def test_worker_needs_to_know_its_hosts() -> None:
+    (*_, said) = complaints(("worker",), worker('enable = true; package = pkgs.nix; file = "fleet.toml";'))
+    assert "has to begin with /" in said
+    assert any("needs file and package" in each for each in complaints(("worker",), worker("enable = true;")))
+
+
+def test_database_lets_others_in_with_a_password_and_proves_which_it_is() -> None:
+    settings = of("database", 'enable = true; clients = [ "10.1.0.0/16" ]; certificate = "/var/lib/acme/db";')
+    assert complaints(("database",), settings) == []
+    found = configured(("database",), settings, "config.services.postgresql")
+    assert found["authentication"] == "hostssl fleet fleet 10.1.0.0/16 scram-sha-256\n"
+    assert found["settings"]["ssl_cert_file"] == "/var/lib/acme/db/fullchain.pem"
+    assert found["ensureUsers"] == [{"ensureDBOwnership": True, "name": "fleet"}]
+
+
+def test_database_that_cannot_prove_which_it_is_is_for_this_machine_alone() -> None:
+    said = complaints(("database",), of("database", 'enable = true; clients = [ "10.1.0.0/16" ];'))
+    assert any("services.fleet.database.certificate" in each for each in said)
+    found = configured(("database",), of("database", "enable = true;"), "config.services.postgresql")
+    assert (found["enableTCPIP"], found["authentication"]) == (False, "")

@@ -20,7 +20,7 @@ RIGLET = Path(__file__).parent.parent.parent / "riglets" / "fleet"
 SKILL = (RIGLET / "SKILL.md").read_text()
 READING = {
     *("check", "plan", "show", "policy", "build", "diff", "describe", "status", "doctor"),
-    *("runs", "health", "generations", "history", "ledger", "changes", "who", "logs"),
+    *("runs", "health", "generations", "history", "ledger", "changes", "who", "logs", "workers"),
 }
 """The commands that an agent may run: none of them changes a host, or speaks for a person, whatever its flags are."""
 

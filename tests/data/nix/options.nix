@@ -28,6 +28,7 @@ let
       enable = bool true;
       description = of types.singleLineStr "";
       wantedBy = of (types.listOf unitName) [ ];
+      wants = of (types.listOf unitName) [ ];
       after = of (types.listOf unitName) [ ];
       unitConfig = unitOptions;
     } // extra;
@@ -96,6 +97,16 @@ in
       branch = of (types.enum (builtins.attrNames pkgs.linuxPackages.nvidiaPackages)) "stable";
       package = of types.raw pkgs.linuxPackages.nvidiaPackages.${nvidia.branch};
     };
+    services.postgresql = {
+      enable = bool false;
+      ensureDatabases = strings;
+      ensureUsers = of (types.listOf (types.submodule {
+        options = { name = mkOption { type = types.str; }; ensureDBOwnership = bool false; };
+      })) [ ];
+      enableTCPIP = bool false;
+      authentication = of types.lines "";
+      settings = of (types.attrsOf (types.nullOr (types.oneOf [ types.bool types.float types.int types.str ]))) { };
+    };
     services.xserver.videoDrivers = of (types.listOf types.str) [ "modesetting" "fbdev" ];
 
     nix = {
@@ -142,6 +153,7 @@ in
         };
       })) [ ];
     };
+    programs.ssh.package = of types.package pkgs.openssh;
     programs.ssh.knownHosts = of (types.attrsOf (types.submodule ({ name, ... }: {
       options = {
         certAuthority = bool false;
@@ -162,6 +174,7 @@ in
         isSystemUser = bool false;
         description = str;
         group = str;
+        home = of types.path "/var/empty";
         extraGroups = strings;
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
