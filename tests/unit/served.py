@@ -231,7 +231,7 @@ def site_of(world: World, **changes: Any) -> Site:
         as_them.actor = Actor(name, PrincipalKind.AGENT) if name else None
         return WorldDesk(file=world.file, principal=name, world=as_them, asked_for=asked_for)
 
-    return new_site(FleetSource(world.fleet), made, desk)
+    return new_site(FleetSource(world.fleet, world.file), made, desk)
 
 
 def browser(site: Site) -> Browser:
