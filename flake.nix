@@ -97,6 +97,17 @@
               { services.fleet.deliver.package = lib.mkDefault (pkgs.callPackage ./modules/lib/package.nix { }); }
             )
           ];
+          serve.imports = [
+            ./modules/serve.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+                served = old: { dependencies = old.dependencies ++ fleet.optional-dependencies.serve; };
+              in
+              { services.fleet.serve.package = lib.mkDefault (fleet.overridePythonAttrs served); }
+            )
+          ];
           worker.imports = [
             ./modules/worker.nix
             (
@@ -117,6 +128,7 @@
             gate
             gc
             guard
+            serve
             worker
             ;
           default.imports = builtins.attrValues files ++ [
@@ -125,6 +137,7 @@
             gate
             gc
             guard
+            serve
             worker
           ];
         };

@@ -25,12 +25,11 @@ from fleet.library.governed import NOTHING
 from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
-from fleet.library.served import evaluates, nix_options
+from fleet.library.served import local_nix
 from fleet.library.taking_up import TakingUp
-from fleet.library.tools import LocalNix, Tools
+from fleet.library.tools import Tools
 from fleet.machine import CONTACTS
 from fleet.machine.given import GIVEN, GivenTo
-from fleet.machine.local import LocalMachine
 from fleet.machine.login import Logins
 from fleet.machine.sudo import Secret
 from fleet.model import Verb
@@ -97,8 +96,7 @@ class Fleet(SecretsFleet):
         Variables that are secrets are not in the environment any more then, for nobody should inherit them.
         """
         take_environment(inventory)
-        here = LocalNix(nix_options(inventory), evaluates(LocalMachine()))
-        state = open_state(state_folder(inventory.name), inventory.state)
+        here, state = local_nix(inventory), open_state(state_folder(inventory.name), inventory.state)
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))

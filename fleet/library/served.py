@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
+from fleet.library.tools import LocalNix
+from fleet.machine.local import LocalMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +41,14 @@ NATIVE = (
     "user-agent-suffix",
 )
 """Options of Nix that run code outside of a build, build elsewhere, or read files of whoever asks."""
+
+
+def local_nix(inventory: Inventory) -> LocalNix:
+    """Return this machine, whose Nix is told what fleet.toml says, and what a server holds on to.
+
+    Raise `ConfigError` if this is a server, and fleet.toml has options that a server does not take from there.
+    """
+    return LocalNix(nix_options(inventory), evaluates(LocalMachine()))
 
 
 def is_native(option: str) -> bool:

@@ -232,6 +232,7 @@ in
     system.preSwitchChecks = of (types.attrsOf types.str) { };
 
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
+    systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
     systemd.tmpfiles.rules = strings;
     systemd.settings.Manager = mkOption {

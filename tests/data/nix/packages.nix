@@ -15,6 +15,7 @@ in
   };
   # On a lab host it is where a test puts it.
   writeScript = name: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
+  git = package "git" "2.51.2";
   nix = package "nix" "2.31.2";
   openssh = package "openssh" "10.2p1";
   stdenv.hostPlatform = lib.systems.elaborate system;
