@@ -90,6 +90,17 @@ async def test_an_evaluation_that_takes_too_much_is_ended_and_told(tmp_path: Pat
         assert all("more memory or time" in error.message for error in found.failed.values())
 
 
+@pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
+async def test_an_evaluation_that_wants_all_memory_gets_what_the_service_has(tmp_path: Path, flake: str) -> None:
+    limited = f"ulimit -v 1500000; exec {sys.executable} -m fleet serve --evaluate"
+    async with service(tmp_path, "sh", "-c", limited) as socket:
+        here = evaluates(LocalMachine(), {EVALUATOR: str(socket)})
+        found = await evaluate(here, flake, [host("a", attr=("long",))], emit=lambda _: None)
+        assert found.failed.keys() == {"a"}
+        found = await evaluate(here, flake, [host("good", attr=("good",))], emit=lambda _: None)
+        assert found.found.keys() == {"good"}
+
+
 @pytest.mark.parametrize("said", ["[]", "nonsense", '{"status": "x"}', ""])
 async def test_a_service_that_says_anything_is_an_error_and_no_more(tmp_path: Path, said: str) -> None:
     async with service(tmp_path, "sh", "-c", f"read -r _; echo '{said}'") as socket:
