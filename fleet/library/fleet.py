@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector, Output
-    from fleet.model import HostName, RunId
+    from fleet.model import HostName
     from fleet.plans import Plan
-    from fleet.state import Asked, Delivery, Request, RunRecord
+    from fleet.state import Delivery, RunRecord
 
 
 async def _yes(_: object) -> bool:
@@ -222,26 +222,12 @@ class Fleet(SecretsFleet):
 
         return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
-    async def ask(self, run: RunId, asked: Asked | None) -> None:
-        """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
-        await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
-
-    async def asked(self, run: RunId) -> Request | None:
-        """Return what somebody asks of a rollout now; None if nobody does. Raise `StateError`."""
-        return await asyncio.to_thread(self._tools.state.asked, run)
-
     def resume(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
         """Begin to learn what became of a run whose controller was lost, and follow it to the end.
 
         Nothing is built or begun.
         """
         return self._register(self._taking_up.resume(run, stop or Stop()))
-
-    async def deliveries(self, *selectors: str) -> tuple[Delivery, ...]:
-        """Return what waits for these hosts, or for all, since they were away. Raise `StateError`."""
-        names = {host.name for host in self.select(*selectors)}
-        found = await asyncio.to_thread(self._tools.state.deliveries)
-        return tuple(delivery for delivery in found if delivery.host in names)
 
     async def those_back(self, deliveries: Sequence[Delivery]) -> dict[HostName, Back]:
         """Return which of the hosts that something waits for answer, and what forbids to change them unasked."""
