@@ -269,6 +269,33 @@ def test_hosts_are_asked_for_history_generations_and_drift_when_somebody_wants_i
         assert 'id="drift"' in drift.text
 
 
+def test_what_hosts_answer_is_shown_soon(world: Applying) -> None:
+    name, now = HostName("web-02"), int(time.time())
+    system = served.closure(name, "25.11.9999")
+    world.on(
+        name,
+        (
+            asks("facts"),
+            said(**FACTS | dict.fromkeys(("running", "profile", "boot_default"), system), failed_unit=["sshd.service"],
+                 open_run=RUNNING, open_state="switched", open_who="bob", open_from="train", open_since=now,
+                 open_closes_in=40, open_new=system, open_old=system, open_intent="update <nginx>"),
+        ),
+    )  # fmt: skip
+    for someone, _ in within(world, asks=True, every=3600.0):
+        deadline = time.monotonic() + 20
+        while "25.11.9999" not in (page := someone.page(f"/hosts/{name}")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for text in (
+            "sshd.service",
+            "Under way",
+            "by bob from train",
+            "update &lt;nginx&gt;",
+            "goes back by itself in 40",
+        ):
+            assert text in page
+
+
 def test_a_host_that_cannot_be_asked_is_no_error_of_the_server(world: Applying) -> None:
     world.on("web-01", (asks("history"), Output(status=1, stderr="no\n")))
     for someone, _ in within(world, asks=True, every=3600.0):
