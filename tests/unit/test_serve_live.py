@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fleet.model import RunId
 from fleet.serve import run
 from fleet.serve.app import application
 from fleet.serve.settings import settings
+from tests.postgres import certificate
 from tests.unit import served
 from tests.unit.served import site_of
 
@@ -113,6 +115,20 @@ async def test_who_leaves_is_told_nothing_more(site: Site, monkeypatch: pytest.M
             await client.post("/leave", headers=said)
             rest = [line async for line in lines]
         assert "changed" not in "".join(rest)
+
+
+async def test_over_https_nothing_goes_in_the_clear(world: World, free_port: int, tmp_path: Path) -> None:
+    made = certificate(tmp_path / "tls", "localhost")
+    listen, url = f"127.0.0.1:{free_port}", f"https://localhost:{free_port}"
+    site = site_of(world, listen=listen, url=url, certificate=made / "cert.pem", key=made / "key.pem")
+    trusted = ssl.create_default_context(cafile=str(made / "cert.pem"))
+    async with serving(site), httpx2.AsyncClient(base_url=site.settings.url, verify=trusted) as client:
+        answer = await client.get(f"/enter?link={site.visitors.new_link()}")
+        assert answer.headers["set-cookie"].startswith("__Host-fleet=")
+        assert (await client.get("/", headers={"accept": "text/html"})).status_code == 200
+        async with httpx2.AsyncClient(base_url=site.settings.url.replace("https", "http")) as plain:
+            with pytest.raises(httpx2.HTTPError):
+                await plain.get("/enter")
 
 
 RAW = {
