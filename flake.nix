@@ -63,6 +63,7 @@
             cache = ./modules/cache.nix;
             database = ./modules/database.nix;
             gpu = ./modules/gpu.nix;
+            models = ./modules/models.nix;
           };
           # What these run is a part of the program, which works on the host: one file, made of its parts.
           hostProgram = ./fleet/host/program;
@@ -89,6 +90,35 @@
             ./modules/gate.nix
             (setProgramOf "gate")
             { services.fleet.gate.scripts = if builtins.pathExists hostProgram then import ./fleet/host/gate/scripts.nix else { }; }
+          ];
+          sandbox.imports = [
+            ./modules/sandbox.nix
+            (
+              { lib, pkgs, ... }:
+              if builtins.pathExists ./fleet/sandbox then
+                {
+                  services.fleet.sandbox.program = lib.mkDefault (pkgs.writeScript "fleet-sandbox-program" (import ./fleet/sandbox/program));
+                  services.fleet.sandbox.probe = lib.mkDefault (
+                    pkgs.writeScript "fleet-sandbox-probe" (builtins.readFile ./fleet/sandbox/scripts/probe.sh)
+                  );
+                }
+              else
+                { }
+            )
+          ];
+          agents.imports = [
+            ./modules/agents.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+              in
+              {
+                services.fleet.agents.package = lib.mkDefault (
+                  fleet.overridePythonAttrs (old: { dependencies = old.dependencies ++ old.optional-dependencies.serve; })
+                );
+              }
+            )
           ];
           deliver.imports = [
             ./modules/deliver.nix
@@ -123,20 +153,24 @@
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
           inherit
+            agents
             deliver
             edge
             gate
             gc
             guard
+            sandbox
             serve
             worker
             ;
           default.imports = builtins.attrValues files ++ [
+            agents
             deliver
             edge
             gate
             gc
             guard
+            sandbox
             serve
             worker
           ];

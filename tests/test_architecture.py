@@ -30,7 +30,7 @@ LAYERS = (
     "inventory output state",
     "machine selector plans signing",
     "nix host checks store policy notify",
-    "steps diff drift images lab source",
+    "steps diff drift images lab sandbox source",
     "deploy",
     "library",
     "mcp",

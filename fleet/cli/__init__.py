@@ -55,6 +55,7 @@ COMMANDS = {
     "secrets": ("secrets", "Tell what hosts have of their secrets, or bring them what differs."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
+    "sandbox": ("sandbox", "Bring up where agents may run things, and prove that it holds."),
     "notify": ("notify", "Send a trial message to everybody whom fleet.toml names."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),

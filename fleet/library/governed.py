@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from fleet.inventory import Inventory
     from fleet.library.approving import Examined
     from fleet.library.drafts import Drafts
+    from fleet.library.garbage import GarbageCollector
+    from fleet.library.imaging import Imager
     from fleet.library.reading import OnWait
+    from fleet.library.sandboxes import Sandboxes
     from fleet.library.signatures import Signed
     from fleet.library.tools import Tools
     from fleet.model import HostName, RunId
@@ -55,6 +58,20 @@ class GovernedFleet(FleetReader):
         super().__init__(tools)
         self._drafts = drafts
         self._judge = Judge(tools)
+
+    @property
+    def garbage(self) -> GarbageCollector:
+        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
+        from fleet.library.garbage import GarbageCollector  # few collect any
+
+        return GarbageCollector(self._tools, self.computers, self._judge)
+
+    @property
+    def images(self) -> Imager:
+        """Makes container images of hosts and packages."""
+        from fleet.library.imaging import Imager  # few make any
+
+        return Imager(self._tools, self, self._judge)
 
     async def judge(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> Verdict | None:
         """Return what policy.toml says about applying the plan to these hosts, or to all; None if there is no policy.
@@ -107,6 +124,13 @@ class GovernedFleet(FleetReader):
         names = {host.name for host in self.select(*selectors)}
         found = await asyncio.to_thread(self._tools.state.deliveries)
         return tuple(delivery for delivery in found if delivery.host in names)
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        """Brings sandboxes of hosts up, proves them, and takes them down."""
+        from fleet.library.sandboxes import Sandboxes  # few have any
+
+        return Sandboxes(self._tools, self.select, self._judge)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.

@@ -30,6 +30,11 @@ let
       wantedBy = of (types.listOf unitName) [ ];
       wants = of (types.listOf unitName) [ ];
       after = of (types.listOf unitName) [ ];
+      before = of (types.listOf unitName) [ ];
+      bindsTo = of (types.listOf unitName) [ ];
+      partOf = of (types.listOf unitName) [ ];
+      requires = of (types.listOf unitName) [ ];
+      overrideStrategy = of (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       unitConfig = unitOptions;
     } // extra;
   };
@@ -176,6 +181,8 @@ in
         group = str;
         home = of types.path "/var/empty";
         extraGroups = strings;
+        uid = nullOr types.int;
+        packages = of (types.listOf types.package) [ ];
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
         shell = nullOr (types.either types.path types.package);
@@ -231,9 +238,12 @@ in
 
     system.preSwitchChecks = of (types.attrsOf types.str) { };
 
+    systemd.packages = of (types.listOf types.package) [ ];
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
     systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
+    systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
+    systemd.slices = of (types.attrsOf (unit { sliceConfig = unitOptions; })) { };
     systemd.tmpfiles.rules = strings;
     systemd.settings.Manager = mkOption {
       default = { };
