@@ -6,17 +6,16 @@ import asyncio
 import os
 import shutil
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import uvicorn
 
-from fleet.lab import engine
 from fleet.serve import run
 from fleet.serve.app import application
 from tests.unit import served
+from tests.waiting import free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +62,13 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that answers."""
     world = served.fleet_of(tmp_path_factory.mktemp("fleet"), HOSTS)
     plan = asyncio.run(served.with_past(world))
-    site = served.site_of(world, listen=f"127.0.0.1:{engine.free_port()}")
+    site = served.site_of(world, listen=f"127.0.0.1:{free_port()}")
     opened = run.listening(site.settings)
     server = uvicorn.Server(run.config_of(application(site), site.settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()
     try:
-        deadline = time.monotonic() + 30
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: server.started, within=30, what="the server answers")
         yield Served(world, site, plan)
     finally:
         server.should_exit = True

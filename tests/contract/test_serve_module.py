@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.cli.parse import complaint
-from tests.nixos_modules import ROOT, complaints, configured, needs_lib
+from tests.nixos_modules import ROOT, complaints, configured
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,6 @@ def unit(name: str, settings: str = USUAL, kind: str = "services") -> Any:
 
 
 @nix_is_here
-@needs_lib
 def test_server_runs_as_nobody_else_and_what_agents_have_begun_goes_on() -> None:
     assert complaints(MODULE, served()) == []
     found = unit("fleet-serve")
@@ -50,7 +49,6 @@ def test_server_runs_as_nobody_else_and_what_agents_have_begun_goes_on() -> None
 
 
 @nix_is_here
-@needs_lib
 def test_evaluations_have_another_user_without_logins_and_limits() -> None:
     socket = unit("fleet-evaluate", kind="sockets")["socketConfig"]
     assert (socket["SocketUser"], socket["SocketMode"], socket["Accept"]) == ("fleet-serve", "0600", True)
@@ -63,7 +61,6 @@ def test_evaluations_have_another_user_without_logins_and_limits() -> None:
 
 
 @nix_is_here
-@needs_lib
 def test_late_delivery_and_certificates_are_there_if_they_are_asked_for() -> None:
     names = "builtins.attrNames config.systemd.services"
     assert "fleet-serve-deliver" not in configured(MODULE, served(), names)
@@ -76,7 +73,6 @@ def test_late_delivery_and_certificates_are_there_if_they_are_asked_for() -> Non
 
 
 @nix_is_here
-@needs_lib
 def test_without_a_branch_a_file_is_served() -> None:
     settings = 'enable = true; package = pkgs.nix; file = "/etc/fleet/fleet.toml"; ask = false;'
     assert complaints(MODULE, served(settings)) == []
@@ -87,7 +83,6 @@ def test_without_a_branch_a_file_is_served() -> None:
 
 
 @nix_is_here
-@needs_lib
 @pytest.mark.parametrize(
     ("settings", "more", "words"),
     [

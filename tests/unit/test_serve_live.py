@@ -14,7 +14,6 @@ import pytest
 import uvicorn
 
 from fleet.errors import ConfigError
-from fleet.lab import engine
 from fleet.model import RunId
 from fleet.serve import run
 from fleet.serve.app import application
@@ -22,6 +21,7 @@ from fleet.serve.settings import settings
 from tests.postgres import certificate
 from tests.unit import served
 from tests.unit.served import site_of
+from tests.waiting import becomes, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,17 +40,11 @@ async def serving(site: Site) -> AsyncIterator[None]:
         stack.callback(opened.close)
         task = asyncio.create_task(server.serve(sockets=[opened]))
         try:
-            while not server.started:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
+            await becomes(lambda: server.started)
             yield
         finally:
             server.should_exit = True
             await task
-
-
-@pytest.fixture
-def free_port() -> int:
-    return engine.free_port()
 
 
 @pytest.fixture
@@ -59,8 +53,8 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def site(world: World, free_port: int) -> Site:
-    return site_of(world, listen=f"127.0.0.1:{free_port}")
+def site(world: World) -> Site:
+    return site_of(world, listen=f"127.0.0.1:{free_port()}")
 
 
 @asynccontextmanager
@@ -117,9 +111,10 @@ async def test_who_leaves_is_told_nothing_more(site: Site, monkeypatch: pytest.M
         assert "changed" not in "".join(rest)
 
 
-async def test_over_https_nothing_goes_in_the_clear(world: World, free_port: int, tmp_path: Path) -> None:
+async def test_over_https_nothing_goes_in_the_clear(world: World, tmp_path: Path) -> None:
     made = certificate(tmp_path / "tls", "localhost")
-    listen, url = f"127.0.0.1:{free_port}", f"https://localhost:{free_port}"
+    port = free_port()
+    listen, url = f"127.0.0.1:{port}", f"https://localhost:{port}"
     site = site_of(world, listen=listen, url=url, certificate=made / "cert.pem", key=made / "key.pem")
     trusted = ssl.create_default_context(cafile=str(made / "cert.pem"))
     async with serving(site), httpx2.AsyncClient(base_url=site.settings.url, verify=trusted) as client:
@@ -165,8 +160,8 @@ async def test_server_says_no_more_of_itself_than_it_has_to(site: Site) -> None:
     assert "server" not in answer.headers
 
 
-def test_an_address_that_is_taken_is_told(free_port: int) -> None:
-    made = settings(f"127.0.0.1:{free_port}")
+def test_an_address_that_is_taken_is_told() -> None:
+    made = settings(f"127.0.0.1:{free_port()}")
     first = run.listening(made)
     try:
         with pytest.raises(ConfigError, match="cannot listen"):

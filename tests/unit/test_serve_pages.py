@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import re
 import time
@@ -29,6 +30,7 @@ from tests.unit import served
 from tests.unit.ledgers import in_database
 from tests.unit.served import BASE, ENDED, OURS, RUNNING, browser, come_in, site_of
 from tests.unit.world import ENTRY, FACTS
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,6 +271,11 @@ def test_hosts_are_asked_for_history_generations_and_drift_when_somebody_wants_i
         assert 'id="drift"' in drift.text
 
 
+def shows(someone: Browser, path: str, text: str) -> bool:
+    """Whether the page has the text."""
+    return text in someone.page(path)
+
+
 def test_what_hosts_answer_is_shown_soon(world: Applying) -> None:
     name, now = HostName("web-02"), int(time.time())
     system = served.closure(name, "25.11.9999")
@@ -281,11 +288,10 @@ def test_what_hosts_answer_is_shown_soon(world: Applying) -> None:
                  open_closes_in=40, open_new=system, open_old=system, open_intent="update <nginx>"),
         ),
     )  # fmt: skip
+    path = f"/hosts/{name}"
     for someone, _ in within(world, asks=True, every=3600.0):
-        deadline = time.monotonic() + 20
-        while "25.11.9999" not in (page := someone.page(f"/hosts/{name}")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(functools.partial(shows, someone, path, "25.11.9999"))
+        page = someone.page(path)
         for text in (
             "sshd.service",
             "Under way",

@@ -240,7 +240,6 @@ in
 
     systemd.packages = of (types.listOf types.package) [ ];
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
-    systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
     systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
     systemd.slices = of (types.attrsOf (unit { sliceConfig = unitOptions; })) { };
