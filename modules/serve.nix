@@ -252,7 +252,7 @@ in
     systemd.services.fleet-serve = base // {
       description = "Show the fleet in a browser, and answer agents";
       serviceConfig = owned // {
-        ExecStart = "${program} serve ${lib.concatMapStringsSep " " (word: if lib.hasPrefix "%d/" word then word else lib.escapeShellArg word) flags}";
+        ExecStart = "${program} serve ${lib.escapeShellArgs flags}";
         LoadCredential = lib.optionals (cfg.certificate != null) [
           "certificate:${toString cfg.certificate}"
           "key:${toString cfg.key}"
