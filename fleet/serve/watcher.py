@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from fleet.model import HostName
     from fleet.serve.source import Source
 
-OFTEN = 0.5
+OFTEN = 0.25
 """Seconds between two looks at this machine's memory while somebody watches."""
 SELDOM = 5.0
 """The same while nobody does."""
+CALM = 2.0
+"""Seconds between two pictures that are drawn anew since hosts have answered: of many hosts some always have."""
+SEEN = 3.0
+"""Seconds between two looks at what hosts were when they last answered, where none is asked."""
 FRESH = 30.0
 """Seconds after which a picture is drawn anew in any case: it tells how long ago things were."""
 BEAT = 20.0
@@ -42,6 +46,9 @@ class Watcher:
         self._news = asyncio.Condition()
         self._watchers = 0
         self._drawn = float("-inf")
+        self._shown: tuple[object, ...] = ()
+        """What the picture was drawn from."""
+        self._read_seen = float("-inf")
         self._has_changed = asyncio.Event()
         self.picture = Picture(number=0, inventory=source.fleet.inventory, hosts={}, watched={}, runs=())
 
@@ -89,14 +96,15 @@ class Watcher:
 
     async def _look(self) -> None:
         """Draw the picture anew if something in it has changed."""
-        before = (self._runs, self._watched, self._trouble, self._source.trouble)
         if is_new := await self._source.refresh():
             self._recent = self._source.fleet.recent_runs()
+            self._read_seen = float("-inf")
         await self._read()
+        known = (self._runs, self._watched, self._trouble, self._source.trouble)
         is_old = is_new or time.monotonic() > self._drawn + FRESH
-        if not is_old and before == (self._runs, self._watched, self._trouble, self._source.trouble):
+        if not is_old and known == self._shown:
             return
-        self._drawn = time.monotonic()
+        self._drawn, self._shown = time.monotonic(), known
         inventory = self._source.fleet.inventory
         watched = {name: self._watched.get(name, Watched()) for name in inventory.hosts}
         trouble = [text for text in (self._source.trouble, self._trouble) if text]
@@ -117,7 +125,8 @@ class Watcher:
         self._trouble = ""
         if len(runs) != len(self._runs) or any(new is not old for new, old in zip(runs, self._runs, strict=True)):
             self._runs = runs
-        if not self._asks:
+        if not self._asks and time.monotonic() > self._read_seen + SEEN:
+            self._read_seen = time.monotonic()
             fleet = self._source.fleet
             seen, waits = await fleet.last_seen(), await fleet.waiting()
             self._watched = {
@@ -134,4 +143,4 @@ class Watcher:
                     self._has_changed.set()
                     if self._source.fleet is not fleet:
                         break
-                    await asyncio.sleep(OFTEN)
+                    await asyncio.sleep(CALM)
