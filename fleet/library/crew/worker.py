@@ -77,8 +77,8 @@ class Worker:
 
         The running loop is for this worker alone.
 
-        At a second request return at once: the process is to end then, and others take what it has. Raise `StateError`
-        if the database cannot be used in the beginning.
+        At a second request return at once: the process is to end then, and others take what it has. So it is after a
+        bug, which is raised. Raise `StateError` if the database cannot be used in the beginning.
         """
         # Logins use threads too, and must not wait for those that wait for the database's lock.
         threads = ThreadPoolExecutor(THREADS + 2 * self.record.places, "fleet-worker")
@@ -91,9 +91,12 @@ class Worker:
         taking = asyncio.create_task(self._take())
         leaving = asyncio.create_task(self._leave_when_asked(stop, taking))
         insisted = asyncio.create_task(_insisted(stop))
-        await asyncio.wait([leaving, insisted], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([leaving, insisted, *loops], return_when=asyncio.FIRST_COMPLETED)
         if not leaving.done():
             await self._gone()
+            for loop in loops:
+                if loop.done():  # a bug: a worker that does not say that it lives is none
+                    loop.result()
             return
         for task in (insisted, *loops):
             task.cancel()
@@ -186,6 +189,8 @@ class Worker:
                 await self._crew.work(self._handle, site=self.record.site, places=self.record.places, name=self._name)
             except StateError as error:
                 self._say_trouble(error.message)
+            except Exception as error:  # of the queue's: it is begun anew
+                self._tell(f"fleet: the queue: {BugError.of(error).message}")
             await asyncio.sleep(AGAIN)
 
     async def _handle(self, run: RunId, host: HostName) -> None:
