@@ -69,7 +69,7 @@ async def _work(fleet: Fleet, **asked: Any) -> int:
         with interrupts() as stop:
             worker = fleet.workers.work(tell=lambda line: click.echo(line, err=True), **asked)
             try:
-                await worker.go_on(stop)
+                is_over = await worker.go_on(stop)
             except FleetError:
                 raise
             except Exception as error:
@@ -77,7 +77,8 @@ async def _work(fleet: Fleet, **asked: Any) -> int:
                 os._exit(1)
             if stop.is_insisted:
                 click.echo("fleet: leaves at once: others see the hosts through that have begun", err=True)
-                os._exit(INTERRUPTED)  # whoever is cancelled here would give hosts up that others take
+            if not is_over:  # whoever is cancelled here would give hosts up that others take
+                os._exit(INTERRUPTED if stop.is_insisted else 0)
     return 0
 
 
