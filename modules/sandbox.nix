@@ -151,9 +151,9 @@ let
         description = "How many processors it may keep busy.";
       };
       tasks = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 128 1000000;
         default = 512;
-        description = "How many processes and threads it may have.";
+        description = "How many processes and threads it may have. The probes need a hundred.";
       };
       requireLimits = mkOption {
         type = types.bool;

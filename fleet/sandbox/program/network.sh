@@ -8,7 +8,7 @@ setup() {
     if [ "$backend" = systemd ]; then folders; fi
     write_rules
     if [ "$backend" = systemd ]; then link; fi
-    if has_egress; then forward; fi
+    if has_egress; then ( flock 9; forward ) 9>/run/fleet-sandbox-proofs/.forward; fi
     names
     rules >"$run/rules"
     facts >"$run/facts"
@@ -73,8 +73,9 @@ rules() {
     nft -s list set inet "$table" allowed
 }
 
-# The host passes packets on. Where it did not before, it does for sandboxes alone.
+# The host passes packets on. Where it did not before, it does for sandboxes alone, and as long as there is one that needs it.
 forward() {
+    : >"$run/forwards"
     [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ] || return 0
     nft -f - <<'END'
 table inet fleet_forward
@@ -154,4 +155,9 @@ teardown() {
     nft delete table inet "$table" 2>/dev/null || :
     if [ "$backend" = systemd ] && [ "$keeps" = no ] && mountpoint -q "$work"; then umount -l "$work"; fi
     rm -rf --one-file-system "$run"
+    (
+        flock 9
+        [ -z "$(find "$runs" -mindepth 2 -maxdepth 2 -name forwards)" ] && nft delete table inet fleet_forward 2>/dev/null || exit 0
+        echo 0 >/proc/sys/net/ipv4/ip_forward
+    ) 9>/run/fleet-sandbox-proofs/.forward
 }
