@@ -74,7 +74,7 @@ def broken(found: dict[str, Any]) -> set[str]:
 
 
 def ways_out(here: str, neighbour: str, victim: str) -> dict[str, str]:
-    """Commands that succeed for whoever gets out, by what they reach. `victim` is a process of the host, `here` is it."""
+    """Commands that succeed for whoever gets out, by what they reach. `here` is the host, `victim` a process of it."""
     return {
         "the host's files": "cat /etc/shadow || cat /root/.ssh/authorized_keys || ls /home/operator",
         "the host's network": f"busybox nc -w 2 {here} 22 </dev/null | grep SSH",
