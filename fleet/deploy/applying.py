@@ -18,7 +18,7 @@ from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
-from fleet.steps.load import Contents, Load, contents_of, load_of
+from fleet.steps.load import Contents, Load, load_of
 from fleet.steps.preflight import verify
 from fleet.steps.program import store_program
 from fleet.steps.reboot import require_elsewhere, require_safe_reboot
@@ -174,7 +174,7 @@ class Applying:
             job, link = jobs[host.name], self._context.links[host.name]
             await verify(link, host, emit=self._context.journal.emit)
             if job.part.manifest:
-                contents = await contents_of(self._context.here, self._context.supply, job.closure)
+                contents = await self._available.contents(job.part)
                 checked[host.name] = dataclasses.replace(job, load=await self._load(link, host, job.facts, contents))
 
         await self._contacts.for_each_host([job.host for job in jobs.values() if job.facts.doubtful], verify_host)

@@ -10,6 +10,7 @@ from fleet import nix
 from fleet.errors import ConfigError
 from fleet.inventory import BuildOn
 from fleet.steps.load import Contents, contents_of
+from fleet.steps.models import with_models
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,7 +56,7 @@ class Available:
                 f"{part.closure}: its contents in this machine's store are not those that were planned",
                 hint="it was built elsewhere, and does not reproduce: copy it from there, or plan again here",
             )
-        return contents
+        return await with_models(self._here, self._supply, part.closure, contents, folder=self._folder)
 
     async def require_derivation(self, part: Part) -> None:
         """Raise `ConfigError` if a derivation that the host builds itself is not in this machine's store.

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.library.crew.workers import WorkersOf
     from fleet.library.delivering import Back
-    from fleet.library.garbage import GarbageCollector
-    from fleet.library.imaging import Imager
     from fleet.library.judging import Plea
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
@@ -99,20 +97,6 @@ class Fleet(SecretsFleet):
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
-
-    @property
-    def garbage(self) -> GarbageCollector:
-        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
-        from fleet.library.garbage import GarbageCollector  # few collect any
-
-        return GarbageCollector(self._tools, self.computers, self._judge)
-
-    @property
-    def images(self) -> Imager:
-        """Makes container images of hosts and packages."""
-        from fleet.library.imaging import Imager  # few make any
-
-        return Imager(self._tools, self, self._judge)
 
     async def __aenter__(self) -> Self:
         return self

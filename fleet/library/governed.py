@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fleet.inventory import Inventory
     from fleet.library.approving import Examined
     from fleet.library.drafts import Drafts
+    from fleet.library.garbage import GarbageCollector
+    from fleet.library.imaging import Imager
     from fleet.library.reading import OnWait
     from fleet.library.sandboxes import Sandboxes
     from fleet.library.signatures import Signed
@@ -55,6 +57,20 @@ class GovernedFleet(FleetReader):
         super().__init__(tools)
         self._drafts = drafts
         self._judge = Judge(tools)
+
+    @property
+    def garbage(self) -> GarbageCollector:
+        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
+        from fleet.library.garbage import GarbageCollector  # few collect any
+
+        return GarbageCollector(self._tools, self.computers, self._judge)
+
+    @property
+    def images(self) -> Imager:
+        """Makes container images of hosts and packages."""
+        from fleet.library.imaging import Imager  # few make any
+
+        return Imager(self._tools, self, self._judge)
 
     async def judge(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> Verdict | None:
         """Return what policy.toml says about applying the plan to these hosts, or to all; None if there is no policy.

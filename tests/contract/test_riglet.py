@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fleet.cli.parse import complaint
 from fleet.mcp.tools import all_tools
 from fleet.model import Outcome
 from fleet.source.commands import shown
-from tests.nixos_modules import LIB, needs_lib, run
+from tests.nixos_modules import value_of
 
 RIGLET = Path(__file__).parent.parent.parent / "riglets" / "fleet"
 SKILL = (RIGLET / "SKILL.md").read_text()
@@ -59,10 +58,9 @@ def test_the_skill_begins_with_what_harnesses_read() -> None:
 
 
 def riglet(settings: str = "") -> Any:
-    """What the module is with these settings, by the real library, with packages that are none."""
+    """What the module is with these settings, with packages that are none."""
     text = f"""
       let
-        lib = import {LIB};
         package = {{
           version = "{__version__}"; dependencies = [ ]; optional-dependencies.serve = [ ];
           overridePythonAttrs = change: package // change package;
@@ -88,7 +86,7 @@ def riglet(settings: str = "") -> Any:
         docs = builtins.readDir made.config.riglets.fleet.docs;
       }}
     """
-    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
+    return value_of(text)
 
 
 def test_all_that_changes_something_is_denied_as_a_command() -> None:
@@ -102,7 +100,6 @@ def test_all_that_changes_something_is_denied_as_a_command() -> None:
     assert "--debug" in denied
 
 
-@needs_lib
 def test_the_riglet_is_of_this_version_and_brings_its_skill() -> None:
     made = riglet()
     assert "--debug" in made["denyRules"]["fleet"]
@@ -110,7 +107,6 @@ def test_the_riglet_is_of_this_version_and_brings_its_skill() -> None:
     assert "SKILL.md" in made["docs"]
 
 
-@needs_lib
 def test_the_server_of_the_riglet_acts_as_the_agent() -> None:
     text = riglet()["command"]["text"]
     words = text.split("exec /fleet/bin/", 1)[1].replace('"$@"', "").strip()
@@ -118,7 +114,6 @@ def test_the_server_of_the_riglet_acts_as_the_agent() -> None:
     assert complaint(words) is None
 
 
-@needs_lib
 def test_the_server_of_the_riglet_may_be_one_that_runs_elsewhere() -> None:
     text = riglet('fleet.socket = "/run/fleet-mcp/a/socket";')["command"]["text"]
     assert text == "exec /socat/bin/socat - UNIX-CONNECT:/run/fleet-mcp/a/socket\n"

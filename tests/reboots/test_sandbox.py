@@ -9,13 +9,12 @@ import pytest
 
 from tests.containers.files import shell
 from tests.containers.sandboxes import answer, inside, install, ways_out
-from tests.nixos_modules import needs_lib
 
 if TYPE_CHECKING:
     from fleet.lab import VmHost
 
 needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [pytest.mark.long, needs_nix, needs_lib]
+pytestmark = [pytest.mark.long, needs_nix]
 DEBIAN = 'readOnly = [ "/usr" "/bin" "/lib" "/lib64" ];'
 
 

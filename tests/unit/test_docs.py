@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,7 @@ from fleet.plans import LeftOut
 from fleet.source.commands import shown
 from fleet.state import RunRecord, Tidied
 from tests.unit import builders
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,11 +215,8 @@ def test_results_and_failures_are_documented() -> None:
 
 @pytest.mark.parametrize("verb", ["status", "health", "generations", "history", "drift"])
 def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     inventory = tmp_path / "fleet.toml"
-    inventory.write_text(f'[hosts.a]\naddress = "127.0.0.1"\nport = {port}\nuser = "root"\n')
+    inventory.write_text(f'[hosts.a]\naddress = "127.0.0.1"\nport = {free_port()}\nuser = "root"\n')
     done = CliRunner().invoke(cli.fleet, [verb, "--json", "--file", str(inventory)], standalone_mode=False)
     (host,) = json.loads(done.stdout)["hosts"]
     assert fields_of(f"`{verb}`") == set(host)

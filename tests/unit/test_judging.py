@@ -25,6 +25,7 @@ from fleet.signing import APPROVAL
 from fleet.state import HostRecord, Hosts, RunRecord
 from tests.fakes import asks, runs, said
 from tests.signer import Device
+from tests.tools import new_key
 from tests.unit import builders
 from tests.unit.builders import NEW, RUN
 from tests.unit.world import OLDER, YES, Applying, World
@@ -343,8 +344,7 @@ def test_plan_is_signed_by_its_author_beside_its_file(tmp_path: Path, command_li
     from fleet.signing import PLAN
     from fleet.signing.keygen import allowed_signers, verify
 
-    key = home / ".ssh" / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    new_key(home / ".ssh" / "id_ed25519")
     world = Applying(tmp_path, "a", more="build_on = 'target'")
     world.wanted = NEW
     world.on("a", (runs("nix-store", "--realise"), Output(status=0)), LOOKING)

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from fleet.state.locks import acquire, release
 from tests.unit import builders
 from tests.unit.agents import agent
 from tests.unit.world import World
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
     from fleet.mcp.desk import Desk
 
 ID = "20261120T042211-3fa9c1"
-
-
-def until(is_so: Callable[[], object]) -> None:
-    """It is so within a minute."""
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)

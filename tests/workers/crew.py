@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,7 +17,7 @@ from tests.bench.scale import RUNNING, system
 from tests.bench.simulate import Simulated, simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 FLEET = "from fleet.__main__ import main; import sys; sys.exit(main())"
@@ -100,14 +99,6 @@ class Crew:
 def outcomes(events: list[dict[str, Any]]) -> dict[str, str]:
     """How each host ended, as the last event says."""
     return {host["name"]: host["outcome"] for host in events[-1]["hosts"]}
-
-
-def until(is_so: Callable[[], object], *, within: float = 30.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + within
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.workers.crew import crew, outcomes, until
+from tests.waiting import until
+from tests.workers.crew import crew, outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,10 +38,10 @@ def test_host_is_delivered_once_though_workers_are_killed_and_stopped(tmp_path: 
         fleet.settle("1s")
         killed, stopped, _ = (fleet.worker("--at-once", "8") for _ in range(3))
         deploying = fleet.deploy()
-        until(lambda: len(fleet.switched()) >= 10)
+        until(lambda: len(fleet.switched()) >= 10, within=30)
         killed.kill()
         stopped.send_signal(signal.SIGSTOP)
-        until(lambda: len(fleet.switched()) >= 50)
+        until(lambda: len(fleet.switched()) >= 50, within=30)
         stopped.send_signal(signal.SIGCONT)
         events = fleet.ended(deploying)
         assert Counter(outcomes(events).values()) == {"kept": 60}
@@ -55,7 +56,7 @@ def test_worker_that_is_to_stop_sees_through_what_has_begun(tmp_path: Path, data
         fleet.settle("2s")
         leaving = fleet.worker("--at-once", "2")
         deploying = fleet.deploy()
-        until(fleet.switched)
+        until(fleet.switched, within=30)
         leaving.terminate()
         assert leaving.wait(timeout=30) == 0
         begun = fleet.switched()
@@ -70,7 +71,7 @@ def test_interrupted_follower_lets_no_further_host_begin(tmp_path: Path, databas
         fleet.settle("2s")
         fleet.worker()
         deploying = fleet.deploy()
-        until(fleet.switched)
+        until(fleet.switched, within=30)
         deploying.send_signal(signal.SIGINT)
         events = fleet.ended(deploying)
         assert Counter(outcomes(events).values()) == {
