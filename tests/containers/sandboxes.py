@@ -90,5 +90,6 @@ def ways_out(here: str, neighbour: str, victim: str) -> dict[str, str]:
         "fleet's state": "ls /nix/var/fleet || ls /run/fleet || ls /etc/fleet || ls /run/fleet-sandbox-proofs",
         "another sandbox": "ls /run/fleet-sandboxes || cat /run/credentials/fleet-sandbox-other.service/secret",
         "a setuid program": "cp /usr/bin/busybox /work/b && chmod 4755 /work/b && test -u /work/b",
+        "memory for everybody": "cat /dev/shm/of-the-host",
         "a device": "head -c 1 /dev/kmsg || mknod /tmp/disk b 7 0 || ls /dev/net/tun",
     }

@@ -61,6 +61,7 @@ def box(lab: Lab, lan: str) -> LabHost:
         printf '{SEEN} seen.example\\n{lan} private.example\\n' >>/etc/hosts
         mknod /dev/lab-disk b 7 7
         echo its-token >/etc/token
+        echo secret >/dev/shm/of-the-host
         echo other >/etc/other-token
         mkdir -p /srv/site /srv/weak
         chmod 777 /srv/site /srv/weak
@@ -154,6 +155,7 @@ WEAK = {
     "SystemCallFilter=\nRestrictNamespaces=no": {"kernel"},
     "User=operator\nDynamicUser=no\nRestrictSUIDSGID=no": {"setuid"},
     "LoadCredential=": {"credentials"},
+    "TemporaryFileSystem=": {"shared"},
 }
 """What somebody may have changed of the units, and the probes that say so."""
 

@@ -19,7 +19,10 @@ DEBIAN = 'readOnly = [ "/usr" "/bin" "/lib" "/lib64" ];'
 
 
 def test_on_a_kernel_with_limits_every_probe_is_refused_and_nothing_is_left(vm: VmHost) -> None:
-    shell(vm, "echo its-token >/etc/token; cat /proc/sys/net/ipv4/ip_forward >/run/before")
+    shell(
+        vm,
+        "echo its-token >/etc/token; echo secret >/dev/shm/of-the-host; cat /proc/sys/net/ipv4/ip_forward >/run/before",
+    )
     install(
         vm,
         f"""{{ services.fleet.sandbox.sandboxes = {{

@@ -130,6 +130,9 @@ write_hosts() {
 # Tell what the probe has to know of the host to see whether it is outside: nothing of it is secret.
 facts() {
     for kind in net mnt pid ipc uts; do printf 'ns %s\n' "$(stat -L -c "$kind %i" "/proc/1/ns/$kind")"; done
+    for folder in /dev/shm /dev/mqueue /tmp /var/tmp; do
+        [ ! -d "$folder" ] || printf 'shared %s %s\n' "$folder" "$(stat -L -c %d:%i "$folder")"
+    done
     printf 'root %s\n' "$(stat -L -c %d:%i /proc/1/root/)"
     printf 'name %s\nnix %s\naddress %s\n' "$name" "$nix" "$address"
     if has_egress; then printf 'egress yes\n'; fi
