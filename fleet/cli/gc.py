@@ -212,7 +212,7 @@ async def _free_here(inventory: Inventory, wanted: Wanted, consent: Consent) -> 
             if consent.is_asked_for(1) and not await _is_agreed_here(output, stop, found):
                 return 1
             output.wait_for("remove what fleet has left on this machine")
-            freed = await stop.unless(fleet.garbage.free_here(found, keep=count))
+            freed = await _taken_here(fleet, stop, found, count)
             output.wait_for("")
     document = documents.garbage_here(found, freed)
     if wanted.as_json:
@@ -220,6 +220,17 @@ async def _free_here(inventory: Inventory, wanted: Wanted, consent: Consent) -> 
     else:
         click.echo(_here_line(document, dry_run=wanted.dry_run))
     return 0
+
+
+async def _taken_here(fleet: Fleet, stop: Stop, found: GarbageHere, keep: int) -> GarbageHere:
+    """Let it go, and return what is gone. Raise `StoppedError` at a request to stop: some of it is gone then."""
+    from fleet.errors import StoppedError
+
+    try:
+        return await stop.unless(fleet.garbage.free_here(found, keep=keep))
+    except StoppedError:
+        message = "interrupted: what is gone was not needed, and the next fleet gc --local goes on"
+        raise StoppedError(message) from None
 
 
 def _here_line(document: Mapping[str, Any], *, dry_run: bool) -> str:

@@ -111,7 +111,10 @@ async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> No
 
 
 async def _rooting(here: Machine, command: Command) -> Output:
-    ran = await here.run(command)
+    try:
+        ran = await here.run(command)
+    except CommandFailedError as error:
+        raise StateError(f"the closures of the plan cannot be rooted: {error.message}", said=error.said) from error
     if ran.status != 0:
         raise StateError("the closures of the plan cannot be rooted", said=ran.stderr.splitlines()[-5:])
     return ran
