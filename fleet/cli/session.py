@@ -24,7 +24,7 @@ PASSWORD_VARIABLE = "FLEET_SUDO_PASSWORD"
 METRICS = 60.0
 """Seconds between two times that a command which goes on writes the metrics."""
 _taken: list[str] = []
-"""The password that was in the environment, if there was one."""
+"""The sudo password that was in the environment, or that somebody has typed; empty if there was none so far."""
 
 
 def open_inventory(file: Path | None) -> Inventory:
@@ -111,19 +111,18 @@ def _tell(host: HostName, text: str) -> None:
 
 
 def has_password() -> bool:
-    """Whether the environment has given the sudo password."""
+    """Whether the environment, or somebody, has given the sudo password."""
     return bool(_taken)
 
 
 def given_password() -> str | None:
-    """Return the sudo password that the environment has given; None if it has given none."""
+    """Return the sudo password that was given; None if none was."""
     return _taken[0] if _taken else None
 
 
 def take_password() -> None:
     """Take the sudo password out of the environment: Nix, git, ssh and its helpers must not inherit it."""
-    if PASSWORD_VARIABLE in os.environ:
-        _taken[:] = [os.environ.pop(PASSWORD_VARIABLE)]
+    _taken[:] = [os.environ.pop(PASSWORD_VARIABLE)] if PASSWORD_VARIABLE in os.environ else []
 
 
 def _sudo_password(asking: Sequence[Host]) -> Secret:
@@ -132,13 +131,14 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
     from fleet.machine.sudo import Secret
 
     if _taken:
-        return Secret(_taken.pop())
+        return Secret(_taken[0])  # and once more where a command opens the fleet anew
     names = ", ".join(host.name for host in asking)
     if not sys.stdin.isatty():
         raise ConfigError(
             f"{names}: sudo needs a password, and there is no terminal to ask on", hint=f"set {PASSWORD_VARIABLE}"
         )
-    return Secret(click.prompt(f"sudo password for {names}", hide_input=True, err=True))
+    _taken[:] = [click.prompt(f"sudo password for {names}", hide_input=True, err=True)]
+    return Secret(_taken[0])
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ class Changes:
             flags = ["--yes", "--json", f"--file={fleet.inventory.path}", f"--intent={intent}"]
             flags += [f"--to={to}"] if to else []
             words = ["rollback", *flags, "--", *names]
-            return await self._do(fleet, desk, words, wait, verb="rollback", hosts=sorted(names))
+            return await self._do(fleet, desk, words, wait, verb="rollback", hosts=sorted(names), to=to)
 
     async def withdraw(self, plan: Digest, hosts: SomeHosts = []) -> Document:  # noqa: B006 - read only
         """Make a plan worthless, wherever copies of it are: no host begins it any more.
@@ -122,6 +122,7 @@ class Changes:
         verb: str,
         hosts: list[str],
         plan: str = "",
+        to: str = "",
     ) -> Document:
         """Start what changes hosts, unless the very same is under way, and tell what came of it within `wait` seconds.
 
@@ -129,9 +130,9 @@ class Changes:
         """
         requests = desk.requests(fleet)
         async with self._starting:
-            begun = await asyncio.to_thread(requests.alive, verb, plan, hosts)
+            begun = await asyncio.to_thread(requests.alive, verb, plan, hosts, to)
             if begun is None:
-                begun = requests.begin(lambda _: words, verb=verb, by=fleet.by, plan=plan, hosts=hosts)
+                begun = requests.begin(lambda _: words, verb=verb, by=fleet.by, plan=plan, hosts=hosts, to=to)
         await _has_begun(begun)
         return await told_of(fleet, desk, begun.run or begun.id, wait=wait)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fleet.drift.text import drift_json
 from fleet.errors import ConfigError, FleetError
+from fleet.inventory.profiles import computers
 from fleet.library import documents
 from fleet.library.overview import head, host_row
 from fleet.mcp.answers import Document, foreign, newest_that_fit, page, problem, rows_from
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.inventory import Host
     from fleet.library.fleet import Fleet
     from fleet.library.views import Health
     from fleet.mcp.desk import Desk
 
 AT_ONCE = 50
 """Hosts that one call asks. The next page asks the next ones."""
+JOURNAL = 60.0
+"""Seconds to read the lines of a journal. One on a slow disk, or of a host that is busy, may have no end in sight."""
+SHORTER = "give a later `since`; status tells how the host is"
 LINE = 1000
 """Characters of a line of a journal."""
 ALL = ["*"]
@@ -90,7 +96,7 @@ class Looks:
                 "foreign": foreign({key: row[key] for key in ("findings", "notes")}, most=50, share=20_000),
             }
 
-        return await self._asked(hosts, after, look, told)
+        return await self._asked(hosts, after, look, told, of=computers)
 
     async def logs(self, host: HostName, unit: Unit, lines: Lines = 50, since: Since = "") -> Document:
         """The last lines that a unit has written to the journal of one host."""
@@ -98,12 +104,18 @@ class Looks:
         async with await self._desk().fleet() as fleet:
             if host not in fleet.inventory.hosts:
                 raise ConfigError(f"{host}: is no host of fleet.toml", hint="inventory lists them")
-            async with contextlib.aclosing(fleet.logs(host, unit=unit, lines=lines, since=since)) as items:
-                async for _, item in items:
-                    if isinstance(item, FleetError):
-                        raise item
-                    found.append(item)
-                    del found[:-lines]
+            try:
+                async with (
+                    asyncio.timeout(JOURNAL),
+                    contextlib.aclosing(fleet.logs(host, unit=unit, lines=lines, since=since)) as items,
+                ):
+                    async for _, item in items:
+                        if isinstance(item, FleetError):
+                            raise item
+                        found.append(item)
+                        del found[:-lines]
+            except TimeoutError:
+                raise FleetError(f"{host}: its journal was not read within {JOURNAL:g} s", hint=SHORTER) from None
         shown = newest_that_fit(found, longest=LINE)
         return {"host": host, "left_out": len(found) - len(shown), "foreign": {"lines": shown}}
 
@@ -113,10 +125,11 @@ class Looks:
         after: str,
         look: Callable[[Fleet, tuple[str, ...]], Awaitable[Mapping[Any, Any]]],
         told: Callable[[Any], Document],
+        of: Callable[[tuple[Host, ...]], tuple[Host, ...]] = tuple,
     ) -> Document:
-        """Ask so many of the hosts as one call may, and return a page of what they say."""
+        """Ask so many of the hosts as one call may, and return a page of what they say. `of` those that are selected."""
         async with await self._desk().fleet() as fleet:
-            names = rows_from([host.name for host in fleet.select(*hosts)], after)
+            names = rows_from([host.name for host in of(fleet.select(*hosts))], after)
             answers = await look(fleet, tuple(names[:AT_ONCE])) if names else {}
         rows = ((name, _row(name, answer, told)) for name, answer in answers.items())
         return page(rows, names)
