@@ -103,6 +103,6 @@ async def _ran(here: Machine, command: Command) -> str:
     except CommandFailedError as error:
         raise FleetError(f"the store of this machine does not answer: {error.message}", said=error.said) from error
     if output.status != 0:
-        message = f"{command.argv[0]} ended with exit status {output.status}"
+        message = f"{command.program} ended with exit status {output.status}"
         raise FleetError(f"the store of this machine does not answer: {message}", said=output.stderr.splitlines()[-5:])
     return output.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import nix, selector
-from fleet.errors import ConfigError, StateError
+from fleet.errors import CommandFailedError, ConfigError, StateError
 from fleet.files import replace_file
 from fleet.inventory import BuildOn
 from fleet.plans import Plan, TextError

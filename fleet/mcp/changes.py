@@ -119,20 +119,19 @@ class Changes:
         words: Sequence[str],
         wait: float,
         *,
-        verb: str,
         hosts: list[str],
-        plan: str = "",
-        to: str = "",
+        **about: str,
     ) -> Document:
         """Start what changes hosts, unless the very same is under way, and tell what came of it within `wait` seconds.
 
-        The answer has the id of the run, so that it can be looked at later.
+        The answer has the id of the run, so that it can be looked at later. `about` has what `Requests.alive` tells
+        requests apart by.
         """
         requests = desk.requests(fleet)
         async with self._starting:
-            begun = await asyncio.to_thread(requests.alive, verb, plan, hosts, to)
+            begun = await asyncio.to_thread(requests.alive, hosts, **about)
             if begun is None:
-                begun = requests.begin(lambda _: words, verb=verb, by=fleet.by, plan=plan, hosts=hosts, to=to)
+                begun = requests.begin(lambda _: words, by=fleet.by, hosts=hosts, **about)
         await _has_begun(begun)
         return await told_of(fleet, desk, begun.run or begun.id, wait=wait)
 

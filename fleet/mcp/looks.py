@@ -127,7 +127,7 @@ class Looks:
         told: Callable[[Any], Document],
         of: Callable[[tuple[Host, ...]], tuple[Host, ...]] = tuple,
     ) -> Document:
-        """Ask so many of the hosts as one call may, and return a page of what they say. `of` those that are selected."""
+        """Ask so many of the hosts as one call may, `of` those that are selected, and return a page of what they say."""
         async with await self._desk().fleet() as fleet:
             names = rows_from([host.name for host in of(fleet.select(*hosts))], after)
             answers = await look(fleet, tuple(names[:AT_ONCE])) if names else {}

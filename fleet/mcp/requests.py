@@ -128,7 +128,7 @@ class Requests:
             (one for one in every if one.run == run), None
         )
 
-    def alive(self, verb: str, plan: str, hosts: Iterable[str], to: str = "") -> Request | None:
+    def alive(self, hosts: Iterable[str], *, verb: str, plan: str = "", to: str = "") -> Request | None:
         """Return the request for the same that is under way; None if there is none."""
         wanted = {"verb": verb, "plan": plan, "hosts": sorted(hosts), "to": to}
         every = ((one, {"to": "", **one.about}) for one in self.all())

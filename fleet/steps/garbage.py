@@ -65,7 +65,9 @@ async def free(
         return Freed(generations=gone, stopped="deployment")
     except HostError as error:
         if gone:
-            told = f"generations {listed([str(number) for number in gone])} are deleted, and fleet gc goes on from there"
+            told = (
+                f"generations {listed([str(number) for number in gone])} are deleted, and fleet gc goes on from there"
+            )
             error.hint = f"{told}. {error.hint}" if error.hint else told
         raise
 

@@ -235,3 +235,23 @@ def test_children_of_no_command_inherit_the_sudo_password(trusting: Path, monkey
     monkeypatch.setattr("subprocess.run", run_child)
     assert run(["ssh", "web", "true"]) == 0
     assert seen == [None]
+
+
+def test_sudo_password_of_the_environment_is_there_whenever_a_command_opens_its_fleet(
+    trusting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `fleet install` does, which has erased disks when it opens the fleet for the second time."""
+    monkeypatch.setattr(session, "_taken", [])
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", "hunter2")
+    session.take_password()
+    asking = list(load(trusting).hosts.values())
+    assert [session._sudo_password(asking).reveal() for _ in range(3)] == ["hunter2"] * 3
+
+
+def test_person_is_asked_for_the_sudo_password_once(trusting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_taken", [])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    typed = ["hunter2"]
+    monkeypatch.setattr("click.prompt", lambda *_, **__: typed.pop())
+    asking = list(load(trusting).hosts.values())
+    assert [session._sudo_password(asking).reveal() for _ in range(2)] == ["hunter2"] * 2
