@@ -127,7 +127,7 @@ class Looks:
         told: Callable[[Any], Document],
         of: Callable[[tuple[Host, ...]], tuple[Host, ...]] = tuple,
     ) -> Document:
-        """Ask so many of the hosts as one call may, `of` those that are selected, and return a page of what they say."""
+        """Ask as many hosts as one call may, `of` those that are selected, and return a page of what they say."""
         async with await self._desk().fleet() as fleet:
             names = rows_from([host.name for host in of(fleet.select(*hosts))], after)
             answers = await look(fleet, tuple(names[:AT_ONCE])) if names else {}

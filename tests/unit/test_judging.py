@@ -395,3 +395,22 @@ def test_fleet_without_the_files_loads_nothing_of_this(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", script, "rollback", "a", "--file", str(tmp_path / "fleet.toml")]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1] == "1", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_policy_explain_says_what_a_gate_asks_for(tmp_path: Path, command_line: CommandLine, *, policy: bool) -> None:
+    world = Applying(tmp_path, "a", "b", "c")
+    if policy:
+        write(tmp_path, '[[agents]]\nname = "agents"\nhosts = "c"\n')
+        world.actor = Actor("ann", PrincipalKind.PERSON)
+    world.file.write_text(world.file.read_text().replace("[hosts.a]", "[hosts.a]\ngate = true"))
+    world.inventory = load(world.file)
+    plan = world.plan(("a", "b"), by="ann")
+    file = str(tmp_path / "update.plan")
+    shown = command_line(world, "policy", "explain", file)
+    assert (shown.code, "a: has a gate, which takes signed plans only" in shown.err) == (1, True)
+    document = json.loads(command_line(world, "policy", "explain", file, "--json").out)
+    assert (document["allowed"], document["unsigned"]) == (False, "a: has a gate, which takes signed plans only")
+    assert command_line(world, "policy", "explain", file, "b").code == 0
+    assert command_line(world, "apply", file, "--yes").code == 2
+    assert plan.digest == document["plan"]

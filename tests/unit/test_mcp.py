@@ -367,4 +367,5 @@ async def test_journal_without_an_end_is_given_up(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(world.links[HostName("a")], "stream", journal.stream)
     async with agent(world) as someone:
         error = await someone.fails("logs", host="a", unit="nginx")
-    assert (error["message"], journal.is_open) == ("a: its journal was not read within 0.05 s", False)
+    assert error["foreign"]["message"] == "a: its journal was not read within 0.05 s"
+    assert not journal.is_open

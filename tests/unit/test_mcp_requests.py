@@ -281,7 +281,7 @@ def test_secret_of_the_environment_reaches_what_an_agent_asks_for_and_no_argv(
     secret_values.take_environment(load(file))
     assert "TOKEN" not in os.environ
     started: dict[str, Any] = {}
-    monkeypatch.setattr(module.subprocess, "Popen", lambda argv, **kept: started.update(argv=argv, **kept))
+    monkeypatch.setattr("subprocess.Popen", lambda argv, **kept: started.update(argv=argv, **kept))
     desk = Desk(file=file)
     desk.requests(SimpleNamespace(inventory=load(file))).begin(describing(tmp_path), verb="deploy", by="agent-3")  # type: ignore[arg-type]
     module._under_way.clear()
