@@ -61,7 +61,9 @@
             base = ./modules/base.nix;
             builder = ./modules/builder.nix;
             cache = ./modules/cache.nix;
+            database = ./modules/database.nix;
             gpu = ./modules/gpu.nix;
+            models = ./modules/models.nix;
           };
           # What these run is a part of the program, which works on the host: one file, made of its parts.
           hostProgram = ./fleet/host/program;
@@ -89,6 +91,35 @@
             (setProgramOf "gate")
             { services.fleet.gate.scripts = if builtins.pathExists hostProgram then import ./fleet/host/gate/scripts.nix else { }; }
           ];
+          sandbox.imports = [
+            ./modules/sandbox.nix
+            (
+              { lib, pkgs, ... }:
+              if builtins.pathExists ./fleet/sandbox then
+                {
+                  services.fleet.sandbox.program = lib.mkDefault (pkgs.writeScript "fleet-sandbox-program" (import ./fleet/sandbox/program));
+                  services.fleet.sandbox.probe = lib.mkDefault (
+                    pkgs.writeScript "fleet-sandbox-probe" (builtins.readFile ./fleet/sandbox/scripts/probe.sh)
+                  );
+                }
+              else
+                { }
+            )
+          ];
+          agents.imports = [
+            ./modules/agents.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+              in
+              {
+                services.fleet.agents.package = lib.mkDefault (
+                  fleet.overridePythonAttrs (old: { dependencies = old.dependencies ++ old.optional-dependencies.serve; })
+                );
+              }
+            )
+          ];
           deliver.imports = [
             ./modules/deliver.nix
             (
@@ -96,22 +127,39 @@
               { services.fleet.deliver.package = lib.mkDefault (pkgs.callPackage ./modules/lib/package.nix { }); }
             )
           ];
+          worker.imports = [
+            ./modules/worker.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+                scaled = old: { dependencies = old.dependencies ++ fleet.optional-dependencies.scale; };
+              in
+              { services.fleet.worker.package = lib.mkDefault (fleet.overridePythonAttrs scaled); }
+            )
+          ];
         in
         builtins.mapAttrs (_: file: { imports = [ file ]; }) files
         // {
           inherit
+            agents
             deliver
             edge
             gate
             gc
             guard
+            sandbox
+            worker
             ;
           default.imports = builtins.attrValues files ++ [
+            agents
             deliver
             edge
             gate
             gc
             guard
+            sandbox
+            worker
           ];
         };
 

@@ -223,6 +223,11 @@ def copy(socket: Path, paths: Iterable[str], *, derivation: bool = False) -> Com
     return _local(*NIX, "copy", *flags, "--to", f"unix://{socket}", *paths, timeout=PATIENTLY)
 
 
+def copy_by_way_of(store: str, way: str, paths: Iterable[str], *, derivation: bool = False) -> Command:
+    """Copy the closures of the paths `--to` another store or `--from` it, whose signatures count."""
+    return _local(*NIX, "copy", way, store, *(["--derivation"] if derivation else []), *paths, timeout=PATIENTLY)
+
+
 def sign(key: Path, closures: Iterable[str]) -> Command:
     """Sign every path of the closures in the local store with the key in the file."""
     return _local(*NIX, "store", "sign", "--recursive", "--key-file", str(key), *closures, timeout=PATIENTLY)

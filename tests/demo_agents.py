@@ -24,6 +24,7 @@ from fleet.lab import Lab
 from fleet.signing.keygen import read_public
 from tests.containers.files import put, shell
 from tests.containers.gated import FLEET, SCRIPTS, Gated, configured_gate, nix_files
+from tests.tools import new_key
 
 FLEET_PROGRAM = str(Path(sys.executable).with_name("fleet"))
 POLICY = """\
@@ -111,7 +112,7 @@ class Demo:
         for one in (self.ann, *self.agents):
             (folder / one.name / ".ssh").mkdir(parents=True)
             for path in (one.key, *([folder / "deploy"] if one is self.ann else [])):
-                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+                new_key(path)
         argv = ["nix-store", "--generate-binary-cache-key", "store-1", "store-key", "store-key.pub"]
         subprocess.run(argv, cwd=folder, check=True)
         self.gate = self._gate()

@@ -1,4 +1,7 @@
-"""What modules/ configure a host to, by the real library of nixpkgs and stand-ins for NixOS's own options."""
+"""What modules/ configure a host to, by stand-ins for NixOS's own options and for nixpkgs' library.
+
+Where FLEET_NIXPKGS_LIB names the real library, each configuration is evaluated by both, and they have to agree.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIB = os.environ.get("FLEET_NIXPKGS_LIB", "")
 DATA = ROOT / "tests" / "data" / "nix"
+STAND_IN = str(DATA / "lib.nix")
+MICROVM = os.environ.get("FLEET_MICROVM", "")
+"""The folder nixos-modules of microvm.nix, whose options are taken instead of the stand-ins then."""
 MODULES = tuple(sorted(path.stem for path in (ROOT / "modules").glob("*.nix")))
 needs_lib = pytest.mark.skipif(not LIB, reason="FLEET_NIXPKGS_LIB does not name nixpkgs' lib")
 
@@ -43,11 +49,13 @@ def _ran(*argv: str) -> subprocess.CompletedProcess[str]:
 def configured(
     modules: tuple[str, ...], settings: str, wanted: str, *, journald: str = "26.11", system: str = "x86_64-linux"
 ) -> Any:
-    """What `wanted`, an expression of `config`, is on a host with these modules and settings."""
+    """What `wanted`, an expression of `config`, is on a host with these modules and settings.
+
+    Raises RefusedError with what the real library says, or the stand-in where there is no real one.
+    """
     files = " ".join(str(ROOT / "modules" / f"{module}.nix") for module in modules)
     text = f"""
       let
-        lib = import {LIB};
         modules = [
           {DATA}/options.nix {DATA}/journald-{journald}.nix {files}
           {{ _module.args.pkgs = import {DATA}/packages.nix {{ inherit lib; system = "{system}"; }}; }}
@@ -57,7 +65,28 @@ def configured(
       in
       {wanted}
     """
-    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
+    return value_of(text)
+
+
+def value_of(text: str) -> Any:
+    """The value of this expression of `lib`: by the stand-in, and by the real library too where it is there."""
+    if not LIB:
+        return value_by(STAND_IN, text)
+    try:
+        found = value_by(LIB, text)
+    except RefusedError:
+        with pytest.raises(RefusedError):
+            value_by(STAND_IN, text)
+        raise
+    assert value_by(STAND_IN, text) == found, "the stand-in differs from nixpkgs' lib"
+    return found
+
+
+def value_by(lib: str, text: str) -> Any:
+    """The value of this expression by one library."""
+    return json.loads(
+        run("nix-instantiate", "--eval", "--strict", "--json", "--expr", f"let lib = import {lib}; in {text}")
+    )
 
 
 def complaints(modules: tuple[str, ...], settings: str, *, system: str = "x86_64-linux") -> list[str]:
@@ -69,9 +98,16 @@ def complaints(modules: tuple[str, ...], settings: str, *, system: str = "x86_64
 
 def unit_text(name: str, unit: dict[str, Any], script: str = "") -> str:
     """The unit as NixOS renders it, as far as modules/ use what it has. `script` is where its script lies."""
-    sections: dict[str, dict[str, Any]] = {"Unit": {"Description": unit["description"], **unit.get("unitConfig", {})}}
-    if name.endswith(".timer"):
-        sections["Timer"] = unit["timerConfig"]
+    ties = {
+        key: unit.get(key[0].lower() + key[1:], [])
+        for key in ("After", "Before", "BindsTo", "PartOf", "Requires", "Wants")
+    }
+    sections: dict[str, dict[str, Any]] = {
+        "Unit": {"Description": unit["description"], **ties, **unit.get("unitConfig", {})}
+    }
+    if name.endswith((".timer", ".socket")):
+        kind = name.rpartition(".")[2]
+        sections[kind.capitalize()] = unit[f"{kind}Config"]
     else:
         # NixOS adds these to every path; on a lab host they are Debian's.
         path = ":".join([*(f"{package}/bin" for package in unit["path"]), "/usr/bin", "/bin"])

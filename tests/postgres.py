@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +48,7 @@ class Server:
             self._remove_if_left(left)
         self.home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._data = self.home / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(self.home, "postgres", "postgres")
         self._call("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from tests.waiting import becomes
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -23,13 +25,6 @@ KEY = asyncssh.generate_private_key("ssh-ed25519")
 def public(key: asyncssh.SSHKey) -> str:
     """The public half, as fleet.toml and known_hosts have it."""
     return key.export_public_key().decode().strip()
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """It is so, within ten seconds: for what nobody tells of."""
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -96,7 +91,7 @@ class Server:
 
     async def is_busy(self) -> None:
         """A command is at work."""
-        await until(lambda: self._children)
+        await becomes(lambda: self._children)
 
     async def _run(self, process: Process) -> None:
         environment = os.environ | ({"PATH": f"{self.path}:{os.environ['PATH']}"} if self.path else {})
@@ -331,14 +326,6 @@ async def silent_port() -> AsyncIterator[int]:
     """A port that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def refused_port() -> int:
-    """A port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def scripts(folder: Any, texts: Mapping[str, str]) -> str:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.sshd import refused_port, until
+from tests.tools import new_key, public_half
+from tests.waiting import becomes, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -49,8 +50,7 @@ class Sshd:
 
 def keygen(file: Path, *, passphrase: str = "", kind: str = "ed25519") -> str:
     """Make a key; the public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", file.name, "-f", file], check=True)
-    return file.with_name(f"{file.name}.pub").read_text().strip()
+    return public_half(new_key(file, kind=kind, passphrase=passphrase))
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +61,7 @@ async def sshd(folder: Path, *lines: str) -> AsyncIterator[Sshd]:
         program("sshd"), "-D", "-f", str(folder / "config"), "-E", str(folder / "log"), start_new_session=True
     )
     try:
-        await until(lambda: process.returncode is not None or "Server listening" in server.log)
+        await becomes(lambda: process.returncode is not None or "Server listening" in server.log)
         assert process.returncode is None, server.log
         yield server
     finally:
@@ -72,7 +72,7 @@ async def sshd(folder: Path, *lines: str) -> AsyncIterator[Sshd]:
 
 def _configured(folder: Path, *lines: str) -> Sshd:
     folder.mkdir()
-    server = Sshd(folder, refused_port(), " ".join(keygen(folder / "host_key").split()[:2]))
+    server = Sshd(folder, free_port(), " ".join(keygen(folder / "host_key").split()[:2]))
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     server.allow()

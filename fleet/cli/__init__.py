@@ -29,6 +29,7 @@ COMMANDS = {
     "approve": ("approve", "Look at somebody's plan, and sign that it may be applied."),
     "withdraw": ("approve", "Make a plan worthless, wherever copies of it are."),
     "policy": ("policy", "Tell what policy.toml says about a plan."),
+    "rehearse": ("rehearse", "Bring what a host would get up on a disposable host first."),
     "build": ("build", "Build the closures; no host is contacted."),
     "push": ("deploy", "Build, and copy the closures to the hosts."),
     "deploy": ("deploy", "Build, push, switch and prove."),
@@ -41,6 +42,8 @@ COMMANDS = {
     "runs": ("runs", "List the runs that this machine remembers."),
     "resume": ("runs", "See a run through whose controller was lost."),
     "deliver": ("deliver", "Bring hosts what they have missed while they were away."),
+    "worker": ("workers", "Carry out runs for others, with other workers, until asked to stop."),
+    "workers": ("workers", "Tell which workers live, and what they do."),
     "rollout": ("rollout", "Pause a rollout that is under way, go on with it, or abort it."),
     "health": ("look", "Ask the checks of each host once."),
     "generations": ("look", "List the generations of each host."),
@@ -52,11 +55,15 @@ COMMANDS = {
     "secrets": ("secrets", "Tell what hosts have of their secrets, or bring them what differs."),
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
+    "sandbox": ("sandbox", "Bring up where agents may run things, and prove that it holds."),
     "notify": ("notify", "Send a trial message to everybody whom fleet.toml names."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),
     "pins": ("pins", "Tell what flakes are pinned to; update one pin with a canary."),
+    "image": ("image", "Make container images of hosts or packages, and load them."),
     "mcp": ("mcp", "Serve the fleet to an agent: tools to look, plan and ask."),
+    "serve": ("serve", "Show the fleet in a browser, live."),
+    "token": ("token", "Make and revoke tokens for fleet serve."),
     "completion": ("completion", "Let the shell complete commands, hosts, tags, runs and generations."),
     "man": ("manual", "Manual pages of all commands."),
     "lab": ("lab", "Disposable hosts, to try things and to rehearse on."),
@@ -66,7 +73,7 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot", "update")
+REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot", "rehearse", "update")
 """Commands whose `--json` output ends with `run_finished` whatever happens."""
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)

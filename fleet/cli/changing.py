@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.cli import questions, session
@@ -48,6 +49,33 @@ class PlanView:
         return plan_lines(hosts, waves, findings, is_terminal=is_terminal)
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a plan is applied: what is brought forward for it, and who does it."""
+
+    plea: Plea = NOTHING
+    by_workers: bool = False
+
+    def apply(self, fleet: Fleet, plan: Plan, *names: HostName, stop: Stop) -> Run:
+        """Begin to apply the plan to these hosts of it, or to all. For workers it is signed first."""
+        if not self.by_workers:
+            return fleet.apply(plan, *names, stop=stop, plea=self.plea)
+        from fleet.cli.signing import signed_for_workers
+
+        return fleet.workers.apply(plan, *names, stop=stop, plea=signed_for_workers(fleet, plan, self.plea))
+
+
+USUAL = Way()
+"""This process does it, and nothing is brought forward."""
+
+
+async def way_of(fleet: Fleet, hosts: Sequence[HostName], plea: Plea, *, by_workers: bool) -> Way:
+    """Return how a plan for these hosts is applied. Raise `ConfigError` if no worker lives for some of them."""
+    if by_workers:
+        await fleet.workers.require(hosts)
+    return Way(plea, by_workers)
+
+
 def change(
     options: Options,
     selectors: Sequence[str],
@@ -61,13 +89,18 @@ def change(
     """Plan and apply what was asked, and return the exit code. Raise what refuses the command as a whole."""
     plea = dataclasses.replace(NOTHING, break_glass=consent.break_glass)
     inventory = session.open_inventory(file)
+    if consent.by_workers:
+        from fleet.cli.signing import with_id_if_signed  # few have workers
+
+        inventory = with_id_if_signed(inventory)
     hosts = session.choose(inventory, selectors, everything=everything)
     changed = len(hosts) if options.switches or consent.ask else 0
     consent.require_terminal(changed)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
         asks = consent.is_asked_for(changed)
-        return await plan_and_apply(fleet, output, stop, hosts, options, asks=asks, plea=plea)
+        way = await way_of(fleet, [host.name for host in hosts], plea, by_workers=consent.by_workers)
+        return await plan_and_apply(fleet, output, stop, hosts, options, asks=asks, way=way)
 
     checks = {host.name: host.checks for host in hosts}
     fleet = session.fleet(inventory, hosts)
@@ -101,7 +134,7 @@ async def plan_and_apply(
     options: Options,
     *,
     asks: bool,
-    plea: Plea = NOTHING,
+    way: Way = USUAL,
 ) -> int:
     """Plan, show the plan and ask if it `asks`, and apply. Return the exit code."""
     view = PlanView()
@@ -114,8 +147,8 @@ async def plan_and_apply(
         return planning.exit_code
     if asks and plan.parts:
         lines = view.lines(is_terminal=output.is_terminal)
-        return await ask_and_apply(fleet, output, stop, plan, lines, plea=plea)
-    return await follow_to_end(fleet.apply(plan, stop=stop, plea=plea), output)
+        return await ask_and_apply(fleet, output, stop, plan, lines, way=way)
+    return await follow_to_end(way.apply(fleet, plan, stop=stop), output)
 
 
 async def ask_and_apply(
@@ -125,16 +158,16 @@ async def ask_and_apply(
     plan: Plan,
     lines: Sequence[str],
     *names: HostName,
-    plea: Plea = NOTHING,
+    way: Way = USUAL,
 ) -> int:
     """Show the plan and what it changes on these hosts or on all, ask, and apply it if the answer is yes.
 
     Return the exit code. A request to stop counts as a yes: the run acts on it. Raise `PolicyError`, before anybody is
     asked, if policy.toml does not allow it.
     """
-    await fleet.require_allowed(plan, *names, plea=plea)
+    await fleet.require_allowed(plan, *names, plea=way.plea)
     if await _is_agreed(fleet, output, stop, plan, lines, *names):
-        return await follow_to_end(fleet.apply(plan, *names, stop=stop, plea=plea), output)
+        return await follow_to_end(way.apply(fleet, plan, *names, stop=stop), output)
     import click
 
     code = await follow_to_end(fleet.decline(plan, "not begun: the answer was no"), Display(lines=output.lines))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @options.changes
 @options.deployment
-def deploy(**common: Any) -> int:
+@options.workers
+def deploy(*, by_workers: bool, **common: Any) -> int:
     """Build, push, switch and prove; a host that is not proven healthy is back on its old system.
 
     \b
@@ -24,8 +25,9 @@ def deploy(**common: Any) -> int:
     fleet deploy '@prod,!gpu-*' --watch 10m
     fleet deploy gpu-01 --closure /nix/store/…-nixos-system-gpu-01
     fleet deploy gpu-01 --reboot if-needed
+    fleet deploy --all --workers
     """
-    return _change(Verb.DEPLOY, common, **options.asked_deployment(common))
+    return _change(Verb.DEPLOY, common, by_workers=by_workers, **options.asked_deployment(common))
 
 
 @click.command()
@@ -82,10 +84,15 @@ def rollback(back_to: str | None, intent: str, *, strict: bool, **common: Any) -
     )
 
 
-def _change(verb: Verb, common: dict[str, Any], **asked: Any) -> int:
+def _change(verb: Verb, common: dict[str, Any], *, by_workers: bool = False, **asked: Any) -> int:
     from fleet.cli.changing import change
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
 
-    consent = Consent(yes=common.pop("yes", False), ask=common.pop("ask"), break_glass=common.pop("break_glass"))
+    consent = Consent(
+        yes=common.pop("yes", False),
+        ask=common.pop("ask"),
+        break_glass=common.pop("break_glass"),
+        by_workers=by_workers,
+    )
     return change(Options(verb=verb, **asked), **common, consent=consent)

@@ -123,6 +123,11 @@ key = click.option(
 )
 
 
+workers = click.option(
+    "--workers", "by_workers", is_flag=True, help="Let workers do it, and follow them: fleet worker is one."
+)
+
+
 def reboots(command: Command) -> Command:
     """Add the flags of commands that may reboot hosts. See `asked_reboot`."""
     command = click.option("--force", is_flag=True, help="Reboot though people, jobs or locks would be interrupted.")(

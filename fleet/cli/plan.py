@@ -187,6 +187,7 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
 @options.break_glass
 @options.yes
 @options.ask
+@options.workers
 def apply(
     place: str,
     selectors: tuple[str, ...],
@@ -195,6 +196,7 @@ def apply(
     *,
     as_json: bool,
     verbose: bool,
+    by_workers: bool,
     **consents: Any,
 ) -> int:
     """Do what a plan says, or its part for some hosts. A host that has changed since refuses it.
@@ -206,7 +208,7 @@ def apply(
     fleet apply update.plan
     fleet apply update.plan @canary
     """
-    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end
+    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end, way_of
     from fleet.cli.questions import Consent
     from fleet.cli.signing import signatures_of
     from fleet.library.describe import describe
@@ -222,10 +224,11 @@ def apply(
     consent.require_terminal(count)
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
+        way = await way_of(fleet, names, plea, by_workers=by_workers)
         if consent.is_asked_for(count):
             lines = describe(made, now=time.time(), hosts=names, is_terminal=output.is_terminal)
-            return await ask_and_apply(fleet, output, stop, made, lines, *names, plea=plea)
-        return await follow_to_end(fleet.apply(made, *names, stop=stop, plea=plea), output)
+            return await ask_and_apply(fleet, output, stop, made, lines, *names, way=way)
+        return await follow_to_end(way.apply(fleet, made, *names, stop=stop), output)
 
     fleet = session.fleet(inventory, [inventory.hosts[name] for name in names])
     plea = Plea(signatures=signatures_of(fleet, made, place, signed), break_glass=consent.break_glass)

@@ -22,7 +22,7 @@ UNTOUCHED = "Nothing was changed."
 
 @dataclass(frozen=True, kw_only=True)
 class Consent:
-    """Whether people are asked before hosts are changed."""
+    """Whether people are asked before hosts are changed, and what else they have said of how that is done."""
 
     yes: bool = False
     """Nobody is asked: the answer is yes."""
@@ -30,6 +30,8 @@ class Consent:
     """People are asked for one host too."""
     break_glass: str = ""
     """Why the rules of policy.toml are to be broken. Empty if they are not."""
+    by_workers: bool = False
+    """Workers change the hosts."""
 
     def is_asked_for(self, count: int) -> bool:
         """Return whether somebody has to agree before so many hosts are changed."""

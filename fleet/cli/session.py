@@ -65,7 +65,7 @@ def choose_computers(inventory: Inventory, selectors: Sequence[str], *, everythi
     """Return one host for each computer of those that `choose` returns."""
     from fleet.inventory.profiles import computers
 
-    return computers(choose(inventory, selectors, everything=everything))
+    return computers(inventory, choose(inventory, selectors, everything=everything))
 
 
 def single_host(inventory: Inventory, name: str) -> Host:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fleet import Fleet, Plan
     from fleet.deploy.options import Options
     from fleet.inventory import Inventory
+    from fleet.library.judging import Plea
     from fleet.signing import Signature
 
 
@@ -106,3 +107,24 @@ def keep_signature(plan: Plan, file: Path, signature: Signature) -> None:
     from fleet.library.signatures import add_signatures
 
     add_signatures(plan, file, [signature])
+
+
+def with_id_if_signed(inventory: Inventory) -> Inventory:
+    """Return the inventory, whose file has an id then if there are principals, who sign plans for workers."""
+    from fleet.library.authority import authority_of
+
+    authority = authority_of(inventory)
+    return with_id(inventory) if authority is not None and authority.principals is not None else inventory
+
+
+def signed_for_workers(fleet: Fleet, plan: Plan, plea: Plea) -> Plea:
+    """Return what is brought forward for a plan that workers apply: with its author's signature, where there are
+    principals. Raise `ConfigError` if there is no key to sign it with.
+    """
+    from fleet.signing import PLAN
+
+    is_signed = any(signature.namespace == PLAN for signature in plea.signatures)
+    if fleet.principals() is None or is_signed or not plan.parts:
+        return plea
+    signature = make_signature(fleet, plan, PLAN, None, touch=False)
+    return dataclasses.replace(plea, signatures=(*plea.signatures, signature))

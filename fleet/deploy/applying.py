@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from fleet import nix
 from fleet.deploy import result, rollout_results
+from fleet.deploy.available import Available
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.deploy.rollout import Rollout
 from fleet.deploy.stale import outcome_of_last, require_current
-from fleet.errors import ConfigError, HostKeyError
+from fleet.errors import HostKeyError
 from fleet.host.program import HostProgram
-from fleet.inventory import BuildOn
 from fleet.model import Outcome
 from fleet.plans.announce import planned
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
-from fleet.steps.load import Contents, Load, contents_of, load_of
+from fleet.steps.load import Contents, Load, load_of
 from fleet.steps.preflight import verify
 from fleet.steps.program import store_program
 from fleet.steps.reboot import require_elsewhere, require_safe_reboot
@@ -50,8 +48,9 @@ class Applying:
         *,
         selected: Iterable[HostName] | None = None,
         soaked: frozenset[int] = frozenset(),
+        available: Available | None = None,
     ) -> None:
-        """Prepare to apply the plan to these hosts.
+        """Prepare to apply the plan to these hosts. `available` knows what is here already.
 
         They are all of the `selected` ones, unless another process has begun with those: then they are the rest, the
         journal has the results of the others, and the soak of the waves in `soaked` is over.
@@ -62,6 +61,7 @@ class Applying:
         self._parts = {name: plan.parts[name] for name in hosts}
         self._selected = frozenset(self._parts if selected is None else selected)
         self._soaked = soaked
+        self._available = available or Available(context.here, context.supply, context.folder)
         self._hosts = {name: part.apply_policy(fleet.hosts[name]) for name, part in self._parts.items()}
         self._key = read_key(fleet.path, fleet.signing_key) if fleet.signing_key and self._local_parts else None
         self._contacts = HostContacts(context, count=len(self._parts), key=self._key)
@@ -79,12 +79,12 @@ class Applying:
         nothing touched, if the closures are not here and cannot be had, and `StoppedError` if somebody asked to stop
         before a host could begin.
         """
-        jobs = await self._context.stop.unless(self._jobs(known))
+        jobs = await self._context.stop.unless(self.jobs(known))
         if jobs or len(self._selected) > len(self._parts):
             program = HostProgram(await store_program(self._context.here))
             await Rollout(self._context, self._plan, jobs, program, self._selected, soaked=self._soaked).roll_out()
 
-    async def _jobs(self, known: Mapping[HostName, Job]) -> dict[HostName, Job]:
+    async def jobs(self, known: Mapping[HostName, Job]) -> dict[HostName, Job]:
         """Return the jobs of the hosts that can begin, and give every other host its result.
 
         What those hosts need from this machine is in its store then.
@@ -103,8 +103,9 @@ class Applying:
 
     async def _look_at_hosts(self) -> dict[HostName, Job]:
         """Return the jobs of the hosts that are as the plan says, and give every other host its result."""
-        contents = {closure: await self._contents(part) for closure, part in self._local_parts.items()}
-        await self._require_derivations()
+        contents = {closure: await self._available.contents(part) for closure, part in self._local_parts.items()}
+        for part in self._parts.values():
+            await self._available.require_derivation(part)
         facts = await self._contacts.look(list(self._hosts.values()))
         jobs: dict[HostName, Job] = {}
 
@@ -138,52 +139,6 @@ class Applying:
             return False
         self._context.journal.finish(*result.called_off(self._hosts_without_result(), bad))
         return True
-
-    async def _contents(self, part: Part) -> Contents:
-        """Return what the closure of the part is made of. It is fetched or built first if it is not here.
-
-        Raise `ConfigError` if it cannot be had, or is not made of what was planned.
-        """
-        await self._make_available(part.closure, part.derivation)
-        contents = await contents_of(self._context.here, self._context.supply, part.closure)
-        if contents.manifest != part.manifest:
-            raise ConfigError(
-                f"{part.closure}: its contents in this machine's store are not those that were planned",
-                hint="it was built elsewhere, and does not reproduce: copy it from there, or plan again here",
-            )
-        return contents
-
-    async def _require_derivations(self) -> None:
-        """Raise `ConfigError` if a derivation that a host builds itself is not in this machine's store.
-
-        It is not built here: the host may be of another kind.
-        """
-        for part in self._parts.values():
-            derivation = part.derivation if part.build_on is BuildOn.TARGET else None
-            if derivation is not None and not await self._is_in_local_store(derivation):
-                hint = "nix copy --derivation --from the machine that made the plan, or plan again here"
-                raise ConfigError(f"{derivation} is not in this machine's store", hint=hint)
-
-    async def _make_available(self, path: str, derivation: str | None) -> None:
-        """Fetch or build the path if it is not in the local store, and root it for the run.
-
-        Raise `ConfigError` if it can be neither fetched nor built.
-        """
-        here = self._context.here
-        root = self._context.folder / PurePath(path).name  # each path has a root of its own
-        for attempt in (path, derivation):
-            if attempt is None:
-                continue
-            realised = await here.run(nix.realise([attempt], root=root))
-            if realised.status == 0 and await self._is_in_local_store(path):
-                return
-        hint = "nix copy --from the machine that made the plan, and apply it again"
-        raise ConfigError(f"{path} is not in this machine's store, and cannot be fetched or built", hint=hint)
-
-    async def _is_in_local_store(self, path: str) -> bool:
-        """Return whether the path is in this machine's store."""
-        missing = await self._context.here.run(nix.missing([path]))
-        return missing.status == 0 and not missing.stdout.strip()
 
     async def _job(self, host: Host, facts: HostFacts, contents: Contents | None) -> Job:
         """Return what is done to the host. Raise `HostError` if it is not as the plan says, or cannot take part."""
@@ -219,7 +174,7 @@ class Applying:
             job, link = jobs[host.name], self._context.links[host.name]
             await verify(link, host, emit=self._context.journal.emit)
             if job.part.manifest:
-                contents = await contents_of(self._context.here, self._context.supply, job.closure)
+                contents = await self._available.contents(job.part)
                 checked[host.name] = dataclasses.replace(job, load=await self._load(link, host, job.facts, contents))
 
         await self._contacts.for_each_host([job.host for job in jobs.values() if job.facts.doubtful], verify_host)

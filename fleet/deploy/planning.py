@@ -18,8 +18,9 @@ from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
-from fleet.plans import OtherSource, Plan, SoakOf
+from fleet.plans import Action, OtherSource, Plan, SoakOf
 from fleet.plans.announce import planned
+from fleet.steps import models
 from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.gated import CHANGES
 from fleet.steps.hardware import require_writable
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from fleet.model import Closure, HostName
     from fleet.steps.estimate import Estimate
+    from fleet.steps.load import Load
     from fleet.steps.survey import Survey
 
     Speeds = Callable[[], Coroutine[Any, Any, Mapping[HostName, float]]]
@@ -94,14 +96,27 @@ class Planner:
             speeds.cancel()
 
     async def _plan(self, speeds: Awaitable[Mapping[HostName, float]]) -> Planned:
-        context, chooser = self._context, self._chooser
+        chooser = self._chooser
         choice = await chooser.choose()
         wanted = choice.wanted
         local = dict.fromkeys(wanted[host.name].closure for host in chooser.remaining() if wanted[host.name].is_local)
-        contents = {closure: await contents_of(context.here, context.supply, closure) for closure in local}
+        contents = {closure: await self._contents(closure) for closure in local}
         found = Found(facts=self._contacts.facts, wanted=wanted, contents=contents)
         jobs = await self._jobs(found, await speeds)
         return self._assemble(choice, {} if chooser.call_off_if_required() else self._that_begin(jobs))
+
+    async def _contents(self, closure: Closure) -> Contents:
+        """Return what a closure of the local store consists of, with the models beside it, which are fetched here."""
+        context = self._context
+        contents = await contents_of(context.here, context.supply, closure)
+        return await models.with_models(context.here, context.supply, closure, contents, folder=context.folder)
+
+    async def _require_models(self, host: Host, contents: Contents, load: Load) -> None:
+        """Report the models of the host. Raise `HostError` if it cannot have them."""
+        models.require_no_gate(host, contents.models)
+        if self._options.switches:
+            await models.require_vram(self._context.links[host.name], host, contents.models)
+        self._contacts.report(host, Severity.NOTE, "models", models.told(contents.models, load.missing), "")
 
     async def _jobs(self, found: Found, speeds: Mapping[HostName, float]) -> dict[HostName, Job]:
         """Return a job for each host that can take part, in the order of the inventory."""
@@ -158,6 +173,8 @@ class Planner:
         elif options.switches:
             require_live(host, seen.obstacles, options.goal)
         load = seen.load
+        if (contents := found.contents.get(wanted.closure)) and contents.models and part.action is Action.SWITCH:
+            await self._require_models(host, contents, load)
         if load.missing:
             load = await self._estimator.estimate(
                 load, host.name, speed=self._speed(host, speeds), over_slow_link=self._slow_link_estimate(host, facts)

@@ -84,6 +84,11 @@ class Rollout:
         finally:
             self._finish_the_rest(reason or "interrupted before it began")
 
+    async def take(self, name: HostName) -> None:
+        """Take this host alone through its part, whatever its wave. It has a job, and a result afterwards."""
+        async with self._control.listening():
+            await self._take_turn(self.jobs[name], Slots(self.plan))
+
     def _next(self) -> Begin | Soak | End:
         standing = Standing(
             wave=self._wave,
@@ -121,7 +126,7 @@ class Rollout:
         """Watch the hosts of the wave. One that gets unwell ends badly, though it keeps its system."""
         journal = self.context.journal
         journal.emit(SoakStarted(wave=move.wave, hosts=move.hosts, seconds=move.seconds))
-        tasks = {name: asyncio.create_task(self._watch(name, move.seconds)) for name in move.hosts}
+        tasks = {name: asyncio.create_task(self.watch(name, move.seconds)) for name in move.hosts}
         with self.context.stop.calls(lambda: [task.cancel() for task in tasks.values()]):
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         if any(task.cancelled() for task in tasks.values()):
@@ -132,7 +137,8 @@ class Rollout:
         journal.emit(SoakFinished(wave=move.wave, unwell=unwell))
         self.soaked |= {move.wave}
 
-    async def _watch(self, name: HostName, seconds: float) -> str:
+    async def watch(self, name: HostName, seconds: float) -> str:
+        """Watch a host that was kept for so many seconds. Return what gets unwell there; nothing if it stays well."""
         part, job, context = self.plan.parts[name], self.jobs.get(name), self.context
         before = context.journal.record.hosts[name].before
         failing = [answer.check for answer in before.values() if not answer.passed]

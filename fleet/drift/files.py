@@ -44,9 +44,10 @@ NOT_STARTED = (".scope", ".slice", ".device", ".swap")
 """Units that start nothing: logind, Docker and others make scopes of what runs already."""
 OUR_UNIT = re.compile(
     r"fleet-(?:(?:keep|switch)-[0-9]{8}T[0-9]{6}-[0-9a-f]{6}|wake|activate)(?:-[0-9A-Za-z_][0-9A-Za-z._-]*)?\.service"
+    r"|fleet-sandbox-[a-z][a-z0-9-]{0,30}-shell-[0-9]+\.service"
 )
 """The units of a transaction: docs/transaction.md. One may be open at any moment; that of a profile ends with its name.
-What `activate` is in the driver `generic`: docs/drivers.md."""
+What `activate` is in the driver `generic`: docs/drivers.md. And whoever is in a sandbox by `fleet sandbox ssh`."""
 OUR_PLACE = "/system.attached/"
 """Where the host program writes those that outlive a boot."""
 _FIXES = {

@@ -166,7 +166,12 @@ def _finding(item: Item, others: Sequence[Item], seen: Observation, host: Host) 
 
 
 def _actor(item: Item, seen: Observation, host: Host) -> str:
-    """Return who became root shortly before, if only root can have done it: fleet itself does not count."""
+    """Return the agent whose it is; or who became root shortly before, if only root can have done it.
+
+    Fleet itself does not count.
+    """
+    if item.owner in seen.agents:
+        return f"the agent {item.owner} has left it"
     if not item.at or item.owner not in ("", "root") or item.drift is Drift.REBOOT:
         return ""
     known = [

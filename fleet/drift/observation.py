@@ -222,6 +222,7 @@ _READERS: dict[str, Callable[[Observation, list[str]], None]] = {
     "port": _port,
     "home": _home,
     "from": _from,
+    "agent": lambda seen, fields: seen.agents.add(_short(fields[0])),
     "actor": _actor,
     "end": _end,
 }

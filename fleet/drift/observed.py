@@ -129,6 +129,8 @@ class Observation:
     """The address that this very login came from."""
     actors: list[tuple[int, str, str]] = field(default_factory=list)
     """When somebody became root, how (`sudo` or `ssh`), and who or from where."""
+    agents: set[str] = field(default_factory=set)
+    """The accounts that are agents: services.fleet.agents."""
     done: set[str] = field(default_factory=set)
     is_complete: bool = False
     """Whether the answer has its end."""

@@ -40,6 +40,7 @@ from fleet.inventory.schema import (
 from fleet.inventory.secrets import Secret, SecretPlace, merged
 from fleet.inventory.telling import Notify, Occasion, read_told
 from fleet.inventory.words import nearest, shown
+from fleet.inventory.working import read_workers
 from fleet.model import HostName
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ __all__ = [
 
 LARGEST = 64 << 20
 """The most bytes of a fleet.toml that are read."""
-_TABLES = ("fleet", "defaults", "hosts", "rollout", "metrics")
+_TABLES = ("fleet", "defaults", "hosts", "rollout", "metrics", "workers")
 _LISTS = ("notify",)
 Raw = dict[str, Any]
 
@@ -120,6 +121,7 @@ def parse(path: Path, text: str) -> Inventory:
     _check_ignored(problems, fleet, raw["hosts"])
     rollout = _rollout(problems, raw, hosts)
     told = read_told(problems, document.get("notify", []), raw["metrics"], context)
+    workers = read_workers(problems, raw["workers"])
     problems.raise_if_any()
     assert fleet is not None
     assert rollout is not None
@@ -136,6 +138,7 @@ def parse(path: Path, text: str) -> Inventory:
         state=fleet.state,
         hosts=hosts,
         rollout=rollout,
+        workers=workers,
         **told,
     )
 

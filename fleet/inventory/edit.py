@@ -33,7 +33,7 @@ def set_host_keys(path: Path, keys: Mapping[HostName, str]) -> None:
             host = _computer(document["hosts"], name)
             text = _with_host_key(path, text, document, host, line)
             document["hosts"][host]["host_key"] = keys[name]
-        _replace(path, real, text)
+        replace_text(path, real, text)
 
 
 def _computer(hosts: Mapping[str, Any], name: HostName) -> HostName:
@@ -56,12 +56,12 @@ def set_id(path: Path, made: str) -> str:
             return str(table["id"])
         table["id"] = made
         line = f'id = "{made}"'
-        after = next((edit for edit in _edits_of_fleet(text, line) if _reads_as(edit, wanted)), None)
+        after = next((edit for edit in _edits_of_fleet(text, line) if reads_as(edit, wanted)), None)
         if after is None:
             hint = f"add it by hand: {line}"
             raise ConfigError(f"{path}: cannot write id into [fleet] without touching other lines", hint=hint)
         parse(path, after)
-        _replace(path, real, after)
+        replace_text(path, real, after)
     return made
 
 
@@ -86,7 +86,7 @@ def _with_host_key(path: Path, text: str, document: dict[str, Any], host: str, l
     after = None
     if isinstance(table, dict):
         table["host_key"] = tomllib.loads(line)["host_key"]
-        after = next((edit for edit in _edits(text, host, line) if _reads_as(edit, wanted)), None)
+        after = next((edit for edit in _edits(text, host, line) if reads_as(edit, wanted)), None)
     if after is None:
         raise ConfigError(
             f"{path}: cannot write host_key into {place} without touching other lines", hint=f"add it by hand: {line}"
@@ -132,14 +132,15 @@ def _is_header(line: str, host: str) -> bool:
         return False
 
 
-def _reads_as(text: str, wanted: dict[str, Any]) -> bool:
+def reads_as(text: str, wanted: dict[str, Any]) -> bool:
+    """Whether the text says just that."""
     try:
         return tomllib.loads(text, parse_float=str) == wanted
     except tomllib.TOMLDecodeError:
         return False
 
 
-def _replace(path: Path, real: Path, text: str) -> None:
+def replace_text(path: Path, real: Path, text: str) -> None:
     """Replace the text of the file and keep its mode, or leave it as it was."""
     try:
         replace_file(real, text.encode(), mode=stat.S_IMODE(real.stat().st_mode), durable=True)

@@ -8,33 +8,38 @@ from fleet.inventory import origins, values
 from fleet.inventory.drivers import Driver
 from fleet.inventory.problems import dotted
 from fleet.inventory.words import shown
+from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from fleet.inventory import Inventory
     from fleet.inventory.problems import Problems
     from fleet.inventory.schema import Host
-    from fleet.model import HostName
 
 Raw = dict[str, Any]
 OF_HOST = (
     "kind", "address", "port", "user", "jump", "sudo", "system", "host_key", "identity_file", "link", "bandwidth",
     "offline", "deliver_within", "deliver_on_battery", "deliver_metered", "deliver_in_session", "connect_timeout",
-    "boot_timeout", "last_resort", "gate",
+    "boot_timeout", "last_resort", "gate", "site",
 )  # fmt: skip
 """What is so of a computer, and of all that is on it."""
 
 
-def computers(hosts: Iterable[Host]) -> tuple[Host, ...]:
+def computer(host: Host) -> str:
+    """Return the name of the computer that this is on: of the host that it is a profile of, or its own."""
+    return host.name.removesuffix(f".{host.profile}") if host.profile else host.name
+
+
+def computers(inventory: Inventory, hosts: Iterable[Host]) -> tuple[Host, ...]:
     """Return one host for each computer that these are on: what is asked of a whole computer is asked once.
 
-    A profile stands for its computer only where nothing else does.
+    A profile stands for its computer only where that has no system that `fleet` deploys.
     """
     found: dict[str, Host] = {}
     for host in hosts:
-        name = host.name.removesuffix(f".{host.profile}") if host.profile else host.name
-        if name not in found or not host.profile:
-            found[name] = host
+        name = computer(host)
+        found.setdefault(name, inventory.hosts.get(HostName(name), host))
     return tuple(found.values())
 
 

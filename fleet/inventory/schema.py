@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo, model_validator
 
-from fleet.inventory import amounts, databases, origins, secrets, values
+from fleet.inventory import amounts, databases, origins, secrets, values, working
 from fleet.inventory.check import Check  # noqa: TC001 - pydantic reads it while running
 from fleet.inventory.drivers import Driver, default_attribute, recognised
 from fleet.inventory.hooks import Hook  # noqa: TC001 - pydantic reads it while running
@@ -19,6 +19,7 @@ from fleet.inventory.tables import Count, File, PositiveSeconds, Rate, Seconds, 
 from fleet.inventory.telling import MetricsTable, Notify
 from fleet.inventory.windows import windows
 from fleet.inventory.words import expected, shown
+from fleet.inventory.working import WorkersTable
 from fleet.model import DatabaseAddress, HostName  # noqa: TC001 - pydantic reads them while running
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class Host(Table):
     """Whether that may come over a metered connection."""
     deliver_in_session: StrictBool = True
     """Whether that may come while somebody works there."""
+    site: Annotated[str, BeforeValidator(working.site)] = ""
+    """Where it is, for workers: those of the same site deliver to it. Empty for those of none."""
     link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
     """The most bytes per second that are sent to the host; None for as many as the link takes."""
@@ -251,6 +254,7 @@ class Inventory(Table):
     notify: tuple[Notify, ...] = ()
     """Those who are told how runs end."""
     metrics: MetricsTable = MetricsTable()
+    workers: WorkersTable = WorkersTable()
 
     def by_reference(self, hosts: Iterable[Host]) -> dict[str, list[Host]]:
         """Return the hosts by what has their systems, in their order: flake references, or `expression`."""

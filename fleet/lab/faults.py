@@ -35,6 +35,11 @@ def cut(host: AnyHost, *, new_only: bool = False) -> None:
     host.exec("sh", "-c", script("fleet.lab", "cut"), "sh", _NEW if new_only else _ALL)
 
 
+def isolate(host: AnyHost) -> None:
+    """Let the host reach nothing beyond its own network until its power is cut. This machine reaches it as before."""
+    host.exec("sh", "-c", script("fleet.lab", "isolate"))
+
+
 def give_disk(host: AnyHost, folder: str) -> None:
     """Put the folder, /nix or /boot, on a disk of its own, so that it can be filled. No deployment may be under way."""
     if folder not in DISKS:

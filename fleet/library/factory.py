@@ -151,7 +151,7 @@ class RunFactory:
                 if draft is not None and continues:
                     context = dataclasses.replace(draft.context, stop=stop)
                     return await self._apply(context, plan, hosts, draft.applied(), permit)
-                context = await self._begin_anew(resources, journal, stop, plan, hosts)
+                context = await self.begin_anew(resources, journal, stop, plan, hosts)
                 if draft is not None:
                     context = dataclasses.replace(context, links=draft.context.links)
                 known = Known(selected=hosts, jobs=draft.jobs if draft else {})
@@ -160,7 +160,7 @@ class RunFactory:
         told = telling(self._tools, journal, stop, work, intent=plan.intent)
         return Run(journal, stop, told if tells else work)
 
-    async def _begin_anew(
+    async def begin_anew(
         self,
         resources: contextlib.AsyncExitStack,
         journal: Journal,

@@ -22,7 +22,7 @@ from fleet.library.drafts import Drafts
 from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
 from fleet.library.governed import NOTHING
-from fleet.library.plans import keep_plan, require_applicable
+from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
 from fleet.library.taking_up import TakingUp
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from fleet.diff import SystemDiff
     from fleet.errors import FleetError
     from fleet.inventory import Host, Inventory
+    from fleet.library.crew.workers import WorkersOf
     from fleet.library.delivering import Back
-    from fleet.library.garbage import GarbageCollector
     from fleet.library.judging import Plea
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
@@ -97,13 +97,6 @@ class Fleet(SecretsFleet):
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
-
-    @property
-    def garbage(self) -> GarbageCollector:
-        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
-        from fleet.library.garbage import GarbageCollector  # few collect any
-
-        return GarbageCollector(self._tools, self.computers, self._judge)
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,6 +157,13 @@ class Fleet(SecretsFleet):
         merged: dict[str, Any] = {"retry_quarantined": True, **options, "verb": Verb.ROLLBACK}
         return self.plan_as(self.select(*selectors), Options(back_to=to, strict=strict, **merged), stop=stop)
 
+    @property
+    def workers(self) -> WorkersOf:
+        """What workers do with this fleet, where they share its database."""
+        from fleet.library.crew.workers import WorkersOf  # most fleets have none
+
+        return WorkersOf(self._tools, self._factory, self._drafts, self._permit, self._register)
+
     def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
         """Begin to apply a plan, or its part for some hosts.
 
@@ -200,7 +200,8 @@ class Fleet(SecretsFleet):
         """
 
         def permit_of(plan: Plan, hosts: Sequence[HostName]) -> Permit:
-            return functools.partial(self._permit_to_go_on, plan, hosts)
+            has_begun = any(host.begun for host in run.hosts.values())
+            return functools.partial(self._permit_to_go_on, plan, hosts, has_begun=has_begun)
 
         return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
@@ -288,4 +289,6 @@ class Fleet(SecretsFleet):
 
         Raise `StateError` if that fails.
         """
+        if self._drafts.find(plan) is not None:
+            await asyncio.to_thread(note_made_here, plan, self._tools.state)
         await keep_plan(plan, self._tools.state, self._tools.here, planned(self._tools, plan))

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from fleet.inventory import Inventory
     from fleet.library.approving import Examined
     from fleet.library.drafts import Drafts
+    from fleet.library.garbage import GarbageCollector
+    from fleet.library.imaging import Imager
     from fleet.library.reading import OnWait
+    from fleet.library.sandboxes import Sandboxes
     from fleet.library.signatures import Signed
     from fleet.library.tools import Tools
     from fleet.model import HostName
@@ -55,6 +58,20 @@ class GovernedFleet(FleetReader):
         self._drafts = drafts
         self._judge = Judge(tools)
 
+    @property
+    def garbage(self) -> GarbageCollector:
+        """Finds what hosts and this machine have that no rollback needs, and lets it go."""
+        from fleet.library.garbage import GarbageCollector  # few collect any
+
+        return GarbageCollector(self._tools, self.computers, self._judge)
+
+    @property
+    def images(self) -> Imager:
+        """Makes container images of hosts and packages."""
+        from fleet.library.imaging import Imager  # few make any
+
+        return Imager(self._tools, self, self._judge)
+
     async def judge(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> Verdict | None:
         """Return what policy.toml says about applying the plan to these hosts, or to all; None if there is no policy.
 
@@ -80,15 +97,25 @@ class GovernedFleet(FleetReader):
                 await asyncio.to_thread(add_signatures, plan, self.signatures_file(plan), plea.signatures)
         return applied
 
-    async def _permit_to_go_on(self, plan: Plan, hosts: Sequence[HostName]) -> PolicyApplied | None:
-        """Do the same for hosts of a plan that others have begun with, by the signatures that were kept."""
+    async def _permit_to_go_on(self, plan: Plan, hosts: Sequence[HostName], *, has_begun: bool) -> PolicyApplied | None:
+        """Do the same for hosts of a plan that others have applied, by the signatures that were kept.
+
+        `has_begun` says that one of its hosts had begun: a window that has closed meanwhile stops nothing then.
+        """
         plea = NOTHING
         if self.signatures_file(plan).exists():
             from fleet.library.signatures import read_signatures
 
             kept = await asyncio.to_thread(read_signatures, plan, self.signatures_file(plan))
             plea = dataclasses.replace(plea, signatures=kept)
-        return await self._judge.require_plan(plan, hosts, plea, is_own=True, has_begun=True)
+        return await self._judge.require_plan(plan, hosts, plea, is_own=False, has_begun=has_begun)
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        """Brings sandboxes of hosts up, proves them, and takes them down."""
+        from fleet.library.sandboxes import Sandboxes  # few have any
+
+        return Sandboxes(self._tools, self.select, self._judge)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fleet.errors import ConfigError, PolicyError, StateError
+from fleet.errors import ConfigError, PolicyError
 from fleet.events import PolicyApplied
 from fleet.inventory import BuildOn
 from fleet.ledger import Kind
 from fleet.library.authority import authority_of
 from fleet.library.entering import NAMES, enter
-from fleet.library.patience import Asking
+from fleet.library.plans import is_made_here, note_made_here
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Judge:
     ) -> Verdict | None:
         """Return what the policy says about applying the plan to these hosts; None if there is no policy.
 
-        `is_own` says that this process has made the plan; it need not show then what it was made from. Raise
-        `PolicyError` for a signature that is not good.
+        `is_own` says that this process has made the plan; it need not show then what it was made from, and neither need
+        whoever goes on with it on this machine. Raise `PolicyError` for a signature that is not good.
         """
         authority = await asyncio.to_thread(authority_of, self._tools.inventory)
         if authority is None:
@@ -71,7 +70,7 @@ class Judge:
         from fleet.library.signatures import verified
 
         signed = await verified(plan, plea.signatures, authority.principals)
-        is_own = is_own or await self._was_made_here(plan)
+        is_own = await self._is_made_here(plan, is_own=is_own)
         author = self._author(plan, authority, is_known=is_own or bool(signed.author))
         change = self._change(plan, hosts, author, has_begun=has_begun)
         verdict = self._judged(authority, change, _evidence(signed.approvals, signed.ignored), plea.break_glass)
@@ -196,11 +195,12 @@ class Judge:
             at=time.time(),
         )
 
-    async def _was_made_here(self, plan: Plan) -> bool:
-        """Whether this machine keeps the plan, as `fleet plan -o` does."""
-        with contextlib.suppress(ConfigError, StateError):
-            return bool(await Asking(lambda: self._tools.state.plan(plan.digest))())
-        return False
+    async def _is_made_here(self, plan: Plan, *, is_own: bool) -> bool:
+        """Return whether this process has made the plan, or another one on this machine has, which has noted it."""
+        if is_own:
+            await asyncio.to_thread(note_made_here, plan, self._tools.state)
+            return True
+        return await asyncio.to_thread(is_made_here, plan, self._tools.state)
 
     async def _merged(self, plan: Plan, hosts: Sequence[HostName], policy: Policy, *, is_own: bool) -> Evidence:
         """Return whether what the plan was made from is merged, as the remote says that the policy names.

@@ -28,6 +28,9 @@ LARGEST = 1 << 28
 AGAIN = "fleet plan -o makes a new one"
 
 
+MADE_HERE = "made-here"
+
+
 def write_plan(plan: Plan, file: Path | str) -> None:
     """Write the plan to the file, readable for this user only. Raise `ConfigError` if that fails."""
     try:
@@ -108,6 +111,19 @@ async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> No
     except OSError as error:
         raise StateError(f"{folder}: cannot be made: {error.strerror}") from error
     await _rooting(here, nix.realise(paths, root=folder / "closure"))
+
+
+def note_made_here(plan: Plan, state: State) -> None:
+    """Note that this machine has made the plan, until the plan is forgotten. A full disk forgets it at once."""
+    folder = state.plan_folder(plan.digest)
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / MADE_HERE).touch(mode=0o600)
+
+
+def is_made_here(plan: Plan, state: State) -> bool:
+    """Return whether that was noted. That a plan is kept says nothing: those from elsewhere are, once applied."""
+    return (state.plan_folder(plan.digest) / MADE_HERE).exists()
 
 
 async def _rooting(here: Machine, command: Command) -> Output:

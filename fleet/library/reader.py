@@ -70,7 +70,7 @@ class FleetReader(Telling):
 
     def computers(self, *selectors: str) -> tuple[Host, ...]:
         """Return one of these hosts for each computer that they are on, as for what is asked of all of it."""
-        return computers(self.select(*selectors))
+        return computers(self.inventory, self.select(*selectors))
 
     async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
@@ -226,8 +226,8 @@ class FleetReader(Telling):
 
         Raise `ConfigError` if there is no such plan.
         """
-        text = await asyncio.to_thread(self._tools.state.plan, digest)
-        return parse_plan(text.encode(), f"plan {digest}")
+        state = self._tools.state
+        return await asyncio.to_thread(lambda: parse_plan(state.plan(digest).encode(), f"plan {digest}"))
 
     async def kept_plans(self) -> list[PlanRecord]:
         """Return the plans that this machine keeps, newest first; expired ones for a while, too."""

@@ -35,14 +35,14 @@ class Row:
 
     rank: int
     cells: tuple[str, ...]
-    """Without the host."""
+    """What is below each of `HEADERS`, without the host."""
 
 
 def status_lines(
     hosts: Mapping[HostName, Watched], *, now: float, is_terminal: bool = False, width: int | None = None
 ) -> list[str]:
     """Return a table of the hosts, the worst first. `now` is in seconds since 1970."""
-    rows = sorted(((name, _row(name, one, now)) for name, one in hosts.items()), key=lambda pair: pair[1].rank)
+    rows = sorted(((name, row_of(name, one, now)) for name, one in hosts.items()), key=lambda pair: pair[1].rank)
     cells = [(name, *row.cells) for name, row in rows]
     headers: Sequence[str] = HEADERS
     if is_terminal:
@@ -57,7 +57,8 @@ def status_lines(
     return table(headers, cells, is_terminal=is_terminal, width=width, styles=styles).splitlines()
 
 
-def _row(name: HostName, one: Watched, now: float) -> Row:
+def row_of(name: HostName, one: Watched, now: float) -> Row:
+    """Return what is told of a host. `now` is in seconds since 1970."""
     if one.answer is None or isinstance(one.answer, FleetError):
         return _silent_row(name, one, now)
     facts = one.answer
@@ -65,6 +66,14 @@ def _row(name: HostName, one: Watched, now: float) -> Row:
     remarks = [*_behind(name, one, now), *_remarks(facts, name)]
     cells = _cells(seen, name, now, health=_health(facts.failed_units), pending=_pending(facts, name))
     return Row(_rank(facts, remarks), (*cells, "; ".join(remarks) or "-"))
+
+
+def remarks_on(name: HostName, one: Watched, now: float) -> list[str]:
+    """Return what there is to say of a host, beside what has a column of its own."""
+    if one.answer is None:
+        return _behind(name, one, now)
+    why = [one.answer.message] if isinstance(one.answer, FleetError) else _remarks(one.answer, name)
+    return [*_behind(name, one, now), *why]
 
 
 def _silent_row(name: HostName, one: Watched, now: float) -> Row:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.library import metrics
+from fleet.library.recent import RecentRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,10 @@ class Telling:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+
+    def recent_runs(self) -> RecentRuns:
+        """Return what keeps up with the newest runs."""
+        return RecentRuns(self._tools.state)
 
     async def write_metrics(self) -> str:
         """Replace the file of metrics by what this machine knows now, if fleet.toml names one; no host is asked.

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, StrictBool, model_validator
 
 from fleet.errors import ConfigError
 from fleet.inventory import values
@@ -68,8 +68,16 @@ class PrincipalTable(Table):
     kind: PrincipalKind
     keys: Annotated[tuple[PublicKey, ...], BeforeValidator(_keys)] = ()
     tokens: Annotated[tuple[str, ...], BeforeValidator(_tokens)] = ()
+    may_request: StrictBool = False
+    """For an agent: whether it may plan and ask for changes through `fleet serve`. Otherwise it only looks there."""
     users: Annotated[tuple[str, ...], BeforeValidator(_users)] | None = None
     """The users of this machine that are this principal. None: the one of the same name."""
+
+    @model_validator(mode="after")
+    def _requests_as_an_agent(self) -> PrincipalTable:
+        if self.may_request and self.kind is not PrincipalKind.AGENT:
+            raise ValueError("may_request is for agents: nobody else is asked for by a server")
+        return self
 
     def users_of(self, name: str) -> tuple[str, ...]:
         """Return the users of this machine that are this principal, whose name is this."""

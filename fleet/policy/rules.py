@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.inventory.matching import matching, named_parts
+from fleet.inventory.profiles import computer
 from fleet.inventory.windows import opening
 from fleet.policy.principals import Actor, PrincipalKind
 from fleet.policy.schema import Must, Reason, Verb
@@ -80,12 +81,14 @@ def strangers(change: Change, principals: Path) -> tuple[Demand, ...]:
 def demands(policy: Policy, fleet: Inventory, change: Change) -> tuple[Demand, ...]:
     """Return what the policy demands of the change, rule by rule."""
     named = named_parts(fleet.hosts.values())
+    computers = {name: computer(host) for name, host in fleet.hosts.items()}
     found: list[Demand] = []
 
     def of(rule: Rule) -> Iterator[HostName]:
         if change.verb in rule.verbs:
             names = matching(named, [rule.hosts])
-            yield from (host for host in change.hosts if host in names)
+            # What is so of a computer is so of all that is on it.
+            yield from (host for host in change.hosts if host in names or computers.get(host) in names)
 
     for agents in policy.agents:
         found += (demand for host in of(agents) for demand in _of_agents(policy, agents, change, host))

@@ -224,6 +224,14 @@ class Archive:
             return tuple(queries.delete_expired_plans(connection, time.time()))
 
 
+def the_plan(found: Mapping[str, str], digest: str) -> str:
+    """Return the one text that `digest` stands for, of those that begin so. Raise `ConfigError` if it is not clear."""
+    if digest not in found and len(found) != 1:
+        what = f"there are {len(found)} plans whose digest begins with" if found else "there is no plan"
+        raise ConfigError(f"{what} {digest} in this machine's memory", hint="fleet plan makes a new one")
+    return found[digest] if digest in found else next(iter(found.values()))
+
+
 def _rest(connection: Connection, envelopes: Sequence[Envelope], last: int) -> Sequence[Envelope]:
     """Return the events that are not there yet. `last` is the number of the last one that is."""
     if last < envelopes[0].seq:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fleet.events import Envelope, Event
     from fleet.ledger import Entry, Ledger
     from fleet.model import Closure, Derivation, HostName, HostResult, RunId
+    from fleet.state.crew import Crew
     from fleet.state.entered import Entered
     from fleet.state.records import RunRecord
 
@@ -178,6 +179,13 @@ class State(Protocol):
     def ledger(self) -> Ledger:
         """What was planned, approved and done, so that later changes to it are seen."""
 
+    @property
+    def crew(self) -> Crew:
+        """What the workers of the fleet do together.
+
+        Raise `ConfigError` if no database is shared with them, and `StateError`.
+        """
+
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         """Return a recorder for this run, which the caller holds.
 
@@ -203,6 +211,9 @@ class State(Protocol):
 
     def runs(self) -> list[RunRecord]:
         """Return every run that is remembered, newest first. Folders that fleet 0.1.0 has written are read in."""
+
+    def run_ids(self) -> list[RunId]:
+        """Return the runs that are remembered, newest first. Costs little, however much is known of them."""
 
     def run(self, run: RunId) -> RunRecord | None:
         """Return what is remembered of the run; None if nothing is.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError, StateError
 from fleet.files import read_file, replace_file
+from fleet.state import clock, shares, workers
+from fleet.state.shares import RolloutState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from fleet.model import RunId
     from fleet.state.database import Connection, Database
 
-LASTS = 30.0
-"""Seconds for which a lease lasts."""
 RENEWED = 10.0
 """Seconds after which it is renewed."""
 AGAIN = 2.0
@@ -35,10 +35,6 @@ hosts let nobody begin beside it."""
 TOKEN = "lease"
 """The file in the folder of a run that has the token of the lease that this machine took last. Whoever has the lock of
 the folder knows by it that the lease's holder is gone."""
-_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
-# While the database was away, nobody could renew anything. Whoever lives has done it a while after it is back.
-_BACK = "CAST(EXTRACT(EPOCH FROM pg_postmaster_start_time()) AS DOUBLE PRECISION)"
-_LIVES = f"greatest(ends, {_BACK} + {LASTS}) > {_NOW}"
 
 
 class Leases:
@@ -53,7 +49,7 @@ class Leases:
 
         Nobody waits for the database if the run `is_new`. Raise `ConfigError` if another machine holds it.
         """
-        holding = _Holding(self._database, run, folder)
+        holding = _Holding(self._database, run, folder, is_new=is_new)
         holding.start()
         if not is_new:
             holding.is_answered.wait(PATIENCE)
@@ -66,19 +62,24 @@ class Leases:
             holding.let_go()
 
     def living(self, folders: Mapping[RunId, Path]) -> set[RunId]:
-        """Return which runs another machine holds, of those whose folders here are not locked. Raise `StateError`."""
+        """Return which runs another machine holds, or workers carry out, of those whose folders here are not locked.
+
+        Raise `StateError`.
+        """
         with self._database.reading() as connection:
-            found = connection.execute(f"SELECT run, token FROM leases WHERE {_LIVES}")
-            return {run for run, token in found if run in folders and token != _token(folders[run])}
+            found = connection.execute(f"SELECT run, token FROM leases WHERE {clock.LIVES}")
+            held = {run for run, token in found if run in folders and token != _token(folders[run])}
+            return held | (workers.under_way(connection) & set(folders))
 
 
 class _Holding(threading.Thread):
     """Takes a lease, renews it until it is let go, and gives it back."""
 
-    def __init__(self, database: Database, run: RunId, folder: Path) -> None:
+    def __init__(self, database: Database, run: RunId, folder: Path, *, is_new: bool) -> None:
         super().__init__(name="fleet-lease", daemon=True)
         self._database = database
         self._run = run
+        self._is_new = is_new
         self._before = _token(folder)
         self._mine = secrets.token_hex(16)
         with contextlib.suppress(OSError):
@@ -110,16 +111,23 @@ class _Holding(threading.Thread):
                 connection.execute("DELETE FROM leases WHERE run = :run AND token = :token", given)
 
     def _take(self, connection: Connection) -> str:
-        """Take the lease or renew it. Return who has it otherwise."""
+        """Take the lease or renew it. Return who has it otherwise.
+
+        A run that workers have had, of which none lives, is taken from them: they are not heard any more.
+        """
         found = connection.execute(
-            f"SELECT origin FROM leases WHERE run = :run AND token <> :mine AND token <> :before AND {_LIVES}",
+            f"SELECT origin FROM leases WHERE run = :run AND token <> :mine AND token <> :before AND {clock.LIVES}",
             {"run": self._run, "mine": self._mine, "before": self._before},
         ).fetchone()
         if found is not None:
             return str(found[0]) or "another machine"
+        if not self._is_new:
+            if self._run in workers.under_way(connection):
+                return "workers: fleet workers tells which"
+            shares.close(connection, self._run, RolloutState.TAKEN)
         connection.execute(
             "INSERT INTO leases (run, token, origin, process, ends)"
-            f" VALUES (:run, :token, :origin, :process, {_NOW} + {LASTS})"
+            f" VALUES (:run, :token, :origin, :process, {clock.NOW} + {clock.LASTS})"
             " ON CONFLICT (run) DO UPDATE SET token = excluded.token, origin = excluded.origin,"
             " process = excluded.process, ends = excluded.ends",
             {"run": self._run, "token": self._mine, "origin": socket.gethostname(), "process": os.getpid()},

@@ -28,7 +28,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "baselines": ("host", "at", "by", "body"),
     "ledger": ("entry", "line"),
 }  # fmt: skip
-"""What is brought, with all columns of each. Leases are not: nobody holds a run then."""
+"""What is brought, with all columns of each. Leases and what workers do are not: nobody holds a run
+then."""
 MOVED = "state.db.moved"
 """What the file is called afterwards."""
 

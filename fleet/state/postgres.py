@@ -60,19 +60,19 @@ class Session:
     """A connection within a transaction. Values stand as `:name`, as for SQLite."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def execute(self, statement: str, values: Mapping[str, Any] | None = None, /) -> Cursor:
         """Run a statement."""
         if values is None:
-            return self._connection.execute(_own(statement).encode())
-        return self._connection.execute(_with_marks(statement), _storable(values))
+            return self.connection.execute(_own(statement).encode())
+        return self.connection.execute(_with_marks(statement), _storable(values))
 
     def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object:
         """Run a statement once for each row of values, in their order."""
         marks, stored = _with_marks(statement), map(_storable, rows)
         while part := list(itertools.islice(stored, AT_ONCE)):  # each is answered within the limit
-            self._connection.cursor().executemany(marks, part)
+            self.connection.cursor().executemany(marks, part)
         return None
 
 
@@ -118,9 +118,9 @@ class PostgresDatabase:
     def __init__(self, address: DatabaseAddress, fleet: str) -> None:
         """`fleet` is the name of the fleet."""
         self._address = address
-        self._schema = _schema_of(fleet)
-        key = int.from_bytes(hashlib.sha256(f"fleet {self._schema}".encode()).digest()[:8], signed=True)
-        self._path = f"SET LOCAL search_path TO {sql.Identifier(self._schema).as_string()}"
+        self.schema = _schema_of(fleet)
+        key = int.from_bytes(hashlib.sha256(f"fleet {self.schema}".encode()).digest()[:8], signed=True)
+        self._path = f"SET LOCAL search_path TO {sql.Identifier(self.schema).as_string()}"
         self._alone = f"SET LOCAL lock_timeout = '{int(PATIENCE)}s'; SELECT pg_advisory_xact_lock({key})"
         self._silence = (0.0, "")
         """Until when nobody asks a server that did not answer, and what was said of that."""
@@ -161,13 +161,13 @@ class PostgresDatabase:
             yield session
 
     def _tables(self, session: Session) -> set[str]:
-        found = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = :name", {"name": self._schema})
+        found = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = :name", {"name": self.schema})
         return {name for (name,) in found}
 
     def _make_schema(self, session: Session) -> None:
-        there = session.execute("SELECT 1 FROM pg_namespace WHERE nspname = :name", {"name": self._schema})
+        there = session.execute("SELECT 1 FROM pg_namespace WHERE nspname = :name", {"name": self.schema})
         if there.fetchone() is None:  # whoever may not make one can be given one
-            session.execute(f"CREATE SCHEMA {sql.Identifier(self._schema).as_string()}")
+            session.execute(f"CREATE SCHEMA {sql.Identifier(self.schema).as_string()}")
 
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[Session]:
@@ -216,9 +216,11 @@ class PostgresDatabase:
         with self._guard:
             return self._idle.pop() if self._idle else None
 
-    def _connect(self) -> _Connection:
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a connection is made with. Raise `StateError` if others can read the file with the password."""
         require_private(self._address)
-        given: dict[str, Any] = {
+        return {
             "dbname": self._address.database,
             # Also where there are none, so that PGHOST and PGHOSTADDR lead nobody elsewhere.
             "host": ",".join(host for host, _ in self._address.hosts),
@@ -231,7 +233,9 @@ class PostgresDatabase:
             "autocommit": True,
             "prepare_threshold": None,  # poolers do not know prepared statements
         }
-        connection = _Connection.connect(**given)
+
+    def _connect(self) -> _Connection:
+        connection = _Connection.connect(**self.arguments)
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             connection.close()
@@ -246,7 +250,7 @@ class PostgresDatabase:
         except schema.NewerError as error:
             raise self._error(doing, str(error), "run that one, or name another database") from error
         except schema.ForeignError as error:
-            raise self._error(doing, f"{self._schema}: {error}", "name another database") from error
+            raise self._error(doing, f"{self.schema}: {error}", "name another database") from error
         except psycopg.Error as error:
             raise self._error(doing, *self._reason(error)) from error
 

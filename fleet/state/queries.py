@@ -129,6 +129,12 @@ def records(connection: Connection, run: RunId | None = None) -> list[tuple[RunR
     return [(RunRecord(id=RunId(id_), plan=plan, last_seq=seq or 0), rows.get(id_, [])) for id_, plan, seq in found]
 
 
+def record_of_host(connection: Connection, run: RunId, host: HostName) -> list[EventRow]:
+    """Return the rows of the events to fold into what is known of one host in one run, in order."""
+    which = f"WHERE run = :run AND host = :host AND kind IN ({_FOLDED}) ORDER BY seq"
+    return _event_rows(connection, which, {"run": run, "host": host})
+
+
 def event_rows(connection: Connection, run: RunId, after: int) -> Sequence[EventRow]:
     """Return the rows of a run's events with numbers above `after`, in order."""
     return _event_rows(connection, "WHERE run = :run AND seq > :after ORDER BY seq", {"run": run, "after": after})
@@ -171,6 +177,8 @@ def delete_run(connection: Connection, run: RunId) -> None:
     """Delete the run and its events."""
     connection.execute("DELETE FROM leases WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM requests WHERE run = :run", {"run": run})
+    connection.execute("DELETE FROM shares WHERE run = :run", {"run": run})
+    connection.execute("DELETE FROM rollouts WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM events WHERE run = :run", {"run": run})
     connection.execute("DELETE FROM runs WHERE id = :run", {"run": run})
 

@@ -41,6 +41,20 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         " process BIGINT NOT NULL, ends DOUBLE PRECISION NOT NULL)",
         "CREATE INDEX events_of_a_host ON events (run, host, kind)",
     ),
+    (
+        "CREATE TABLE rollouts (run TEXT NOT NULL PRIMARY KEY, plan TEXT NOT NULL, signatures TEXT NOT NULL,"
+        ' "by" TEXT NOT NULL, origin TEXT NOT NULL, state TEXT NOT NULL, worker TEXT NOT NULL, wave BIGINT NOT NULL,'
+        " phase TEXT NOT NULL, soaked TEXT NOT NULL, places BIGINT NOT NULL, bad BIGINT NOT NULL, asked TEXT NOT NULL,"
+        " why TEXT NOT NULL)",
+        "CREATE TABLE shares (run TEXT NOT NULL, host TEXT NOT NULL, wave BIGINT NOT NULL, place BIGINT NOT NULL,"
+        " site TEXT NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, worker TEXT NOT NULL, attempt BIGINT NOT NULL,"
+        " outcome TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (run, host))",
+        "CREATE INDEX shares_in_a_state ON shares (run, state, wave, place)",
+        "CREATE INDEX shares_of_a_worker ON shares (worker, state)",
+        "CREATE TABLE workers (name TEXT NOT NULL PRIMARY KEY, site TEXT NOT NULL, origin TEXT NOT NULL,"
+        " process BIGINT NOT NULL, places BIGINT NOT NULL, state TEXT NOT NULL,"
+        " since DOUBLE PRECISION NOT NULL, ends DOUBLE PRECISION NOT NULL)",
+    ),
 )
 """The statements that make each version of the tables from the one before. Only add to the end: databases have had the
 others.
@@ -51,8 +65,10 @@ has those that can be applied later. `requests` has what somebody asks of a roll
 each host was when it last answered, as JSON in `body`. `deliveries` has what hosts get that were away. `baselines` has
 what is no drift on a host though nothing declares it, as JSON in `body`. `ledger` has a line for
 each entry of the ledger, and `meta` its head under `ledger`. `leases` has which process of which machine holds a run,
-and until when by the database's clock, where machines share the database. Times are in seconds since 1970; 0 is
-unknown.
+and until when by the database's clock, where machines share the database. `rollouts` has the runs that workers carry
+out, and how far each has come; `shares` what of it concerns one host, and `workers` who lives, until when by the
+database's clock; `meta` the version of procrastinate that made the queue, under `queue`. Times are in seconds since
+1970; 0 is unknown.
 """
 
 

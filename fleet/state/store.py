@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import time
 from typing import TYPE_CHECKING
 
-from fleet.errors import ConfigError, StateError
-from fleet.state.archive import Archive
+from fleet.errors import StateError
+from fleet.state.archive import Archive, the_plan
 from fleet.state.folders import EVENTS, Folders
 from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
@@ -24,17 +25,10 @@ if TYPE_CHECKING:
     from fleet.events import Envelope
     from fleet.ledger import Entry, Ledger
     from fleet.model import HostName, RunId
+    from fleet.state.crew import Crew
     from fleet.state.database import Database
     from fleet.state.entered import Entered
-    from fleet.state.interface import (
-        Asked,
-        BaselineRecord,
-        Delivery,
-        JointRecord,
-        PlanRecord,
-        Recorder,
-        SeenRecord,
-    )
+    from fleet.state.interface import Asked, BaselineRecord, Delivery, JointRecord, PlanRecord, Recorder, SeenRecord
     from fleet.state.leases import Leases
 
 
@@ -78,6 +72,12 @@ class FolderState(State):
     def ledger(self) -> Ledger:
         return self._archive.ledger
 
+    @functools.cached_property
+    def crew(self) -> Crew:
+        from fleet.state.crew import Crew  # most fleets have no workers
+
+        return Crew.of(self._database, self._archive.ledger)
+
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         new = RunRecord(id=run, plan=plan)
 
@@ -109,6 +109,10 @@ class FolderState(State):
         found |= {run: self._record_in_folder(run) for run in missing}
         found |= {run: self._with_folder(found.get(run) or RunRecord(id=run, plan=behind[run])) for run in behind}
         return [found[run] for run in sorted(found, reverse=True)]
+
+    def run_ids(self) -> list[RunId]:
+        archive = self._archive_if_any()
+        return sorted({*self._runs_to_read_in(), *(archive.run_ids() if archive else ())}, reverse=True)
 
     def run(self, run: RunId) -> RunRecord | None:
         behind = self._catch_up()
@@ -157,11 +161,7 @@ class FolderState(State):
 
     def plan(self, digest: str) -> str:
         archive = self._archive_if_any()
-        found = archive.plan_texts(digest) if archive and digest else {}
-        if digest not in found and len(found) != 1:
-            what = f"there are {len(found)} plans whose digest begins with" if found else "there is no plan"
-            raise ConfigError(f"{what} {digest} in this machine's memory", hint="fleet plan makes a new one")
-        return found[digest] if digest in found else next(iter(found.values()))
+        return the_plan(archive.plan_texts(digest) if archive and digest else {}, digest)
 
     def plan_folder(self, digest: str) -> Path:
         return self._path / "plans" / digest

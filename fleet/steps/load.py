@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.machine import Machine
     from fleet.model import Closure
+    from fleet.steps.models import Model
     from fleet.store.supply import Supply
 
 
@@ -31,7 +32,9 @@ class Contents:
     manifest: str
     """The digest over all of its paths and their hashes."""
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """The hash of each path's NAR, in base 16."""
+    """The hash of the NAR of each path of the closure, in base 16."""
+    models: tuple[Model, ...] = ()
+    """The models that the system names. Those beside it are in `sizes`, and not in the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ class Load:
     """How long the push takes, in seconds; None if that cannot be known."""
     room_needed: int = 0
     """The space needed on the disk that /nix is on."""
+    models: tuple[str, ...] = ()
+    """The store paths of the models beside the system, also of those that the host has."""
     manifest: str = ""
     """The lines of the closure's manifest, where the host has other contents than these and takes them all the same."""
 
@@ -120,5 +125,6 @@ async def load_of(machine: Machine, host: Host, contents: Contents) -> Load:
         substitutes={path: contents.sizes[path] for path in caches.paths},
         download_bytes=caches.download,
         caches_trouble=caches.trouble,
+        models=tuple(model.path for model in contents.models if model.is_beside),
         manifest=manifest_lines(contents.hashes.items()) if differs else "",
     )

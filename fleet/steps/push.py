@@ -15,7 +15,7 @@ from fleet.host import answers
 from fleet.host.program import HostProgram, ask, bringing, refusal
 from fleet.machine import Command
 from fleet.model import Phase, Severity
-from fleet.steps import preflight
+from fleet.steps import models, preflight
 from fleet.steps.caches import fetch
 from fleet.steps.deliver import AGAIN, SIGN, STALLED, Delivery, WholePaths, deliver
 from fleet.steps.slow_link import SlowLinks
@@ -56,6 +56,8 @@ async def push(
     """
     assert program.path is not None
     host = job.host
+    if job.load.models:
+        await models.root(machine, host, job.load.models)
     lost = await fetch(machine, host, job.load.substitutes, run, emit=emit)
     started = time.monotonic()
     root = functools.partial(ask, machine, host, HostProgram().call("root", run, job.closure, program.path))
@@ -72,7 +74,13 @@ async def push(
         async with _bridge_with_progress(machine, job, run, emit) as bridge:
             if job.built_there is not None:
                 await _copy(here, machine, job, bridge, [job.built_there], derivation=True)
-            await _copy(here, machine, job, bridge, [program.path, *([job.closure] if job.load.missing else [])])
+            await _copy(
+                here,
+                machine,
+                job,
+                bridge,
+                [program.path, *([job.closure, *job.load.models] if job.load.missing else [])],
+            )
         size = job.load.push_bytes + sum(job.load.substitutes[path] for path in lost)
         moved = Progress(paths=len(job.load.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
     seconds = time.monotonic() - started
@@ -103,7 +111,7 @@ async def _serve(
 ) -> Progress:
     """Push with fleet's own engine and return how much was sent. Everything is rooted on the host then."""
     progress = Progress()
-    tops = (program, job.built_there or job.closure)
+    tops = (program, job.built_there or job.closure, *job.load.models)
     wanted = tuple(dict.fromkeys((*job.load.missing, program, *([job.built_there] if job.built_there else []))))
     transport: Transport = WholePaths()
     supply = engine if isinstance(engine, Supply) else engine.supply

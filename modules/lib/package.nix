@@ -46,7 +46,19 @@ python3Packages.buildPythonApplication {
 
   optional-dependencies = {
     lab = [ python3Packages.testcontainers ];
-    serve = [ python3Packages.mcp ];
+    scale = with python3Packages; [
+      procrastinate
+      psycopg
+      psycopg-pool
+    ];
+    serve = with python3Packages; [
+      jinja2
+      mcp
+      python-multipart
+      sse-starlette
+      starlette
+      uvicorn
+    ];
   };
 
   makeWrapperArgs = [

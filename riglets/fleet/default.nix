@@ -34,6 +34,12 @@ in
       example = "agent-3";
       description = "The agent of principals.toml as which the MCP server acts.";
     };
+    socket = lib.mkOption {
+      type = lib.types.nullOr lib.types.str;
+      default = null;
+      example = "/run/fleet-mcp/claude/socket";
+      description = "Where services.fleet.agents serves this agent, who then needs no login; null to run the server itself.";
+    };
     readOnly = lib.mkOption {
       type = lib.types.bool;
       default = false;
@@ -47,9 +53,16 @@ in
     };
   };
 
-  config.mcpServers.fleet.command = pkgs.writeShellScriptBin "fleet-mcp" ''
-    exec ${lib.getExe served} mcp ${lib.escapeShellArgs flags} "$@"
-  '';
+  config.mcpServers.fleet.command = pkgs.writeShellScriptBin "fleet-mcp" (
+    if cfg.socket != null then
+      ''
+        exec ${lib.getExe pkgs.socat} - UNIX-CONNECT:${lib.escapeShellArg cfg.socket}
+      ''
+    else
+      ''
+        exec ${lib.getExe served} mcp ${lib.escapeShellArgs flags} "$@"
+      ''
+  );
 
   config.riglets.fleet = {
     tools = [ fleet ];
@@ -68,6 +81,7 @@ in
         "drift"
         "exec"
         "gc"
+        "image"
         "init"
         "install"
         "lab"
@@ -77,13 +91,18 @@ in
         "pins"
         "push"
         "reboot"
+        "rehearse"
         "resume"
         "rollback"
         "rollout"
+        "sandbox"
         "secrets"
+        "serve"
         "ssh"
+        "token"
         "trust"
         "withdraw"
+        "worker"
       ];
       nixos-rebuild = [
         "boot"

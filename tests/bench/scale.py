@@ -26,7 +26,7 @@ RUNNING = f"/nix/store/{'1' * 32}-nixos-system-running"
 def measure(bench: Bench) -> list[Row]:
     """One run of each: ten times as many hosts take ten times as long, and no more of anything for each."""
     rows = []
-    new = _system(bench.folder / "nixos-system-new")
+    new = system(bench.folder / "nixos-system-new")
     for times in TIMES:
         count = times * bench.simulated
         folder = bench.folder / f"scale-{count}"
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> list[Row]:
     return rows
 
 
-def _system(folder: Path) -> str:
+def system(folder: Path) -> str:
     """What passes for a system that can be switched to, in the local store."""
     (folder / "bin").mkdir(parents=True)
     for (name,) in NEEDED[Driver.NIXOS]:

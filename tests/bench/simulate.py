@@ -1,13 +1,14 @@
 """Many hosts that cost little: SSH servers in other processes, which answer what the host program would.
 
-`python -m tests.bench.simulate COUNT RUNNING NEW AUTHORIZED_KEYS` is one of these processes: its hosts run one closure,
-have another one too, and switch to it at once and well, each time anew.
+`python -m tests.bench.simulate COUNT RUNNING NEW AUTHORIZED_KEYS LOG` is one of these processes: its hosts run one
+closure, have another one too, and switch to it at once and well. Each remembers what has switched it, as hosts do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import resource
 import shlex
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -24,9 +26,11 @@ from fleet.store import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 PROCESSES = 2
+VERBS = ("facts", "root", "unroot", "begin", "attach", "look", "watch", "show", "word")
+AFTERWARDS = "8-0badcafe"
+"""The serial of a host that was switched."""
 BACKLOG = 64
 
 
@@ -39,12 +43,18 @@ class Simulated:
 
 
 @contextlib.contextmanager
-def simulated(count: int, closure: str, key: Path, *, new: str = "") -> Iterator[list[Simulated]]:
-    """So many hosts that stand on the closure, can switch to `new`, and let the key in; gone afterwards."""
+def simulated(
+    count: int, closure: str, key: Path, *, new: str = "", log: Path | None = None
+) -> Iterator[list[Simulated]]:
+    """So many hosts that stand on the closure, can switch to `new`, and let the key in; gone afterwards.
+
+    Each switch is a line of the log.
+    """
     shares = [count // PROCESSES + (number < count % PROCESSES) for number in range(PROCESSES)]
     argv = [sys.executable, "-m", "tests.bench.simulate"]
+    more = [closure, new, f"{key}.pub", str(log or "")]
     processes = [
-        subprocess.Popen([*argv, str(share), closure, new, f"{key}.pub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen([*argv, str(share), *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for share in shares
         if share
     ]
@@ -85,17 +95,55 @@ def facts(closure: str) -> str:
 
 
 class Sessions:
-    """What a host answers in each session: the host program, which it has kept, and Nix."""
+    """One host: what it runs, and what it answers in each session: the host program, which it has kept, and Nix."""
 
-    def __init__(self, closure: str, new: str) -> None:
-        switched = {"state": "switched", "running": new, "status": "0", "closes_in": "60"}
-        self._answers = {
-            "facts": facts(closure),
-            "root": "",
-            "begin": _lines(**switched),
-            "look": _lines(**switched),
-            "word": _lines(accepted="yes", state="committed", running=new, boot_entry=new),
-        }
+    def __init__(self, closure: str, new: str, log: Path | None = None) -> None:
+        """Each switch is a line of the log: its port and its run."""
+        self._closure = closure
+        self._new = new
+        self._log = log
+        self.port = 0
+        self._run = ""
+        """The run that has switched it."""
+        self._part = ""
+        self._is_open = False
+        self._prover = 1
+
+    def _said(self, verb: str) -> str:
+        if not self._run:
+            return _lines(state="unknown", running=self._closure)
+        state = "switched" if self._is_open else "committed"
+        if verb == "attach":
+            self._prover += 1
+            return _lines(prover=str(self._prover), state=state, running=self._new, status="0", closes_in="60")
+        if verb == "word":
+            accepted, self._is_open = "yes" if self._is_open else "no", False
+            return _lines(accepted=accepted, state="committed", running=self._new, boot_entry=self._new)
+        return _lines(state=state, running=self._new, status="0", closes_in="60", boot_entry=self._new)
+
+    def _facts(self) -> str:
+        if not self._run:
+            return facts(self._closure)
+        if self._is_open:
+            told = {"run": self._run, "state": "switched", "new": self._new, "old": self._closure, "closes_in": "60"}
+            return facts(self._new) + _lines(**{f"open_{key}": value for key, value in told.items()})
+        told = {"run": self._run, "state": "committed", "new": self._new, "old": self._closure}
+        told |= {"part": self._part, "serial": AFTERWARDS, "boot_entry": self._new}
+        return facts(self._new) + _lines(serial=AFTERWARDS, **{f"last_{key}": value for key, value in told.items()})
+
+    def _begin(self, order: str) -> str:
+        """It begins once for each run, whoever asks, and for nobody else beside it."""
+        lines = dict(line.split(" ", 1) for line in order.splitlines() if " " in line)
+        if self._run == lines["run"] and self._is_open:
+            return _lines(begun=self._run) + self._said("look")
+        if self._run:
+            return _lines(refused="ended" if self._run == lines["run"] else "stale", message="it has changed")
+        part = order[order.index("fleet-part v1") : order.rindex("end\n")]
+        self._run, self._part, self._is_open = lines["run"], hashlib.sha256(part.encode()).hexdigest(), True
+        if self._log is not None:
+            with self._log.open("a") as log:
+                log.write(f"{self.port} {self._run}\n")
+        return _lines(begun=self._run) + self._said("look")
 
     async def answer(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Do what the session is asked for, and end it."""
@@ -107,13 +155,15 @@ class Sessions:
         process.exit(await self._status(words, process))
 
     async def _status(self, words: Sequence[str], process: asyncssh.SSHServerProcess[bytes]) -> int:
-        verb = next((word for word in words if word in self._answers), "")
-        if verb:
-            if verb == "begin":
-                order = (await process.stdin.read()).decode()
-                (run,) = [line.removeprefix("run ") for line in order.splitlines() if line.startswith("run ")]
-                process.stdout.write(_lines(begun=run).encode())
-            process.stdout.write(self._answers[verb].encode())
+        verb = next((word for word in words if word in VERBS), "")
+        if verb == "begin":
+            process.stdout.write(self._begin((await process.stdin.read()).decode()).encode())
+        elif verb == "facts":
+            process.stdout.write(self._facts().encode())
+        elif verb in ("root", "unroot"):
+            process.stdout.write(_lines(done="yes").encode())
+        elif verb:
+            process.stdout.write(self._said(verb).encode())
         elif words[-2:] == ["--serve", "--write"]:
             await self._serve(process)
         elif "--check-validity" in words:  # everything is there
@@ -145,24 +195,27 @@ def _lines(**pairs: str) -> str:
     return "".join(f"{key}={value}\n" for key, value in pairs.items())
 
 
-async def serve(count: int, closure: str, new: str, authorized: str) -> None:
+async def serve(count: int, closure: str, new: str, authorized: str, log: str) -> None:
     """The hosts answer until stdin ends; the first line on stdout tells where they are."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     host_key = asyncssh.generate_private_key("ssh-ed25519")
+    keys = asyncssh.read_authorized_keys(authorized)
 
-    options = await asyncssh.SSHServerConnectionOptions.construct(
-        server_host_keys=[host_key],
-        authorized_client_keys=authorized,
-        process_factory=Sessions(closure, new).answer,
-        encoding=None,
-        allow_scp=False,
-    )
     ports = []
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(count):
             listening = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-            ports.append(listening.getsockname()[1])
+            host = Sessions(closure, new, Path(log) if log else None)
+            host.port = listening.getsockname()[1]
+            ports.append(host.port)
+            options = await asyncssh.SSHServerConnectionOptions.construct(
+                server_host_keys=[host_key],
+                authorized_client_keys=keys,
+                process_factory=host.answer,
+                encoding=None,
+                allow_scp=False,
+            )
             await stack.enter_async_context(await asyncssh.listen(sock=listening, options=options))
         key = host_key.export_public_key().decode().strip()
         print(json.dumps({"ports": ports, "host_key": key}), flush=True)

@@ -12,7 +12,8 @@ from fleet.errors import ConfigError
 from fleet.lab import Lab, engine, image
 from tests.containers import nixos_switch
 from tests.containers.driver import stage as stage
-from tests.containers.hostprogram import Subject, until
+from tests.containers.hostprogram import Subject
+from tests.waiting import until
 
 MakeLab = Callable[..., Lab]
 

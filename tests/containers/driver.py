@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 import tomli_w
 
 from fleet.machine.patched import PLAIN
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,12 +53,7 @@ SLOW = f'switchScript = "while test -e {BUSY}; do sleep 0.05; done";'
 
 def wait_until(is_so: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """What `is_so` gave when it was first true."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        if found := is_so():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"never so: {what}")
+    return until(is_so, within=patience, what=what)
 
 
 @dataclass(repr=False)

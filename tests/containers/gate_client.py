@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.tools import new_key
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -44,10 +46,7 @@ class FileKey:
 
     @classmethod
     def new(cls, folder: Path, name: str, kind: str = "ed25519") -> FileKey:
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(folder / name)], check=True, timeout=60
-        )
-        return cls(folder / name)
+        return cls(new_key(folder / name, kind=kind))
 
     @property
     def public(self) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from fleet.host.program import source
 from tests.containers.files import put, shell
 from tests.containers.gate_client import APPROVAL, PLAN, Client, FidoKey, FileKey, Key, Offer, run_id
-from tests.containers.hostprogram import PROFILE, Subject, until
+from tests.containers.hostprogram import PROFILE, Subject
 from tests.containers.orders import AS_PLANNED
 from tests.nixos_modules import ROOT, configured
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

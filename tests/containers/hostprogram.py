@@ -16,8 +16,6 @@ from tests.containers import orders
 from tests.containers.orders import run_id as run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fleet.host.answers import Lines, View
     from fleet.host.history import PastTransaction
     from fleet.lab import Lab, LabHost
@@ -44,19 +42,6 @@ services.steady.exec = "${busybox} sleep inf";
 """What the host runs before each test: one service that NEW changes, and one that it does not."""
 
 NEW = OLD.replace('"old"', '"new"')
-
-
-class NeverError(AssertionError):
-    """The condition did not come true in time."""
-
-
-def until(condition: Callable[[], object], *, within: float = 20.0, what: str = "condition") -> None:
-    """Returns as soon as the condition is true."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NeverError(f"not within {within:g} s: {what}")
-        time.sleep(0.02)
 
 
 @dataclass

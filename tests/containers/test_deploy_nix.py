@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.containers.driver import Stage, answer, new_version, running, stands_on, web
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +132,7 @@ def test_files_that_git_hides_from_the_flake_are_named(stage: Stage, tmp_path: P
     flake = tmp_path / "flake"
     shutil.copytree(stage.lab.folder.path, flake, ignore=shutil.ignore_patterns("keys", ".*"))
     for words in (["init", "-q"], ["add", "."], ["rm", "-q", "--cached", "hosts/guilty.nix"]):
-        subprocess.run(["git", *words], cwd=flake, check=True, capture_output=True)
+        git(flake, *words)
     stage.flake = str(flake)
     stage.toml({"good": {}, "guilty": {}})
     run = stage.deploy("--all", "--keep-going")

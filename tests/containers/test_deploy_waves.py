@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, wait_until, web
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -313,9 +314,8 @@ def commit(pin: Path, *, bad: str = "") -> str:
     version = new_version()
     for name in HOSTS:
         (pin / f"{name}.nix").write_text(web(version, status=503 if name == bad else 200))
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@example.org"]
-    for argv in (["init", "-q"], ["add", "--all"], [*who, "commit", "-q", "-m", version]):
-        subprocess.run(["git", "-C", str(pin), *argv], check=True, capture_output=True)
+    for argv in (["init", "-q"], ["add", "--all"], ["commit", "-q", "-m", version]):
+        git(pin, *argv)
     return version
 
 

@@ -15,15 +15,13 @@ import pytest
 from tests.containers.gate_attacks import GOOD, LINES, ORDERS, RUN
 from tests.containers.gate_client import Client, run_id
 from tests.containers.gated import Gated
-from tests.nixos_modules import needs_lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.containers.conftest import MakeLab
 
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 CHECKS = 'checks = { web = "! test -e /run/sick"; environment = "env"; };'
 SETTINGS = f'required = 2; touch = true; permitOpen = [ "127.0.0.1:8080" ]; {CHECKS}'
 

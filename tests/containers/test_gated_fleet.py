@@ -17,7 +17,7 @@ from tests.containers.driver import WEB, Stage, answer, new_version, running
 from tests.containers.files import put, shell
 from tests.containers.gate_client import FileKey
 from tests.containers.gated import FLEET, SCRIPTS, Gated, configured_gate, nix_files
-from tests.nixos_modules import needs_lib
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from tests.containers.conftest import MakeLab
     from tests.containers.driver import Run
 
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 AGENT = {"FLEET_PRINCIPAL": "agent-3", "FLEET_INTENT": "update the shop"}
 
 
@@ -64,8 +63,7 @@ class Keeper:
         return keeper
 
     def git(self, *words: str) -> None:
-        argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words]
-        subprocess.run(argv, cwd=self.stage.folder / "flake", check=True, capture_output=True)
+        git(self.stage.folder / "flake", *words)
 
     def principals(self, *keys: str) -> None:
         """ann has these keys, in principals.toml and in the gate that comes with the next system."""

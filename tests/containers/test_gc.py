@@ -16,7 +16,6 @@ from fleet.host.program import source
 from tests.containers.driver import WEB, Stage, boot_default, new_version, profile, running, wait_until, web
 from tests.containers.files import put, shell
 from tests.containers.module_units import install_units, is_there
-from tests.nixos_modules import needs_lib
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,28 +276,26 @@ def collect(host: LabHost) -> str:
     return shell(host, f"journalctl --sync; journalctl -q -o cat --since=@{begun} _SYSTEMD_UNIT=fleet-gc.service")
 
 
-@needs_lib
 def test_service_keeps_what_fleet_gc_keeps_and_waits_for_a_deployment_to_end(scheduled: LabHost, stage: Stage) -> None:
-    wanted = only(stage.document("gc", "small", "--dry-run"))
-    before = generations(scheduled)
-    shell(scheduled, "mkdir -p /run/fleet/open && echo 20261120T000001-abcdef >/run/fleet/open/run")
-    shell(scheduled, "cd /run/fleet/open && echo 2 >format && echo switched >state && echo /opt/fleet-host >program")
-    shell(
-        scheduled,
-        "echo $(($(cut -d. -f1 /proc/uptime) + 600)) >/run/fleet/open/deadline; touch /run/fleet/open/guarded",
-    )
-    said = collect(scheduled)
-    assert "refused=locked" in said
-    shell(scheduled, "systemctl stop 'fleet-keep-*'; rm -r /run/fleet/open")
-    assert generations(scheduled) == before
+    run = stage.begin("small", confirm=30)
+    try:
+        run.wait_for("host_switched")
+        before = generations(scheduled)
+        assert "refused=locked" in collect(scheduled)
+        assert generations(scheduled) == before
+    finally:
+        shell(scheduled, "rm -f /run/busy")
+        run.end()
+    assert run.outcomes == {"small": "kept"}
+    wanted = only(stage.document("gc", "small", "--dry-run", "--keep", "1"))
+    newest = max(generations(scheduled))
     said = collect(scheduled)
     assert generations(scheduled) == sorted(one["number"] for one in wanted["stays"])
     assert menu(scheduled) == generations(scheduled)
-    assert f"keeps generation {max(before)}: newest" in said
+    assert f"keeps generation {newest}: newest" in said
     assert not any(is_there(scheduled, one["closure"]) for one in wanted["goes"])
 
 
-@needs_lib
 def test_service_does_nothing_where_there_is_room_and_has_a_timer(scheduled: LabHost) -> None:
     before = generations(scheduled)
     names = install_units(scheduled, ("gc",), MODULE.replace("keep = 1;", "keep = 1; startBelow = 1;"))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fleet.nix import quoted
 from tests.containers.files import put
-from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject, until
-from tests.nixos_modules import configured, needs_lib, script_text, unit_text
+from tests.containers.hostprogram import NEW, OPEN, PROFILE, ROOTS, Subject
+from tests.nixos_modules import configured, script_text, unit_text
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 GOOD = NEW
 FAILS = NEW + 'services.broken.exec = "${busybox} false";'
 LOOPS = NEW + (
@@ -179,7 +180,12 @@ REFUSED = {
 HAS_DBUS = GOOD + 'switchInhibitors.dbus = "this";'
 
 
-@pytest.mark.parametrize("why", REFUSED)
+def reasons(*short: str) -> list[Any]:
+    """All of REFUSED; those that are not named here are long."""
+    return [why if why in short else pytest.param(why, marks=pytest.mark.long) for why in REFUSED]
+
+
+@pytest.mark.parametrize("why", reasons("by a check", "since its init differs"))
 def test_switch_that_comes_to_nothing_moves_nothing(guarded: Guarded, subject: Subject, why: str) -> None:
     config, action, status = REFUSED[why]
     with_dbus = subject.closure(HAS_DBUS)
@@ -191,7 +197,7 @@ def test_switch_that_comes_to_nothing_moves_nothing(guarded: Guarded, subject: S
     assert subject.running == with_dbus
 
 
-@pytest.mark.parametrize("why", REFUSED)
+@pytest.mark.parametrize("why", reasons("by NixOS's own check", "since its boot loader fails"))
 def test_switch_that_comes_to_nothing_ends_no_watch(guarded: Guarded, subject: Subject, why: str) -> None:
     """The one before it still runs, and has to prove itself."""
     config, action, status = REFUSED[why]

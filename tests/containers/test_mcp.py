@@ -15,7 +15,8 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from tests.containers.driver import BUSY, FLEET, GATE, WEB, Stage, answer, new_version, web
-from tests.containers.test_signed_plans import git, set_up
+from tests.containers.test_signed_plans import set_up
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,8 +63,8 @@ async def test_agent_plans_asks_a_person_and_goes_on_and_what_it_began_outlives_
     key = set_up(stage)
     stage.toml({"one": {"checks": [WEB, GATE]}})
     (stage.folder / "flake" / "hosts" / "one.nix").write_text(web(version))
-    git(stage, "add", "--all")
-    git(stage, "commit", "-qm", f"version {version}")
+    git(stage.folder / "flake", "add", "--all")
+    git(stage.folder / "flake", "commit", "-qm", f"version {version}")
 
     async with serving(stage, key) as client:
         names = {tool.name for tool in (await client.list_tools()).tools}

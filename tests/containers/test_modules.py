@@ -11,7 +11,7 @@ import pytest
 from tests.containers.driver import WEB, Stage, new_version, wait_until, web
 from tests.containers.files import put, shell
 from tests.containers.module_units import is_there
-from tests.nixos_modules import configured, needs_lib, nix_conf
+from tests.nixos_modules import configured, nix_conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from fleet.machine import Output
     from tests.containers.conftest import MakeLab
 
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 PROFILE = "/nix/var/nix/profiles/system"
 ROOTS = "/nix/var/nix/gcroots/fleet"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me"
@@ -50,9 +49,10 @@ def test_edge_s_settings_are_understood_by_systemd(stage: Stage) -> None:
 
 
 def sshd_lines(settings: dict[str, Any], extra: str) -> str:
-    """As NixOS writes them: the settings, then what is told verbatim."""
+    """As NixOS writes them: the settings that are set, then what is told verbatim."""
     words = {True: "yes", False: "no"}
-    return "".join(f"{key} {words.get(value, value)}\n" for key, value in settings.items()) + extra
+    said = {key: words.get(value, value) for key, value in settings.items() if value is not None}
+    return "".join(f"{key} {value}\n" for key, value in said.items()) + extra
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_base_s_sshd_lets_fleet_deploy_and_check(hardened: LabHost, stage: Stage
     stage.toml({"open": {"user": "deploy", "sudo": True, "checks": [WEB, {"name": "tcp", "tcp": "127.0.0.1:22"}]}})
     stage.write("open", web(new_version()))
     run = stage.deploy("open")
-    assert (run.code, run.outcomes) == (0, {"open": "kept"})
+    assert (run.code, run.outcomes) == (0, {"open": "kept"}), run
     stage.toml({"open": {"user": "root"}})
     status = stage.document("status", "open", code=1)["hosts"][0]
     assert status["error"]["kind"] == "authentication"

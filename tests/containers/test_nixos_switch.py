@@ -11,8 +11,9 @@ import pytest
 from fleet.diff.system import UNITS, SystemFacts
 from fleet.diff.units import compare_units
 from fleet.model import Closure
-from tests.containers.hostprogram import LOCK, NEW, OLD, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, Subject
 from tests.containers.nixos_switch import needs_program
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

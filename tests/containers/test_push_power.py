@@ -14,7 +14,8 @@ from fleet.host.program import bringing
 from fleet.machine import Command
 from fleet.model import RunId
 from tests.containers.driver import WEB, Stage, new_version, running, stands_on, web
-from tests.containers.hostprogram import NEW, RECORD, Subject, run_id, until
+from tests.containers.hostprogram import NEW, RECORD, Subject, run_id
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

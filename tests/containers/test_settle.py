@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import NEW, RECORD, ROOTS, Subject, until
+from tests.containers.hostprogram import NEW, RECORD, ROOTS, Subject
+from tests.waiting import until
 
 SLOW = NEW + 'activationScript = "/usr/bin/sleep 30";'
 STUBBORN = NEW + 'services.slow = { exec = "${busybox} sleep inf"; service.ExecStop = "/usr/bin/sleep 5"; };'

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.signing.keygen import read_public
 from tests.containers.driver import WEB, Stage, answer, new_version, web
+from tests.tools import git, new_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,17 +26,12 @@ def lab(make_lab: MakeLab) -> Lab:
     return make_lab("one")
 
 
-def git(stage: Stage, *words: str) -> None:
-    argv = ["git", "-c", "user.name=t", "-c", "user.email=t@t", *words]
-    subprocess.run(argv, cwd=stage.folder / "flake", check=True, capture_output=True)
-
-
 def set_up(stage: Stage) -> Path:
     """Write who may what, and return the agent's key; ann's is in ~/.ssh."""
     (stage.home / ".ssh").mkdir()
     ann, agent = stage.home / ".ssh" / "id_ed25519", stage.folder / "agent-key"
     for key in (ann, agent):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        new_key(key)
     (stage.folder / "principals.toml").write_text(
         f'[principals.ann]\nkind = "person"\nusers = ["root"]\nkeys = ["{read_public(ann)}"]\n'
         f'[principals.agent-3]\nkind = "agent"\nkeys = ["{read_public(agent)}"]\n'
@@ -44,7 +39,7 @@ def set_up(stage: Stage) -> Path:
     (stage.folder / "policy.toml").write_text('[[agents]]\nname = "agents"\nhosts = "*"\nintent = true\n')
     ours = shutil.ignore_patterns("keys", ".*")
     shutil.copytree(stage.lab.folder.path, stage.folder / "flake", ignore=ours)
-    git(stage, "init", "-q", "--initial-branch=main")
+    git(stage.folder / "flake", "init", "-q", "--initial-branch=main")
     stage.flake = str(stage.folder / "flake")
     stage.toml({"one": {"checks": [WEB]}})
     return agent
@@ -53,8 +48,8 @@ def set_up(stage: Stage) -> Path:
 def propose(stage: Stage, version: str, key: Path, *more: str) -> str:
     """Let the agent commit a version, and plan it. Return the name of the plan's file."""
     (stage.folder / "flake" / "hosts" / "one.nix").write_text(web(version))
-    git(stage, "add", "--all")
-    git(stage, "commit", "-qm", f"version {version}")
+    git(stage.folder / "flake", "add", "--all")
+    git(stage.folder / "flake", "commit", "-qm", f"version {version}")
     plan = str(stage.folder / f"{version}.plan")
     made = stage.fleet("plan", "one", "--sign", "--key", str(key), "-o", plan, *more, env=AGENT)
     assert made.code == 0, made

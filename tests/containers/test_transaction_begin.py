@@ -9,7 +9,8 @@ import pytest
 
 from fleet.host import answers
 from fleet.host.facts import open_transaction
-from tests.containers.hostprogram import NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, run_id, until
+from tests.containers.hostprogram import NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, run_id
+from tests.waiting import until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import NEW, until
+from tests.containers.hostprogram import NEW
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fleet.host import answers
-from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject
 from tests.containers.nixos_switch import PROGRAM
+from tests.waiting import until
 
 LOADER = "/boot/loader/loader.conf"
 

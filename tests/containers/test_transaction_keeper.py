@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, RECORD, Subject, until
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, RECORD, Subject
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

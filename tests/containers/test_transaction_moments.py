@@ -9,7 +9,8 @@ import pytest
 
 from fleet.host import answers
 from tests.containers.files import put
-from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, ROOTS, Subject, run_id, until
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, ROOTS, Subject, run_id
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

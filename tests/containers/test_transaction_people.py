@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, Subject
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

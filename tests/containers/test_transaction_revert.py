@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, PROFILE, RECORD, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, PROFILE, RECORD, Subject
+from tests.waiting import until
 
 EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
 EXTRA += '{ text = "[Timer]\\nUnit=extra.service\\nOnActiveSec=1h\\n"; wantedBy = [ "timers.target" ]; };'

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers import planted
-from tests.containers.hostprogram import NEW, OLD, OPEN, RECORD, until
+from tests.containers.hostprogram import NEW, OLD, OPEN, RECORD
 from tests.containers.planted import DISK, MEMORY, NEW_VALUE, OLD_VALUE, ask, line, put, staged, value
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.containers.hostprogram import Subject

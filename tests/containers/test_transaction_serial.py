@@ -9,7 +9,8 @@ import pytest
 from fleet.host import answers, history
 from fleet.host.answers import State
 from fleet.host.facts import host_facts
-from tests.containers.hostprogram import NEW, PROFILE, RECORD, Subject, run_id, until
+from tests.containers.hostprogram import NEW, PROFILE, RECORD, Subject, run_id
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, Subject, run_id, until
+from tests.containers.hostprogram import LOCK, NEW, OLD, Subject, run_id
+from tests.waiting import until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
 FAILING = NEW + 'services.bad.exec = "${busybox} false";'

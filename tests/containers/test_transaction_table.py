@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, NeverError, Subject, run_id, until
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, Subject, run_id
+from tests.waiting import NeverError, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

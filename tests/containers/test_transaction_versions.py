@@ -16,8 +16,9 @@ from fleet.host.facts import host_facts
 from fleet.host.program import FORMAT, refusal
 from fleet.inventory import Host
 from fleet.nix import quoted
-from tests.containers.hostprogram import NEW, OPEN, RECORD, Subject, until
+from tests.containers.hostprogram import NEW, OPEN, RECORD, Subject
 from tests.containers.test_transaction_table import REACH, WORDS, release
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import NEW, OLD, Subject, until
+from tests.containers.hostprogram import NEW, OLD, Subject
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from fleet.host.answers import View

@@ -11,7 +11,8 @@ from fleet.model import RunId
 from fleet.scripts import script
 from fleet.steps import evidence
 from tests.containers.files import put
-from tests.containers.hostprogram import LOCK, NEW, RECORD, ROOTS, Subject, until
+from tests.containers.hostprogram import LOCK, NEW, RECORD, ROOTS, Subject
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

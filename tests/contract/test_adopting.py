@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from fleet.inventory import load
 from fleet.library.adopting import adopt
 from fleet.machine.local import LocalMachine
 from tests.contract.fleets import FLEETS, MOST_EDITS, SmallFleet
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,11 +150,11 @@ async def test_a_reason_is_beside_each_host_that_is_left_out(tmp_path: Path) -> 
 def test_files_that_git_does_not_know_are_named_where_hosts_do_not_evaluate(tmp_path: Path) -> None:
     folder = BY_NAME["plain"].copy_to(tmp_path)
     for words in ("init -q", "add flake.nix"):
-        subprocess.run(["git", "-C", str(folder), *words.split()], check=True)
+        git(folder, *words.split())
     done = call("init", "--dir", str(folder))
     assert "no host of it can be written" in str(done.exception)
     assert getattr(done.exception, "hint", "") == "Nix sees only what git knows: git add nixos.nix"
-    subprocess.run(["git", "-C", str(folder), "add", "nixos.nix"], check=True)
+    git(folder, "add", "nixos.nix")
     (folder / "half.nix").write_text("{ }")
     assert "hint:  Nix sees only what git knows: git add half.nix" in call("init", "--dir", str(folder)).stderr
 

@@ -31,6 +31,7 @@ from fleet.steps.evaluate import evaluate
 from fleet.steps.load import contents_of
 from fleet.store.supply import Supply
 from tests.signer import Device
+from tests.tools import git, new_key
 
 if TYPE_CHECKING:
     from fleet.inventory import Host
@@ -77,11 +78,6 @@ name = "agents on prod"
 hosts = "@prod"
 """
 WEB_1, WEB_2 = HostName("web-1"), HostName("web-2")
-
-
-def git(folder: Path, *words: str) -> str:
-    argv = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@t", *words]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @dataclass
@@ -145,18 +141,18 @@ def team(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     monkeypatch.setenv("NIX_CONFIG", "build-users-group =\nsubstituters =\nsandbox = false")
     monkeypatch.setattr("fleet.library.authority.user", lambda: "ann")
     remote, agent, ann = (tmp_path / name for name in ("remote.git", "agent", "ann"))
-    subprocess.run(["git", "init", "-q", "--bare", "--initial-branch=main", str(remote)], check=True)
-    subprocess.run(["git", "clone", "-q", str(remote), str(agent)], check=True, capture_output=True)
+    git(tmp_path, "init", "-q", "--bare", str(remote))
+    git(tmp_path, "clone", "-q", str(remote), str(agent))
     git(agent, "checkout", "-q", "-b", "main")
     (agent / "flake.nix").write_text(FLAKE.replace("VERSION", "1").replace("NIXCONFIG", ""))
     (agent / "fleet.toml").write_text(TOML)
     git(agent, "add", "--all")
     git(agent, "commit", "-qm", "begin")
     git(agent, "push", "-q", "origin", "HEAD:main")
-    subprocess.run(["git", "clone", "-q", str(remote), str(ann)], check=True)
+    git(tmp_path, "clone", "-q", str(remote), str(ann))
     key = home / ".ssh" / "id_ed25519"
     for file in (key, tmp_path / "agent-key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
+        new_key(file)
     device = Device()
     keys = f'"{read_public(key)}", "{device.public}"'
     (ann / "principals.toml").write_text(

@@ -17,6 +17,7 @@ from fleet.lab.folder import Folder
 from fleet.machine.local import LocalMachine
 from fleet.model import Severity
 from fleet.source import lock, outputs, tree
+from tests.tools import git
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"),
@@ -55,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     (made / "fleet.toml").write_text(TOML)
     write(made)
-    subprocess.run(["git", "init", "-q", str(made)], check=True)
+    git(made, "init", "-q")
     track(made)
     return made
 
@@ -80,7 +81,7 @@ def write(
 
 
 def track(folder: Path) -> None:
-    subprocess.run(["git", "-C", str(folder), "add", "--all"], check=True)
+    git(folder, "add", "--all")
 
 
 def check(folder: Path, *arguments: str) -> Result:
@@ -279,7 +280,7 @@ def test_a_lock_file_that_does_not_fit_is_found(folder: Path) -> None:
 def test_a_lock_file_that_git_does_not_know_is_found(folder: Path) -> None:
     write(folder, inputs=f'dep.url = "path:{dependency(folder)}";')
     make_lock(folder)
-    subprocess.run(["git", "-C", str(folder), "rm", "-q", "--cached", "flake.lock"], check=True)
+    git(folder, "rm", "-q", "--cached", "flake.lock")
     assert errors(document(folder, 3)) == ["lock_stale", "untracked"]
 
 

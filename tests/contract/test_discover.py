@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from fleet.errors import EvaluationError
 from fleet.machine.local import LocalMachine
 from fleet.source.discover import Discovered, discover
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,10 +23,6 @@ HOST = f"{{ config.system.build.toplevel = {SYSTEM}; MORE }}"
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("NIX_CONFIG", "build-users-group =\nsubstituters =")
-
-
-def run_git(folder: Path, *words: str) -> None:
-    subprocess.run(["git", "-C", str(folder), *words], check=True)
 
 
 async def found(folder: Path, outputs: str, *, more: str = "") -> Discovered:
@@ -88,11 +84,11 @@ async def test_what_git_does_not_know_is_not_read_and_what_is_in_no_commit_is(tm
     (below / "hosts.nix").write_text(f"{{ nixosConfigurations.web = {HOST.replace('MORE', '')}; }}")
     (tmp_path / "id_ed25519").write_text("a secret beside the flake")
     for words in (["init", "-q"], ["add", "sub/flake.nix"]):
-        run_git(tmp_path, *words)
+        git(tmp_path, *words)
     with pytest.raises(EvaluationError) as caught:
         await discover(LocalMachine(), str(below))
     assert "git add" in caught.value.hint
-    run_git(tmp_path, "add", "sub/hosts.nix")
+    git(tmp_path, "add", "sub/hosts.nix")
     assert list((await discover(LocalMachine(), str(below))).configurations) == ["web"]
 
 

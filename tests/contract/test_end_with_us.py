@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.scripts import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
@@ -34,13 +30,6 @@ def alive(mark: str) -> list[str]:
             continue
         found += [place.parent.name] if mark in words else []
     return found
-
-
-def until(is_so: Callable[[], bool], patience: float = 20.0) -> None:
-    deadline = time.monotonic() + patience
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

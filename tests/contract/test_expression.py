@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from fleet.plans import Source
 from fleet.source.evaluations import Evaluations
 from fleet.source.revision import source_of
 from tests.fakes import Events
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,15 +114,14 @@ async def test_a_file_is_evaluated_each_time(tmp_path: Path) -> None:
 
 def test_the_commit_of_a_file_is_clean_only_if_git_knows_all_that_it_may_read(tmp_path: Path) -> None:
     write(tmp_path, EXPRESSION, "{ }")
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
-    for words in (["init", "-q"], ["add", "default.nix"], ["commit", "-qm", "x", "--no-gpg-sign"]):
-        subprocess.run([*git, *words], check=True)
+    for words in (["init", "-q"], ["add", "default.nix"], ["commit", "-qm", "x"]):
+        git(tmp_path, *words)
     reference = f"file:{tmp_path}/default.nix"
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    commit = git(tmp_path, "rev-parse", "HEAD")
     dirty = Source(reference=reference, revision=commit, is_clean=False)
     assert asyncio.run(source_of(LocalMachine(), reference)) == dirty  # fleet.toml is not tracked
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-qm", "y", "--no-gpg-sign"], check=True)
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "y")
     assert asyncio.run(source_of(LocalMachine(), reference)).is_clean
 
 

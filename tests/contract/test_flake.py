@@ -13,7 +13,7 @@ import tomli_w
 
 from fleet import inventory, nix
 from fleet.model import HostName
-from tests.nixos_modules import DATA, LIB, MODULES, ROOT, RefusedError, needs_lib, run, warned
+from tests.nixos_modules import DATA, MODULES, ROOT, RefusedError, run, value_of, warned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,39 +152,53 @@ def test_the_template_makes_its_host(flake: Path) -> None:
     assert json.loads(names) == list(inventory.load(template / "fleet.toml").hosts)
 
 
-@needs_lib
 def test_the_package_is_described_by_pyproject_toml() -> None:
     text = f"""
       let
         # The real one needs a newer Nix than the oldest that fleet works with.
-        lib = import {LIB} // {{ fileset = {{ unions = lib.id; toSource = from: from.fileset; }}; }};
+        fileset = {{ unions = lib.id; toSource = from: from.fileset; }};
         names = lib.genAttrs [
           "asyncssh" "backports-zstd" "click" "google-re2" "h11" "hatchling" "mcp" "pydantic" "rich" "testcontainers"
           "tomli-w"
         ];
         python3Packages = names (name: name) // {{ buildPythonApplication = lib.id; pythonOlder = _: true; }};
         package = import {ROOT}/modules/lib/package.nix {{
-          inherit lib python3Packages;
+          inherit python3Packages;
+          lib = lib // {{ inherit fileset; }};
           gitMinimal = "/git";
           installShellFiles = "/install-shell-files";
           openssh = "/openssh";
         }};
       in
-      {{ inherit (package) pname version dependencies meta; files = map baseNameOf package.src; }}
+      {{
+        inherit (package) pname version dependencies;
+        inherit (package.meta) mainProgram;
+        license = package.meta.license.spdxId;
+        files = map baseNameOf package.src;
+      }}
     """
-    package = json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
-    assert (package["pname"], package["meta"]["mainProgram"]) == ("fleet", "fleet")
+    package = value_of(text)
+    assert package["license"] == "MIT"
+    assert (package["pname"], package["mainProgram"]) == ("fleet", "fleet")
     assert set(package["files"]) == {"LICENSE", "README.md", "fleet", "pyproject.toml"}
     dependencies = "asyncssh click google-re2 h11 pydantic rich tomli-w backports-zstd"
     assert package["dependencies"] == dependencies.split()
 
 
+def names(dependencies: list[str]) -> set[str]:
+    """The distributions of these requirements."""
+    return {re.split(r"[^A-Za-z0-9-]", dependency)[0] for dependency in dependencies}
+
+
 def test_the_package_needs_what_pyproject_toml_does() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[^A-Za-z0-9-]", dependency)[0] for dependency in project["dependencies"]}
     package = (ROOT / "modules/lib/package.nix").read_text()
-    (listed,) = re.findall(r"with python3Packages;\s*\[([^]]*)\]", package)
-    assert set(listed.split()) == wanted
+    lists = re.findall(r"(\S+) =\s*with python3Packages;\s*\[([^]]*)\]", package)
+    listed = {name: set(words.split()) for name, words in lists}
+    assert listed.pop("dependencies") == names(project["dependencies"])
+    assert set(listed) == {"scale", "serve"}
+    for extra, packages in listed.items():  # nixpkgs has more packages where a distribution has extras of its own
+        assert packages >= names(project["optional-dependencies"][extra]), extra
 
 
 SHELLS = "builtins.mapAttrs (_: builtins.attrNames)"
@@ -235,14 +249,13 @@ def test_lib_and_one_module_fetch_no_input(flake: Path, tmp_path: Path) -> None:
 
 
 def fleet_of(tmp_path: Path, toml: str, **hosts: str) -> str:
-    """`mkFleet` with nixpkgs' real lib, stand-ins for NixOS's options, and all modules."""
+    """`mkFleet` with stand-ins for NixOS's options, and all modules."""
     (tmp_path / "fleet.toml").write_text(toml)
     for name, text in hosts.items():
         (tmp_path / "hosts" / name.replace("_", "-")).mkdir(parents=True)
         (tmp_path / "hosts" / name.replace("_", "-") / "default.nix").write_text(text)
     return f"""
       let
-        lib = import {LIB};
         nixpkgs.lib.nixosSystem = {{ modules, specialArgs }}: lib.evalModules {{
           inherit specialArgs;
           modules = modules ++ [
@@ -261,30 +274,23 @@ def fleet_of(tmp_path: Path, toml: str, **hosts: str) -> str:
     """
 
 
-def asked(text: str) -> Any:
-    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
-
-
-@needs_lib
 def test_every_host_has_its_name_and_system(tmp_path: Path) -> None:
     toml = '[defaults]\nsystem = "aarch64-linux"\n[hosts."a.example.org"]\n[hosts.b]\nsystem = "x86_64-linux"\n'
     text = fleet_of(tmp_path, toml, b="{ }").replace("hosts/b", "hosts/b")
     (tmp_path / "hosts" / "a.example.org").mkdir()
     (tmp_path / "hosts" / "a.example.org" / "default.nix").write_text("{ }")
     facts = "lib.mapAttrs (_: c: [ c.config.networking.hostName c.config.nixpkgs.hostPlatform.system ]) fleet"
-    assert asked(text + facts) == {"a.example.org": ["a", "aarch64-linux"], "b": ["b", "x86_64-linux"]}
+    assert value_of(text + facts) == {"a.example.org": ["a", "aarch64-linux"], "b": ["b", "x86_64-linux"]}
     profile = """{ lib, ... }: {
       networking.hostName = lib.mkDefault ""; nixpkgs.hostPlatform = lib.mkDefault "aarch64-linux"; }"""
     (tmp_path / "hosts" / "b" / "default.nix").write_text(profile)
-    assert asked(text + facts)["b"] == ["", "aarch64-linux"]
+    assert value_of(text + facts)["b"] == ["", "aarch64-linux"]
 
 
-@needs_lib
 def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace(tmp_path: Path) -> None:
     """As far as that can be told without NixOS: what our modules do not set is taken as it is."""
     text = f"""
       let
-        lib = import {LIB};
         pkgs = import {DATA}/packages.nix {{ inherit lib; }} // {{ git = 1; ollama-cuda = 1; }};
         nixpkgs.lib.nixosSystem = {{ modules, specialArgs }}: lib.evalModules {{
           inherit specialArgs;
@@ -311,7 +317,7 @@ def test_the_hosts_of_the_example_fit_the_modules_and_say_which_key_to_replace(t
         watchdog = c.config.systemd.settings.Manager;
       }}) fleet
     """
-    hosts = asked(text)
+    hosts = value_of(text)
     assert set(hosts) == set(inventory.load(ROOT / "fleet.toml").hosts)
     for host in hosts.values():
         assert host["failed"] == []
@@ -344,7 +350,6 @@ def test_the_driver_that_a_host_demands_is_the_one_that_its_check_demands() -> N
 GPU = '{ services.fleet.gpu = { enable = true; capabilities = [ "%s" ]; }; }'
 
 
-@needs_lib
 def test_gpu_hosts_of_one_tag_may_not_differ(tmp_path: Path) -> None:
     toml = """[defaults]
 kind = "gpu"
@@ -359,16 +364,15 @@ kind = "server"
 tags = ["train"]
 """
     text = fleet_of(tmp_path, toml, gpu_1=GPU % "9.0", gpu_2=GPU % "8.9", gpu_3=GPU % "8.6", a_server=GPU % "7.0")
-    found = asked(text + "lib.mapAttrs (_: failed) fleet")
+    found = value_of(text + "lib.mapAttrs (_: failed) fleet")
     assert [len(found[host]) for host in ("gpu-1", "gpu-2", "gpu-3", "a-server")] == [0, 1, 0, 0]
     (message,) = found["gpu-2"]
     assert "gpu-2 and gpu-1 are both tagged train" in message
     assert "different tags in fleet.toml" in message
     (tmp_path / "hosts" / "gpu-2" / "default.nix").write_text(GPU % "9.0")
-    assert asked(text + "failed fleet.gpu-2") == []
+    assert value_of(text + "failed fleet.gpu-2") == []
 
 
-@needs_lib
 def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
     """Its script is Python, and its hosts are what the modules accept; only the machines are missing."""
     (tmp_path / "nixos" / "tests").mkdir(parents=True)
@@ -376,7 +380,6 @@ def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
     (tmp_path / "nixos" / "tests" / "ssh-keys.nix").write_text(keys)
     text = f"""
       let
-        lib = import {LIB};
         test = import {ROOT}/tests/nixos/deploy.nix {{
           inherit lib;
           fleet = "fleet";
@@ -398,7 +401,7 @@ def test_the_test_on_virtual_machines_is_a_test(tmp_path: Path) -> None:
         base = test.nodes.target.services.fleet.base;
       }}
     """
-    found = asked(text)
+    found = value_of(text)
     compile(found["script"], "testScript", "exec")
     (tmp_path / "fleet.toml").write_text(tomli_w.dumps(found["toml"]))
     assert list(inventory.load(tmp_path / "fleet.toml").hosts) == ["target"]

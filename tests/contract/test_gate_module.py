@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.drift.places import HOME_PLACES, SYSTEM_PLACES
 from fleet.signing import keygen
 from fleet.signing.keys import PublicKey
-from tests.nixos_modules import ROOT, RefusedError, complaints, configured, needs_lib
+from tests.nixos_modules import ROOT, RefusedError, complaints, configured
 from tests.signer import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.drift.places import Place
-
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 LOGIN = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 SIGNER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "B" * 42 + "A"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "C" * 42 + "A"
@@ -193,21 +189,3 @@ def test_what_nix_trusts_is_who_signs_pushes() -> None:
     assert found["nix"] == [STORE]
     assert f"content {content}\n" in found["gate"]
     assert STORE not in found["gate"]
-
-
-BY_NAME = {"system", "specialisation", "gpu", "gates", "boot-state", "df", "journal", "switch", "units"}
-"""The scripts that gate.sh runs by the name of their verb, or by a word of the caller's."""
-
-
-def test_scripts_of_the_closure_are_those_that_the_host_program_runs() -> None:
-    scripts = f"builtins.mapAttrs (_: builtins.pathExists) (import {ROOT}/fleet/host/gate/scripts.nix)"
-    there = configured((), "{ }", scripts)
-    assert set(there.values()) == {True}
-    program = "".join(path.read_text() for path in (ROOT / "fleet" / "host" / "program").glob("gate*.sh"))
-    assert set(there) == set(re.findall(r"\$\(script ([a-z-]+)\)", program)) | BY_NAME
-
-
-@pytest.mark.parametrize(("name", "places"), [("home", HOME_PLACES), ("system", SYSTEM_PLACES)])
-def test_gate_looks_for_drift_in_the_places_of_fleet(name: str, places: tuple[Place, ...]) -> None:
-    text = (ROOT / "fleet" / "host" / "gate" / f"{name}-places.txt").read_text()
-    assert text.splitlines() == [place.path for place in places]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.drift.places import HOME_PLACES, SYSTEM_PLACES
 from fleet.errors import GateError
 from fleet.host.program import source
 from fleet.machine import Command, gate
@@ -19,10 +20,14 @@ from fleet.plans.plan import FIELDS
 from fleet.signing import APPROVAL, PLAN, keygen
 from fleet.steps.gated import gate_of
 from tests.contract.host_functions import SHELLS, call
+from tests.nixos_modules import ROOT, run
 from tests.signer import Device
+from tests.tools import new_key
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleet.drift.places import Place
 
 WORDS = """
 read_gate() { login=fleet; }
@@ -128,8 +133,7 @@ def test_signature_is_taken_apart_as_fleet_does(tmp_path: Path, flags: int, shel
 
 def test_signature_of_ssh_keygen_is_taken_apart(tmp_path: Path) -> None:
     for kind in ("ed25519", "ecdsa", "rsa"):
-        key = tmp_path / kind
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(key)], check=True)
+        key = new_key(tmp_path / kind, kind=kind)
         made = keygen.sign("text", namespace=PLAN, key=key)
         assert signature(tmp_path, made.line).split()[:2] == [str(keygen.read_public(key)).partition(" ")[2], PLAN]
 
@@ -187,3 +191,22 @@ def test_one_device_under_two_names_is_seen_whatever_its_keys_were_made_for(tmp_
     assert "one key has two names" in call(tmp_path, f"read_signers {tmp_path}/system")
     (folder / "allowed_signers").write_text(rows[0] + rows[1].replace("bob", "ann"))
     assert call(tmp_path, f"read_signers {tmp_path}/system") == ""
+
+
+BY_NAME = {"system", "specialisation", "gpu", "gates", "boot-state", "df", "journal", "switch", "units"}
+"""The scripts that gate.sh runs by the name of their verb, or by a word of the caller's."""
+
+
+@pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
+def test_scripts_of_the_closure_are_those_that_the_host_program_runs() -> None:
+    scripts = f"builtins.mapAttrs (_: builtins.pathExists) (import {ROOT}/fleet/host/gate/scripts.nix)"
+    there = json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", scripts))
+    assert set(there.values()) == {True}
+    program = "".join(path.read_text() for path in (ROOT / "fleet" / "host" / "program").glob("gate*.sh"))
+    assert set(there) == set(re.findall(r"\$\(script ([a-z-]+)\)", program)) | BY_NAME
+
+
+@pytest.mark.parametrize(("name", "places"), [("home", HOME_PLACES), ("system", SYSTEM_PLACES)])
+def test_gate_looks_for_drift_in_the_places_of_fleet(name: str, places: tuple[Place, ...]) -> None:
+    text = (ROOT / "fleet" / "host" / "gate" / f"{name}-places.txt").read_text()
+    assert text.splitlines() == [place.path for place in places]

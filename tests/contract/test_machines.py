@@ -22,7 +22,7 @@ from fleet.machine.own import OwnMachine
 from fleet.machine.patched import PLAIN
 from tests.contract.links import over_ssh, own_host
 from tests.fakes import FakeMachine, Says, nothing_left
-from tests.sshd import refused_port
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -286,5 +286,5 @@ async def test_port_that_never_answers_is_given_up(make: Make) -> None:
 async def test_closed_port_is_refused(make: Make) -> None:
     async with make(Says()) as machine:
         with pytest.raises(OSError, match=r"(?i)connect"):
-            async with machine.dial("127.0.0.1", refused_port(), timeout=5):
+            async with machine.dial("127.0.0.1", free_port(), timeout=5):
                 raise AssertionError("it was connected")

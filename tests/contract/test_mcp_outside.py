@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import pytest
 
 import fleet
 from tests.unit import builders
+from tests.waiting import free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,17 +96,12 @@ def answers(port: int) -> bool:
 @contextmanager
 def over_http(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
     """The address of the same server over HTTP, which the suite needs, while inside."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [sys.executable, "-c", OVER_HTTP, str(tmp_path / "fleet.toml"), str(port)]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 60
-            while not answers(port):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            until(lambda: answers(port) or process.poll() is not None, within=60, what="the server answers")
+            assert process.poll() is None
             yield f"http://127.0.0.1:{port}/mcp"
         finally:
             process.terminate()

@@ -25,7 +25,8 @@ from tests.contract.test_local import is_there
 from tests.contract.test_push_over_ssh import has_all
 from tests.contract.test_store import closure
 from tests.ssh.test_sudo import NOT_ALLOWED, PASSWORDLESS, STRICT, WHO
-from tests.sshd import scripts, until
+from tests.sshd import scripts
+from tests.waiting import becomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,9 +124,9 @@ async def test_root_command_that_is_given_up_loses_its_pipes(
         async with machine.stream(command) as stream:
             await stream.write(b"x")
     assert asyncio.get_running_loop().time() < before + 4
-    await until(file.exists)
+    await becomes(file.exists)
     end.touch()
-    await until(
+    await becomes(
         lambda: all(process.returncode is not None for process in left if isinstance(process, subprocess.Popen))
     )
     assert any(isinstance(process, subprocess.Popen) for process in left)
@@ -148,7 +149,7 @@ async def test_bridge_leads_to_a_command_that_is_root(sudo: Path) -> None:
         writer.write_eof()
         assert await reader.read() == b"root data"
         writer.close()
-        await until(lambda: "exit" in bridge.stderr)
+        await becomes(lambda: "exit" in bridge.stderr)
     assert bridge.stderr.splitlines()[0] == "odd"
     assert (bridge.sent, bridge.received) == (4, 9)
 
@@ -165,8 +166,8 @@ async def test_nothing_is_left_behind_a_bridge_that_was_closed(tmp_path: Path) -
     command = Command(argv=("sh", "-c", f"echo $$ >{file}; exec sleep 60"))
     async with OwnMachine(own_host(), is_root=True).bridge(command) as bridge:
         _, writer = await asyncio.open_unix_connection(bridge.socket)
-        await until(lambda: file.exists() and file.read_text())
-    await until(lambda: not is_there(file))
+        await becomes(lambda: file.exists() and file.read_text())
+    await becomes(lambda: not is_there(file))
     writer.close()
 
 

@@ -14,6 +14,7 @@ from fleet import cli
 from fleet.errors import ConfigError, EvaluationError
 from fleet.library import pinning
 from fleet.machine.local import LocalMachine
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,9 +66,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 def commit(folder: Path) -> str:
     """Commit everything in the folder, and return the commit."""
     for argv in (["init", "-q"], ["add", "--all"], ["commit", "-q", "--allow-empty", "-m", "x"]):
-        subprocess.run(["git", "-C", str(folder), *argv], check=True, capture_output=True)
-    said = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    return said.stdout.strip()
+        git(folder, *argv)
+    return git(folder, "rev-parse", "HEAD")
 
 
 @pytest.fixture

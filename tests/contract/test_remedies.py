@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from fleet.cli import run
 from fleet.machine.local import LocalMachine
 from fleet.source import tree
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def folder(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "fleet"
     made.mkdir()
     write(made)
-    subprocess.run(["git", "init", "-q", str(made)], check=True)
+    git(made, "init", "-q")
     monkeypatch.chdir(made)
     return made
 
@@ -54,7 +54,7 @@ def write(folder: Path, *, system: str = "x86_64-linux", config: str = "") -> No
 
 
 def track(folder: Path) -> None:
-    subprocess.run(["git", "-C", str(folder), "add", "."], check=True)
+    git(folder, "add", ".")
 
 
 @pytest.fixture

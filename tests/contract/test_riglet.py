@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from fleet.cli.parse import complaint
 from fleet.mcp.tools import all_tools
 from fleet.model import Outcome
 from fleet.source.commands import shown
-from tests.nixos_modules import LIB, needs_lib, run
+from tests.nixos_modules import value_of
 
 RIGLET = Path(__file__).parent.parent.parent / "riglets" / "fleet"
 SKILL = (RIGLET / "SKILL.md").read_text()
 READING = {
     *("check", "plan", "show", "policy", "build", "diff", "describe", "status", "doctor"),
-    *("runs", "health", "generations", "history", "ledger", "changes", "who", "logs"),
+    *("runs", "health", "generations", "history", "ledger", "changes", "who", "logs", "workers"),
 }
 """The commands that an agent may run: none of them changes a host, or speaks for a person, whatever its flags are."""
 
@@ -58,11 +57,10 @@ def test_the_skill_begins_with_what_harnesses_read() -> None:
     assert found
 
 
-def riglet() -> Any:
-    """What the module is, by the real library, with a package that is none."""
+def riglet(settings: str = "") -> Any:
+    """What the module is with these settings, with packages that are none."""
     text = f"""
       let
-        lib = import {LIB};
         package = {{
           version = "{__version__}"; dependencies = [ ]; optional-dependencies.serve = [ ];
           overridePythonAttrs = change: package // change package;
@@ -73,11 +71,12 @@ def riglet() -> Any:
           specialArgs = {{
             system = "x86_64-linux";
             pkgs.writeShellScriptBin = name: text: {{ inherit name text; }};
+            pkgs.socat = package // {{ meta.mainProgram = "socat"; outPath = "/socat"; }};
           }};
           modules = [
             (import {RIGLET} {{ packages.x86_64-linux.fleet = package; }})
             {{ options = {{ riglets = any; mcpServers = any; }}; }}
-            {{ fleet.principal = "agent-3"; fleet.file = "/etc/a fleet/fleet.toml"; }}
+            {{ fleet.principal = "agent-3"; fleet.file = "/etc/a fleet/fleet.toml"; {settings} }}
           ];
         }};
       in
@@ -87,7 +86,7 @@ def riglet() -> Any:
         docs = builtins.readDir made.config.riglets.fleet.docs;
       }}
     """
-    return json.loads(run("nix-instantiate", "--eval", "--strict", "--json", "--expr", text))
+    return value_of(text)
 
 
 def test_all_that_changes_something_is_denied_as_a_command() -> None:
@@ -101,7 +100,6 @@ def test_all_that_changes_something_is_denied_as_a_command() -> None:
     assert "--debug" in denied
 
 
-@needs_lib
 def test_the_riglet_is_of_this_version_and_brings_its_skill() -> None:
     made = riglet()
     assert "--debug" in made["denyRules"]["fleet"]
@@ -109,9 +107,13 @@ def test_the_riglet_is_of_this_version_and_brings_its_skill() -> None:
     assert "SKILL.md" in made["docs"]
 
 
-@needs_lib
 def test_the_server_of_the_riglet_acts_as_the_agent() -> None:
     text = riglet()["command"]["text"]
     words = text.split("exec /fleet/bin/", 1)[1].replace('"$@"', "").strip()
     assert "--as agent-3" in words
     assert complaint(words) is None
+
+
+def test_the_server_of_the_riglet_may_be_one_that_runs_elsewhere() -> None:
+    text = riglet('fleet.socket = "/run/fleet-mcp/a/socket";')["command"]["text"]
+    assert text == "exec /socat/bin/socat - UNIX-CONNECT:/run/fleet-mcp/a/socket\n"

@@ -15,6 +15,7 @@ from fleet.signing import APPROVAL, PLAN, PublicKey, Signature, bundle
 from fleet.signing.keygen import allowed_signers, in_agent, read_public, sign, verify
 from fleet.signing.wire import string
 from tests.signer import Device
+from tests.tools import new_key
 from tests.unit import builders
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ KINDS = {"ed25519": (), "ecdsa": ("-b", "384"), "rsa": ("-b", "2048")}
 
 
 def make_key(folder: Path, kind: str = "ed25519", name: str = "key") -> Path:
-    file = folder / name
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, *KINDS[kind], "-N", "", "-C", "ann at home", "-f", str(file)], check=True
-    )
-    return file
+    return new_key(folder / name, *KINDS[kind], "-C", "ann at home", kind=kind)
 
 
 def allowed(*keys: PublicKey) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.machine.local import LocalMachine
 from fleet.source import snapshot
+from tests.tools import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from fleet.source.snapshot import Snapshot
 
 LOCKED: dict[str, object] = {"type": "github", "owner": "o", "repo": "r", "rev": "0" * 40, "narHash": "sha256-x"}
-
-
-def git(folder: Path, *words: str) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
 
 
 async def taken(flake: Path | str) -> Snapshot:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -193,9 +192,7 @@ def reset(host: LabHost, base: str) -> None:
     faults.restore(host)
     done = host.exec("sh", "-c", _RESET, "sh", base, check=False)
     assert standing(host) == (base, base, base), done
-    deadline = time.monotonic() + PATIENCE
-    while host.exec("systemctl", "is-active", "-q", "web", check=False).status and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not host.exec("systemctl", "is-active", "-q", "web", check=False).status, "web is up", PATIENCE)
     host.wait()
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.hostprogram import until
 from tests.reboots.test_reboots import FAILS
 from tests.reboots.test_vm import real
 from tests.reboots.trial import PATIENCE, Trial, trial_on
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

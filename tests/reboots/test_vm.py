@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fleet.cli.lab import lab as command
-from tests.containers.hostprogram import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.errors import HostError
 from fleet.host.program import source
 from tests.containers.driver import Run, Stage, new_version
-from tests.containers.hostprogram import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

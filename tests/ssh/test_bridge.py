@@ -15,7 +15,8 @@ from fleet.machine import Bridge, Command
 from fleet.machine.witness import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import BOTH_WAYS
-from tests.sshd import Server, network, refused_port, until
+from tests.sshd import Server, network
+from tests.waiting import becomes, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,7 +78,7 @@ async def test_far_command_that_fails_is_told(logins: Logins, host: Host) -> Non
 
 async def ended(bridge: Bridge, times: int) -> None:
     """So many far commands have told how they ended."""
-    await until(lambda: bridge.stderr.count("ended with exit status") == times)
+    await becomes(lambda: bridge.stderr.count("ended with exit status") == times)
 
 
 async def test_each_connection_has_its_own_command(logins: Logins, host: Host, server: Server) -> None:
@@ -102,7 +103,7 @@ async def test_lost_connection_ends_the_bridge_and_is_told(logins: Logins, host:
             assert await reader.read(1) == b"x"
             server.drop()
             assert await reader.read() == b""
-        await until(lambda: "connection lost" in bridge.stderr)
+        await becomes(lambda: "connection lost" in bridge.stderr)
         async with talking(bridge) as (reader, _):
             assert await reader.read() == b""
 
@@ -186,6 +187,6 @@ async def test_what_is_connected_too_late_is_closed(logins: Logins, make_host: M
 async def test_refused_port_is_refused_and_costs_no_connection(logins: Logins, host: Host) -> None:
     async with logins.connect(host) as machine:
         with pytest.raises(OSError, match=r"(?i)connect"):
-            async with machine.dial("127.0.0.1", refused_port(), timeout=5):
+            async with machine.dial("127.0.0.1", free_port(), timeout=5):
                 raise AssertionError("it was connected")
         assert (await machine.run(Command(argv=("echo", "on")))).stdout == "on\n"

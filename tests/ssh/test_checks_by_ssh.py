@@ -15,8 +15,8 @@ from fleet.inventory import Check
 from fleet.machine.local import LocalMachine
 from tests.fakes import nothing_left
 from tests.ssh.conftest import BOTH_WAYS
-from tests.sshd import refused_port, until
 from tests.unit.test_checks import CERTIFICATE, Serve, http, saying, serving, silence, tls
+from tests.waiting import becomes, free_port
 
 if TYPE_CHECKING:
     import ssl
@@ -67,7 +67,7 @@ async def test_a_certificate_is_looked_at_as_from_here(machine: SshMachine, monk
 
 
 async def test_a_port_where_nobody_listens_fails_the_check(machine: SshMachine) -> None:
-    for keys in ({"tcp": f"127.0.0.1:{refused_port()}"}, {"http": f"http://127.0.0.1:{refused_port()}/"}):
+    for keys in ({"tcp": f"127.0.0.1:{free_port()}"}, {"http": f"http://127.0.0.1:{free_port()}/"}):
         found = await asked(machine, **keys)
         assert not found.passed
         assert "connect call failed" in found.said  # as this server has it; sshd's word is `connect failed`
@@ -86,7 +86,7 @@ async def test_a_silent_service_is_given_up_in_time_and_let_go(machine: SshMachi
         found = await asked(machine, http=f"{scheme}://127.0.0.1:{port}/", timeout="100ms")
         assert (found.passed, found.said) == (False, "no answer within 0.1s")
         assert found.seconds < 2
-        await until(lambda: not open_connections)
+        await becomes(lambda: not open_connections)
 
 
 @pytest.mark.parametrize("serve", [silence, saying("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")])

@@ -14,7 +14,8 @@ from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from tests.fakes import nothing_left
 from tests.ssh.conftest import BOTH_WAYS
-from tests.sshd import Server, network, until
+from tests.sshd import Server, network
+from tests.waiting import becomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +61,7 @@ async def test_lost_connection_is_opened_again_and_nothing_is_repeated(
 ) -> None:
     count = Command(argv=("sh", "-c", f"echo x >> {tmp_path}/count; exec sleep 60"))
     task = asyncio.create_task(link.run(count))
-    await until((tmp_path / "count").exists)
+    await becomes((tmp_path / "count").exists)
     server.drop()
     with pytest.raises(UnreachableError):
         await task
@@ -118,7 +119,7 @@ async def test_fresh_connection_is_a_new_one_and_closed_afterwards(link: SshLink
     async with link.fresh() as machine:
         await machine.run(Command(argv=("true",)))
         assert len(server.connections) == 2
-    await until(lambda: server.connections[1].is_closed())
+    await becomes(lambda: server.connections[1].is_closed())
     assert not server.connections[0].is_closed()
 
 

@@ -20,7 +20,8 @@ from fleet.machine.openssh import OpenSsh
 from fleet.machine.witness import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import named
-from tests.sshd import KEY, Server, listening, public, refused_port, silent_port
+from tests.sshd import KEY, Server, listening, public, silent_port
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def known(server: Server, *, key: str | None = None, name: str = "127.0.0.1") ->
 
 async def test_refused_port_is_unreachable(logins: Logins, make_host: MakeHost) -> None:
     with pytest.raises(UnreachableError, match="no connection") as caught:
-        await log_in(logins, make_host(port=refused_port()))
+        await log_in(logins, make_host(port=free_port()))
     assert "fleet ssh web-1" in caught.value.hint
 
 
@@ -241,7 +242,7 @@ async def test_key_is_shown_before_it_is_trusted(logins: Logins, make_host: Make
     key, fingerprint = await logins.host_key(make_host(address=("no-such-host.invalid", "127.0.0.1"), host_key=None))
     assert (key, fingerprint) == (server.public, server.key.get_fingerprint())
     with pytest.raises(UnreachableError):
-        await logins.host_key(make_host(port=refused_port()))
+        await logins.host_key(make_host(port=free_port()))
 
 
 # --- users and identities --------------------------------------------------------------------------
@@ -287,7 +288,7 @@ async def test_configuration_that_openssh_does_not_read_is_told_of_once(
 
 
 async def test_port_of_fleet_toml_comes_first(logins: Logins, make_host: MakeHost, home: Path) -> None:
-    (home / ".ssh/config").write_text(f"Port {refused_port()}\n")
+    (home / ".ssh/config").write_text(f"Port {free_port()}\n")
     await log_in(logins, make_host())
 
 
@@ -466,7 +467,7 @@ async def test_proxy_command_of_the_ssh_configuration_is_used_and_ended(
 
 
 async def test_jump_host_that_fails_is_named(logins: Logins, make_host: MakeHost) -> None:
-    dead = make_host(name="bastion", port=refused_port())
+    dead = make_host(name="bastion", port=free_port())
     with pytest.raises(UnreachableError, match="jump host bastion: no connection") as caught:
         await log_in(dataclasses.replace(logins, hosts=named(dead)), make_host(jump="bastion"))
     assert caught.value.host == "web-1"
@@ -481,7 +482,7 @@ async def test_host_behind_a_good_jump_host_that_cannot_be_reached_is_unreachabl
 ) -> None:
     jump = make_host(name="bastion")
     with pytest.raises(UnreachableError) as caught:
-        await log_in(dataclasses.replace(logins, hosts=named(jump)), make_host(jump="bastion", port=refused_port()))
+        await log_in(dataclasses.replace(logins, hosts=named(jump)), make_host(jump="bastion", port=free_port()))
     assert caught.value.host == "web-1"
 
 

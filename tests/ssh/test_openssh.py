@@ -18,8 +18,9 @@ from fleet.machine import Command
 from fleet.machine.keys import Offers
 from fleet.machine.login import Logins
 from fleet.machine.witness import Patience
-from tests.sshd import KEY, public, until
+from tests.sshd import KEY, public
 from tests.sshd_real import ME, Sshd, agent, keygen, sshd
+from tests.waiting import becomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -167,7 +168,7 @@ async def test_what_a_proxy_command_says_is_told_as_its_words(logins: Logins, se
     with pytest.raises(UnreachableError, match=r'by ProxyCommand: ".*no-such-relay: not found') as caught:
         await log_in(logins, host(server))
     assert not caught.value.turns_away
-    await until(lambda: children() <= before)
+    await becomes(lambda: children() <= before)
 
 
 async def test_banner_is_shown_escaped_and_bounded(logins: Logins, tmp_path: Path) -> None:

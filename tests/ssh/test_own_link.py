@@ -15,7 +15,8 @@ from fleet.machine.own import OwnMachine
 from fleet.machine.own_link import NO_SERVER, OwnLink
 from fleet.machine.ssh import SshMachine
 from fleet.model import HostName
-from tests.sshd import KEY, Server, listening, public, refused_port, scripts
+from tests.sshd import KEY, Server, listening, public, scripts
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ async def proven_by(link: OwnLink) -> type:
 
 async def test_commands_need_no_server(own: Any) -> None:
     answered: list[bool] = []
-    link = own(port=refused_port())
+    link = own(port=free_port())
     await link.open(on_answer=lambda: answered.append(True))
     assert (await link.run(ECHO)).stdout == "here\n"
     assert answered == [True]
@@ -167,7 +168,7 @@ async def test_login_that_does_not_become_root_is_told_before_the_switch(
 
 
 async def test_without_a_server_there_is_no_login_and_that_is_said(own: Any) -> None:
-    link = own(port=refused_port())
+    link = own(port=free_port())
     await link.rehearse()
     assert await proven_by(link) is not SshMachine
     assert link.shortfall == NO_SERVER
@@ -207,7 +208,7 @@ async def test_server_is_missed_where_systemd_does_not_say(own: Any, systemd: An
 
 async def test_server_that_was_silent_before_may_be_silent_afterwards(own: Any, systemd: Any) -> None:
     """Else nobody could deploy what has nothing to do with it."""
-    link = own(port=refused_port())
+    link = own(port=free_port())
     await link.rehearse()
     systemd(FAILED)
     assert await proven_by(link) is not SshMachine
@@ -233,7 +234,7 @@ async def test_configuration_of_the_remote_address_counts_and_its_way_does_not(
 
 
 async def test_host_that_is_here_is_no_jump_host(here: Logins, server: Server) -> None:
-    jump = own_host(port=refused_port())
+    jump = own_host(port=free_port())
     behind = Host(
         name=HostName("web-2"), address=("127.0.0.1",), port=server.port, host_key=server.public, jump="web-1"
     )

@@ -12,7 +12,8 @@ from fleet.errors import CommandFailedError
 from fleet.machine import Command, sessions
 from fleet.machine.patched import session
 from tests.ssh.conftest import BOTH_WAYS
-from tests.sshd import KEY, Server, network, public, scripts, until
+from tests.sshd import KEY, Server, network, public, scripts
+from tests.waiting import becomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ async def two_commands(machine: SshMachine, server: Server) -> None:
     """They have run; from the second on shells wait for what comes next, and we know that they do."""
     await machine.run(TRUE)
     await machine.run(TRUE)
-    await until(lambda: server.complaints.count(b"ready") == sessions.SPARE)
+    await becomes(lambda: server.complaints.count(b"ready") == sessions.SPARE)
     await round_trip(machine, server)
 
 
@@ -48,7 +49,7 @@ async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
         await two_commands(machine, server)
         between.hold_answers()
         running = asyncio.create_task(machine.run(Command(argv=("sh", "-c", script), stdin=b"all of it")))
-        await until(file.exists)
+        await becomes(file.exists)
         between.release_answers()
         assert (await running).status == 3
     assert file.read_text() == "all of it"
@@ -57,7 +58,7 @@ async def test_a_command_and_its_input_need_no_answer_to_be_on_their_way(
 async def test_who_asks_one_thing_opens_one_session(logins: Logins, host: Host, server: Server) -> None:
     async with logins.connect(host) as machine:
         await machine.run(TRUE)
-        await until(lambda: server.at_once == 0)
+        await becomes(lambda: server.at_once == 0)
     assert server.lines == ["true"]
     assert server.most_at_once == 1
 
@@ -132,7 +133,7 @@ async def test_a_session_that_may_be_gone_is_not_used(
         assert (await machine.run(TRUE)).status == 0
         assert server.lines.count("true") == 3
         monkeypatch.undo()
-        await until(lambda: server.at_once == sessions.SPARE)  # and none of the old ones is left
+        await becomes(lambda: server.at_once == sessions.SPARE)  # and none of the old ones is left
 
 
 @BOTH_WAYS

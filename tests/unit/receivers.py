@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
+from tests.waiting import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import EmailMessage
@@ -126,9 +128,7 @@ def mailbox(*, tls: str = "none", password: str | None = None) -> Iterator[Mailb
         options = {"authenticator": authenticate, "auth_required": True, "auth_require_tls": tls == "starttls"}
     if tls == "starttls":
         options |= {"tls_context": context(), "require_starttls": True}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        box.port = probe.getsockname()[1]
+    box.port = free_port()
     controller = Controller(
         box, hostname="localhost", port=box.port, ssl_context=context() if tls == "tls" else None, **options
     )

@@ -29,6 +29,7 @@ from tests.unit.state_builders import in_files
 from tests.unit.test_cli_reboot import Rebooted
 from tests.unit.test_judging import NEVER, write
 from tests.unit.world import FACTS, World
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,9 +214,7 @@ async def test_way_back_has_a_witness_too(tmp_path: Path) -> None:
     world = going_back(tmp_path)
 
     def entered(_: object) -> Any:
-        until = time.monotonic() + 10
-        while world.state.ledger.noted() is None and time.monotonic() < until:
-            time.sleep(0.005)
+        until(lambda: world.state.ledger.noted() is not None)
         return said(done="yes")
 
     world.on("a", (asks("root"), entered))

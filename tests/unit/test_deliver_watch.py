@@ -18,6 +18,7 @@ from fleet.model import Closure, HostName, RunId
 from fleet.output import Display
 from fleet.state import Delivery
 from tests.unit.builders import NEW, host
+from tests.waiting import becomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -70,7 +71,7 @@ class Fleeting:
     async def some_turns(self) -> None:
         """Return when the watch has had the time to do what it must not do."""
         before = self.turns
-        await until(lambda: self.turns > before + 10)
+        await becomes(lambda: self.turns > before + 10)
 
     async def deliveries(self, *_: str) -> tuple[Delivery, ...]:
         self.turns += 1
@@ -126,19 +127,13 @@ async def watching(fleet: Fleeting) -> AsyncIterator[list[str]]:
         await task
 
 
-async def until(holds: Any) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what is watched sets no event
-            await asyncio.sleep(0.001)
-
-
 async def test_a_host_that_is_back_gets_its_system_while_another_one_still_switches() -> None:
     fleet = Fleeting(A, B)
     async with watching(fleet):
         fleet.back = {A}
-        await until(lambda: fleet.delivered[A])
+        await becomes(lambda: fleet.delivered[A])
         fleet.back = {A, B}
-        await until(lambda: fleet.delivered[B])
+        await becomes(lambda: fleet.delivered[B])
         assert not fleet.ends[A].is_set()
 
 
@@ -146,14 +141,14 @@ async def test_a_host_that_takes_connections_and_says_nothing_keeps_no_other_one
     fleet = Fleeting(A, B)
     fleet.hangs, fleet.back = {A}, {B}
     async with watching(fleet):
-        await until(lambda: fleet.delivered[B])
+        await becomes(lambda: fleet.delivered[B])
 
 
 async def test_nothing_is_delivered_twice_while_it_is_under_way_or_soon_after() -> None:
     fleet = Fleeting(A)
     fleet.back = {A}
     async with watching(fleet):
-        await until(lambda: fleet.delivered[A])
+        await becomes(lambda: fleet.delivered[A])
         looked = fleet.looked[A]
         fleet.ends[A].set()
         await fleet.some_turns()
@@ -164,7 +159,7 @@ async def test_those_that_are_back_at_once_share_a_run() -> None:
     fleet = Fleeting(A, B)
     fleet.back = {A, B}
     async with watching(fleet):
-        await until(lambda: fleet.delivered.total() == 2)
+        await becomes(lambda: fleet.delivered.total() == 2)
         assert set(fleet.planned) == {A, B}
 
 
@@ -172,7 +167,7 @@ async def test_what_forbids_a_delivery_is_told_once() -> None:
     fleet = Fleeting(A)
     fleet.back, fleet.why_not = {A}, "it runs on battery"
     async with watching(fleet) as told:
-        await until(lambda: len(told) > 1)
+        await becomes(lambda: len(told) > 1)
         await fleet.some_turns()
         assert told == ["fleet: something waits for a", "a: is back, and it runs on battery"]
         assert not fleet.delivered
@@ -181,11 +176,11 @@ async def test_what_forbids_a_delivery_is_told_once() -> None:
 async def test_people_are_told_for_whom_something_waits() -> None:
     fleet = Fleeting(A, B)
     async with watching(fleet) as told:
-        await until(lambda: told)
+        await becomes(lambda: told)
         del fleet.waits[B]
-        await until(lambda: len(told) > 1)
+        await becomes(lambda: len(told) > 1)
         fleet.waits.clear()
-        await until(lambda: len(told) > 2)
+        await becomes(lambda: len(told) > 2)
     assert told == [
         "fleet: something waits for a, b",
         "fleet: something waits for a",
@@ -197,11 +192,11 @@ async def test_a_disk_that_cannot_be_read_is_told_once_and_tried_again() -> None
     fleet = Fleeting(A)
     fleet.trouble = "state.db: No space left on device"
     async with watching(fleet) as told:
-        await until(lambda: told)
+        await becomes(lambda: told)
         await fleet.some_turns()
         assert told == ["fleet: state.db: No space left on device; tried again"]
         fleet.trouble = ""
-        await until(lambda: len(told) > 1)
+        await becomes(lambda: len(told) > 1)
 
 
 async def test_the_end_waits_for_runs_that_have_begun() -> None:
@@ -215,7 +210,7 @@ async def test_the_end_waits_for_runs_that_have_begun() -> None:
 
     watch = DeliveryWatch(cast("Fleet", fleet), [host(A)], stop, display, lambda _: None)
     task = asyncio.create_task(watch.go_on())
-    await until(lambda: fleet.delivered[A])
+    await becomes(lambda: fleet.delivered[A])
     stop.request()
     await asyncio.sleep(0.05)
     assert not task.done()

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import fleet
-from fleet import cli, errors, events, model
+from fleet import cli, errors, events, model, sandbox
 from fleet.cli.parse import complaint
 from fleet.errors import UnreachableError
 from fleet.host.facts import LastTransaction
@@ -41,6 +40,7 @@ from fleet.plans import LeftOut
 from fleet.source.commands import shown
 from fleet.state import RunRecord, Tidied
 from tests.unit import builders
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,11 +215,8 @@ def test_results_and_failures_are_documented() -> None:
 
 @pytest.mark.parametrize("verb", ["status", "health", "generations", "history", "drift"])
 def test_documents_of_reading_commands_are_documented(verb: str, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     inventory = tmp_path / "fleet.toml"
-    inventory.write_text(f'[hosts.a]\naddress = "127.0.0.1"\nport = {port}\nuser = "root"\n')
+    inventory.write_text(f'[hosts.a]\naddress = "127.0.0.1"\nport = {free_port()}\nuser = "root"\n')
     done = CliRunner().invoke(cli.fleet, [verb, "--json", "--file", str(inventory)], standalone_mode=False)
     (host,) = json.loads(done.stdout)["hosts"]
     assert fields_of(f"`{verb}`") == set(host)
@@ -241,6 +238,12 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     (host,) = secret_documents.status({name: HostSecretStates(states=(), left=())})["hosts"]
     (failed,) = secret_documents.status({name: UnreachableError(name, "gone")})["hosts"]
     assert fields_of("`secrets status`") == set(host) == set(failed)
+    (host,) = sandbox.list_json({name: ()})["hosts"]
+    (failed,) = sandbox.list_json({name: UnreachableError(name, "gone")})["hosts"]
+    assert fields_of("`sandbox list`") == set(host) == set(failed)
+    (host,) = sandbox.report_json({name: sandbox.SandboxReport(state="active", left=1, holds=True)}, "x")["hosts"]
+    (failed,) = sandbox.report_json({name: UnreachableError(name, "gone")}, "x")["hosts"]
+    assert fields_of("`sandbox up`") == set(host) == set(failed)
     past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
     assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
     seen = {field.name for field in dataclasses.fields(LastSeen)}

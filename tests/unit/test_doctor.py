@@ -21,6 +21,7 @@ from fleet.machine import Output
 from fleet.machine.local import HERE, LocalMachine
 from fleet.state import open_state
 from tests.fakes import FakeMachine, runs
+from tests.tools import git, new_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -140,10 +141,10 @@ async def test_git_must_know_fleet_toml(tmp_path: Path) -> None:
     there = patient(tmp_path)
     there = Patient(**{**vars(there), "here": LocalMachine()})
     assert (await one_of(nix.git(there))).said == "is there"
-    do("git", "init", "-q", str(tmp_path))
+    git(tmp_path, "init", "-q")
     found = await one_of(nix.git(there))
     assert (found.state, found.remedy) == (ERROR, f"git add {there.file}")
-    do("git", "-C", str(tmp_path), "add", "fleet.toml")
+    git(tmp_path, "add", "fleet.toml")
     assert (await one_of(nix.git(there))).said == "knows fleet.toml"
 
 
@@ -174,8 +175,7 @@ def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def make_key(folder: Path, name: str = "id_ed25519") -> Path:
     folder.mkdir(exist_ok=True)
-    do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
-    return folder / name
+    return new_key(folder / name)
 
 
 async def test_agent_is_asked_what_it_holds(tmp_path: Path) -> None:

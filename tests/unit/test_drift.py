@@ -281,6 +281,18 @@ def test_what_only_root_can_have_done_names_who_became_root_before() -> None:
     assert finding.cause.endswith("bob had become root by sudo")
 
 
+def test_what_an_agent_has_left_is_told_as_that() -> None:
+    seen = said(f"file\t{entry('/etc/a', uid=1000)}", "agent\tann")
+    finding = next(one for one in report(seen).findings if one.id == "/etc/a")
+    assert finding.cause.endswith("; the agent ann has left it")
+
+
+def test_whoever_is_in_a_sandbox_leaves_no_unit() -> None:
+    shells = [f"fleet-sandbox-claude-shell-{number}.service" for number in ("7", "x")]
+    seen = said(*(f"unit\t{entry(f'/run/systemd/transient/{name}')}" for name in shells))
+    assert found(seen) == [f"/run/systemd/transient/{shells[1]}"]
+
+
 def test_system_reboot_and_store_cannot_be_accepted() -> None:
     wrong = StoreLook(wrong=(WrongPath(path="/nix/store/x", is_gone=False, at=5, uid=0),), is_done=True)
     there = facts(running_parts={"kernel": "a"}, booted_parts={"kernel": "b"}, profile=NEW)

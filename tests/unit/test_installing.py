@@ -17,6 +17,7 @@ from fleet.inventory import load
 from fleet.library import installing
 from fleet.library.installing import KEY, Site
 from fleet.machine.local import LocalMachine
+from tests.tools import new_key
 
 if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
@@ -146,7 +147,7 @@ async def test_a_host_gets_a_new_key_that_only_root_may_read(fleet: Inventory, t
 
 async def test_a_given_key_has_to_be_that_of_fleet_toml(fleet: Inventory, tmp_path: Path) -> None:
     key = tmp_path / "key"
-    keygen("-q", "-t", "ed25519", "-N", "", "-f", key)
+    new_key(key)
     site = Site(address="far", key_file=key)
     with installing.handed_files(site) as root:
         public = await installing.hand_key(LocalMachine(), site, host(fleet, "far"), root)

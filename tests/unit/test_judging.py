@@ -18,13 +18,14 @@ from fleet.inventory import load
 from fleet.library.judging import Plea
 from fleet.library.signatures import add_signatures, beside, read_signatures
 from fleet.machine import Output
-from fleet.model import Closure, Derivation, Goal, HostName, Outcome, Verb
+from fleet.model import Closure, Derivation, Goal, HostName, HostResult, Outcome, Verb
 from fleet.plans import Source
 from fleet.policy import Actor, PrincipalKind
 from fleet.signing import APPROVAL
 from fleet.state import HostRecord, Hosts, RunRecord
 from tests.fakes import asks, runs, said
 from tests.signer import Device
+from tests.tools import new_key
 from tests.unit import builders
 from tests.unit.builders import NEW, RUN
 from tests.unit.world import OLDER, YES, Applying, World
@@ -213,22 +214,44 @@ def test_only_people_whom_the_policy_names_break_its_rules(
     assert (world.state.ledger.kept_for_later(), world.state.ledger.noted()) == (0, None)
 
 
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("signed", "has_begun"), [(False, True), (True, True), (True, False)])
 async def test_who_goes_on_with_a_rollout_has_to_be_allowed_to_begin_its_other_hosts(
-    tmp_path: Path, *, signed: bool
+    tmp_path: Path, *, signed: bool, has_begun: bool
 ) -> None:
-    """A window that has closed since stops nothing, and what was signed when it began still counts."""
+    """A window that has closed since its first host began stops nothing, and what was signed then still counts."""
     write(tmp_path, f'{ASK}[[windows]]\nhosts = "*"\n{NEVER}')
-    world = Applying(tmp_path, "a")
+    world = Applying(tmp_path, "a", "b")
     world.actor = AGENT
-    plan = world.plan(("a",), by="agent-3", expires=4_000_000_000)
+    plan = world.plan(("a", "b"), by="agent-3", expires=4_000_000_000)
     world.state.keep_plan(plan.digest, plan.text, expires=plan.expires)
-    record = RunRecord(id=RUN, plan=plan.digest, hosts=Hosts([HostRecord(name=A)]))
+    kept = HostResult(host=B, outcome=Outcome.KEPT, closure=NEW)
+    first = HostRecord(name=B, begun=True, result=kept) if has_begun else HostRecord(name=B)
+    record = RunRecord(id=RUN, plan=plan.digest, hosts=Hosts([HostRecord(name=A), first]))
     async with world.fleet() as fleet:
         if signed:
             add_signatures(plan, fleet.signatures_file(plan), [DEVICE.sign(plan.head, APPROVAL)])
         done = await (await fleet.carry_on(record))
-    assert (done.exit_code, world.began()) == ((0, ["a"]) if signed else (2, []))
+    assert (done.exit_code, world.began()) == ((0, ["a"]) if signed and has_begun else (2, []))
+
+
+def test_plan_from_elsewhere_is_not_ours_once_a_host_of_it_was_allowed(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    write(tmp_path)
+    world = Applying(tmp_path, "a", "b")
+    world.plan(("a", "b"), by="ann")
+    file = str(tmp_path / "update.plan")
+    assert (command_line(world, "apply", file, "b").code, world.began()) == (0, ["b"])  # no rule is about it
+    assert (command_line(world, "apply", file, "a").code, world.began()) == (2, ["b"])
+
+
+def test_rule_for_a_computer_is_for_all_that_is_on_it(tmp_path: Path, command_line: CommandLine) -> None:
+    write(tmp_path)
+    world = Applying(tmp_path, "a", more="[hosts.a.profiles.ann]\n")
+    world.actor = AGENT
+    for words in (("exec", "a.ann", "--yes", "--", "uptime"), ("reboot", "a.ann", "--yes")):
+        told = command_line(world, *words)
+        assert (told.code, "agent-3 is an agent" in told.out + told.err, world.began()) == (2, True, []), told
 
 
 async def test_signatures_of_a_run_are_kept_for_whoever_goes_on_with_it(tmp_path: Path) -> None:
@@ -321,8 +344,7 @@ def test_plan_is_signed_by_its_author_beside_its_file(tmp_path: Path, command_li
     from fleet.signing import PLAN
     from fleet.signing.keygen import allowed_signers, verify
 
-    key = home / ".ssh" / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    new_key(home / ".ssh" / "id_ed25519")
     world = Applying(tmp_path, "a", more="build_on = 'target'")
     world.wanted = NEW
     world.on("a", (runs("nix-store", "--realise"), Output(status=0)), LOOKING)

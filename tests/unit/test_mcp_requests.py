@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from fleet.steps import secret_values
 from tests.unit import builders
 from tests.unit.agents import agent
 from tests.unit.world import World
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,14 +39,6 @@ if TYPE_CHECKING:
     from fleet.events import Event
 
 ID = "20261120T042211-3fa9c1"
-
-
-def until(is_so: Callable[[], object]) -> None:
-    """It is so within a minute."""
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from fleet.source import commands, outputs
 from fleet.source.tree import Tree
 from fleet.text import local_time, parsed_json, whole_number
 from tests.fakes import FakeMachine, asks, runs, said
+from tests.tools import git
 from tests.unit.world import FACTS, World
 
 if TYPE_CHECKING:
@@ -141,12 +142,11 @@ def test_code_span_is_between_two_runs_of_as_many_backticks(line: str, spans: li
 
 def test_file_with_any_name_is_found_in_the_posix_locale(tmp_path: Path) -> None:
     """In a process of its own: the locale of this one does not change any more."""
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b")
     (tmp_path / "README.md").write_text("`fleet grün →`\n", encoding="utf-8")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "grün.md").write_text("`fleet grün →`\n", encoding="utf-8")
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "."], check=True)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
     script = (
         "import asyncio, sys; from fleet.machine.local import LocalMachine; from fleet.source import commands, tree;"
         "found = asyncio.run(tree.look(LocalMachine(), sys.argv[1]));"

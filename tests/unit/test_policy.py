@@ -27,6 +27,7 @@ kind = "gpu"
 tags = ["prod", "gpu"]
 [hosts.pi]
 kind = "pi"
+profiles.ann = { }
 """
 WEB, GPU, PI = HostName("web-1"), HostName("gpu-01"), HostName("pi")
 ANN, AGENT, CI = Actor("ann"), Actor("agent-3", PrincipalKind.AGENT), Actor("ci", PrincipalKind.CI)
@@ -63,6 +64,13 @@ def test_agents_ask_on_the_hosts_that_a_rule_selects(tmp_path: Path) -> None:
     said = {WEB: [("prod", "ask")], GPU: [("prod", "ask")], PI: [("[[agents]] 2", "deny")]}
     assert demanded(found, actors=(AGENT,)) == said
     assert demanded(found, actors=(ANN, AGENT)) == said, "whoever has planned it counts, too"
+
+
+def test_rule_for_a_host_is_for_its_profiles_too(tmp_path: Path) -> None:
+    found = policy(tmp_path, '[[agents]]\nname = "pi"\nhosts = "pi"')
+    profile = HostName("pi.ann")
+    hosts = dict.fromkeys((profile, WEB), ())
+    assert demanded(found, actors=(AGENT,), hosts=hosts) == {profile: [("pi", "ask")]}
 
 
 def test_agent_says_why_where_a_rule_wants_that(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from fleet.host.program import HostProgram, for_driver, sent_along
 from fleet.inventory import edit, load, parse
 from fleet.inventory.drivers import Driver
 from fleet.inventory.profiles import computers
-from fleet.model import HostName
 from fleet.selector import waves
 from fleet.steps.system import NEEDED, is_for, recognised
 
@@ -70,10 +69,18 @@ def test_profiles_are_deployed_in_order_after_their_host() -> None:
 
 
 def test_a_computer_is_asked_once_for_all_that_is_on_it() -> None:
-    found = dict(read("[hosts.web]\nprofiles.alice={}\nprofiles.bob={}\n[hosts.db]\nprofiles.eve={}\n").hosts)
-    assert [host.name for host in computers(found.values())] == ["web", "db"]
-    chosen = [found[HostName(name)] for name in ("web.alice", "web.bob", "db.eve", "db")]
-    assert [host.name for host in computers(chosen)] == ["web.alice", "db"]
+    fleet = read("""
+        [hosts.web]
+        profiles.alice = { }
+        [hosts.db]
+        driver = "none"
+        profiles.bob = { }
+        profiles.eve = { }
+    """)
+    found = fleet.hosts.values()
+    assert [host.name for host in computers(fleet, found)] == ["web", "db.bob"]
+    assert [host.name for host in computers(fleet, list(found)[1:2])] == ["web"]
+    assert [host.name for host in computers(fleet, list(found)[::-1])] == ["db.eve", "web"]
 
 
 def test_address_of_a_profile_is_that_of_its_host() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,17 +11,12 @@ from fleet.machine.local import LocalMachine
 from fleet.plans import Source
 from fleet.source.revision import source_of
 from tests.fakes import FakeMachine
+from tests.tools import git
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not there")
-
-
-def git(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@desk", "-c", "init.defaultBranch=main"]
-    done = subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture

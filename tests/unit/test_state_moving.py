@@ -88,7 +88,7 @@ def test_every_table_and_every_column_is_copied(tmp_path: Path) -> None:
     filled(tmp_path)
     with closing(sqlite3.connect(tmp_path / "state.db")) as other:
         tables = {name for (name,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert tables == {*TABLES, "meta", "leases"}
+        assert tables == {*TABLES, "meta", "leases", "rollouts", "shares", "workers"}
         for table, columns in TABLES.items():
             assert tuple(row[1] for row in other.execute(f"PRAGMA table_info({table})")) == columns
 

@@ -17,7 +17,7 @@ from fleet.inventory.databases import database
 from fleet.ledger import Kind
 from fleet.ledger.chain import read_chain
 from fleet.model import HostName, Outcome, RunId, Verb
-from fleet.state import Asked, Entered, State, leases
+from fleet.state import Asked, Entered, State, clock, leases
 from fleet.state import open_state as open_at
 from fleet.state import postgres as module
 from fleet.state.postgres import PostgresDatabase
@@ -405,15 +405,15 @@ def test_lease_is_over_by_the_clock_of_the_database(
     tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = machines(tmp_path)
-    monkeypatch.setattr(leases, "_LIVES", leases._LIVES.replace(leases._BACK, "0"))
+    monkeypatch.setattr(clock, "LIVES", clock.LIVES.replace(clock.BACK, "0"))
     with python(HOLD, tmp_path / "there" / "home", RUN) as other:
         assert said(other) == "held"
         other.kill()
         other.wait()
     assert here.is_under_way(RUN)
     (left,) = postgres.run("SELECT ends - extract(epoch FROM clock_timestamp()) FROM fleet_home.leases")
-    assert 0 < left[0] <= leases.LASTS
-    postgres.run("UPDATE fleet_home.leases SET ends = ends - %(lasts)s", lasts=leases.LASTS)
+    assert 0 < left[0] <= clock.LASTS
+    postgres.run("UPDATE fleet_home.leases SET ends = ends - %(lasts)s", lasts=clock.LASTS)
     assert not here.is_under_way(RUN)
     with here.hold(RUN):
         assert there.is_under_way(RUN)

@@ -24,9 +24,9 @@ from tests.fakes import asks, runs, said
 from tests.unit import receivers
 from tests.unit.receivers import hook
 from tests.unit.world import BROKEN, FACTS, Applying, World
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from fleet import Fleet
@@ -278,14 +278,6 @@ def test_service_that_delivers_writes_the_metrics_again_and_again(
     other.start()
     assert command_line(world, "deliver", "--watch").code == 0
     other.join()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, ten seconds at the most."""
-    end = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 async def test_trouble_with_metrics_is_said_once_and_again_when_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:

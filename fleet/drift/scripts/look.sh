@@ -111,6 +111,7 @@ people() {
         "$system/etc/systemd/system/userborn.service" | sort -u | xargs -d "$newline" -r grep -ohsE '"name" ?: ?"[^"]+"' -- |
         sed -nE 's/.*"([^"]+)"$/account\t\1/p'
     sed -nE 's/^u!? +([^ ]+) .*/account\t\1/p' "$system"/etc/sysusers.d/00-nixos.conf 2>/dev/null
+    find /etc/fleet/agents/ -maxdepth 1 ! -type d -printf 'agent\t%f\n' 2>/dev/null | head -n 1000
     printf 'done\tpeople\n'
 }
 

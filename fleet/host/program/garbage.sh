@@ -109,10 +109,11 @@ numbered_generations() {
 # more where the generations $go are gone. What Nix says to that is in `said`.
 find_dead() {
     with_timeout 240 nix-store --gc --print-dead >./listed 2>./said && store_paths <./listed >./dead || return
-    [ -n "$go" ] || return 0
+    forgotten_models >./forgotten
+    [ -n "$go" ] || [ -s ./forgotten ] || return 0
     with_timeout 240 nix-store --gc --print-roots >./roots 2>./said || return
-    printf %s "$go" | sed "s,^\([0-9]*\) .*,$profile-\1-link -> ," >./links
-    printf %s "$go" | cut -d ' ' -f 2 >./tops && closure_of tops >./held || return
+    { printf %s "$go" | sed "s,^\([0-9]*\) .*,$profile-\1-link -> ,"; sed 's/ .*/ -> /' forgotten; } >./links
+    { printf %s "$go" && cat ./forgotten; } | cut -d ' ' -f 2 >./tops && closure_of tops >./held || return
     grep -vF -f links roots | sed 's/.* -> //' | store_paths >./tops && closure_of tops >./needed || return
     comm -23 held needed >./freed && sort -u dead freed >./all && mv all dead
 }
@@ -164,6 +165,7 @@ EOF
             refuse broken "nix-env does not delete generations: $(tail -n 3 $menu_log | tr '\n' ' ')"
     fi
     [ -n "$held" ] || write_menu
+    [ -n "$held" ] || forgotten_models | while read -r link path; do rm -f "$link"; done
     for number in $doomed; do answer deleted "$number"; done
 }
 

@@ -28,7 +28,13 @@ let
       enable = bool true;
       description = of types.singleLineStr "";
       wantedBy = of (types.listOf unitName) [ ];
+      wants = of (types.listOf unitName) [ ];
       after = of (types.listOf unitName) [ ];
+      before = of (types.listOf unitName) [ ];
+      bindsTo = of (types.listOf unitName) [ ];
+      partOf = of (types.listOf unitName) [ ];
+      requires = of (types.listOf unitName) [ ];
+      overrideStrategy = of (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       unitConfig = unitOptions;
     } // extra;
   };
@@ -96,6 +102,16 @@ in
       branch = of (types.enum (builtins.attrNames pkgs.linuxPackages.nvidiaPackages)) "stable";
       package = of types.raw pkgs.linuxPackages.nvidiaPackages.${nvidia.branch};
     };
+    services.postgresql = {
+      enable = bool false;
+      ensureDatabases = strings;
+      ensureUsers = of (types.listOf (types.submodule {
+        options = { name = mkOption { type = types.str; }; ensureDBOwnership = bool false; };
+      })) [ ];
+      enableTCPIP = bool false;
+      authentication = of types.lines "";
+      settings = of (types.attrsOf (types.nullOr (types.oneOf [ types.bool types.float types.int types.str ]))) { };
+    };
     services.xserver.videoDrivers = of (types.listOf types.str) [ "modesetting" "fbdev" ];
 
     nix = {
@@ -142,6 +158,7 @@ in
         };
       })) [ ];
     };
+    programs.ssh.package = of types.package pkgs.openssh;
     programs.ssh.knownHosts = of (types.attrsOf (types.submodule ({ name, ... }: {
       options = {
         certAuthority = bool false;
@@ -162,7 +179,10 @@ in
         isSystemUser = bool false;
         description = str;
         group = str;
+        home = of types.path "/var/empty";
         extraGroups = strings;
+        uid = nullOr types.int;
+        packages = of (types.listOf types.package) [ ];
         hashedPassword = nullOr types.str;
         hashedPasswordFile = nullOr types.str;
         shell = nullOr (types.either types.path types.package);
@@ -218,8 +238,11 @@ in
 
     system.preSwitchChecks = of (types.attrsOf types.str) { };
 
+    systemd.packages = of (types.listOf types.package) [ ];
     systemd.services = of (types.attrsOf (unit serviceOptions)) { };
     systemd.timers = of (types.attrsOf (unit { timerConfig = unitOptions; })) { };
+    systemd.sockets = of (types.attrsOf (unit { socketConfig = unitOptions; })) { };
+    systemd.slices = of (types.attrsOf (unit { sliceConfig = unitOptions; })) { };
     systemd.tmpfiles.rules = strings;
     systemd.settings.Manager = mkOption {
       default = { };

@@ -1,0 +1,2 @@
+# Prints which engine for containers there is.
+command -v docker || command -v podman

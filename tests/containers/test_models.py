@@ -1,0 +1,224 @@
+"""Weights of models come beside the system that names them: fetched once, kept as long as a system names them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import http.server
+import json
+import re
+import secrets
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fleet.nix import quoted
+from tests.containers.driver import WEB, Stage, new_version, running, web
+from tests.containers.files import shell
+from tests.containers.module_units import is_there
+from tests.nixos_modules import configured, needs_lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fleet.lab import Lab, LabHost
+    from tests.containers.conftest import MakeLab
+
+pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+ROOTS = "/nix/var/nix/gcroots/fleet-models"
+MIB = 1 << 20
+SEED = secrets.token_hex(8)
+"""No model of an earlier run is the same: it would be in the store of this machine."""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab("one", "two")
+
+
+class Weights(http.server.SimpleHTTPRequestHandler):
+    """A server for files, which remembers what was fetched."""
+
+    fetched: list[str] = []  # noqa: RUF012 - of all requests
+
+    def do_GET(self) -> None:
+        self.fetched.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """An address, and the folder that is served there."""
+    folder = tmp_path_factory.mktemp("weights")
+    handler = functools.partial(Weights, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_port}", folder
+        serving.shutdown()
+        thread.join()
+
+
+def weights(server: tuple[str, Path], name: str, size: int = MIB, **more: Any) -> dict[str, Any]:
+    """Settings of a model that the server has: `size` bytes that no other has."""
+    address, folder = server
+    digest = hashlib.sha256()
+    with (folder / name).open("wb") as file:
+        for number in range(0, size, MIB):
+            block = hashlib.shake_128(f"{SEED} {name} {number}".encode()).digest(min(MIB, size - number))
+            digest.update(block)
+            file.write(block)
+    found = f"sha256-{base64.b64encode(digest.digest()).decode()}"
+    return {"url": f"{address}/{name}", "hash": found, "license": "mit", "size": size, "inClosure": False, **more}
+
+
+def system(models: dict[str, dict[str, Any]]) -> tuple[str, dict[str, str]]:
+    """A lab system with what the module makes of these models, and the store path of each."""
+    text = quoted(json.dumps({"services": {"fleet": {"models": {"weights": models}}}}))
+    wanted = (
+        """{ list = config.environment.etc."fleet/models.json".text; unit = config.systemd.services.fleet-models; }"""
+    )
+    found = configured(("models",), f"builtins.fromJSON {text}", wanted)
+    unit = found["unit"]
+    more = f"""
+      files."etc/fleet/models.json" = {quoted(found["list"])};
+      files."etc/fleet/look-for-models" = {quoted(unit["script"])};
+      services.fleet-models = {{
+        exec = "/bin/sh -eu /etc/fleet/look-for-models";
+        service = {{ Type = "oneshot"; RemainAfterExit = true;
+          Environment = [ "PATH=/usr/bin:/bin" ''"MODELS={unit["environment"]["MODELS"]}"'' ]; }};
+      }};
+    """
+    paths = {model["name"]: model["path"] for model in json.loads(found["list"])["models"]}
+    return web(new_version(), more=more), paths
+
+
+def roots(host: LabHost) -> set[str]:
+    return set(shell(host, f"ls {ROOTS}").split())
+
+
+def name_of(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def test_a_model_of_200_mib_is_fetched_once_told_in_the_plan_and_proven_on_each_host(
+    stage: Stage, server: tuple[str, Path]
+) -> None:
+    stage.toml({name: {"checks": [WEB]} for name in ("one", "two")})
+    nix, paths = system({"big.gguf": weights(server, "big.gguf", 200 * MIB)})
+    for name in ("one", "two"):
+        stage.write(name, nix)
+    planned = stage.fleet("plan", "one", "two")
+    assert planned.code == 0, planned.stderr
+    assert (
+        planned.stdout.count("gets big.gguf (200 MiB, mit)") + planned.stderr.count("gets big.gguf (200 MiB, mit)") >= 1
+    )
+    run = stage.deploy("one", "two")
+    assert run.outcomes == {"one": "kept", "two": "kept"}, run
+    assert [path for path in Weights.fetched if path == "/big.gguf"] == ["/big.gguf"]
+    assert min(push["nar_bytes"] for push in run.told("push_finished")) > 200 * MIB
+    for name in ("one", "two"):
+        host = stage.host(name)
+        assert is_there(host, paths["big.gguf"])
+        assert roots(host) == {name_of(paths["big.gguf"])}
+        closure = shell(host, f"nix-store -qR {running(host)}").split()
+        assert paths["big.gguf"] not in closure
+    again = stage.deploy("one")
+    assert again.outcomes == {"one": "unchanged"}
+
+
+def test_another_version_is_in_the_diff_and_goes_back_with_the_system(stage: Stage, server: tuple[str, Path]) -> None:
+    host = stage.host("one")
+    stage.toml({"one": {"checks": [WEB]}})
+    nix, old = system({"small.gguf": weights(server, "small-1")})
+    stage.write("one", nix)
+    assert stage.deploy("one").outcomes == {"one": "kept"}
+    nix, new = system({"small.gguf": weights(server, "small-2", license="apache-2.0")})
+    stage.write("one", nix)
+    diff = stage.fleet("diff", "one")
+    assert "fleet/models.json" in diff.stdout
+    assert new["small.gguf"][11:20] in diff.stdout or "apache-2.0" in diff.stdout
+    run = stage.deploy("one")
+    assert run.outcomes == {"one": "kept"}
+    (note,) = run.told("finding_reported", kind="models")
+    assert note["message"] == "gets small.gguf (1 MiB, apache-2.0)"
+    shell(host, "nix-store --gc >/dev/null 2>&1")
+    assert is_there(host, old["small.gguf"])
+    assert stage.fleet("rollback", "one", "--yes").code == 0
+    assert old["small.gguf"] in shell(host, "cat /run/current-system/etc/fleet/models.json")
+    assert shell(host, "systemctl is-active fleet-models") == "active"
+
+
+@pytest.mark.long
+def test_a_model_goes_with_the_last_system_that_names_it(stage: Stage, server: tuple[str, Path]) -> None:
+    host = stage.host("two")
+    stage.toml({"two": {"checks": [WEB], "keep_generations": 1}})
+    nix, first = system({"first.gguf": weights(server, "first")})
+    stage.write("two", nix)
+    assert stage.deploy("two").outcomes == {"two": "kept"}
+    last: dict[str, str] = {}
+    for name in ("second", "third"):
+        nix, last = system({f"{name}.gguf": weights(server, name)})
+        stage.write("two", nix)
+        assert stage.deploy("two").outcomes == {"two": "kept"}
+    assert is_there(host, first["first.gguf"])
+    shell(host, f"touch -h -d '2 days ago' {ROOTS}/*")
+    told = stage.document("gc", "two", "--dry-run")["hosts"][0]
+    assert told["bytes"] > MIB
+    assert stage.fleet("gc", "two", "--yes").code == 0
+    assert not is_there(host, first["first.gguf"])
+    assert is_there(host, last["third.gguf"])
+    assert {re.sub(r"^[^-]*-", "", name) for name in roots(host)} == {"second.gguf", "third.gguf"}
+
+
+@pytest.mark.long
+def test_a_system_whose_model_is_gone_is_not_kept(stage: Stage, server: tuple[str, Path]) -> None:
+    """Somebody has brought the system by another way, which knows nothing of models."""
+    host = stage.host("one")
+    stage.settle("one")
+    before = running(host)
+    nix, paths = system({"lost.gguf": weights(server, "lost")})
+    stage.write("one", nix)
+    stage.toml({"one": {"checks": [WEB]}})
+    closure = stage.document("build", "one")["hosts"][0]["closure"]
+    assert stage.fleet("push", "one", "--json").outcomes == {"one": "staged"}
+    shell(host, f"rm {ROOTS}/{name_of(paths['lost.gguf'])}; nix-store --delete {paths['lost.gguf']}")
+    profile = "/nix/var/nix/profiles/system"
+    shell(host, f"nix-env -p {profile} --set {closure}; nix-env -p {profile} --rollback")
+    number = max(int(found) for found in re.findall(r"system-(\d+)-link", shell(host, f"ls {profile}-*")))
+    run = stage.fleet("rollback", "one", "--to", str(number), "--yes", "--json")
+    assert run.outcomes == {"one": "rolled_back"}, run
+    assert running(host) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({"hash": "sha256-" + "A" * 43 + "="}, 3, "cannot be fetched from http://127.0.0.1"),
+        pytest.param(
+            {"size": MIB + 1}, 2, f"has {MIB} bytes, and the configuration says {MIB + 1}", marks=pytest.mark.long
+        ),
+        pytest.param({"size": 1 << 60}, 2, "are free on this machine's /nix", marks=pytest.mark.long),
+        ({"vram": 8000}, 1, "needs 8000 MiB on GPUs, and nvidia-smi does not answer"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_the_host_changes(
+    stage: Stage, server: tuple[str, Path], more: dict[str, Any], code: int, said: str
+) -> None:
+    host = stage.host("two")
+    before = running(host)
+    stage.toml({"two": {"checks": [WEB]}})
+    name = f"bad-{next(iter(more))}-{more.get('size', 0)}"
+    stage.write("two", system({f"{name}.gguf": {**weights(server, name), **more}})[0])
+    run = stage.fleet("plan", "two")
+    assert run.code == code, run
+    assert said in run.stdout + run.stderr, run
+    assert running(host) == before
+    assert all("bad-" not in root for root in roots(host))

@@ -1,0 +1,42 @@
+"""Waiting for what nobody tells of, and ports that nobody listens on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Found = TypeVar("Found")
+
+
+class NeverError(AssertionError):
+    """The condition did not come true in time."""
+
+
+def until(is_so: Callable[[], Found], *, within: float = 20.0, what: str = "condition") -> Found:
+    """What `is_so` gave when it was first true. Raises NeverError after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (found := is_so()):
+        if time.monotonic() > deadline:
+            raise NeverError(f"not within {within:g} s: {what}")
+        time.sleep(0.02)
+    return found
+
+
+async def becomes(is_so: Callable[[], object], *, within: float = 10.0) -> None:
+    """It is so. Raises TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while not is_so():  # noqa: ASYNC110 - what is watched sets no event
+            await asyncio.sleep(0.005)
+
+
+def free_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
