@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.drift.text import drift_json
 from fleet.errors import ConfigError, FleetError
-from fleet.inventory.profiles import computers
 from fleet.library import documents
 from fleet.library.overview import head, host_row
 from fleet.mcp.answers import Document, foreign, newest_that_fit, page, problem, rows_from
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
-    from fleet.inventory import Host
     from fleet.library.fleet import Fleet
     from fleet.library.views import Health
     from fleet.mcp.desk import Desk
@@ -96,7 +94,7 @@ class Looks:
                 "foreign": foreign({key: row[key] for key in ("findings", "notes")}, most=50, share=20_000),
             }
 
-        return await self._asked(hosts, after, look, told, of=computers)
+        return await self._asked(hosts, after, look, told, are_computers=True)
 
     async def logs(self, host: HostName, unit: Unit, lines: Lines = 50, since: Since = "") -> Document:
         """The last lines that a unit has written to the journal of one host."""
@@ -125,11 +123,13 @@ class Looks:
         after: str,
         look: Callable[[Fleet, tuple[str, ...]], Awaitable[Mapping[Any, Any]]],
         told: Callable[[Any], Document],
-        of: Callable[[tuple[Host, ...]], tuple[Host, ...]] = tuple,
+        *,
+        are_computers: bool = False,
     ) -> Document:
-        """Ask as many hosts as one call may, `of` those that are selected, and return a page of what they say."""
+        """Ask so many of the hosts as one call may, or of their computers, and return a page of what they say."""
         async with await self._desk().fleet() as fleet:
-            names = rows_from([host.name for host in of(fleet.select(*hosts))], after)
+            chosen = fleet.computers(*hosts) if are_computers else fleet.select(*hosts)
+            names = rows_from([host.name for host in chosen], after)
             answers = await look(fleet, tuple(names[:AT_ONCE])) if names else {}
         rows = ((name, _row(name, answer, told)) for name, answer in answers.items())
         return page(rows, names)
