@@ -123,7 +123,9 @@ def carry_out(
                 with interrupts() as stop:
                     return await act(fleet, output, stop)
 
-    return asyncio.run(work())
+    code = asyncio.run(work())
+    session.tell_unentered(fleet)
+    return code
 
 
 async def plan_and_apply(

@@ -123,6 +123,7 @@ async def _free(fleet: Fleet, names: Sequence[HostName], wanted: Wanted, consent
                 return 1
             freed = await _take(fleet, output, stop, rubbish, wanted.within, plea)
         output.wait_for("")
+    session.tell_unentered(fleet)
     document = documents.garbage(found, freed)
     if wanted.as_json:
         click.echo(json.dumps(document))
@@ -219,6 +220,9 @@ async def _free_here(inventory: Inventory, wanted: Wanted, consent: Consent) -> 
         click.echo(json.dumps(document))
     else:
         click.echo(_here_line(document, dry_run=wanted.dry_run))
+    if freed is not None and freed.note:
+        session.warn(freed.note)
+        return 1
     return 0
 
 
@@ -238,6 +242,7 @@ def _here_line(document: Mapping[str, Any], *, dry_run: bool) -> str:
 
     told = document if document["freed"] is None else document["freed"]
     what = [counted(len(told[f"{noun}s"]), noun) for noun in ("run", "build", "plan")]
+    what += [f"what waited for {counted(len(told['deliveries']), 'host')} too long"] if told["deliveries"] else []
     words = "would go" if dry_run else "gone"
     return f"{words}: {', '.join(what)}; {counted(told['paths'], 'store path')}, {human_bytes(told['bytes'])}"
 

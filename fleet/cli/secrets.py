@@ -151,6 +151,7 @@ async def _push(fleet: Fleet, hosts: Sequence[Host], consent: Consent, *, as_jso
                 if row["error"] is None:
                     click.echo(f"{row['name']}: {_written(row)}")
             session.tell_errors(answers)
+        session.tell_unentered(fleet)
     if any(isinstance(answer, StoppedError) for answer in answers.values()):
         return INTERRUPTED
     return 1 if any(isinstance(answer, FleetError) for answer in answers.values()) else 0

@@ -206,6 +206,12 @@ def tell_unread(fleet: Fleet) -> None:
             click.echo(f"  {fleet.unread.hint}", err=True)
 
 
+def tell_unentered(fleet: Fleet) -> None:
+    """Print to stderr what was done and is not in the ledger."""
+    for line in dict.fromkeys(fleet.unentered):
+        warn(line)
+
+
 def tell_errors(answers: Mapping[HostName, object]) -> bool:
     """Print the error of each host that could not be asked to stderr. Return whether there were any."""
     import click

@@ -87,6 +87,8 @@ class Tools:
     """The name of this machine."""
     acts_as: Actor | None = None
     """Who that is by principals.toml; None for the local user, where nothing says otherwise."""
+    unentered: list[str] = field(default_factory=list, compare=False)
+    """What was done and could not be entered in the ledger, for people: a line each."""
 
     @property
     def actor(self) -> Actor:

@@ -102,6 +102,7 @@ class Changes:
             made = await fleet.kept_plan(plan)
             names = require_applicable(made, fleet.inventory, hosts, now=0)
             answers = await fleet.withdraw(made, *names, on_wait=ignore)
+            warned = {"warning": "; ".join(fleet.unentered)} if fleet.unentered else {}
         failed = {name: answer for name, answer in answers.items() if isinstance(answer, FleetError)}
         rows = ((name, {"name": name, "error": problem(error)}) for name, error in failed.items())
         return {
@@ -109,6 +110,7 @@ class Changes:
             "withdrawn": sum(1 for answer in answers.values() if not isinstance(answer, FleetError) and answer),
             "was_worthless": sum(1 for answer in answers.values() if answer == ""),
             "failed": len(failed),
+            **warned,
             **page(rows, []),
         }
 

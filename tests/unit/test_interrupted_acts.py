@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -12,20 +13,22 @@ from fleet.errors import FleetError, LockedError, UnreachableError
 from fleet.host import garbage
 from fleet.host.garbage import Freed
 from fleet.machine import Output
-from fleet.model import HostName
+from fleet.model import HostName, Verb
 from fleet.state import Tidied
 from fleet.steps.garbage import free
 from tests.fakes import FakeLink, Says, asks, runs, said
 from tests.unit.builders import host
+from tests.unit.state_builders import run_id
+from tests.unit.test_state_store import delivery
 from tests.unit.test_state_tidy import builds
-from tests.unit.world import World
+from tests.unit.world import YES, Applying, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from fleet.machine import Command
-    from tests.fakes import Answer
+    from tests.fakes import Answer, Answers, Fits
     from tests.unit.conftest import CommandLine
 
 A = HostName("a")
@@ -109,3 +112,83 @@ def test_local_garbage_that_was_being_deleted_is_not_told_as_nothing(tmp_path: P
     assert shown.code == 130
     assert "interrupted: what is gone was not needed, and the next fleet gc --local goes on" in shown.err
     assert world.state.tidy(keep=2, dry_run=True) == Tidied()
+
+
+def test_secrets_that_are_not_in_the_ledger_are_told(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = with_secret(tmp_path, said(compared=["token yes"]))
+    monkeypatch.setattr(type(world.state.ledger), "enter_later", lambda *_: False)
+    shown = command_line(world, "secrets", "push", "a")
+    lacks = "warning: the ledger lacks what was done, since it cannot be written: secret_changed"
+    assert (shown.code, shown.out, lacks in shown.err) == (0, "a: written: token\n", True)
+
+
+def test_rollback_that_is_not_in_the_ledger_is_told(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = Applying(tmp_path, "a")
+    world.plan(("a",), verb=Verb.ROLLBACK)
+    monkeypatch.setattr(type(world.state.ledger), "enter_later", lambda *_: False)
+    shown = command_line(world, "apply", str(tmp_path / "update.plan"), "--yes")
+    assert shown.code == 0, shown.err
+    assert "warning: the ledger lacks what was done, since it cannot be written: plan, begin" in shown.err
+
+
+# --- this machine ---
+
+
+def local(tmp_path: Path, *rows: tuple[Fits, Answers]) -> World:
+    """A build that is over, which alone has rooted two paths; and a delivery that nobody has fetched."""
+    world = World(tmp_path, "a")
+    builds(world.state, *range(100, 103))
+    (world.state.folder(run_id(100)) / "closure").symlink_to(PATHS[0])
+    world.state.want([delivery(A, "r1", expires=150.0)])
+    two = Output(status=0, stdout="\n".join(PATHS))
+    world.here_too(
+        *rows,
+        (runs("xargs", "-r", "nix-store", "--query", "--size"), Output(status=0, stdout="5\n7\n")),
+        (
+            runs("xargs", "-r", "nix-store", "--query", "--requisites"),
+            lambda one: two if one.stdin else Output(status=0),
+        ),
+        (runs("nix-store", "--gc", "--print-roots"), Output(status=0)),
+        (runs("nix-store", "--gc", "--print-dead"), two),
+    )
+    return world
+
+
+PATHS = tuple(f"/nix/store/{letter * 32}-{letter}" for letter in "xy")
+VALID = runs("xargs", "-r", "nix-store", "--check-validity")
+DELETE = runs("xargs", "-r", "nix-store", "--delete")
+
+
+def test_path_that_gained_a_root_is_told_with_what_is_gone(tmp_path: Path, command_line: CommandLine) -> None:
+    alive = f"error: Cannot delete path '{PATHS[1]}' since it is still alive."
+    world = local(
+        tmp_path,
+        (DELETE, Output(status=123, stderr=f"{alive}\n")),
+        (VALID, [YES, YES, Output(status=0, stdout=PATHS[0])]),
+    )
+    shown = command_line(world, "gc", "--local", "--keep", "2", "--json")
+    freed = json.loads(shown.out)["freed"]
+    assert (shown.code, freed["builds"], freed["paths"], freed["bytes"]) == (1, [run_id(100)], 1, 5)
+    assert freed["note"].startswith("not all that nothing needs any more was deleted: ")
+    assert (alive in freed["note"], "warning: not all" in shown.err) == (True, True)
+
+
+def test_store_that_does_not_answer_any_more_is_told_with_what_is_gone(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
+    world = local(tmp_path, (runs("nix-store", "--gc", "--print-dead"), Output(status=1, stderr="error: no space\n")))
+    shown = command_line(world, "gc", "--local", "--keep", "2")
+    assert (shown.code, shown.out) == (
+        1,
+        "gone: 0 runs, 1 build, 0 plans, what waited for 1 host too long; 0 store paths, 0 B\n",
+    )
+    assert "error: no space" in shown.err
+
+
+def test_what_waited_too_long_counts_as_garbage_of_this_machine(tmp_path: Path, command_line: CommandLine) -> None:
+    shown = command_line(local(tmp_path), "gc", "--local", "--keep", "9", "--dry-run", "--json")
+    assert json.loads(shown.out)["deliveries"] == ["a"]

@@ -436,3 +436,27 @@ def test_policy_explain_says_what_a_gate_asks_for(tmp_path: Path, command_line: 
     assert command_line(world, "policy", "explain", file, "b").code == 0
     assert command_line(world, "apply", file, "--yes").code == 2
     assert plan.digest == document["plan"]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not waited for cannot be kept either."""
+    monkeypatch.setattr("fleet.state.ledgers.StoredLedger.enter_later", lambda *_: False)
+
+
+@pytest.mark.usefixtures("full")
+def test_withdrawal_that_is_not_in_the_ledger_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    world = Applying(tmp_path, "a")
+    world.plan(("a",))
+    world.on("a", (asks("withdraw"), said(serial="42-c")))
+    told = command_line(world, "withdraw", str(tmp_path / "update.plan"), "--yes")
+    lacks = "warning: the ledger lacks what was done, since it cannot be written: withdrawal"
+    assert (told.code, lacks in told.err) == (0, True)
+
+
+@pytest.mark.usefixtures("full")
+def test_broken_rule_that_is_not_in_the_ledger_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    write(tmp_path, ASK + '[[windows]]\nname = "never"\nhosts = "*"\nwindow = "Mon 02:00-02:01 Pacific/Kiritimati"\n')
+    world = Applying(tmp_path, "a")
+    told = command_line(world, "deploy", "a", "--copy-with", "nix", "--break-glass", "fire")
+    assert "warning: the ledger lacks what was done, since it cannot be written: break_glass" in told.err
