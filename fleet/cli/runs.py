@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting
 from fleet.errors import StateError
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def import_(context: click.Context, file: Path | None) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=Reporting)
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=options.completes("run"))
 @options.file
 @options.as_json
