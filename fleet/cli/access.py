@@ -41,7 +41,7 @@ def trust(selectors: tuple[str, ...], file: Path | None, *, everything: bool, ye
     from fleet.output.format import counted
 
     inventory = session.open_inventory(file)
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     given = session.given_to(inventory)
     with session.asking("host keys", as_json=False) as wait_for:
         answers = asyncio.run(shown_keys(Logins(inventory.hosts), hosts, given, on_wait=wait_for))

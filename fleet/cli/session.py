@@ -122,7 +122,8 @@ def given_password() -> str | None:
 
 def take_password() -> None:
     """Take the sudo password out of the environment: Nix, git, ssh and its helpers must not inherit it."""
-    _taken[:] = [os.environ.pop(PASSWORD_VARIABLE)] if PASSWORD_VARIABLE in os.environ else []
+    if PASSWORD_VARIABLE in os.environ:
+        _taken[:] = [os.environ.pop(PASSWORD_VARIABLE)]
 
 
 def _sudo_password(asking: Sequence[Host]) -> Secret:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 from pathlib import Path
@@ -9,9 +10,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import asyncssh
+import click
 import pytest
 
-from fleet.cli import run, session
+from fleet.cli import questions, run, session
 from fleet.cli.access import ssh_argv
 from fleet.errors import AuthenticationError, UnreachableError
 from fleet.inventory import Inventory, load, parse
@@ -255,3 +257,24 @@ def test_person_is_asked_for_the_sudo_password_once(trusting: Path, monkeypatch:
     monkeypatch.setattr("click.prompt", lambda *_, **__: typed.pop())
     asking = list(load(trusting).hosts.values())
     assert [session._sudo_password(asking).reveal() for _ in range(2)] == ["hunter2"] * 2
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+def test_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch, typed: str, *, answer: bool) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert questions.confirmed("Sure?") is answer
+
+
+def test_ctrl_c_at_a_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    with pytest.raises(click.exceptions.Abort):
+        questions.confirmed("Sure?")
+
+
+def test_a_computer_is_shown_once_whatever_profiles_it_has(trusting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trusting.write_text(trusting.read_text() + "[hosts.web.profiles.ann]\n[hosts.web.profiles.bob]\n")
+    assert run(["trust", "--all"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["host", "web"]
