@@ -103,7 +103,8 @@ class Ground:
     def left(self) -> str:
         """What no transaction leaves."""
         script = (
-            "ls -d /run/fleet/open /nix/var/fleet/open /nix/var/fleet/.[a-z]* /etc/systemd/system.attached 2>/dev/null;"
+            "ls -d /run/fleet/open /nix/var/fleet/open /nix/var/fleet/.[a-z]* 2>/dev/null;"
+            "cd /etc/systemd/system.attached 2>/dev/null && ls -d .[a-z]* fleet-wake* sysinit.target.wants 2>/dev/null;"
             "systemctl list-units --all --plain --no-legend 'fleet-keep-*' 'fleet-switch-*' 'fleet-wake*'"
         )
         return self.host.exec("sh", "-c", script, check=False).stdout.strip()

@@ -19,7 +19,7 @@ from fleet.nix import quoted
 from tests.containers.driver import WEB, Stage, new_version, running, web
 from tests.containers.files import shell
 from tests.containers.module_units import is_there
-from tests.nixos_modules import configured, needs_lib
+from tests.nixos_modules import configured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
     from tests.containers.conftest import MakeLab
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 ROOTS = "/nix/var/nix/gcroots/fleet-models"
 MIB = 1 << 20
 SEED = secrets.token_hex(8)

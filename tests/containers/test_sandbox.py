@@ -10,14 +10,14 @@ import pytest
 from tests.containers.driver import Stage, wait_until
 from tests.containers.files import put, shell
 from tests.containers.sandboxes import DEBIAN, install
-from tests.nixos_modules import configured, needs_lib
+from tests.nixos_modules import configured
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
     from tests.containers.conftest import MakeLab
 
 needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
-pytestmark = [needs_nix, needs_lib]
+pytestmark = needs_nix
 SEEN = "203.0.113.5"
 """An address of the neighbour that is not of a private network."""
 

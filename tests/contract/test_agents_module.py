@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.nixos_modules import complaints, configured, needs_lib
+from tests.nixos_modules import complaints, configured
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 TOOL = '{ type = "derivation"; name = "claude-code-2.1.9"; outPath = "/opt/claude"; }'
 FLEET = '{ type = "derivation"; name = "fleet"; outPath = "/opt/fleet"; }'
 DESK = 'mcp = { enable = true; user = "deployments"; file = "/srv/fleet.toml"; };'

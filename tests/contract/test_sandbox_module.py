@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.nixos_modules import DATA, MICROVM, RefusedError, complaints, configured, needs_lib
+from tests.nixos_modules import DATA, MICROVM, RefusedError, complaints, configured
 
-pytestmark = [pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here"), needs_lib]
+pytestmark = pytest.mark.skipif(shutil.which("nix") is None, reason="no Nix here")
 PROGRAMS = 'enable = true; program = "/nix/store/x-program"; probe = "/nix/store/x-probe";'
 
 

@@ -6,6 +6,7 @@ let
     all
     any
     attrNames
+    attrValues
     compareVersions
     concatLists
     concatMap
@@ -16,6 +17,7 @@ let
     foldl'
     fromJSON
     genList
+    groupBy
     head
     isAttrs
     isBool
@@ -25,6 +27,8 @@ let
     listToAttrs
     mapAttrs
     match
+    parseDrvName
+    partition
     readFile
     replaceStrings
     split
@@ -40,18 +44,22 @@ let
       all
       any
       attrNames
+      attrValues
       concatLists
       concatMap
       concatStringsSep
       elem
       elemAt
       filter
+      groupBy
       head
       isFunction
       isString
       length
       mapAttrs
+      partition
       replaceStrings
+      stringLength
       substring
       tail
       zipAttrsWith
@@ -81,10 +89,12 @@ let
     # lists
     allUnique = list: length (lib.unique list) == length list;
     intersectLists = list: filter (each: elem each list);
+    last = list: elemAt list (length list - 1);
     optional = condition: value: if condition then [ value ] else [ ];
     optionals = condition: list: if condition then list else [ ];
     remove = value: filter (each: each != value);
     take = number: list: genList (elemAt list) (if number < length list then number else length list);
+    toList = value: if builtins.isList value then value else [ value ];
     unique = foldl' (list: each: if elem each list then list else list ++ [ each ]) [ ];
 
     # sets
@@ -93,7 +103,7 @@ let
       if keeps value then
         [ value ]
       else if isAttrs value then
-        concatMap (lib.collect keeps) (builtins.attrValues value)
+        concatMap (lib.collect keeps) (attrValues value)
       else
         [ ];
     nameValuePair = name: value: { inherit name value; };
@@ -107,6 +117,7 @@ let
     boolToYesNo = condition: if condition then "yes" else "no";
     concatLines = lib.concatMapStrings (line: line + "\n");
     concatMapStrings = make: list: lib.concatStrings (map make list);
+    concatMapStringsSep = separator: make: list: concatStringsSep separator (map make list);
     concatStrings = concatStringsSep "";
     escapeRegex =
       let
@@ -133,6 +144,8 @@ let
       end: text: if lib.hasSuffix end text then substring 0 (stringLength text - stringLength end) text else text;
     splitString = separator: text: filter isString (split (lib.escapeRegex separator) text);
     strings.toJSON = toJSON;
+    fromHexString = digits: (builtins.fromTOML "number = 0x${digits}").number;
+    mod = number: by: number - by * (number / by);
     toIntBase10 =
       text:
       let
@@ -141,6 +154,8 @@ let
       if digits == null then throw "toIntBase10: ${toJSON text} is no number" else fromJSON (head digits);
 
     # packages
+    getName = package: if isString package then (parseDrvName package).name else package.pname or (parseDrvName package.name).name;
+    getVersion = package: if isString package then (parseDrvName package).version else package.version or (parseDrvName package.name).version;
     getExe = package: "${package}/bin/${package.meta.mainProgram}";
     licenses.mit.spdxId = "MIT";
     makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);

@@ -48,6 +48,9 @@ let
       positive = whole "positive integer" (value: value > 0);
     };
     str = atom "str" isString // { description = "string"; };
+    nonEmptyStr = atom "nonEmptyStr" (value: isString value && match "[ \t\n]*" value == null) // {
+      description = "non-empty string";
+    };
     strMatching = pattern: atom "strMatching" (value: isString value && match pattern value != null) // {
       description = "string matching ${pattern}";
     };
