@@ -135,6 +135,7 @@ def _install(inventory: Inventory, host: Host, site: Site) -> int:
 def _prove(file: Path, name: str, *, verbose: bool) -> int:
     """Wait for the host, deploy to it, and ask its checks. Return the exit code."""
     from fleet.cli.changing import change
+    from fleet.cli.interrupts import hear_again
     from fleet.cli.look import ask_health
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
@@ -147,4 +148,5 @@ def _prove(file: Path, name: str, *, verbose: bool) -> int:
         asyncio.run(wait_for_host(session.fleet(inventory, hosts), hosts[0], patience=hosts[0].boot_timeout))
     asked = Options(intent="first installation")
     code = change(asked, [name], everything=False, file=file, as_json=False, verbose=verbose, consent=Consent(yes=True))
+    hear_again()
     return code or ask_health(inventory, hosts, as_json=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from fleet import cli
+from fleet.cli import install
+from fleet.cli.interrupts import be_deaf
 from fleet.errors import ConfigError
 from fleet.inventory import load
 from fleet.library import installing
@@ -157,3 +160,26 @@ async def test_a_given_key_has_to_be_that_of_fleet_toml(fleet: Inventory, tmp_pa
         key.write_text("no key")
         with pytest.raises(ConfigError, match="is no private key of a host without a passphrase"):
             await installing.hand_key(LocalMachine(), site, host(fleet, "far"), root)
+
+
+def test_checks_at_the_end_of_an_installation_can_be_interrupted(
+    fleet: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+
+    def changed(*_: object, **__: object) -> int:
+        be_deaf()
+        return 0
+
+    async def up(*_: object, **__: object) -> None:
+        pass
+
+    def asked(*_: object, **__: object) -> int:
+        heard.append(signal.getsignal(signal.SIGINT))
+        return 0
+
+    monkeypatch.setattr("fleet.cli.changing.change", changed)
+    monkeypatch.setattr("fleet.library.installing.wait_for_host", up)
+    monkeypatch.setattr("fleet.cli.look.ask_health", asked)
+    assert install._prove(fleet.path, "far", verbose=False) == 0
+    assert heard == [signal.default_int_handler]
