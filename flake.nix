@@ -127,6 +127,17 @@
               { services.fleet.deliver.package = lib.mkDefault (pkgs.callPackage ./modules/lib/package.nix { }); }
             )
           ];
+          serve.imports = [
+            ./modules/serve.nix
+            (
+              { lib, pkgs, ... }:
+              let
+                fleet = pkgs.callPackage ./modules/lib/package.nix { };
+                served = old: { dependencies = old.dependencies ++ fleet.optional-dependencies.serve; };
+              in
+              { services.fleet.serve.package = lib.mkDefault (fleet.overridePythonAttrs served); }
+            )
+          ];
           worker.imports = [
             ./modules/worker.nix
             (
@@ -149,6 +160,7 @@
             gc
             guard
             sandbox
+            serve
             worker
             ;
           default.imports = builtins.attrValues files ++ [
@@ -159,6 +171,7 @@
             gc
             guard
             sandbox
+            serve
             worker
           ];
         };

@@ -58,6 +58,11 @@ let
         default = [ ];
         internal = true;
       };
+      may_request = mkOption {
+        type = types.bool;
+        default = false;
+        internal = true;
+      };
     };
   };
   signers = lib.concatLists (

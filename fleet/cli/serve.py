@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -22,8 +23,17 @@ from fleet.cli import options, session
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="For HTTPS: the key of the first of them.")
 @click.option("--ask/--no-ask", "asks", default=True, help="Ask hosts what they are, or show what is remembered alone.")
 @click.option("--every", default="1m", show_default=True, metavar="DURATION", help="Ask each host that often.")
+@click.option(
+    "--evaluate", "evaluates", is_flag=True, help="Evaluate one command of stdin, for a unit without logins, and end."
+)
 def serve(
-    file: Path | None, listen: str, url: str, certificate: Path | None, key: Path | None, every: str, *, asks: bool
+    file: Path | None,
+    listen: str,
+    url: str,
+    certificate: Path | None,
+    key: Path | None,
+    every: str,
+    **flags: bool,
 ) -> int:
     """Show the fleet in a browser: hosts, runs, plans and the ledger, live. Needs fleet[serve].
 
@@ -36,9 +46,17 @@ def serve(
     """
     from fleet import Fleet
     from fleet.errors import ConfigError
+    from fleet.library.served import SERVED
 
-    path = session.open_inventory(file).path
+    if flags["evaluates"]:
+        from fleet.serve.evaluator import answer, streams
+
+        return asyncio.run(answer(*streams()))
+    # What it links to may be another file later: that of another revision.
+    place = (file if file is not None else session.nearest()).absolute()
+    session.open_inventory(place)
     password = session.given_password()
+    os.environ[SERVED] = "1"
     try:
         from fleet.mcp.desk import Desk
         from fleet.serve.run import serve as serve_it
@@ -47,12 +65,12 @@ def serve(
     except ModuleNotFoundError as error:
         raise ConfigError(f"fleet serve needs {error.name}", hint="pip install 'fleet[serve]'") from None
     chosen = settings(
-        listen, url=url, certificate=certificate, key=key, asks=asks, every=options.seconds("--every", every)
+        listen, url=url, certificate=certificate, key=key, asks=flags["asks"], every=options.seconds("--every", every)
     )
-    source = Source(lambda: Fleet.open(path, sudo_password=password))
+    source = Source(lambda: Fleet.open(place, sudo_password=password), place)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(
-            serve_it(source, chosen, lambda name: Desk(file=path, principal=name, sudo_password=password), _tell)
+            serve_it(source, chosen, lambda name: Desk(file=place, principal=name, sudo_password=password), _tell)
         )
     return 0
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet.host.program import Order
+from fleet.steps.site import Sites
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -51,6 +52,8 @@ class Context:
     """Reads what is pushed from the local store: once for all hosts."""
     slow_links: SlowLinks
     """The same for hosts behind slow links, to which deltas are sent."""
+    sites: Sites = field(default_factory=Sites)
+    """Lets hosts of one site have from each other what the run brings."""
     secrets: SecretReader
     """Reads the values of secrets, each when its host's turn comes."""
     folder: Path

@@ -82,7 +82,8 @@ class HostRun:
         ours = context.slow_links if job.host.link is LinkSpeed.SLOW else context.supply
         engine = None if job.part.copy_with == "nix" else ours
         emit = context.journal.emit
-        await push.push(context.here, self.link, job, context.run, self.program, engine=engine, emit=emit)
+        async with context.sites.around(job, context.links, context.supply, emit=emit):
+            await push.push(context.here, self.link, job, context.run, self.program, engine=engine, emit=emit)
         if job.built_there is not None:  # before, there was nothing to look at
             there = await system.look_there(self.link, job.host, job.closure)
             system.require_switchable(job.host, there)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fleet.errors import CommandFailedError, UnfitError
+from fleet.images import partial
 from fleet.machine import Command
 from fleet.scripts import one_line
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.images.archive import Image
-    from fleet.machine import Machine, Stream
+    from fleet.machine import Machine, Output, Stream
     from fleet.model import HostName
 
 ENGINES = ("docker", "podman")
@@ -49,29 +52,41 @@ class Loaded:
 async def load(place: Place, image: Image, file: Path, *, engine: str = "") -> Loaded:
     """Bring the image in the file to the engine of the place, which has it afterwards, as was asked there.
 
-    Raise `UnfitError` if there is no engine, and `CommandFailedError` if it
-    does not take the image.
+    Layers that the engine has are not sent, where it does without them. Raise `UnfitError` if there is no engine, and
+    `CommandFailedError` if it does not take the image.
     """
     engine = engine or await _engine(place)
     if await _has(place, engine, image):
         return Loaded(engine=engine, was_there=True, sent=0)
-    command = Command(
-        argv=("sh", "-c", one_line("fleet.images", "load"), "sh", engine, str(image.size)), root=place.root
-    )
-    async with place.stream(command) as stream:
-        with contextlib.suppress(BrokenPipeError):  # its status and its last lines say why
-            await _send(stream, file)
-        done = await stream.ended()
+    sent = 0
+    with file.open("rb") as source, tempfile.TemporaryFile(dir=file.parent) as less:
+        if there := partial.shared(partial.layers_of(source), await _layers(place, engine)):
+            sent = await asyncio.to_thread(partial.without, source, there, less)
+            if (await _send(place, engine, less, sent)).status == 0 and await _has(place, engine, image):
+                return Loaded(engine=engine, was_there=False, sent=sent)
+        done = await _send(place, engine, source, image.size)
     if done.status != 0 or not await _has(place, engine, image):
         said = done.stderr.splitlines()[-10:]
         raise CommandFailedError(place.name, f"{engine} does not take the image {image.reference}", said=said)
-    return Loaded(engine=engine, was_there=False, sent=image.size)
+    return Loaded(engine=engine, was_there=False, sent=sent + image.size)
 
 
-async def _send(stream: Stream, file: Path) -> None:
-    with file.open("rb") as source:
-        while piece := source.read(PIECE):
-            await stream.write(piece)
+async def _send(place: Place, engine: str, source: IO[bytes], size: int) -> Output:
+    """Let the engine load so many bytes, and return how that ended."""
+    source.seek(0)
+    argv = ("sh", "-c", one_line("fleet.images", "load"), "sh", engine, str(size))
+    async with place.stream(Command(argv=argv, root=place.root)) as stream:
+        with contextlib.suppress(BrokenPipeError):  # its status and its last lines say why
+            while piece := source.read(PIECE):
+                await stream.write(piece)
+        return await stream.ended()
+
+
+async def _layers(place: Place, engine: str) -> str:
+    """Return what the engine says about the layers of its images; nothing if it says nothing."""
+    argv = ("sh", "-c", one_line("fleet.images", "layers"), "sh", engine)
+    answer = await place.machine.run(Command(argv=argv, timeout=LONGEST, root=place.root))
+    return answer.stdout if answer.status == 0 else ""
 
 
 async def _engine(place: Place) -> str:

@@ -168,6 +168,8 @@ class Host(Table):
     """Whether that may come while somebody works there."""
     site: Annotated[str, BeforeValidator(working.site)] = ""
     """Where it is, for workers: those of the same site deliver to it. Empty for those of none."""
+    site_address: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
+    """Where others of its site reach it, while it gives them what a run has brought; None if it gives nothing."""
     link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
     """The most bytes per second that are sent to the host; None for as many as the link takes."""

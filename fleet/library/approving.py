@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import EvaluationError, PolicyError
 from fleet.events import OutputLine
 from fleet.inventory.origins import is_expression
+from fleet.library.served import STRICT
 from fleet.library.terms import own_terms, remarks_on
 from fleet.library.tools import LocalNix
 from fleet.machine.local import LocalMachine
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from fleet.model import HostName
     from fleet.plans import Part, Plan
     from fleet.steps.evaluate import Evaluated, Evaluation
-
-STRICT = {"accept-flake-config": "false", "allow-unsafe-native-code-during-evaluation": "false"}
-"""Options of Nix for what others wrote. They win over those of fleet.toml."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from fleet.library.governed import NOTHING
 from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
+from fleet.library.served import local_nix
 from fleet.library.taking_up import TakingUp
-from fleet.library.tools import LocalNix, Tools
+from fleet.library.tools import Tools
 from fleet.machine import CONTACTS
 from fleet.machine.given import GIVEN, GivenTo
 from fleet.machine.login import Logins
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
     from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
     from fleet.machine import Connector, Output
-    from fleet.model import HostName, RunId
+    from fleet.model import HostName
     from fleet.plans import Plan
-    from fleet.state import Asked, Delivery, Request, RunRecord
+    from fleet.state import Delivery, RunRecord
 
 
 async def _yes(_: object) -> bool:
@@ -93,7 +94,7 @@ class Fleet(SecretsFleet):
         Variables that are secrets are not in the environment any more then, for nobody should inherit them.
         """
         take_environment(inventory)
-        here, state = LocalNix(inventory.nix_options), open_state(state_folder(inventory.name), inventory.state)
+        here, state = local_nix(inventory), open_state(state_folder(inventory.name), inventory.state)
         tools = Tools(inventory=inventory, logins=logins, state=state, here=here)
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
@@ -210,26 +211,12 @@ class Fleet(SecretsFleet):
 
         return self._register(await self._taking_up.carry_on(run, stop or Stop(), permit_of))
 
-    async def ask(self, run: RunId, asked: Asked | None) -> None:
-        """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
-        await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
-
-    async def asked(self, run: RunId) -> Request | None:
-        """Return what somebody asks of a rollout now; None if nobody does. Raise `StateError`."""
-        return await asyncio.to_thread(self._tools.state.asked, run)
-
     def resume(self, run: RunRecord, *, stop: Stop | None = None) -> Run:
         """Begin to learn what became of a run whose controller was lost, and follow it to the end.
 
         Nothing is built or begun.
         """
         return self._register(self._taking_up.resume(run, stop or Stop()))
-
-    async def deliveries(self, *selectors: str) -> tuple[Delivery, ...]:
-        """Return what waits for these hosts, or for all, since they were away. Raise `StateError`."""
-        names = {host.name for host in self.select(*selectors)}
-        found = await asyncio.to_thread(self._tools.state.deliveries)
-        return tuple(delivery for delivery in found if delivery.host in names)
 
     async def those_back(self, deliveries: Sequence[Delivery]) -> dict[HostName, Back]:
         """Return which of the hosts that something waits for answer, and what forbids to change them unasked."""

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from fleet.library.sandboxes import Sandboxes
     from fleet.library.signatures import Signed
     from fleet.library.tools import Tools
-    from fleet.model import HostName
+    from fleet.model import HostName, RunId
     from fleet.plans import Plan
     from fleet.policy import Principals, Verdict
     from fleet.signing import Signature
+    from fleet.state import Asked, Delivery, Request
 
 NOTHING = Plea()
 """Nothing is brought forward for a change."""
@@ -109,6 +110,20 @@ class GovernedFleet(FleetReader):
             kept = await asyncio.to_thread(read_signatures, plan, self.signatures_file(plan))
             plea = dataclasses.replace(plea, signatures=kept)
         return await self._judge.require_plan(plan, hosts, plea, is_own=False, has_begun=has_begun)
+
+    async def ask(self, run: RunId, asked: Asked | None) -> None:
+        """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
+        await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
+
+    async def asked(self, run: RunId) -> Request | None:
+        """Return what somebody asks of a rollout now; None if nobody does. Raise `StateError`."""
+        return await asyncio.to_thread(self._tools.state.asked, run)
+
+    async def deliveries(self, *selectors: str) -> tuple[Delivery, ...]:
+        """Return what waits for these hosts, or for all, since they were away. Raise `StateError`."""
+        names = {host.name for host in self.select(*selectors)}
+        found = await asyncio.to_thread(self._tools.state.deliveries)
+        return tuple(delivery for delivery in found if delivery.host in names)
 
     @property
     def sandboxes(self) -> Sandboxes:

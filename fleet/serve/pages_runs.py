@@ -64,7 +64,8 @@ async def runs(request: Request) -> Response:
 async def row(site: Site, run: RecentRun) -> RunRow:
     """Return a run as a list shows it."""
     results = [host.result for host in run.record.hosts.values()]
-    outcomes = Counter(result.outcome.value if result is not None else "unknown" for result in results)
+    rest = "to come" if run.is_under_way else "unknown"
+    outcomes = Counter(result.outcome.value if result is not None else rest for result in results)
     return RunRow(run, await site.heads.head(site.fleet, run.record.plan), dict(outcomes), state_of(run))
 
 

@@ -63,7 +63,7 @@ class HostView:
     @property
     def word(self) -> str:
         """How it is, in a word or two."""
-        return WORDS[self.rank]
+        return "not seen yet" if self.seen is None and self.rank == NOTED else WORDS[self.rank]
 
     @property
     def group(self) -> str:

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 class Source:
     """Opens the fleet, and knows who there is in it."""
 
-    def __init__(self, open_fleet: Callable[[], Fleet]) -> None:
-        """Raise `ConfigError` with everything that is wrong with the files."""
+    def __init__(self, open_fleet: Callable[[], Fleet], file: Path) -> None:
+        """`file` is the fleet.toml, which may be a link to another one later.
+
+        Raise `ConfigError` with everything that is wrong with the files.
+        """
+        self._file = file
         self._open_fleet = open_fleet
         self.fleet = open_fleet()
         self.principals: Principals | None = self.fleet.principals()
         self.trouble = ""
         """What is wrong with the files now. Empty if nothing is."""
-        self._stamp = _stamp(self.fleet.inventory.path)
+        self._stamp = _stamp(file)
 
     async def refresh(self) -> bool:
         """Open the fleet anew if a file of it has changed. Return whether that is so."""
-        stamp = await asyncio.to_thread(_stamp, self.fleet.inventory.path)
+        stamp = await asyncio.to_thread(_stamp, self._file)
         if stamp == self._stamp:
             return False
         self._stamp = stamp

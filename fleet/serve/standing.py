@@ -103,5 +103,6 @@ async def _judged(fleet: Fleet, plan: Plan) -> Standing:
     if plan.verb is not Verb.DEPLOY or not all(one.is_clean and one.revision for one in sources):
         why = "What is in no commit cannot be approved: commit everything, and plan again."
         return replace(told, state="denied", word="cannot be approved", why=why, command="")
+    further = verdict.lacking.partition("; ")[2]  # the page has the number of approvals
     command = human.approves(inventory, plan, None)["command"]
-    return replace(told, state="asks", word="needs approval", why=verdict.lacking, command=command, then=applies)
+    return replace(told, state="asks", word="needs approval", why=further, command=command, then=applies)

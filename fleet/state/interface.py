@@ -213,10 +213,7 @@ class State(Protocol):
         """Return the runs that are remembered, newest first. Costs little, however much is known of them."""
 
     def run(self, run: RunId) -> RunRecord | None:
-        """Return what is remembered of the run; None if nothing is.
-
-        A folder that fleet 0.1.0 has written is read in.
-        """
+        """Return what is remembered of the run; None if nothing is. A folder of fleet 0.1.0 is read in."""
 
     def runs_in_folders(self) -> list[RunRecord]:
         """Return what `runs` would, but from the `events.jsonl` in each folder. Use it when `runs` raises.

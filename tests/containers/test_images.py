@@ -36,7 +36,11 @@ FLAKE = """
       '';
     in
     {
-      packages.x86_64-linux = { inherit hello; broken = made "broken-1" "exit 3"; };
+      packages.x86_64-linux = { inherit hello;
+        later = made "later-2.13" ''
+          printf '#!%s sh\\n%s cat ${library}/bin/text; echo "later $1"\\n' $bb $bb > $out/bin/later
+          $bb chmod +x $out/bin/later
+        ''; broken = made "broken-1" "exit 3"; };
       nixosConfigurations.web.config.system.build.toplevel = system;
       nixosConfigurations.bare.config.system.build.toplevel = library;
     };
@@ -110,6 +114,15 @@ def test_loading_sends_an_image_once(capsys: pytest.CaptureFixture[str]) -> None
     assert (first["engine"], first["was_there"]) == ("docker", False)
     assert started(first["reference"]) == ""
     assert fleet(capsys, "load", "hello", "--program", "other")["was_there"]
+
+
+def test_layers_that_the_engine_has_are_not_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet(capsys, "load", "hello")
+    made = fleet(capsys, "load", "later")
+    assert isinstance(made["sent"], int)
+    assert isinstance(made["size"], int)
+    assert 0 < made["sent"] < made["size"] / 10
+    assert started(made["reference"], "you") == "from the library\nlater you\n"
 
 
 def test_an_image_of_a_host_boots_by_its_init_and_has_what_its_nix_registers(

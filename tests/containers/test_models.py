@@ -9,6 +9,7 @@ import http.server
 import json
 import re
 import secrets
+import shlex
 import shutil
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.nix import quoted
+from fleet.scripts import one_line
 from tests.containers.driver import WEB, Stage, new_version, running, web
 from tests.containers.files import shell
 from tests.containers.module_units import is_there
@@ -37,7 +39,7 @@ SEED = secrets.token_hex(8)
 
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Lab:
-    return make_lab("one", "two")
+    return make_lab("one", "two", "three")
 
 
 class Weights(http.server.SimpleHTTPRequestHandler):
@@ -108,30 +110,94 @@ def name_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def test_a_model_of_200_mib_is_fetched_once_told_in_the_plan_and_proven_on_each_host(
+def at_one_site(stage: Stage, *names: str) -> None:
+    """These hosts are at one site, where they reach each other."""
+    hosts = {}
+    for name in names:
+        container = stage.host(name).container
+        container.reload()
+        (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+        hosts[name] = {"checks": [WEB], "site": "fra", "site_address": f"{network['IPAddress']}:7397"}
+    stage.toml(hosts)
+
+
+def test_a_model_is_fetched_once_and_crosses_the_link_to_a_site_once_for_three_hosts(
     stage: Stage, server: tuple[str, Path]
 ) -> None:
-    stage.toml({name: {"checks": [WEB]} for name in ("one", "two")})
-    nix, paths = system({"big.gguf": weights(server, "big.gguf", 200 * MIB)})
+    names = ("one", "two", "three")
+    at_one_site(stage, *names)
+    nix, paths = system({"shared.gguf": weights(server, "shared", 200 * MIB)})
+    for name in names:
+        stage.write(name, nix)
+    run = stage.deploy(*names)
+    assert run.outcomes == dict.fromkeys(names, "kept"), run
+    assert Weights.fetched.count("/shared") == 1
+    told = [note["message"] for note in run.told("finding_reported", kind="models")]
+    assert told == ["gets shared.gguf (200 MiB, mit)"] * 3
+    notes = [note["message"] for note in run.told("finding_reported", kind="site")]
+    assert [note.split(" with ")[1].split(" from ")[0] for note in notes] == ["200 MiB"] * 2, notes
+    assert 200 * MIB < sum(push["wire_bytes"] for push in run.told("push_finished")) < 210 * MIB
+    for name in names:
+        host = stage.host(name)
+        assert is_there(host, paths["shared.gguf"])
+        assert roots(host) == {name_of(paths["shared.gguf"])}
+        assert paths["shared.gguf"] not in shell(host, f"nix-store -qR {running(host)}").split()
+        assert host.exec("test", "-e", "/run/fleet-site", check=False).status == 1
+        assert shell(host, "systemctl list-units --all --no-legend 'fleet-site*'") == ""
+
+
+def test_a_door_for_a_site_gives_nothing_but_its_paths_and_only_for_its_token(stage: Stage) -> None:
+    giver, other = stage.host("one"), stage.host("two")
+    system, token = running(giver), secrets.token_hex(32)
+    serve, close = (shlex.quote(one_line("fleet.steps", f"site-{name}")) for name in ("serve", "close"))
+    opens = shlex.quote(one_line("fleet.steps", "site-open"))
+    shell(giver, f"echo {system} | sh -c {opens} sh {token} 7397 {serve} {close} 60")
+    container = giver.container
+    container.reload()
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+
+    def given(said: str) -> int:
+        """How many bytes somebody gets there who says this."""
+        asked = f"exec 3<>/dev/tcp/{network['IPAddress']}/7397; printf %s {shlex.quote(said)} >&3; timeout 20 wc -c <&3"
+        return int(other.exec("bash", "-c", asked, check=False).stdout or -1)
+
+    size = int(shell(giver, f"nix-store --query --size {system}"))
+    assert given(token) == size
+    assert given(token + "/etc/shadow") == size
+    wrong = [
+        "0" * 64,
+        "../" * 19 + "serve..",
+        "serve" + "\n" * 59,
+        "*" * 64,
+        "GET / HTTP/1.1\r\n\r\n" + " " * 46,
+        token.upper(),
+    ]
+    assert [given(said) for said in wrong if said != token] == [0] * len(wrong)
+    assert shell(giver, f"stat -c '%a %U' /run/fleet-site /run/fleet-site/{token}") == "711 root\n644 root"
+    assert other.exec("sh", "-c", f"test -e /run/fleet-site/{token}", check=False).status == 1
+    shell(giver, f"sh -c {close} sh {token}")
+    assert given(token) == -1
+    assert shell(giver, "systemctl list-units --all --no-legend 'fleet-site*'") == ""
+
+
+@pytest.mark.long
+def test_what_is_damaged_at_the_giver_is_pushed(stage: Stage, server: tuple[str, Path]) -> None:
+    stage.toml({"one": {"checks": [WEB]}})
+    models = {"damaged.gguf": weights(server, "damaged", 8 * MIB)}
+    nix, paths = system(models)
+    stage.write("one", nix)
+    assert stage.deploy("one").outcomes == {"one": "kept"}
+    path = paths["damaged.gguf"]
+    shell(stage.host("one"), f"chmod u+w {path}; printf x | dd of={path} conv=notrunc status=none; chmod u-w {path}")
+    at_one_site(stage, "one", "two")
+    nix, _ = system({**models, "whole.gguf": weights(server, "whole", 8 * MIB)})
     for name in ("one", "two"):
         stage.write(name, nix)
-    planned = stage.fleet("plan", "one", "two")
-    assert planned.code == 0, planned.stderr
-    assert (
-        planned.stdout.count("gets big.gguf (200 MiB, mit)") + planned.stderr.count("gets big.gguf (200 MiB, mit)") >= 1
-    )
     run = stage.deploy("one", "two")
     assert run.outcomes == {"one": "kept", "two": "kept"}, run
-    assert [path for path in Weights.fetched if path == "/big.gguf"] == ["/big.gguf"]
-    assert min(push["nar_bytes"] for push in run.told("push_finished")) > 200 * MIB
-    for name in ("one", "two"):
-        host = stage.host(name)
-        assert is_there(host, paths["big.gguf"])
-        assert roots(host) == {name_of(paths["big.gguf"])}
-        closure = shell(host, f"nix-store -qR {running(host)}").split()
-        assert paths["big.gguf"] not in closure
-    again = stage.deploy("one")
-    assert again.outcomes == {"one": "unchanged"}
+    (note,) = run.told("finding_reported", kind="site")
+    assert note["message"].startswith("nothing came from one, so it is pushed: ")
+    assert shell(stage.host("two"), f"nix-store --verify-path {path} && echo whole") == "whole"
 
 
 def test_another_version_is_in_the_diff_and_goes_back_with_the_system(stage: Stage, server: tuple[str, Path]) -> None:

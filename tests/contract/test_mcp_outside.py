@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import fleet
+from fleet.policy import tokens
 from tests.unit import builders
 from tests.waiting import free_port, until
 
@@ -85,6 +86,30 @@ def test_the_inspector_lists_calls_and_reads(tmp_path: Path, environment: dict[s
     assert (
         inspect("--method", "resources/read", "--uri", "fleet://plans")["contents"][0]["mimeType"] == "application/json"
     )
+
+
+def test_the_inspector_has_what_its_token_may_have_over_http(tmp_path: Path, environment: dict[str, str]) -> None:
+    token, port = tokens.new_token(4_000_000_000), free_port()
+    (tmp_path / "principals.toml").write_text(
+        f'[principals.ann]\nkind = "person"\ntokens = ["{tokens.digest_of(token)}"]\n'
+    )
+    listen = f"127.0.0.1:{port}"
+    argv = [sys.executable, "-m", "fleet", "serve", "--no-ask", "--listen", listen, "--file", f"{tmp_path}/fleet.toml"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: answers(port) or process.poll() is not None, within=60, what="the server answers")
+
+            def inspect(bearer: str, *words: str) -> subprocess.CompletedProcess[str]:
+                there = (f"http://{listen}/mcp", "--transport", "http", "--header", f"Authorization: Bearer {bearer}")
+                return tool("inspector", "--cli", *there, *words, environment=environment)
+
+            listed = json.loads(inspect(token, "--method", "tools/list").stdout)
+            assert len(listed["tools"]) == 11
+            called = json.loads(inspect(token, "--method", "tools/call", "--tool-name", "inventory").stdout)
+            assert json.loads(called["content"][0]["text"])["count"] == 2
+            assert inspect("wrong", "--method", "tools/list").returncode == 3
+        finally:
+            process.terminate()
 
 
 def answers(port: int) -> bool:

@@ -199,13 +199,13 @@ async def with_past(world: Applying) -> Plan:
     return planned(world, names[:2], names[2:], intent="kernel 6.12.61, and postgresql 17.8", by="agent-3")
 
 
-def under_way(names: Sequence[str], now: float) -> list[Envelope]:
+def under_way(names: Sequence[str], now: float, run: str = RUNNING) -> list[Envelope]:
     """A run that goes on: some hosts have ended, others are in every phase."""
-    told: list[tuple[float, Event]] = [(0.0, started(RUNNING, names))]
+    told: list[tuple[float, Event]] = [(0.0, started(run, names))]
     for number, name in enumerate(names):
         events = list(whole(name, 1 + number, Outcome.KEPT))
         told += events[: max(0, len(events) - 2 * number)]
-    return envelopes(RUNNING, "ann", now - 75, told)
+    return envelopes(run, "ann", now - 75, told)
 
 
 class Browser(TestClient):
@@ -231,7 +231,7 @@ def site_of(world: World, **changes: Any) -> Site:
         as_them.actor = Actor(name, PrincipalKind.AGENT) if name else None
         return WorldDesk(file=world.file, principal=name, world=as_them, asked_for=asked_for)
 
-    return new_site(FleetSource(world.fleet), made, desk)
+    return new_site(FleetSource(world.fleet, world.file), made, desk)
 
 
 def browser(site: Site) -> Browser:

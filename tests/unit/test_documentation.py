@@ -105,6 +105,7 @@ def test_the_reference_shows_the_defaults() -> None:
         "host_key",
         "identity_file",
         "bandwidth",
+        "site_address",
         "connect_timeout",
         "last_resort",
         "ignore_units",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import ConfigError
-from fleet.images import archive, host_recipe, packages, platform_of, program_recipe, write_image
+from fleet.images import archive, host_recipe, packages, partial, platform_of, program_recipe, write_image
 from fleet.images.layers import layers
 from fleet.store.nar import Nar
 from fleet.store.wire import PathInfo
@@ -192,3 +192,31 @@ def test_names_lose_their_versions() -> None:
     assert packages.name_of(f"{path}hello-world-2.12-bin") == "hello-world"
     assert packages.name_of(f"{path}nixos-system-web-1-24") == "nixos-system-web"
     assert packages.name_of(f"{path}busybox") == "busybox"
+
+
+def test_an_image_without_the_layers_that_are_there_is_the_rest_of_it(tmp_path: Path) -> None:
+    data, made = written(real(tmp_path, "one"), real(tmp_path, "two"))
+    lowest, top = partial.layers_of(io.BytesIO(data))
+    less = io.BytesIO()
+    size = partial.without(io.BytesIO(data), [lowest], less)
+    assert size == len(less.getvalue()) < made.size
+    with tarfile.open(fileobj=io.BytesIO(data)) as whole, tarfile.open(fileobj=io.BytesIO(less.getvalue())) as rest:
+        assert [name for name in whole.getnames() if lowest[7:] not in name] == rest.getnames()
+        one, other = whole.extractfile(f"blobs/sha256/{top[7:]}"), rest.extractfile(f"blobs/sha256/{top[7:]}")
+        assert one is not None
+        assert other is not None
+        assert one.read() == other.read()
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ("", []),
+        ('["a","b","x"]\n["a"]\n', ["a", "b"]),
+        ('["a","b","c","d"]', ["a", "b", "c"]),
+        ('["b","c"]', []),
+        ('null\nno json\n{"a": 1}\n[1, 2]\n', []),
+    ],
+)
+def test_only_layers_from_the_lowest_on_are_there(known: str, expected: list[str]) -> None:
+    assert partial.shared(["a", "b", "c"], known) == expected

@@ -14,12 +14,12 @@ from mcp.client.streamable_http import streamable_http_client
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleet.errors import ConfigError
-from fleet.lab import engine
 from fleet.policy import principals, tokens
 from tests.unit import served
 from tests.unit.served import OURS, browser, come_in, site_of
 from tests.unit.test_mcp import CHANGING
 from tests.unit.test_serve_live import serving
+from tests.waiting import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def held(world: Applying) -> dict[str, str]:
 
 @pytest.fixture
 def site(world: Applying, held: dict[str, str]) -> Site:
-    return site_of(world, listen=f"127.0.0.1:{engine.free_port()}")
+    return site_of(world, listen=f"127.0.0.1:{free_port()}")
 
 
 async def asked(site: Site, token: str, tool: str = "", **arguments: Any) -> tuple[set[str], dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import re
 import time
@@ -29,6 +30,7 @@ from tests.unit import served
 from tests.unit.ledgers import in_database
 from tests.unit.served import BASE, ENDED, OURS, RUNNING, browser, come_in, site_of
 from tests.unit.world import ENTRY, FACTS
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,6 +271,37 @@ def test_hosts_are_asked_for_history_generations_and_drift_when_somebody_wants_i
         assert 'id="drift"' in drift.text
 
 
+def shows(someone: Browser, path: str, text: str) -> bool:
+    """Whether the page has the text."""
+    return text in someone.page(path)
+
+
+def test_what_hosts_answer_is_shown_soon(world: Applying) -> None:
+    name, now = HostName("web-02"), int(time.time())
+    system = served.closure(name, "25.11.9999")
+    world.on(
+        name,
+        (
+            asks("facts"),
+            said(**FACTS | dict.fromkeys(("running", "profile", "boot_default"), system), failed_unit=["sshd.service"],
+                 open_run=RUNNING, open_state="switched", open_who="bob", open_from="train", open_since=now,
+                 open_closes_in=40, open_new=system, open_old=system, open_intent="update <nginx>"),
+        ),
+    )  # fmt: skip
+    path = f"/hosts/{name}"
+    for someone, _ in within(world, asks=True, every=3600.0):
+        until(functools.partial(shows, someone, path, "25.11.9999"))
+        page = someone.page(path)
+        for text in (
+            "sshd.service",
+            "Under way",
+            "by bob from train",
+            "update &lt;nginx&gt;",
+            "goes back by itself in 40",
+        ):
+            assert text in page
+
+
 def test_a_host_that_cannot_be_asked_is_no_error_of_the_server(world: Applying) -> None:
     world.on("web-01", (asks("history"), Output(status=1, stderr="no\n")))
     for someone, _ in within(world, asks=True, every=3600.0):
@@ -323,6 +356,25 @@ def test_files_that_change_are_read_anew_and_files_that_are_wrong_are_told(world
     assert site.source.principals is not None
 
 
+def test_a_bug_is_told_and_pages_go_on_being_new(world: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = site_of(world)
+    look, bugs = RecentRuns.look, iter([RuntimeError("odd")])
+
+    def sometimes(recent: RecentRuns) -> object:
+        if (bug := next(bugs, None)) is not None and site.picture.number:
+            raise bug
+        return look(recent)
+
+    for name in ("OFTEN", "SELDOM"):
+        monkeypatch.setattr(f"fleet.serve.watcher.{name}", 0.05)
+    with browser(site) as someone:
+        come_in(someone, site)
+        monkeypatch.setattr(RecentRuns, "look", sometimes)
+        until(functools.partial(shows, someone, "/", "this is a bug"))
+        asyncio.run(served.record(world, RUNNING, served.under_way(list(world.inventory.hosts)[:3], time.time())))
+        until(functools.partial(shows, someone, "/runs", RUNNING))
+
+
 def test_a_bucket_fills_again() -> None:
     now = 0.0
     bucket = Bucket(burst=2, per_second=1, clock=lambda: now)
@@ -365,7 +417,7 @@ def test_a_server_behind_a_proxy_is_called_what_people_type() -> None:
 
 def test_what_is_carried_along_is_what_others_have_released() -> None:
     sums = dict(line.split()[::-1] for line in (FOLDER / "static" / "SHA256SUMS").read_text().splitlines())
-    assert set(sums) == {"htmx.min.js", "hx-sse.min.js"}
+    assert set(sums) == {"htmx.min.js"}
     for name, digest in sums.items():
         assert hashlib.sha256((FOLDER / "static" / name).read_bytes()).hexdigest() == digest
     assert "Zero-Clause BSD" in (FOLDER / "static" / "htmx.LICENSE.txt").read_text()

@@ -1,70 +1,137 @@
-"""The documentation as a site: every page is in it and is found, and nothing comes from elsewhere."""
+"""Who gets first at a site what a run brings, and who waits for whom. tests/containers/test_models.py plays it."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
-from pathlib import Path
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
-PAGES = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
-LOADED = re.compile(
-    r"<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=[\"']?([^\"' >]+)|<link\b[^>]*\bhref=[\"']?([^\"' >]+)"
+from fleet.machine import Output
+from fleet.model import HostName
+from fleet.scripts import one_line
+from fleet.steps.load import Load
+from fleet.steps.site import LEAST, Sites
+from fleet.store.wire import PathInfo
+from tests.fakes import Events, FakeMachine, runs
+from tests.unit import builders
+
+if TYPE_CHECKING:
+    from fleet.machine import Command
+    from fleet.steps.job import Job
+
+PATHS = tuple(f"/nix/store/{digit * 32}-model" for digit in "01")
+LARGE = Load(missing=PATHS, missing_bytes=LEAST)
+
+
+def job(name: str, *, load: Load = LARGE, **keys: Any) -> Job:
+    usual = {"site": "fra", "site_address": f"{name}:7397"}
+    return builders.job(builders.host(name, **{**usual, **keys}), load=load)
+
+
+class Store(builders.FakeSupply):
+    """A local store whose paths are large."""
+
+    async def infos(self, paths: Any) -> list[Any]:
+        return [PathInfo(path=path, nar_hash="0" * 64, nar_size=LEAST) for path in paths]
+
+
+def machine(name: str, *, fetches: int = 0) -> FakeMachine:
+    return FakeMachine(
+        (runs("xargs"), Output(status=0)),
+        (runs("sh", "-c"), Output(status=0)),
+        (runs("timeout"), Output(status=fetches, stderr="error: hash mismatch")),
+        name=name,
+    )
+
+
+class Site:
+    """Some hosts, and in which order they are pushed to."""
+
+    def __init__(self, *names: str, fetches: int = 0) -> None:
+        self.sites, self.events = Sites(), Events()
+        self.links: dict[Any, Any] = {HostName(name): machine(name, fetches=fetches) for name in names}
+        self.pushed: list[str] = []
+
+    async def push(self, one: Job, *, until: asyncio.Event | None = None, fails: bool = False) -> None:
+        async with self.sites.around(one, self.links, Store(), emit=self.events):
+            self.pushed.append(one.host.name)
+            if until is not None:
+                await until.wait()
+            if fails:
+                raise ConnectionError("it went off")
+
+    def fetched(self, name: str) -> list[Command]:
+        return [command for command in self.links[HostName(name)].ran if command.argv[0] == "timeout"]
+
+    @property
+    def notes(self) -> list[str]:
+        return [event.message for event in self.events if event.kind == "site"]  # type: ignore[attr-defined]
+
+
+async def test_others_wait_for_the_first_and_have_it_from_there() -> None:
+    site, done = Site("a", "b"), asyncio.Event()
+    first = asyncio.create_task(site.push(job("a"), until=done))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(site.push(job("b")))
+    await asyncio.sleep(0)
+    assert site.pushed == ["a"]
+    done.set()
+    await asyncio.gather(first, second)
+    assert site.pushed == ["a", "b"]
+    (command,) = site.fetched("b")
+    assert command.argv[-3:-1] == ("a", "7397")
+    assert command.stdin.count(b"/nix/store/") == len(PATHS)
+    assert site.notes[0].startswith("got 2 paths with 8 MiB from a in ")
+    closes = one_line("fleet.steps", "site-close")
+    assert site.links[HostName("a")].ran[-1].argv == ("sh", "-c", closes, "sh", command.argv[-1])
+
+
+async def test_if_the_first_fails_the_next_goes_ahead() -> None:
+    site, done = Site("a", "b", "c"), asyncio.Event()
+    first = asyncio.create_task(site.push(job("a"), until=done, fails=True))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(site.push(job(name))) for name in "bc"]
+    await asyncio.sleep(0)
+    done.set()
+    with pytest.raises(ConnectionError):
+        await first
+    await asyncio.gather(*others)
+    assert site.pushed == ["a", "b", "c"]
+    assert (site.fetched("b"), len(site.fetched("c"))) == ([], 1)
+
+
+async def test_what_did_not_come_is_told_and_pushed_and_the_door_is_closed() -> None:
+    site = Site("a", "b", fetches=1)
+    await site.push(job("a"))
+    await site.push(job("b"))
+    assert site.pushed == ["a", "b"]
+    assert site.notes == ["nothing came from a, so it is pushed: error: hash mismatch"]
+    assert site.links[HostName("a")].ran[-1].argv[2] == one_line("fleet.steps", "site-close")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        job("b", site="ber"),
+        job("b", site=""),
+        job("b", gate=True, user="fleet"),
+        job("b", load=Load(missing=PATHS, missing_bytes=LEAST - 1)),
+    ],
+    ids=["another site", "no site", "a gate", "little"],
 )
+async def test_who_has_no_part_in_it_waits_for_nobody(other: Job) -> None:
+    site, done = Site("a", "b"), asyncio.Event()
+    first = asyncio.create_task(site.push(job("a"), until=done))
+    await asyncio.sleep(0)
+    await site.push(other)
+    assert site.fetched("b") == []
+    done.set()
+    await first
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `make docs` makes it. A link that leads nowhere, also to a heading, is an error there."""
-    folder = tmp_path_factory.mktemp("site") / "made"
-    subprocess.run([sys.executable, ROOT / ".ci" / "site.py", folder], check=True)
-    zensical = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", f"{folder}/zensical.toml"]
-    done = subprocess.run(zensical, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "site"
-
-
-def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
-    wanted = {page.removesuffix(".md") + ".html" for page in PAGES} | {
-        "index.html",
-        "CHANGELOG.html",
-        "template/index.html",
-    }
-    made = {page.relative_to(site).as_posix() for page in site.rglob("*.html")} - {"404.html"}
-    assert made == wanted | {"decisions/index.html"}
-    text = (site / "index.html").read_text()
-    for page in wanted - {"index.html", "template/index.html"}:
-        assert f'href="{page}"' in text or f'href="./{page}"' in text, f"{page} is not in the navigation"
-
-
-def test_site_loads_nothing_from_elsewhere(site: Path) -> None:
-    for page in set(site.rglob("*.html")) - {site / "404.html"}:  # a server shows that one at any depth
-        for groups in LOADED.findall(page.read_text()):
-            place = next(filter(None, groups))
-            assert "//" not in place, f"{page}: {place}"
-            assert (page.parent / place.partition("?")[0]).exists(), f"{page}: {place}"
-        assert 'class="mermaid"' not in page.read_text(), "that would be drawn by a script from a CDN"
-
-
-def test_search_works_without_a_server_and_finds_every_page(site: Path) -> None:
-    """Pages that are opened as files may load no JSON, so the index is a script."""
-    script = (site / "search.js").read_text()
-    index = json.loads(script.removeprefix("var __index = ").rstrip().removesuffix(";"))
-    found = {item["location"].partition("#")[0] for item in index["items"]}
-    assert found >= {page.removesuffix(".md") + ".html" for page in PAGES} | {"index.html"}
-    assert any("quarantined" in item["text"] for item in index["items"])
-    assert "iframe-worker.js" in (site / "json.html").read_text()
-
-
-def test_links_to_what_a_site_does_not_have_are_text(site: Path) -> None:
-    assert "modules/base.nix" in (site / "requirements.html").read_text()
-    assert 'modules/base.nix"' not in (site / "requirements.html").read_text()
-    assert 'href="decisions/index.html"' in (site / "design.html").read_text()
-
-
-def test_generator_is_pinned() -> None:
-    assert re.search(r'^docs = \["zensical==[0-9.]+"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+async def test_a_host_without_an_address_gives_nothing() -> None:
+    site = Site("a", "b")
+    await site.push(job("a", site_address=None))
+    await site.push(job("b"))
+    assert site.fetched("b") == []

@@ -2,25 +2,46 @@
 "use strict";
 (() => {
   const wire = document.getElementById("wire");
-  const word = document.getElementById("wire-word");
   const tell = (text, isLive) => {
-    if (!wire) return;
-    word.textContent = text;
+    document.getElementById("wire-word").textContent = text;
     wire.classList.toggle("on", isLive);
+    wire.classList.toggle("lost", !isLive);
   };
-  document.addEventListener("htmx:sse:after:connection", (event) => {
-    const isLive = event.detail.connection.status === 200;
-    const before = wire?.classList.contains("lost");
-    tell(isLive ? "live" : "not live", isLive);
-    wire?.classList.toggle("lost", !isLive);
-    // What happened meanwhile was told to nobody.
-    if (isLive && before) htmx.trigger(document.body, "changed");
-  });
-  for (const name of ["htmx:sse:error", "htmx:sse:close"]) {
-    document.addEventListener(name, () => {
-      tell("connection lost", false);
-      wire?.classList.add("lost");
+  const SOON = 1000, LATE = 30000;  // milliseconds
+  let source = null, retry = 0, pause = SOON, hasMissed = false;
+  const changed = () => htmx.trigger(document.body, "changed");
+  const leave = () => {
+    clearTimeout(retry);
+    source?.close();
+    source = null;
+    hasMissed = true;
+  };
+  const listen = () => {
+    clearTimeout(retry);
+    source?.close();
+    source = new EventSource("/live");
+    source.addEventListener("hello", () => {
+      tell("live", true);
+      pause = SOON;
+      if (hasMissed) changed();  // what happened meanwhile was told to nobody
+      hasMissed = false;
     });
+    source.addEventListener("changed", changed);
+    source.onerror = () => {
+      leave();
+      tell("connection lost", false);
+      retry = setTimeout(listen, pause);
+      pause = Math.min(2 * pause, LATE);
+    };
+  };
+  if (wire) {
+    // A page that nobody sees needs no connection, of which browsers allow few.
+    document.addEventListener("visibilitychange", () => (document.hidden ? leave() : listen()));
+    window.addEventListener("online", listen);
+    window.addEventListener("pagehide", leave);
+    window.addEventListener("pageshow", (event) => event.persisted && listen());
+    if (!document.hidden) listen();
+    hasMissed = false;
   }
 
   const showCopy = () => {
