@@ -60,7 +60,8 @@ def install(name: str, more: tuple[str, ...], file: Path | None, *, yes: bool, v
 
     inventory = session.open_inventory(file)
     host = session.single_host(inventory, name)
-    asyncio.run(session.fleet(inventory, ()).require_act("deploy", host.name))
+    # With the host: where nobody can give its sudo password, that is said before its disks are erased.
+    asyncio.run(session.fleet(inventory, [host]).require_act("deploy", host.name))
     site = _site(host, more, asked)
     installing.require_installable(inventory, host, site)
     if not yes and not _is_agreed(host, site):

@@ -107,16 +107,20 @@ class SecretsFleet(GovernedFleet):
         self, *selectors: str, on_wait: OnWait = ignore
     ) -> dict[HostName, HostSecretStates | FleetError]:
         """Return what each host has of its secrets. Their values are read on this machine, and none is sent."""
-        return await states(self._tools, self.select(*selectors), on_wait=on_wait)
+        return await states(self._tools, self._owners(*selectors), on_wait=on_wait)
 
     async def push_secrets(
         self, *selectors: str, stop: Stop | None = None, on_wait: OnWait = ignore, plea: Plea = NOTHING
     ) -> dict[HostName, Compared | FleetError]:
         """Let each host have its secrets now, and restart the units that read what differs. Raise `PolicyError`."""
-        hosts = self.select(*selectors)
+        hosts = self._owners(*selectors)
         await self._judge.require_act("deploy", [host.name for host in hosts], plea)
         return await push(self._tools, hosts, stop=stop or Stop(), on_wait=on_wait)
 
     async def fill_secrets(self, *selectors: str) -> dict[HostName, Compared | FleetError | None]:
         """Write what a reboot has taken of the secrets of these hosts. None stands for a host that lacks nothing."""
-        return await fill(self._tools, self.select(*selectors), on_wait=ignore)
+        return await fill(self._tools, self._owners(*selectors), on_wait=ignore)
+
+    def _owners(self, *selectors: str) -> tuple[Host, ...]:
+        """Return those of the selected that can have secrets: hosts, and no profiles beside their systems."""
+        return tuple(host for host in self.select(*selectors) if not host.profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import stat
@@ -183,3 +184,14 @@ def test_checks_at_the_end_of_an_installation_can_be_interrupted(
     monkeypatch.setattr("fleet.cli.look.ask_health", asked)
     assert install._prove(fleet.path, "far", verbose=False) == 0
     assert heard == [signal.default_int_handler]
+
+
+def test_sudo_password_that_nobody_can_give_is_missed_before_disks_are_erased(
+    fleet: Inventory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    fleet.path.write_text(HOSTS + '[hosts.ask]\nsudo = "password"\n')
+    monkeypatch.delenv("FLEET_SUDO_PASSWORD", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.run(["install", "ask", "--at", "10.0.0.7", "--yes", "--file", str(fleet.path)]) == 2
+    assert "ask: sudo needs a password" in capsys.readouterr().err
+    assert not (fleet.path.parent / "bin" / "nixos-anywhere.log").exists()

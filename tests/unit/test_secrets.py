@@ -404,6 +404,12 @@ def test_profiles_are_not_asked_for_the_secrets_of_their_hosts(
         assert world.links[HostName(name)].ran == []
 
 
+async def test_library_asks_no_profile_for_secrets(tmp_path: Path) -> None:
+    async with profiled(tmp_path).fleet() as fleet:
+        for answers in (await fleet.push_secrets("*"), await fleet.secrets_status("*"), await fleet.fill_secrets("*")):
+            assert set(answers) == {"a", "b"}
+
+
 def test_profile_alone_has_no_secrets(tmp_path: Path, command_line: CommandLine) -> None:
     for verb in ("push", "status"):
         (folder := tmp_path / verb).mkdir()
