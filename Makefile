@@ -24,7 +24,7 @@ unit: setup      ## the tests without lab hosts
 
 faults: setup    ## every fault in every phase, and the long tests, on lab hosts
 	FLEET_LONG=all .venv/bin/python -m pytest tests/faults
-	FLEET_LONG=all .venv/bin/python -m pytest -m long tests/containers
+	FLEET_LONG=all .venv/bin/python -m pytest -m long tests/containers tests/workers
 
 reboots: setup   ## every fault around a reboot, on a virtual machine
 	FLEET_LONG=all .venv/bin/python -m pytest tests/reboots

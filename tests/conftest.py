@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fleet")
 
-LONGEST_FIRST = ("reboots", "faults", "containers")
+LONGEST_FIRST = ("reboots", "faults", "containers", "workers")
 """Folders of tests. The rest is short, and fills the time of the workers that are through with these."""
 
 

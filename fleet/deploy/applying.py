@@ -50,7 +50,9 @@ class Applying:
         soaked: frozenset[int] = frozenset(),
         available: Available | None = None,
     ) -> None:
-        """Prepare to apply the plan to these hosts. `available` knows what is here already.
+        """Prepare to apply the plan to these hosts.
+
+        With `available`, which knows what is here already, others apply it too, and what it brings was told before.
 
         They are all of the `selected` ones, unless another process has begun with those: then they are the rest, the
         journal has the results of the others, and the soak of the waves in `soaked` is over.
@@ -61,6 +63,7 @@ class Applying:
         self._parts = {name: plan.parts[name] for name in hosts}
         self._selected = frozenset(self._parts if selected is None else selected)
         self._soaked = soaked
+        self._is_alone = available is None
         self._available = available or Available(context.here, context.supply, context.folder)
         self._hosts = {name: part.apply_policy(fleet.hosts[name]) for name, part in self._parts.items()}
         self._key = read_key(fleet.path, fleet.signing_key) if fleet.signing_key and self._local_parts else None
@@ -96,9 +99,13 @@ class Applying:
                 self._context.journal.finish(*rollout_results.closed(jobs.values(), time.time()))
             if self._end_if_all_or_nothing():
                 return {}
-        if jobs and self._key is not None:
-            await sign(self._context.here, self._key, self._local_parts)
+        unsigned = {
+            closure: part for closure, part in self._local_parts.items() if closure not in self._available.signed
+        }
+        if jobs and unsigned and self._key is not None:
+            await sign(self._context.here, self._key, unsigned)
             await self._context.supply.renew()  # it has been asked before, and would send paths without the signatures
+            self._available.signed |= unsigned.keys()
         return await self._remove_damage(jobs)
 
     async def _look_at_hosts(self) -> dict[HostName, Job]:
@@ -117,7 +124,7 @@ class Applying:
                 jobs[host.name] = await self._job(host, facts[host.name], contents.get(part.closure))
 
         await self._contacts.for_each_host(self._hosts_without_result(), add_job_or_result)
-        for number, wave in enumerate(self._plan.waves, 1):
+        for number, wave in enumerate(self._plan.waves if self._is_alone else (), 1):
             for name in wave:
                 if name in jobs:
                     self._context.journal.emit(planned(self._parts[name], number))

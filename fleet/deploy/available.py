@@ -35,6 +35,8 @@ class Available:
         self._fetch = fetch
         self._known: dict[Closure, asyncio.Task[Contents]] = {}
         self._derivations: set[str] = set()
+        self.signed: set[Closure] = set()
+        """The closures that were signed here."""
 
     async def contents(self, part: Part) -> Contents:
         """Return what the closure of the part is made of. It is fetched or built first if it is not here.

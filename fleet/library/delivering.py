@@ -41,11 +41,14 @@ ANSWER = 1.5
 short attempt, made again soon, notices sooner who is back."""
 
 
-async def note(tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, is_whole: bool = True) -> str:
+async def note(
+    tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, is_whole: bool = True, must_root: bool = True
+) -> str:
     """Remember what the deferred hosts of a run should get when they are back, with roots in the local store.
 
     Forget what hosts should have got before that have ended now, or that a rollback was for. A run that `has_failed`
     has nothing to bring anybody: what it had may be bad. `is_whole` says that the plan was applied to all of its hosts.
+    What cannot be rooted is not wanted, unless it need not be (`must_root=False`): another machine may bring it.
     Return what could not be remembered; nothing if all could.
     """
     if plan.verb not in (Verb.DEPLOY, Verb.ROLLBACK) or plan.goal not in (Goal.SWITCH, Goal.BOOT):
@@ -62,8 +65,9 @@ async def note(tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, 
             try:
                 await _root(tools, delivery)
             except StateError as error:  # the others should get theirs
-                troubles.append(f"{delivery.host}: {error.message}")
-                continue
+                if must_root:
+                    troubles.append(f"{delivery.host}: {error.message}")
+                    continue
             await asyncio.to_thread(state.want, [delivery])
     except StateError as error:
         troubles.append(error.message)

@@ -141,11 +141,18 @@ class Tools:
         inventory = self.inventory
         return SecretReader(self.here, folder=inventory.path.parent, identities=inventory.age_identities)
 
-    @contextlib.asynccontextmanager
-    async def links(self, hosts: Sequence[Host]) -> AsyncIterator[dict[HostName, Link]]:
-        """Make a link to each host, which connects when it is first used, and close it afterwards."""
+    def pace(self) -> Pace | None:
+        """Return what keeps hosts within the bandwidth of [rollout] together; None if that is not limited."""
         cap = self.inventory.rollout.bandwidth
-        shared = Pace(cap) if cap else None
+        return Pace(cap) if cap else None
+
+    @contextlib.asynccontextmanager
+    async def links(self, hosts: Sequence[Host], *, within: Pace | None = None) -> AsyncIterator[dict[HostName, Link]]:
+        """Make a link to each host, which connects when it is first used, and close it afterwards.
+
+        All of them stay `within` the pace, or else within that of [rollout].
+        """
+        shared = within or self.pace()
         links: dict[HostName, Link] = {
             host.name: self.logins.link(host, pace=Pace(host.bandwidth, within=shared) if host.bandwidth else shared)
             for host in hosts

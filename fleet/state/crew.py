@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fleet.state.entered import Entered
     from fleet.state.jobs import Handler, Jobs
     from fleet.state.ledgers import StoredLedger
-    from fleet.state.postgres import PostgresDatabase, Session
+    from fleet.state.postgres import PostgresDatabase
+    from fleet.state.session import Session
     from fleet.state.workers import WorkerRecord
 
 
@@ -94,9 +95,14 @@ class Crew:
         with self._database.reading() as session:
             return shares.rollout(session, run)
 
-    def live(self, worker: WorkerRecord) -> None:
-        """Say that a worker lives. That has to be said again and again."""
+    def join(self, worker: WorkerRecord) -> None:
+        """Say that there is a worker, which lives from now on for a while."""
         with self._writing() as session:
+            workers.put(session, worker)
+
+    def live(self, worker: WorkerRecord) -> None:
+        """Say that a worker which has joined lives. That has to be said again and again, and waits for no lock."""
+        with self._database.writing_beside() as session:
             workers.put(session, worker)
 
     def leave(self, name: str) -> None:
@@ -135,6 +141,11 @@ class Crew:
             taken = dataclasses.replace(share, state=ShareState.DOING, worker=worker, attempt=share.attempt + 1)
             shares.set_share(session, run, taken)
         return Claim(rollout=rollout, share=taken, why_not=why_not)
+
+    def taken_by(self, worker: str) -> set[tuple[RunId, HostName]]:
+        """Return what a worker has taken."""
+        with self._database.reading() as session:
+            return shares.taken_by(session, worker)
 
     def give_back(self, run: RunId, host: HostName, worker: str) -> None:
         """Let others take a share that this worker has."""

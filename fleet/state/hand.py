@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleet.state.entered import Entered
     from fleet.state.jobs import Jobs
     from fleet.state.ledgers import StoredLedger
-    from fleet.state.postgres import Session
+    from fleet.state.session import Session
     from fleet.state.shares import Rollout
 
 MANY = 1 << 30

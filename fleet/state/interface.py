@@ -181,7 +181,7 @@ class State(Protocol):
 
     @property
     def crew(self) -> Crew:
-        """What the workers of the fleet do together. Raise `ConfigError` if no database is shared, and `StateError`."""
+        """What workers do together. Raise `ConfigError` if no database is shared with them, and `StateError`."""
 
     def recorder(self, run: RunId, *, plan: str | None = None, entered: Entered | None = None) -> Recorder:
         """Return a recorder for this run, which the caller holds.

@@ -6,6 +6,7 @@ second finds it taken. So nothing is lost with the queue, and another version of
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import importlib.metadata
@@ -25,7 +26,7 @@ from fleet.state import workers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from fleet.state.postgres import Session
+    from fleet.state.session import Session
     from fleet.state.shares import Share
 
     Handler = Callable[[RunId, HostName], Awaitable[None]]
@@ -120,6 +121,7 @@ class Jobs:
         """
         kwargs = {key: value for key, value in arguments.items() if key != "autocommit"}
         kwargs["options"] = f"-c search_path={self._path}"
+        asyncio.get_running_loop().set_exception_handler(_without_jobs_of_others)
         connector = procrastinate.PsycopgConnector(kwargs=kwargs, min_size=1, max_size=POOL, timeout=10.0)
         app = _app(connector, handler)
         try:
@@ -135,6 +137,12 @@ class Jobs:
                 )
         except (exceptions.ConnectorException, psycopg.Error) as error:
             raise StateError(f"the queue cannot be reached: {error.__cause__ or error}") from error
+
+
+def _without_jobs_of_others(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a job that has ended and that others have removed, since they had not heard of this worker."""
+    if not isinstance(context.get("exception"), exceptions.ConnectorException):
+        loop.default_exception_handler(context)
 
 
 def _app(connector: Any = None, handler: Handler | None = None) -> procrastinate.App:

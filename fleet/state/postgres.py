@@ -7,10 +7,7 @@ as SQLite locks its file, so that both give the same answers to the same questio
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import itertools
-import re
 import threading
 import time
 import weakref
@@ -23,13 +20,13 @@ from fleet.errors import StateError
 from fleet.state import schema
 from fleet.state.folders import PATIENCE
 from fleet.state.passfile import password_file, require_private
+from fleet.state.session import Session
 from fleet.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from fleet.model import DatabaseAddress
-    from fleet.state.database import Cursor
 
 CONNECTING = 5
 """Seconds in which a connection to one server comes about."""
@@ -39,13 +36,13 @@ AWAY = 30.0
 """Seconds for which writing waits for a server that is away: it may be started anew, or another may take its place."""
 SILENT = 10
 """Seconds for which nobody asks a server again that has not answered: somebody may wait for many answers."""
-AT_ONCE = 1000
-"""Rows that are sent together."""
 IDLE = 10
 """Seconds after which the server ends a transaction in which it hears nothing: the machine that began it sleeps, or is
 gone, and others wait for its lock."""
 KEPT = 4
 """Connections that are kept open between transactions."""
+# Not as of one moment: what is read must be as it is once the lock is ours.
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOST = "what has begun ends by itself; fleet goes on when PostgreSQL can be reached again"
 _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     (errors.LockNotAvailable, "pg_locks in that database tells which one"),
@@ -54,43 +51,6 @@ _HINTS: tuple[tuple[type[psycopg.Error], str], ...] = (
     (errors.InsufficientPrivilege, "docs/state.md says what the user must be allowed"),
     (psycopg.OperationalError, _LOST),
 )
-
-
-class Session:
-    """A connection within a transaction. Values stand as `:name`, as for SQLite."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self.connection = connection
-
-    def execute(self, statement: str, values: Mapping[str, Any] | None = None, /) -> Cursor:
-        """Run a statement."""
-        if values is None:
-            return self.connection.execute(_own(statement).encode())
-        return self.connection.execute(_with_marks(statement), _storable(values))
-
-    def executemany(self, statement: str, rows: Iterable[Mapping[str, Any]], /) -> object:
-        """Run a statement once for each row of values, in their order."""
-        marks, stored = _with_marks(statement), map(_storable, rows)
-        while part := list(itertools.islice(stored, AT_ONCE)):  # each is answered within the limit
-            self.connection.cursor().executemany(marks, part)
-        return None
-
-
-@functools.lru_cache
-def _own(statement: str) -> str:
-    """Let text be compared byte by byte, whatever the language of the database: that is SQLite's order."""
-    return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement) if statement.startswith("CREATE TABLE") else statement
-
-
-@functools.lru_cache
-def _with_marks(statement: str) -> bytes:
-    """Return the statement with psycopg's marks. No colon stands in it for anything else."""
-    return re.sub(r":([a-z]+)\b", r"%(\1)s", statement.replace("%", "%%")).encode()
-
-
-def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """PostgreSQL has no text with a zero byte."""
-    return {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in values.items()}
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -125,7 +85,7 @@ class PostgresDatabase:
         self._silence = (0.0, "")
         """Until when nobody asks a server that did not answer, and what was said of that."""
         self._idle: list[_Connection] = []
-        self._guard = threading.Lock()
+        self._guard, self._writer = threading.Lock(), threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
     def patience(self, error: StateError) -> float:
@@ -150,15 +110,35 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
         """See `Database.writing`."""
-        # Not as of one moment: what is read must be as it is once the lock is ours.
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-        with self._errors_as_state_error("record what it does"), self._transaction(begin) as session:
+        with self._errors_as_state_error("record what it does"), self._turn(), self._transaction(_WRITE) as session:
             session.execute(f"{_DURABLE}; {self._alone}")
             tables = self._tables(session)
             if not tables:
                 self._make_schema(session)
             schema.migrate(session, tables)
             yield session
+
+    @contextlib.contextmanager
+    def writing_beside(self) -> Iterator[Session]:
+        """Open a transaction that writes rows which nobody else writes, while inside: it waits for no lock.
+
+        The tables are up to date.
+        """
+        with self._errors_as_state_error("record what it does"), self._transaction(_WRITE) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one thread of this process wait for the lock at a time.
+
+        If the process is stopped, the server gives the lock to each of those that wait, and waits `IDLE` for it.
+        """
+        if not self._writer.acquire(timeout=PATIENCE):
+            raise errors.LockNotAvailable
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def _tables(self, session: Session) -> set[str]:
         found = session.execute("SELECT tablename FROM pg_tables WHERE schemaname = :name", {"name": self.schema})

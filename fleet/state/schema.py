@@ -45,6 +45,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE TABLE rollouts (run TEXT NOT NULL PRIMARY KEY, plan TEXT NOT NULL, signatures TEXT NOT NULL,"
         ' "by" TEXT NOT NULL, origin TEXT NOT NULL, state TEXT NOT NULL, worker TEXT NOT NULL, wave BIGINT NOT NULL,'
         " phase TEXT NOT NULL, soaked TEXT NOT NULL, places BIGINT NOT NULL, bad BIGINT NOT NULL, asked TEXT NOT NULL,"
+        " wait DOUBLE PRECISION NOT NULL,"
         " why TEXT NOT NULL)",
         "CREATE TABLE shares (run TEXT NOT NULL, host TEXT NOT NULL, wave BIGINT NOT NULL, place BIGINT NOT NULL,"
         " site TEXT NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, worker TEXT NOT NULL, attempt BIGINT NOT NULL,"

@@ -76,6 +76,8 @@ class Rollout:
     """How many hosts have ended badly."""
     asked: str = ""
     """What was asked of it when that was told last."""
+    wait: float = 0.0
+    """Seconds that each host waits for its turn at most, where others are at work."""
     why: str = ""
     """Why no further host may begin. Empty if nobody has interrupted it."""
 
@@ -99,7 +101,7 @@ class Share:
     """What was wrong with it when it was watched."""
 
 
-_ROLLOUT = 'run, plan, signatures, "by", origin, state, worker, wave, phase, soaked, places, bad, asked, why'
+_ROLLOUT = 'run, plan, signatures, "by", origin, state, worker, wave, phase, soaked, places, bad, asked, wait, why'
 _SHARE = "host, wave, place, site, step, state, worker, attempt, outcome, said"
 
 
@@ -216,6 +218,12 @@ def owned(connection: Connection, run: RunId, worker: str, hosts: Collection[Hos
         {"run": run, "worker": worker},
     )
     return {HostName(host) for (host,) in found if host in hosts}
+
+
+def taken_by(connection: Connection, worker: str) -> set[tuple[RunId, HostName]]:
+    """Return the shares that a worker has taken, each as its run and its host."""
+    statement = "SELECT run, host FROM shares WHERE worker = :worker AND state = 'doing'"
+    return {(RunId(run), HostName(host)) for run, host in connection.execute(statement, {"worker": worker})}
 
 
 def lost(connection: Connection) -> list[tuple[RunId, Share]]:

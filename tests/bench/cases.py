@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import hard, idle, push, revert, scale, slow_link, start, whole
+from tests.bench import hard, idle, push, revert, scale, slow_link, start, whole, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +34,9 @@ CASES: Mapping[str, Case] = {
     "pi": Case("a whole deployment to a host with a fifth of a processor and 512 MiB", hard.pi),
     "noop": Case("deployments with nothing to do, to 100 lab hosts and 1,000 simulated ones", idle.measure),
     "scale": Case("deployments to 1,000 and 10,000 simulated hosts, without and with a switch", scale.measure),
+    "workers": Case(
+        "10,000 simulated hosts by 4 workers, two of them in trouble; beside none, and the queue alone", workers.measure
+    ),
     "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", slow_link.security),
     "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", slow_link.rebuild),
     "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),

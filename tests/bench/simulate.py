@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import resource
 import shlex
 import socket
@@ -197,6 +198,7 @@ def _lines(**pairs: str) -> str:
 
 async def serve(count: int, closure: str, new: str, authorized: str, log: str) -> None:
     """The hosts answer until stdin ends; the first line on stdout tells where they are."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each client that has left before the last word
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     host_key = asyncssh.generate_private_key("ssh-ed25519")

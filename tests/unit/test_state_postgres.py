@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -42,6 +43,7 @@ from tests.unit.state_builders import (
 )
 from tests.unit.test_state_folders import HOLD
 from tests.unit.test_state_store import delivery
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -561,3 +563,19 @@ def test_words_that_were_kept_for_later_do_not_contradict_whoever_has_gone_on_si
     for state in (here, there):
         assert [envelope.event for envelope in state.events(RUN)][2:] == [started(verb="resume"), ended(Outcome.KEPT)]
     assert not (here.folder(RUN) / "behind").exists()
+
+
+def test_one_thread_of_a_process_waits_for_the_lock_at_a_time(tmp_path: Path, postgres: Server) -> None:
+    """A server gives it to each that waits, also where the process is stopped, and waits for each of them."""
+    one, other = (machine.ledger for machine in machines(tmp_path))
+    one.enter(entry(Kind.APPROVAL, plan="a" * 64))
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    threads = [threading.Thread(target=other.enter, args=(entry(Kind.APPROVAL, plan="b" * 64),)) for _ in range(4)]
+    with PostgresDatabase(database(postgres.url, tmp_path), "home").writing():
+        for thread in threads:
+            thread.start()
+        until(lambda: postgres.run(waiting) == [(1,)])
+        assert [postgres.run(waiting) for _ in range(20)] == [[(1,)]] * 20
+    for thread in threads:
+        thread.join(20)
+    assert len(one.read().lines) == 6

@@ -40,7 +40,12 @@ class Crew:
     log: Path
     tables: dict[str, Any]
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    names: dict[subprocess.Popen[str], str] = field(default_factory=dict)
+    """The names of the workers."""
     outs: dict[subprocess.Popen[str], TextIO] = field(default_factory=dict)
+
+    program = FLEET
+    hasty = HASTY.format(lasts=3.0)
 
     @property
     def file(self) -> Path:
@@ -75,7 +80,13 @@ class Crew:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert "takes hosts of" in line, line + process.stderr.read()
+        self.names[process] = line.split()[2]
         return process
+
+    def says(self, process: subprocess.Popen[str]) -> str:
+        """The next line that it has for people."""
+        assert process.stderr is not None
+        return process.stderr.readline()
 
     def deploy(self, *words: str) -> subprocess.Popen[str]:
         """A deployment to all of them by workers."""
@@ -83,11 +94,19 @@ class Crew:
 
     def ended(self, process: subprocess.Popen[str]) -> list[dict[str, Any]]:
         """Wait for the end of a deployment, and return its events."""
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=240)
         self.outs[process].seek(0)
         events = [json.loads(line) for line in self.outs[process]]
         assert events, err
         return events
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What `fleet runs` tells."""
+        process = self.fleet("runs", "--json", before=self.hasty)
+        assert process.wait(30) == 0
+        self.outs[process].seek(0)
+        found: list[dict[str, Any]] = json.loads(self.outs[process].read())["runs"]
+        return found
 
     def switched(self) -> list[str]:
         """The hosts that were switched, once for each time."""
@@ -125,5 +144,7 @@ def crew(folder: Path, url: str, count: int, **rollout: Any) -> Iterator[Crew]:
         finally:
             for process in made.processes:
                 process.kill()
-                process.communicate()
+                process.wait()
+                if process.stderr is not None:
+                    process.stderr.close()
                 made.outs[process].close()

@@ -18,8 +18,11 @@ from fleet.library.plans import parse_plan
 from fleet.library.seen import remember_ends
 from fleet.library.telling import tell
 from fleet.state import Asked, Entered
+from fleet.state.shares import RolloutState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fleet.library.tools import Tools
     from fleet.model import HostResult, RunId
     from fleet.plans import Plan
@@ -35,8 +38,8 @@ class Conductor:
         self._tools = tools
         self._crew = crew
         self._name = name
-        self._plans: dict[str, Plan] = {}
-        """The plans of the runs that were looked at, by their digests."""
+        self._runs: dict[RunId, tuple[Rollout, Plan]] = {}
+        """What is known of the runs that were looked at, and does not change."""
         self._moving: dict[RunId, asyncio.Lock] = {}
         self._again: set[RunId] = set()
 
@@ -50,36 +53,42 @@ class Conductor:
         self._again.add(run)
         async with self._moving.setdefault(run, asyncio.Lock()):
             self._again.discard(run)
+            if (known := await self._known(run)) is None:
+                return
+            is_over = await asyncio.to_thread(self._go_on, *known)
+            if is_over and await asyncio.to_thread(self._crew.claim_end, run, self._name):
+                await self._end(*known)
+                del self._runs[run]
+
+    async def _known(self, run: RunId) -> tuple[Rollout, Plan] | None:
+        """Return the row of a run as it was once, and its plan; None if workers do not carry it out.
+
+        To decide who comes next the plan need not be trusted: whoever delivers looks.
+        """
+        if run not in self._runs:
             row = await asyncio.to_thread(self._crew.rollout, run)
             if row is None:
-                return
-            plan = await self._plan(row)
-            await asyncio.to_thread(self._go_on, row, plan)
-            if await asyncio.to_thread(self._crew.claim_end, run, self._name):
-                await self._end(row, plan)
-                self.forget(row)
-
-    def forget(self, row: Rollout) -> None:
-        """Forget what is known of a run that has ended."""
-        self._plans.pop(row.plan, None)
-        self._moving.pop(row.run, None)
-
-    async def _plan(self, row: Rollout) -> Plan:
-        """Return the plan of a run. To decide who comes next it need not be trusted: whoever delivers looks."""
-        if row.plan not in self._plans:
+                return None
             text = await asyncio.to_thread(self._tools.state.plan, row.plan)
-            self._plans[row.plan] = await asyncio.to_thread(parse_plan, text.encode("ascii", "replace"), row.plan)
-        return self._plans[row.plan]
+            self._runs[run] = row, await asyncio.to_thread(parse_plan, text.encode("ascii", "replace"), row.plan)
+        return self._runs[run]
+
+    def forget_all_but(self, runs: Collection[RunId]) -> None:
+        """Forget the other runs, which have ended."""
+        for run in set(self._runs) - set(runs):
+            del self._runs[run]
 
     def _entered(self, plan: Plan) -> Entered:
         entered = Entered(self._tools.origin, plan.verb)
         entered.begin(plan.hosts)
         return entered
 
-    def _go_on(self, row: Rollout, plan: Plan) -> None:
-        with self._crew.hand(row.run, by=self._tools.by, entered=self._entered(plan)) as hand:
+    def _go_on(self, row: Rollout, plan: Plan) -> bool:
+        """Let the rollout go on. Return whether every host has a result, or somebody has taken it from the workers."""
+        with self._crew.hand(row.run, by=row.by, entered=self._entered(plan)) as hand:
             if hand is not None:
                 go_on(hand, plan)
+            return hand is None or hand.rollout.state is not RolloutState.OPEN
 
     async def _end(self, row: Rollout, plan: Plan) -> None:
         """Tell the end of a run whose hosts all have results: to the record, and to those whom fleet.toml names."""
@@ -87,11 +96,13 @@ class Conductor:
         now = await asyncio.to_thread(self._crew.rollout, row.run)
         if record is None or now is None:
             return
-        journal = Journal(record, self._tools.by)
+        journal = Journal(record, row.by)
         results = tuple(host.result for host in record.hosts.values() if host.result is not None)
         journal.adopt(results)
         if not await self._has_failed(now, plan):
-            await delivering.note(self._tools, journal, plan, has_failed=False, is_whole=_is_whole(plan, record))
+            await delivering.note(
+                self._tools, journal, plan, has_failed=False, is_whole=_is_whole(plan, record), must_root=False
+            )
         await remember_ends(self._tools.state, self._tools.inventory, results, time.time())
         finished = _finished(now, results)
         envelope = await asyncio.to_thread(self._tell_end, row, plan, finished)
@@ -101,7 +112,7 @@ class Conductor:
                 await asyncio.to_thread(self._tools.state.tidy)
 
     def _tell_end(self, row: Rollout, plan: Plan, finished: RunFinished) -> bool:
-        told = self._crew.end(row.run, finished, by=self._tools.by, entered=self._entered(plan))
+        told = self._crew.end(row.run, finished, by=row.by, entered=self._entered(plan))
         return told is not None
 
     async def _has_failed(self, row: Rollout, plan: Plan) -> bool:

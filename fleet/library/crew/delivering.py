@@ -61,6 +61,7 @@ class RunHere:
         self._program: HostProgram | None = None
         self._available: Available | None = None
         self._opening = asyncio.Lock()
+        self._pace = tools.pace()
         self._asked: tuple[float, Request | None] = (0.0, None)
         self._asking = Asking(lambda: tools.state.asked(row.run))
 
@@ -86,11 +87,16 @@ class RunHere:
             if self._context is None or self._program is None or self._available is None:
                 folder = await asyncio.to_thread(self._folder)
                 head = await entering.head(self._tools)
-                journal = Journal(RunRecord(id=self.row.run), self._tools.by)
+                journal = Journal(RunRecord(id=self.row.run), self.row.by)
                 opened = await self._resources.enter_async_context(self._tools.context(journal, Stop(), [], folder))
                 lines = tuple(line.removeprefix("signature ") for line in self.row.signatures.splitlines()[2:])
                 self._context = dataclasses.replace(
-                    opened, by=self.row.by, head=lambda: head, asked=self._what_is_asked, signatures=lambda _: lines
+                    opened,
+                    by=self.row.by,
+                    wait=self.row.wait,
+                    head=lambda: head,
+                    asked=self._what_is_asked,
+                    signatures=lambda _: lines,
                 )
                 self._program = HostProgram(await store_program(self._tools.here))
                 self._available = Available(opened.here, opened.supply, folder, fetcher(self._tools))
@@ -112,15 +118,20 @@ class RunHere:
         return self._asked[1] if self._asked[0] else request
 
     async def deliver(self, claim: Claim) -> None:
-        """Take a host through its part. Its result is written afterwards, unless another worker has taken it."""
+        """Take a host through its part. Its result is written afterwards, unless another worker has taken it.
+
+        Raise `StateError` if nothing could be begun, since the database is away.
+        """
         name = claim.share.host
-        journal = Journal(self._record(HostRecord(name=name)), self._tools.by)
+        journal = Journal(self._record(HostRecord(name=name)), self.row.by)
         recorder = self.saying.of(journal, name)
         journal.record_in(recorder, must_record=True)
         try:
             await self._deliver(journal, claim)
         except LostShareError:
             return
+        except StateError:
+            raise
         except HostError as error:
             journal.finish(result.left_out(self._host(name), error))
         except FleetError as error:
@@ -144,7 +155,7 @@ class RunHere:
 
     async def _deliver(self, journal: Journal, claim: Claim) -> None:
         host, (opened, program, available) = self._host(claim.share.host), await self._open()
-        async with self._tools.links([host]) as links:
+        async with self._tools.links([host], within=self._pace) as links:
             context = dataclasses.replace(opened, journal=journal, links=links)
             if claim.share.attempt > 1 and await self._take_up(context, host):
                 return
@@ -180,15 +191,15 @@ class RunHere:
         name = claim.share.host
         opened, *_ = await self._open()
         past = await asyncio.to_thread(self._crew.host_record, self.row.run, name)
-        journal = Journal(self._record(past), self._tools.by)
+        journal = Journal(self._record(past), self.row.by)
         seconds = max((soak.seconds for soak in self.plan.soaks if soak.last == claim.rollout.wave), default=0.0)
-        async with self._tools.links([self._host(name)]) as links:
+        async with self._tools.links([self._host(name)], within=self._pace) as links:
             context = dataclasses.replace(opened, journal=journal, links=links)
             said = await Rollout(context, self.plan, {}, HostProgram(), [name]).watch(name, seconds)
         await asyncio.to_thread(self._end_soak, name, said)
 
     def _end_soak(self, name: HostName, said: str) -> None:
-        with self._crew.hand(self.row.run, by=self._tools.by) as hand:
+        with self._crew.hand(self.row.run, by=self.row.by) as hand:
             if hand is not None:
                 hand.end_soak(name, self._worker, said)
 

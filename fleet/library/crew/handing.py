@@ -30,6 +30,7 @@ from fleet.library.record import recording
 from fleet.library.runs import Run
 from fleet.library.tools import new_run_id
 from fleet.model import Verb
+from fleet.plans.announce import planned
 from fleet.state import Entered, RunRecord, fold
 from fleet.state.shares import Rollout, Share
 from fleet.text import listed
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from fleet.library.permits import Permit
     from fleet.library.runs import OnEnvelope
     from fleet.library.tools import Tools
-    from fleet.model import HostName, RunId
+    from fleet.model import HostName
     from fleet.plans import Plan
 
 POLL = 0.3
@@ -139,16 +140,20 @@ class HandOver:
         await give(tools, plan)
         others = [name for name in plan.hosts if name not in self.hosts]
         journal.finish(*(result.skipped(name, "the plan is applied to others only") for name in others))
+        for number, wave in enumerate(() if is_draft else plan.waves, 1):
+            for name in wave:
+                if name not in others:
+                    journal.emit(planned(plan.parts[name], number))
         entered = Entered(tools.origin, plan.verb)
         async with entering.begun(tools, journal.run, self.hosts, entered, plan=plan, must_record=True):
             await journal.flush()
-            await asyncio.to_thread(tools.state.crew.begin, self._row(journal.run), self._shares())
+            await asyncio.to_thread(tools.state.crew.begin, self._row(context), self._shares())
 
-    def _row(self, run: RunId) -> Rollout:
+    def _row(self, context: Context) -> Rollout:
         tools, plan = self._tools, self.plan
         return Rollout(
-            run=run, plan=plan.digest, signatures=self._signatures, by=tools.by, origin=tools.origin,
-            places=places_of(plan),
+            run=context.run, plan=plan.digest, signatures=self._signatures, by=tools.by, origin=tools.origin,
+            places=places_of(plan), wait=context.wait,
         )  # fmt: skip
 
     def _shares(self) -> list[Share]:

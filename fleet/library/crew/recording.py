@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.events import HostFinished
@@ -34,7 +35,7 @@ class Saying:
     def __init__(self, crew: Crew, run: RunId, worker: str, entered: Entered) -> None:
         self._crew = crew
         self._run = run
-        self._worker = worker
+        self.worker = worker
         self._entered = entered
         self._counted: set[HostName] = set()
         self._lost: set[HostName] = set()
@@ -70,7 +71,7 @@ class Saying:
         events = [envelope.event for envelope in envelopes]
         with self._crew.hand(self._run, by=envelopes[0].by, entered=self._entered) as hand:
             if hand is not None:
-                self._lost |= hand.say(events, self._worker, self._counted)
+                self._lost |= hand.say(events, self.worker, self._counted)
             else:
                 self._lost |= {host for event in events if (host := getattr(event, "host", None)) is not None}
 
@@ -87,9 +88,13 @@ class ShareRecorder:
         """See `Recorder.record`."""
         is_bad = False
         if isinstance(envelope.event, HostFinished):
+            ended = envelope.event.result
             known = self._journal.record.hosts.get(self._host)
             has_begun = known is not None and (known.pushed or known.begun)
-            is_bad = has_begun and envelope.event.result.counts_against_run
+            is_bad = has_begun and ended.counts_against_run
+            if ended.failure is not None:  # the trouble may be that of the worker's machine
+                ended = dataclasses.replace(ended, notes=(*ended.notes, f"seen by worker {self._saying.worker}"))
+                envelope = dataclasses.replace(envelope, event=HostFinished(host=self._host, result=ended))
         self._saying.record(envelope, is_bad=is_bad)
 
     async def flush(self) -> None:

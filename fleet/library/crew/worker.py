@@ -8,6 +8,7 @@ import dataclasses
 import os
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result
@@ -34,6 +35,8 @@ TICK = 1.0
 """Seconds between two looks at what is asked of rollouts."""
 SWEEP = 5.0
 """Seconds between two looks for what lost workers had, and for rollouts that can go on."""
+THREADS = 32
+"""Threads beside two for each host that is under way: one to take its share, one to write what it is like."""
 AGAIN = 2.0
 """Seconds after which the database is tried again."""
 
@@ -57,10 +60,13 @@ class Worker:
             name=worker_name(tools), site=site, origin=tools.origin, process=os.getpid(), places=places
         )
         self._name = self.record.name
+        self._pulse = ThreadPoolExecutor(1, "fleet-worker-lives")
         self._conductor = Conductor(tools, self._crew, self._name)
         self._runs: dict[RunId, asyncio.Task[RunHere]] = {}
         self._doing: dict[tuple[RunId, HostName], asyncio.Event] = {}
         self._soaks: dict[asyncio.Task[None], Claim] = {}
+        self._idle: set[tuple[RunId, HostName]] = set()
+        """What this worker had by the rows when they were looked at last, and did nothing with."""
         self._swept = -SWEEP
         """When what was lost was looked for last."""
         self._trouble = ""
@@ -69,10 +75,15 @@ class Worker:
     async def go_on(self, stop: Stop) -> None:
         """Work until somebody asks for the end. Then take nothing new, and see through what has begun.
 
+        The running loop is for this worker alone.
+
         At a second request return at once: the process is to end then, and others take what it has. Raise `StateError`
         if the database cannot be used in the beginning.
         """
-        await asyncio.to_thread(self._crew.live, self.record)
+        # Logins use threads too, and must not wait for those that wait for the database's lock.
+        threads = ThreadPoolExecutor(THREADS + 2 * self.record.places, "fleet-worker")
+        asyncio.get_running_loop().set_default_executor(threads)
+        await asyncio.to_thread(self._crew.join, self.record)
         self._tell(f"fleet: worker {self._name} takes hosts of {self.record.site or 'no site'}")
         loops = [
             asyncio.create_task(self._again_and_again(*each)) for each in ((self._live, BEAT), (self._conduct, TICK))
@@ -94,6 +105,7 @@ class Worker:
         leaving.result()
 
     async def _gone(self) -> None:
+        self._pulse.shutdown(wait=False)
         with contextlib.suppress(StateError):
             await asyncio.to_thread(self._crew.leave, self._name)
 
@@ -131,7 +143,8 @@ class Worker:
         self._trouble = trouble
 
     async def _live(self) -> None:
-        await asyncio.to_thread(self._crew.live, self.record)
+        # In a thread that nobody else has: the others may all wait for the database's lock.
+        await asyncio.get_running_loop().run_in_executor(self._pulse, self._crew.live, self.record)
 
     async def _conduct(self) -> None:
         """Let rollouts go on of which somebody asks something, and now and then all, with what was lost."""
@@ -139,11 +152,25 @@ class Worker:
         if time.monotonic() - self._swept >= SWEEP:
             self._swept = time.monotonic()
             await asyncio.to_thread(self._crew.mend)
+            await self._give_back()
             unfinished = await asyncio.to_thread(self._crew.unfinished)
+            self._conductor.forget_all_but(unfinished)
             await self._forget_all_but(unfinished)
             unheard = set(unfinished)
         for run in sorted(unheard):
             await self._conductor.advance(run)
+
+    async def _give_back(self) -> None:
+        """Give back what this worker has by the rows and does nothing with, since an answer of the database was lost.
+
+        It is seen twice: what was taken just now may not be known here yet.
+        """
+        soaked = {(claim.rollout.run, claim.share.host) for claim in self._soaks.values()}
+        has = await asyncio.to_thread(self._crew.taken_by, self._name)
+        idle = has - soaked - set(self._doing)
+        for run, host in idle & self._idle:
+            await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+        self._idle = idle
 
     async def _forget_all_but(self, unfinished: set[RunId]) -> None:
         """Close what belongs to runs that have ended."""
@@ -154,7 +181,7 @@ class Worker:
 
     async def _take(self) -> None:
         """Take shares, until this is cancelled and those that were taken have ended."""
-        while True:
+        while not self.record.is_leaving:  # without its database the queue forgets that it was cancelled
             try:
                 await self._crew.work(self._handle, site=self.record.site, places=self.record.places, name=self._name)
             except StateError as error:
@@ -166,17 +193,9 @@ class Worker:
         try:
             while (before := self._doing.get((run, host))) is not None:  # it was taken from us while we slept
                 await before.wait()
-            claim = await asyncio.to_thread(self._crew.claim, run, host, self._name)
-            if claim is None:
-                return
-            if claim.share.step is Step.SOAK:
-                task = asyncio.create_task(self._soak(claim))
-                self._soaks[task] = claim
-                task.add_done_callback(self._soaks.pop)
-                return
             self._doing[run, host] = ended = asyncio.Event()
             try:
-                await self._deliver(claim)
+                await self._do(run, host)
             finally:
                 del self._doing[run, host]
                 ended.set()
@@ -186,12 +205,23 @@ class Worker:
         except Exception as error:  # a bug; another attempt may find a way
             self._tell(f"fleet: {host}: {BugError.of(error).message}")
 
+    async def _do(self, run: RunId, host: HostName) -> None:
+        """Take the share of a host, and do it. To watch a host takes no place."""
+        claim = await asyncio.to_thread(self._crew.claim, run, host, self._name)
+        if claim is not None and claim.share.step is Step.SOAK:
+            task = asyncio.create_task(self._soak(claim))
+            self._soaks[task] = claim
+            task.add_done_callback(self._soaks.pop)
+        elif claim is not None:
+            await self._deliver(claim)
+
     async def _deliver(self, claim: Claim) -> None:
         try:
             here = await self._run_here(claim)
         except StateError:
             raise
-        except FleetError as error:
+        except Exception as caught:  # this machine cannot do it, or a bug: either is told, and the others go on
+            error = caught if isinstance(caught, FleetError) else BugError.of(caught)
             failure = result.with_now(error.failure(), "nothing was changed")
             refused = HostResult(host=claim.share.host, outcome=Outcome.FAILED, failure=failure)
             await asyncio.to_thread(self._say, claim.rollout.run, refused)
@@ -200,7 +230,7 @@ class Worker:
         await here.deliver(claim)
 
     def _say(self, run: RunId, ended: HostResult) -> None:
-        with self._crew.hand(run, by=self._tools.by) as hand:
+        with self._crew.hand(run, by=self._name) as hand:
             if hand is not None:
                 hand.say([HostFinished(host=ended.host, result=ended)], self._name, ())
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet.deploy.stop import Stop
+from fleet.errors import ConfigError
 from fleet.library.crew.handing import HandOver, hand_over, require_workers
 from fleet.library.crew.worker import Worker
 from fleet.library.governed import NOTHING
@@ -64,6 +65,10 @@ class WorkersOf:
         Where there are principals, `plea` has the signature of its author. At a request to stop, no further host
         begins; a second one leaves the run to the workers.
         """
+        if plea.break_glass:
+            raise ConfigError(
+                "--break-glass waits for nobody, and workers keep to the rules", hint="leave --workers out"
+            )
         hosts = require_applicable(plan, self._tools.inventory, selectors, now=time.time())
         is_own = self._drafts.find(plan) is not None
         permit = functools.partial(self._permit, plan, hosts, plea, is_own=is_own)
