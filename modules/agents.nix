@@ -60,7 +60,7 @@ let
         description = "How many processors it may keep busy.";
       };
       tasks = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 128 1000000;
         default = 1024;
         description = "How many processes and threads it may have.";
       };

@@ -151,9 +151,9 @@ let
         description = "How many processors it may keep busy.";
       };
       tasks = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 128 1000000;
         default = 512;
-        description = "How many processes and threads it may have.";
+        description = "How many processes and threads it may have. The probes need a hundred.";
       };
       requireLimits = mkOption {
         type = types.bool;
@@ -228,8 +228,10 @@ let
       ++ lib.optional sandbox.nixDaemon "NIX_REMOTE=daemon"
       ++ lib.mapAttrsToList (key: value: "\"${key}=${value}\"") sandbox.environment;
     LoadCredential = lib.mapAttrsToList (id: path: "${id}:${path}") sandbox.credentials;
-    InaccessiblePaths = "-+/sys";
-    PrivateTmp = true;
+    InaccessiblePaths = [ "-+/sys" "-+/dev/mqueue" "-+/dev/hugepages" ];
+    # PrivateDevices= leaves that of the host there.
+    TemporaryFileSystem = "/dev/shm:nosuid,nodev,mode=1777,size=${sandbox.memory}";
+    PrivateTmp = "disconnected"; # in memory, and so limited
     PrivateDevices = true;
     PrivateIPC = true;
     PrivatePIDs = true;
@@ -249,11 +251,11 @@ let
     RestrictRealtime = true;
     RestrictNamespaces = true;
     LockPersonality = true;
-    RemoveIPC = true;
     RestrictAddressFamilies = "AF_UNIX AF_INET";
     CapabilityBoundingSet = "";
     AmbientCapabilities = "";
-    SystemCallFilter = [ "@system-service" "~@privileged @resources" ];
+    # What io_uring does, no filter of system calls sees.
+    SystemCallFilter = [ "@system-service" "~@privileged @resources io_uring_setup io_uring_enter io_uring_register" ];
     SystemCallErrorNumber = "EPERM";
     SystemCallArchitectures = "native";
     KeyringMode = "private";

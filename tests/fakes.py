@@ -140,7 +140,7 @@ class FakeMachine:
         raise AssertionError(f"nobody said what happens here: {command}")
 
     async def _played(self, command: Command, answer: Says, on_line: OnLine | None) -> Output:
-        name = command.argv[0]
+        name = command.name or command.argv[0]
         if not answer.is_there:
             raise CommandFailedError(self.name, f"cannot run {name}: No such file or directory", ran=str(command))
         said = SimpleNamespace(stdout=_Once(answer.stdout), stderr=_Once(answer.stderr))

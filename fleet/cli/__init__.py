@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import io
-import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet import __version__
-from fleet.errors import INTERRUPTED, ConfigError, FleetError
+from fleet.errors import INTERRUPTED, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,9 +72,6 @@ COMMANDS = {
 They are in the order in which people use them.
 """
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
-REPORTING = ("deploy", "push", "rollback", "resume", "apply", "deliver", "reboot", "rehearse", "update")
-"""Commands whose `--json` output ends with `run_finished` whatever happens."""
-
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Why stdout takes no more. Such an error names no file."""
 
@@ -140,7 +136,7 @@ def fleet(*, debug: bool) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code.
 
-    Errors go to stderr, and to stdout as JSON if that was asked for.
+    Errors go to stderr; `reporting.py` writes them to stdout too where scripts wait for them.
     """
     from fleet.cli import session
 
@@ -154,15 +150,15 @@ def run(arguments: Sequence[str]) -> int:
         code = fleet.main(list(arguments), prog_name="fleet", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        return _ended(arguments, FleetError("interrupted"), INTERRUPTED)
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
-        return _ended(arguments, ConfigError(error.format_message()), error.exit_code)
+        return error.exit_code
     except FleetError as error:
         if "--debug" in arguments:
             raise
         _print_error(error)
-        return _ended(arguments, error, error.exit_code)
+        return error.exit_code
     except OSError as error:
         if error.filename is not None or error.errno not in UNWRITABLE or "--debug" in arguments:
             raise
@@ -184,19 +180,6 @@ def _spell_out_what_cannot_be_printed() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
-
-
-def _ended(arguments: Sequence[str], error: FleetError, code: int) -> int:
-    """Return the exit code. With --json, first write the last event that scripts wait for, though there was no run."""
-    ours = list(itertools.takewhile(lambda word: word != "--", arguments))
-    if "--json" in ours and any(verb in ours for verb in REPORTING):
-        from fleet.events import Envelopes, RunFinished
-        from fleet.model import RunId
-        from fleet.output.jsonl import JsonLines
-
-        finished = RunFinished(run=RunId(""), exit_code=code, error=error.failure(), hosts=())
-        JsonLines(sys.stdout)(Envelopes(RunId(""), "").wrap(finished))
-    return code
 
 
 def _print_error(error: FleetError) -> None:

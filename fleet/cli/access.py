@@ -41,7 +41,7 @@ def trust(selectors: tuple[str, ...], file: Path | None, *, everything: bool, ye
     from fleet.output.format import counted
 
     inventory = session.open_inventory(file)
-    hosts = session.choose(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything)
     given = session.given_to(inventory)
     with session.asking("host keys", as_json=False) as wait_for:
         answers = asyncio.run(shown_keys(Logins(inventory.hosts), hosts, given, on_wait=wait_for))
@@ -112,7 +112,9 @@ def ssh(name: str, command: tuple[str, ...], file: Path | None, break_glass: str
             message, hint="log in by another account, with ssh itself; fleet check names those that there are"
         )
     logins, plea = Logins(inventory.hosts), Plea(break_glass=break_glass)
-    asyncio.run(Fleet.of(inventory, logins).require_act("exec", host.name, plea=plea, begins=True))
+    fleet = Fleet.of(inventory, logins)
+    asyncio.run(fleet.require_act("exec", host.name, plea=plea, begins=True))
+    session.tell_unentered(fleet)
     if logins.is_here(host):
         return _own_shell(host, command)
     argv = ssh_argv(inventory, host, user_of=lambda host: asyncio.run(logins.user(host)))

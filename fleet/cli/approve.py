@@ -135,4 +135,5 @@ def _withdraw(fleet: Fleet, plan: Plan, names: tuple[str, ...], consent: Consent
         if not isinstance(answer, FleetError):
             said = f"withdrawn, the serial is {plain_text(answer)}" if answer else "was worthless already"
             click.echo(f"{name}: {said}")
+    session.tell_unentered(fleet)
     return 1 if session.tell_errors(answers) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from fleet.inventory import Check, Host
     from fleet.library.judging import Plea
     from fleet.model import HostName
+
+QUIET = 2.0
+"""Seconds after the end of a run in which nobody asks what is still done."""
+LEFT = "fleet: the run has ended, and what became of it is written down and told to those whom fleet.toml names"
 
 
 class PlanView:
@@ -123,7 +128,9 @@ def carry_out(
                 with interrupts() as stop:
                     return await act(fleet, output, stop)
 
-    return asyncio.run(work())
+    code = asyncio.run(work())
+    session.tell_unentered(fleet)
+    return code
 
 
 async def plan_and_apply(
@@ -220,10 +227,12 @@ def warn_of(untold: Iterable[str], output: Display) -> None:
 async def follow(work: Planning | Run, output: Display, view: PlanView | None = None) -> None:
     """Show every event of the work, to its end."""
     output.wait_for_hosts(lambda: work.contacted)
-    async for envelope in work.envelopes():
-        if view is not None:
-            view.note(envelope.event)
-        output(envelope)
-        if isinstance(envelope.event, RunFinished):
-            output.wait_for("tell those whom fleet.toml names")
+    with contextlib.ExitStack() as stack:
+        async for envelope in work.envelopes():
+            if view is not None:
+                view.note(envelope.event)
+            output(envelope)
+            if isinstance(envelope.event, RunFinished):  # nothing moves any more
+                late = asyncio.get_running_loop().call_later(QUIET, output.say, LEFT)
+                stack.callback(late.cancel)
     output.wait_for("")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting, end_without_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from fleet.state import Delivery
 
 
-@click.command()
+@click.command(cls=Reporting)
 @options.selectors
 @options.file
 @options.everything
@@ -89,13 +90,7 @@ def _without_questions(hosts: Sequence[Host]) -> list[Host]:
 def _nothing(*, as_json: bool) -> int:
     """Say that nothing waits for any host. Scripts get the event that ends every run."""
     if as_json:
-        from fleet.events import Envelopes, RunFinished
-        from fleet.model import RunId
-        from fleet.output.jsonl import JsonLines
-
-        JsonLines(sys.stdout)(
-            Envelopes(RunId(""), "").wrap(RunFinished(run=RunId(""), exit_code=0, error=None, hosts=()))
-        )
+        end_without_run()
     else:
         click.echo("nothing waits for these hosts", err=True)
     return 0

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options
+from fleet.cli.reporting import Reporting
 from fleet.model import Verb
 
 if TYPE_CHECKING:
     from fleet.model import Closure
 
 
-@click.command()
+@click.command(cls=Reporting)
 @options.changes
 @options.deployment
 @options.workers
@@ -30,7 +31,7 @@ def deploy(*, by_workers: bool, **common: Any) -> int:
     return _change(Verb.DEPLOY, common, by_workers=by_workers, **options.asked_deployment(common))
 
 
-@click.command()
+@click.command(cls=Reporting)
 @options.pushes
 @options.closure
 @options.no_eval_cache
@@ -53,7 +54,7 @@ def push(closure: Closure | None, copy_with: str, *, keep_going: bool, no_eval_c
     )
 
 
-@click.command()
+@click.command(cls=Reporting)
 @options.changes
 @click.option(
     "--to",

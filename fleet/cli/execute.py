@@ -120,6 +120,7 @@ async def _execute(
             click.echo(json.dumps(documents.execute(answers)))
         else:
             _print(answers)
+        session.tell_unentered(fleet)
     if any(isinstance(answer, StoppedError) for answer in answers.values()):
         return INTERRUPTED
     return 0 if all(row["status"] == 0 for row in documents.execute(answers)["hosts"]) else 1

@@ -123,6 +123,7 @@ async def _free(fleet: Fleet, names: Sequence[HostName], wanted: Wanted, consent
                 return 1
             freed = await _take(fleet, output, stop, rubbish, wanted.within, plea)
         output.wait_for("")
+    session.tell_unentered(fleet)
     document = documents.garbage(found, freed)
     if wanted.as_json:
         click.echo(json.dumps(document))
@@ -212,14 +213,28 @@ async def _free_here(inventory: Inventory, wanted: Wanted, consent: Consent) -> 
             if consent.is_asked_for(1) and not await _is_agreed_here(output, stop, found):
                 return 1
             output.wait_for("remove what fleet has left on this machine")
-            freed = await stop.unless(fleet.garbage.free_here(found, keep=count))
+            freed = await _taken_here(fleet, stop, found, count)
             output.wait_for("")
     document = documents.garbage_here(found, freed)
     if wanted.as_json:
         click.echo(json.dumps(document))
     else:
         click.echo(_here_line(document, dry_run=wanted.dry_run))
+    if freed is not None and freed.note:
+        session.warn(freed.note)
+        return 1
     return 0
+
+
+async def _taken_here(fleet: Fleet, stop: Stop, found: GarbageHere, keep: int) -> GarbageHere:
+    """Let it go, and return what is gone. Raise `StoppedError` at a request to stop: some of it is gone then."""
+    from fleet.errors import StoppedError
+
+    try:
+        return await stop.unless(fleet.garbage.free_here(found, keep=keep))
+    except StoppedError:
+        message = "interrupted: what is gone was not needed, and the next fleet gc --local goes on"
+        raise StoppedError(message) from None
 
 
 def _here_line(document: Mapping[str, Any], *, dry_run: bool) -> str:
@@ -227,6 +242,7 @@ def _here_line(document: Mapping[str, Any], *, dry_run: bool) -> str:
 
     told = document if document["freed"] is None else document["freed"]
     what = [counted(len(told[f"{noun}s"]), noun) for noun in ("run", "build", "plan")]
+    what += [f"what waited for {counted(len(told['deliveries']), 'host')} too long"] if told["deliveries"] else []
     words = "would go" if dry_run else "gone"
     return f"{words}: {', '.join(what)}; {counted(told['paths'], 'store path')}, {human_bytes(told['bytes'])}"
 

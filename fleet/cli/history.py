@@ -68,7 +68,7 @@ def changes(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, eve
     Without --since it prints a cursor alone, which stands for now. What comes after that is told with --since, oldest
     first, and a new cursor after it. The exit code is 1 when a host cannot be asked: of that the next call tells.
 
-    
+    \b
     fleet changes
     fleet changes --since "$CURSOR"
     """

@@ -60,7 +60,8 @@ def install(name: str, more: tuple[str, ...], file: Path | None, *, yes: bool, v
 
     inventory = session.open_inventory(file)
     host = session.single_host(inventory, name)
-    asyncio.run(session.fleet(inventory, ()).require_act("deploy", host.name))
+    # With the host: where nobody can give its sudo password, that is said before its disks are erased.
+    asyncio.run(session.fleet(inventory, [host]).require_act("deploy", host.name))
     site = _site(host, more, asked)
     installing.require_installable(inventory, host, site)
     if not yes and not _is_agreed(host, site):
@@ -135,6 +136,7 @@ def _install(inventory: Inventory, host: Host, site: Site) -> int:
 def _prove(file: Path, name: str, *, verbose: bool) -> int:
     """Wait for the host, deploy to it, and ask its checks. Return the exit code."""
     from fleet.cli.changing import change
+    from fleet.cli.interrupts import hear_again
     from fleet.cli.look import ask_health
     from fleet.cli.questions import Consent
     from fleet.deploy.options import Options
@@ -147,4 +149,5 @@ def _prove(file: Path, name: str, *, verbose: bool) -> int:
         asyncio.run(wait_for_host(session.fleet(inventory, hosts), hosts[0], patience=hosts[0].boot_timeout))
     asked = Options(intent="first installation")
     code = change(asked, [name], everything=False, file=file, as_json=False, verbose=verbose, consent=Consent(yes=True))
+    hear_again()
     return code or ask_health(inventory, hosts, as_json=False)

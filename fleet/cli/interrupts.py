@@ -35,6 +35,11 @@ def interrupts() -> Iterator[Stop]:
         be_deaf()
 
 
+def hear_again() -> None:
+    """Let Ctrl-C end what a command still does when a run is over."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def be_deaf() -> None:
     """Ignore Ctrl-C from now on, so that one that comes after the last event changes neither output nor exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -21,12 +21,13 @@ USUAL = "~/.local/share/man"
 """Where man(1) looks if ~/.local/bin is in PATH: see manpath(1)."""
 EXIT_CODES = {
     "0": "everything is as it was asked for",
-    "1": "some host failed, was rolled back or skipped; of a command that only reads: a host could not be read, or is "
-    "unhealthy",
-    "2": "fleet.toml, a plan, a selector or a flag is wrong, or this machine cannot record a run; nothing was touched",
+    "1": "some host failed, was rolled back or skipped; of a reading command: a host could not be read, is unhealthy, "
+    "or has drift; of fleet exec: the command failed",
+    "2": "fleet.toml, a plan, a selector or a flag is wrong, policy.toml says no, or this machine cannot record a run; "
+    "nothing was touched",
     "3": "evaluation or build failed; nothing was touched",
     "4": "some host needs a human",
-    "5": "every selected host was locked by another run; nothing was touched",
+    "5": "every selected host was locked by another run, or its turn did not come within --wait; nothing was touched",
     "130": "interrupted",
 }
 

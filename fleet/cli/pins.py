@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting, end_without_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     return 1 if any(finding.severity is Severity.ERROR for finding in pinned.findings) else 0
 
 
-@pins.command()
+@pins.command(cls=Reporting)
 @click.argument("name", metavar="INPUT")
 @options.selectors
 @click.option("--canary", required=True, metavar="HOST", help="The host that gets it first, and has to be proven.")
@@ -121,6 +122,8 @@ def update(name: str, selectors: tuple[str, ...], canary: str, soak: str, file: 
     old, new = updated.old, updated.new
     if updated.after == updated.before:
         click.echo(f"{name} is {_commit(old)} already: there is nothing newer.", err=True)
+        if asked["as_json"]:
+            end_without_run()
         return 0
     click.echo(f"{name}: {_commit(old)} -> {_commit(new)}", err=True)
     keepers = _Keepers()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting
 from fleet.model import Verb
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def show(place: str, file: Path | None, *, as_json: bool) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=Reporting)
 @click.argument("place", metavar="FILE|DIGEST", shell_complete=options.completes("plan"))
 @options.selectors
 @options.file

@@ -45,8 +45,8 @@ def explain(
 ) -> int:
     """Tell for each host of a plan what policy.toml decides now, by which rules, and what satisfies them or is missing.
 
-    The exit code is 1 if `fleet apply` would be refused. No host is contacted; the git repository that policy.toml
-    names is asked where a rule asks for something.
+    The exit code is 1 if `fleet apply` would be refused, as it is for hosts with a gate where nobody has signed the
+    plan. No host is contacted; the git repository that policy.toml names is asked where a rule asks for something.
 
     \b
     fleet policy explain update.plan
@@ -54,9 +54,12 @@ def explain(
     """
     from fleet.cli.plan import find_plan
     from fleet.cli.signing import signatures_of
+    from fleet.errors import PolicyError
     from fleet.library.documents import verdict as document
+    from fleet.library.governed import require_signed
     from fleet.library.judging import Plea
     from fleet.library.plans import require_applicable
+    from fleet.output.format import failure_lines
 
     inventory = session.open_inventory(file)
     plan = find_plan(place, file)
@@ -64,13 +67,19 @@ def explain(
     fleet = session.fleet(inventory, ())
     plea = Plea(signatures=signatures_of(fleet, plan, place, signed))
     found = asyncio.run(fleet.judge(plan, *names, plea=plea))
+    unsigned = ""
+    try:
+        require_signed(plan, inventory, names, plea)
+    except PolicyError as error:
+        unsigned = error.message
+        click.echo("\n".join(failure_lines([], error.failure())), err=True)
     if as_json:
-        click.echo(json.dumps(document(plan, found)))
+        click.echo(json.dumps(document(plan, found, unsigned=unsigned)))
     elif found is None:
         click.echo(f"there is no policy.toml beside {inventory.path}: everything is allowed")
     else:
         click.echo("\n".join(_lines(found)))
-    return 1 if found is not None and found.refused else 0
+    return 1 if unsigned or (found is not None and found.refused) else 0
 
 
 def _lines(found: Verdict) -> Iterator[str]:

@@ -66,7 +66,13 @@ async def agreed(question: str, stop: Stop) -> bool:
 def confirmed(question: str) -> bool:
     """Do the same for a command that has no event loop, and that Ctrl-C ends at once."""
     forget_typed()
-    return click.confirm(question, err=True)
+    try:
+        return click.confirm(question, err=True)
+    except click.exceptions.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        click.echo(err=True)  # nobody has pressed Enter
+        return False
 
 
 def forget_typed() -> None:

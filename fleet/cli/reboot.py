@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fleet.output import Display
 
 
-@click.command()
+@click.command(cls=Reporting)
 @options.everything
 @options.selectors
 @options.file

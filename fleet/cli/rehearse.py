@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fleet.output import Display
 
 
-@click.command()
+@click.command(cls=Reporting)
 @click.argument("name", metavar="HOST", shell_complete=options.completes("host"))
 @options.closure
 @options.no_eval_cache

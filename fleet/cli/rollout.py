@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting, end_without_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def abort(run_id: str | None, file: Path | None) -> int:
     return _ask(run_id, file, Asked.ABORT, "is aborted: hosts that have begun are seen through, and no other begins")
 
 
-@rollout.command("continue")
+@rollout.command("continue", cls=Reporting)
 @RUN
 @options.file
 @options.as_json
@@ -73,6 +74,8 @@ def continue_(run_id: str | None, file: Path | None, *, as_json: bool, verbose: 
     if is_under_way:
         told = "goes on in the process that runs it" if was_asked else "is under way, and nobody has paused it"
         click.echo(f"run {past.id} {told}", err=True)
+        if as_json:
+            end_without_run()
         return 0
     hosts = [host for name, host in inventory.hosts.items() if name in past.hosts]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.cli import options, session
+from fleet.cli.reporting import Reporting
+from fleet.errors import StateError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +56,9 @@ def runs(context: click.Context, file: Path | None, *, as_json: bool) -> int:
 
 def _state(fleet: Fleet, run: RunRecord, *, is_under_way: bool) -> str:
     if is_under_way:
-        request = asyncio.run(fleet.asked(run.id))
+        request = None
+        with contextlib.suppress(StateError):  # what is asked of a run is in the database alone
+            request = asyncio.run(fleet.asked(run.id))
         return "under way" if request is None else f"under way: {request.asked.value} asked by {request.by}"
     waits = run.plan is not None and run.exit_code is None and any(not host.begun for host in run.hosts.values())
     if run.is_open:
@@ -160,7 +165,7 @@ def import_(context: click.Context, file: Path | None) -> int:
     return 0
 
 
-@click.command()
+@click.command(cls=Reporting)
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=options.completes("run"))
 @options.file
 @options.as_json

@@ -103,7 +103,7 @@ def list_(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     from fleet.sandbox import list_json, list_lines
 
     inventory = session.open_inventory(file)
-    hosts = session.choose_or_all(inventory, selectors, everything=everything)
+    hosts = session.choose_computers(inventory, selectors, everything=everything or not selectors)
     fleet = session.fleet(inventory, hosts)
     with session.asking("sandboxes", as_json=as_json) as wait_for:
         answers = asyncio.run(fleet.sandboxes.list(*(host.name for host in hosts), on_wait=wait_for))
@@ -144,7 +144,9 @@ def ssh(place: str, command: tuple[str, ...], file: Path | None, break_glass: st
     inventory = session.open_inventory(file)
     host, name = _found(inventory, place)
     logins, plea = Logins(inventory.hosts), Plea(break_glass=break_glass)
-    asyncio.run(Fleet.of(inventory, logins).require_act("exec", host.name, plea=plea, begins=True))
+    fleet = Fleet.of(inventory, logins)
+    asyncio.run(fleet.require_act("exec", host.name, plea=plea, begins=True))
+    session.tell_unentered(fleet)
     argv = [PROGRAM, "enter", name, *command]
     if logins.is_here(host):
         return subprocess.run(argv if _is_root() else ["sudo", *argv], check=False).returncode
@@ -163,6 +165,7 @@ def _is_root() -> bool:
 def _found(inventory: Inventory, place: str) -> tuple[Host, str]:
     """Return the host and the name of the sandbox that `HOST/NAME` means. Raise `ConfigError` for anything else."""
     from fleet.errors import ConfigError
+    from fleet.inventory.profiles import computers
     from fleet.sandbox import NAME
 
     name, slash, inside = place.rpartition("/")
@@ -170,7 +173,7 @@ def _found(inventory: Inventory, place: str) -> tuple[Host, str]:
         raise ConfigError(
             f"{place}: is no sandbox", hint="write HOST/NAME; fleet sandbox list names those that there are"
         )
-    host = session.single_host(inventory, name)
+    (host,) = computers(inventory, [session.single_host(inventory, name)])
     if host.gate:
         message = f"{host.name}: its login runs the gate, which does nothing with sandboxes"
         raise ConfigError(message, hint="log in by another account, and call /etc/fleet/sandbox there")
@@ -194,6 +197,7 @@ def _act(verb: Act, place: str, file: Path | None, *, as_json: bool, break_glass
         for line in report_lines(f"{host.name}/{name}", answer, in_full=verb == "prove"):
             click.echo(line)
     session.tell_errors({} if as_json else answers)
+    session.tell_unentered(fleet)
     return 0 if _is_well(verb, answer) else 1
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fleet import Fleet
     from fleet.cli.questions import Consent
-    from fleet.inventory import Host
+    from fleet.inventory import Host, Inventory
 
 STATES = {
     "same": "as declared",
@@ -52,7 +52,7 @@ def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, ever
     from fleet.library import secret_documents
 
     inventory = session.open_inventory(file)
-    hosts = _with_secrets(session.choose_or_all(inventory, selectors, everything=everything), named=bool(selectors))
+    hosts = _with_secrets(inventory, selectors, everything=everything or not selectors)
     fleet = session.fleet(inventory, hosts)
     with session.asking("secrets", as_json=as_json) as wait_for:
         answers = asyncio.run(fleet.secrets_status(*(host.name for host in hosts), on_wait=wait_for)) if hosts else {}
@@ -69,9 +69,19 @@ def status(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, ever
     return 0 if all(good) else 1
 
 
-def _with_secrets(hosts: Sequence[Host], *, named: bool) -> list[Host]:
-    """Return the hosts that have secrets. Those that were named may have lost theirs from fleet.toml."""
-    return [host for host in hosts if host.secrets or named]
+def _with_secrets(inventory: Inventory, selectors: tuple[str, ...], *, everything: bool) -> list[Host]:
+    """Return the hosts that have secrets. Those that were named may have lost theirs from fleet.toml.
+
+    A profile has none: they are its host's. Raise `ConfigError` if nothing but profiles is named.
+    """
+    from fleet.errors import ConfigError
+
+    chosen = session.choose(inventory, selectors, everything=everything)
+    whole = [host for host in chosen if not host.profile]
+    if not whole:
+        names = ", ".join(host.name for host in chosen)
+        raise ConfigError(f"{names}: a profile has no secrets", hint="name its host, whose they are")
+    return [host for host in whole if host.secrets or selectors]
 
 
 def _print_states(row: dict[str, Any]) -> None:
@@ -101,7 +111,7 @@ def push(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, everyt
     from fleet.cli.questions import Consent
 
     inventory = session.open_inventory(file)
-    hosts = _with_secrets(session.choose(inventory, selectors, everything=everything), named=bool(selectors))
+    hosts = _with_secrets(inventory, selectors, everything=everything)
     consent = Consent(**consents)
     consent.require_terminal(len(hosts))
     return asyncio.run(_push(session.fleet(inventory, hosts), hosts, consent, as_json=as_json))
@@ -141,6 +151,7 @@ async def _push(fleet: Fleet, hosts: Sequence[Host], consent: Consent, *, as_jso
                 if row["error"] is None:
                     click.echo(f"{row['name']}: {_written(row)}")
             session.tell_errors(answers)
+        session.tell_unentered(fleet)
     if any(isinstance(answer, StoppedError) for answer in answers.values()):
         return INTERRUPTED
     return 1 if any(isinstance(answer, FleetError) for answer in answers.values()) else 0

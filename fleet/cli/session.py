@@ -24,7 +24,7 @@ PASSWORD_VARIABLE = "FLEET_SUDO_PASSWORD"
 METRICS = 60.0
 """Seconds between two times that a command which goes on writes the metrics."""
 _taken: list[str] = []
-"""The password that was in the environment, if there was one."""
+"""The sudo password that was in the environment, or that somebody has typed; empty if there was none so far."""
 
 
 def open_inventory(file: Path | None) -> Inventory:
@@ -111,12 +111,12 @@ def _tell(host: HostName, text: str) -> None:
 
 
 def has_password() -> bool:
-    """Whether the environment has given the sudo password."""
+    """Whether the environment, or somebody, has given the sudo password."""
     return bool(_taken)
 
 
 def given_password() -> str | None:
-    """Return the sudo password that the environment has given; None if it has given none."""
+    """Return the sudo password that was given; None if none was."""
     return _taken[0] if _taken else None
 
 
@@ -132,13 +132,14 @@ def _sudo_password(asking: Sequence[Host]) -> Secret:
     from fleet.machine.sudo import Secret
 
     if _taken:
-        return Secret(_taken.pop())
+        return Secret(_taken[0])  # and once more where a command opens the fleet anew
     names = ", ".join(host.name for host in asking)
     if not sys.stdin.isatty():
         raise ConfigError(
             f"{names}: sudo needs a password, and there is no terminal to ask on", hint=f"set {PASSWORD_VARIABLE}"
         )
-    return Secret(click.prompt(f"sudo password for {names}", hide_input=True, err=True))
+    _taken[:] = [click.prompt(f"sudo password for {names}", hide_input=True, err=True)]
+    return Secret(_taken[0])
 
 
 @contextlib.contextmanager
@@ -204,6 +205,12 @@ def tell_unread(fleet: Fleet) -> None:
         click.echo(f"warning: {fleet.unread.message}; this is what this machine knows by itself", err=True)
         if fleet.unread.hint:
             click.echo(f"  {fleet.unread.hint}", err=True)
+
+
+def tell_unentered(fleet: Fleet) -> None:
+    """Print to stderr what was done and is not in the ledger."""
+    for line in dict.fromkeys(fleet.unentered):
+        warn(line)
 
 
 def tell_errors(answers: Mapping[HostName, object]) -> bool:

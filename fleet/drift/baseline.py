@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from fleet.drift.judge import undeclared
 from fleet.drift.look import look
+from fleet.inventory.profiles import computer
+from fleet.model import HostName
 from fleet.state import BaselineRecord
 from fleet.text import parsed_json, valid_unicode
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from fleet.drift.finding import Item
     from fleet.machine import Link
-    from fleet.model import HostName
     from fleet.state import State
 
 FIRST_LOOK = 20.0
@@ -47,6 +48,11 @@ class Baseline:
         """Whether the item was there in some way."""
         return item.id in self.signs
 
+    def beyond(self, before: Baseline | None) -> tuple[str, ...]:
+        """Return the ids of what is not in the baseline before, or not as it is there, in order."""
+        known = before.signs if before is not None else {}
+        return tuple(sorted(name for name, sign in self.signs.items() if known.get(name) != sign))
+
     def record(self, by: str) -> BaselineRecord:
         """Return it as the state keeps it."""
         return BaselineRecord(at=self.at, by=by, body=valid_unicode(json.dumps(self.signs)))
@@ -61,12 +67,12 @@ class Baseline:
 
 
 async def keep_first(state: State, link: Link, by: str) -> None:
-    """Remember what is there on the host now, if it can tell all of it.
+    """Remember what is there on the computer now, whatever of it is deployed, if it can tell all of it.
 
     What NixOS has beside its declaration is drift from the first day, so of that nothing is remembered. Raises no
     error, since none may change what became of a deployment.
     """
-    name = link.host.name
+    name = HostName(computer(link.host))
     with contextlib.suppress(Exception):
         async with asyncio.timeout(FIRST_LOOK):
             seen = await look(link)
@@ -77,7 +83,7 @@ async def keep_first(state: State, link: Link, by: str) -> None:
 
 
 async def remembered(state: State, name: HostName) -> Baseline | None:
-    """Return what is remembered of the host; None if nothing is, or what a newer fleet has written.
+    """Return what is remembered of the computer; None if nothing is, or what a newer fleet has written.
 
     Raise `StateError` if it cannot be read.
     """

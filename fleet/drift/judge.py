@@ -70,7 +70,7 @@ def report(
     """Return what is to be told of the host. `items` are those that `judged` has found."""
     new = _with_contents(items, store)
     fixed = (
-        *system.of_system(facts, seen, past),
+        *system.of_system(host, facts, seen, past),
         *system.of_reboot(facts, host.name),
         *system.of_store(store, seen),
     )
@@ -109,8 +109,12 @@ def _with_contents(items: Iterable[Item], store: StoreLook) -> list[Item]:
     return found
 
 
-def _together(items: Sequence[Item], host: Host) -> list[tuple[Item, list[Item]]]:
-    """Return each thing with what came with it: one change is one finding, whatever it has left."""
+def _together(everything: Iterable[Item], host: Host) -> list[tuple[Item, list[Item]]]:
+    """Return each thing with what came with it: one change is one finding, whatever it has left.
+
+    What is ignored is left out first: it hides nothing that is not ignored itself.
+    """
+    items = [item for item in everything if not _is_ignored(item, host)]
     roots: dict[str, Item] = {}
     for item in sorted((one for one in items if one.key), key=_rank):
         roots.setdefault(item.key, item)
@@ -122,11 +126,7 @@ def _together(items: Sequence[Item], host: Host) -> list[tuple[Item, list[Item]]
         else:
             with_it.setdefault(item.id, [])
     by_id = {item.id: item for item in items}
-    return [
-        (by_id[name], [one for one in others if not _is_ignored(one, host)])
-        for name, others in with_it.items()
-        if not _is_ignored(by_id[name], host)
-    ]
+    return [(by_id[name], others) for name, others in with_it.items()]
 
 
 def _root(item: Item, roots: dict[str, Item]) -> Item:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from fleet.machine import Link
 
 
-async def read_drift(link: Link, baseline: Baseline | None) -> DriftReport:
+async def read_drift(link: Link, baseline: Baseline | None, *, accept: bool = False) -> DriftReport:
     """Return what is on the host that nobody declared, and what is not there any more as it was deployed.
 
+    If it is to `accept` and there is no baseline, everything is told that one can have: people see what that is.
     Nothing is changed there, but that a transaction which a reboot interrupted is settled, as by every contact. Raise
     `HostError` if the host cannot be asked.
     """
@@ -33,7 +34,7 @@ async def read_drift(link: Link, baseline: Baseline | None) -> DriftReport:
         past = history.entries(await ask(link, host, program.call("history")))
     seen = await look(link)
     items = await asyncio.to_thread(judge.undeclared, seen)
-    new = judge.judged(items, seen, baseline)
+    new = judge.judged(items, seen, Baseline(0) if accept and baseline is None else baseline)
     store = await look_at_store(link, packages.profile_paths(new))
     found = await asyncio.to_thread(judge.report, host, facts, past, seen, store, new, baseline)
     return dataclasses.replace(found, found=Baseline.of(items, time.time()))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.drift.finding import Drift, Item
 from fleet.host.answers import State
+from fleet.inventory.drivers import Driver
 from fleet.text import listed, local_time
 
 if TYPE_CHECKING:
@@ -15,9 +18,43 @@ if TYPE_CHECKING:
     from fleet.drift.observed import Observation
     from fleet.host.facts import HostFacts
     from fleet.host.history import PastTransaction
+    from fleet.inventory import Host
     from fleet.model import Closure
 
 KEPT = (State.COMMITTED, State.TESTED)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a driver keeps its systems, and what else than `fleet` changes them."""
+
+    running: str
+    """What tells which one is active."""
+    profile: str
+    """What names the one that a boot, or the next activation, makes active."""
+    by_hand: str
+
+
+NIXOS = Places("/run/current-system", "/nix/var/nix/profiles/system", "nixos-rebuild or nix-env by hand")
+
+
+def places(host: Host) -> Places:
+    """Return the places of the driver of this host, or of this profile. The host program has the same."""
+    match host.driver:
+        case Driver.SYSTEM_MANAGER:
+            state = "/var/lib/system-manager/state/system-manager-state.json"
+            profile = "/nix/var/nix/profiles/system-manager-profiles/system-manager"
+            return Places(state, profile, "system-manager by hand")
+        case Driver.HOME_MANAGER:
+            home = f"~{host.profile}/.local/state"
+            current, profile = f"{home}/home-manager/gcroots/current-home", f"{home}/nix/profiles/home-manager"
+            return Places(current, profile, "home-manager by hand")
+        case Driver.NIX_DARWIN:
+            return dataclasses.replace(NIXOS, by_hand="darwin-rebuild or nix-env by hand")
+        case Driver.GENERIC:
+            profile = f"/nix/var/nix/profiles/fleet{f'-profiles/{host.profile}' if host.profile else ''}"
+            return Places(profile, profile, "nix-env, or the script of another system, by hand")
+    return NIXOS
 
 
 def needs_history(facts: HostFacts) -> bool:
@@ -30,7 +67,7 @@ def needs_history(facts: HostFacts) -> bool:
     return not _stands(facts, last.new if last.state in KEPT else last.old, last.state)
 
 
-def of_system(facts: HostFacts, seen: Observation, past: Sequence[PastTransaction]) -> Iterator[Item]:
+def of_system(host: Host, facts: HostFacts, seen: Observation, past: Sequence[PastTransaction]) -> Iterator[Item]:
     """Yield whether the host runs, or keeps, something else than was last deployed to it.
 
     `past` is what it remembers, oldest first, and may be empty where `needs_history` says no. While a transaction is
@@ -40,7 +77,7 @@ def of_system(facts: HostFacts, seen: Observation, past: Sequence[PastTransactio
         return
     if facts.last is None:
         if facts.running != facts.profile and facts.running not in facts.specialisations:
-            yield _other_system(facts, seen, facts.profile, "its system profile", None)
+            yield _other_system(places(host), facts, seen, facts.profile, "its system profile", None)
         return
     last = next((one for one in reversed(past) if one.part), None)
     if last is None:  # it stands as its last transaction has left it, or remembers no deployment
@@ -51,7 +88,7 @@ def of_system(facts: HostFacts, seen: Observation, past: Sequence[PastTransactio
     later = [one for one in past[past.index(last) + 1 :] if not one.part]
     by = f"{last.by} from {last.origin}" if last.origin else last.by
     what = f"run {last.run} of {by}, {local_time(last.ended)}"
-    yield _other_system(facts, seen, deployed, what, later[-1] if later else None)
+    yield _other_system(places(host), facts, seen, deployed, what, later[-1] if later else None)
 
 
 def _stands(facts: HostFacts, deployed: Closure, state: State) -> bool:
@@ -62,13 +99,13 @@ def _stands(facts: HostFacts, deployed: Closure, state: State) -> bool:
 
 
 def _other_system(
-    facts: HostFacts, seen: Observation, deployed: Closure, what: str, later: PastTransaction | None
+    where: Places, facts: HostFacts, seen: Observation, deployed: Closure, what: str, later: PastTransaction | None
 ) -> Item:
     runs_it = facts.runs(deployed) or facts.running == deployed
-    path = "/nix/var/nix/profiles/system" if runs_it else "/run/current-system"
+    path = where.profile if runs_it else where.running
     is_now = f"keeps {facts.profile} for the next boot" if runs_it else f"runs {facts.running}"
     by = later.by if later is not None else ""
-    cause = "nixos-rebuild or nix-env by hand"
+    cause = where.by_hand
     if later is not None:
         cause = f"a switch by {later.by or 'somebody'}, which services.fleet.guard has seen"
     moment = _moment(facts.link) if runs_it else seen.switched

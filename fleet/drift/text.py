@@ -12,7 +12,7 @@ from fleet.output.patch import coloured
 from fleet.text import local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fleet.drift.finding import DriftFinding, DriftReport
     from fleet.model import HostName
@@ -92,9 +92,3 @@ def _finding_lines(finding: DriftFinding) -> list[str]:
         f"            cause: {one_line(finding.cause)}",
         f"            fix:   {one_line(finding.fix)}",
     ]
-
-
-def summary(answers: Sequence[DriftReport | FleetError]) -> str:
-    """Return one line that counts."""
-    found = [len(one.findings) for one in answers if not isinstance(one, FleetError)]
-    return f"{counted(sum(found), 'finding')} on {counted(sum(1 for one in found if one), 'host')}"

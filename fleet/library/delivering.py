@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet import nix
 from fleet.deploy.options import Late, Options
-from fleet.errors import StateError
+from fleet.errors import CommandFailedError, StateError
 from fleet.host.answers import State
 from fleet.host.history import entries
 from fleet.host.program import HostProgram, ask
@@ -126,7 +126,10 @@ async def _root(tools: Tools, delivery: Delivery) -> None:
 
 
 async def _ran(here: Machine, command: Command) -> Output:
-    ran = await here.run(command)
+    try:
+        ran = await here.run(command)
+    except CommandFailedError as error:
+        raise StateError(f"what waits for a host cannot be rooted: {error.message}", said=error.said) from error
     if ran.status != 0:
         raise StateError("what waits for a host cannot be rooted", said=ran.stderr.splitlines()[-5:])
     return ran

@@ -261,10 +261,14 @@ def past_run(past: PastRun, host: HostName | None = None, diff: SystemDiff | Non
     }
 
 
-def verdict(made: Plan, found: Verdict | None) -> Document:
-    """Describe what a policy says about a plan; None stands for a fleet that has none."""
+def verdict(made: Plan, found: Verdict | None, *, unsigned: str = "") -> Document:
+    """Describe what a policy says about a plan; None stands for a fleet that has none.
+
+    `unsigned` says which gates take the plan only when somebody has signed it; empty if none is like that.
+    """
     if found is None:
-        return {"plan": made.digest, "allowed": True, "hosts": [], "approvals": [], "satisfied": "", "lacking": ""}
+        nothing = {"hosts": [], "approvals": [], "satisfied": "", "lacking": ""}
+        return {"plan": made.digest, "allowed": not unsigned, **nothing, "unsigned": unsigned}
     refused = frozenset(found.refused)
     rows = [
         {
@@ -277,11 +281,12 @@ def verdict(made: Plan, found: Verdict | None) -> Document:
     ]
     return {
         "plan": made.digest,
-        "allowed": not refused,
+        "allowed": not refused and not unsigned,
         "hosts": rows,
         "approvals": [{"by": one.by, "touched": one.is_touched} for one in found.approvals],
         "satisfied": found.satisfied,
         "lacking": found.lacking,
+        "unsigned": unsigned,
     }
 
 

@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.drift import DriftReport, accepted, read_drift, remembered
+from fleet.inventory.profiles import computer
 from fleet.ledger import Kind
 from fleet.library.entering import enter
 from fleet.library.reading import ask_all
+from fleet.model import HostName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from fleet.library.reading import OnWait
     from fleet.library.tools import Tools
     from fleet.machine import Link
-    from fleet.model import HostName
 
 NAMED = 50
 """Accepted things that the ledger names one by one."""
@@ -30,15 +31,15 @@ async def find_drift(
     """Return what was found on each host. If it is to `accept`, this machine remembers that from now on."""
 
     async def look(host: Host, link: Link) -> DriftReport:
-        before = await remembered(tools.state, host.name)
-        report = await read_drift(link, before)
+        place = HostName(computer(host))
+        before = await remembered(tools.state, place)
+        report = await read_drift(link, before, accept=accept)
         if not accept:
             return report
         report, baseline = accepted(report, before)
-        if report.accepted:
-            what = [finding.id for finding in report.accepted]
+        if what := baseline.beyond(before):
             await enter(tools, Kind.DRIFT_ACCEPTED, host=host.name, count=len(what), what=what[:NAMED])
-        await asyncio.to_thread(tools.state.keep_baseline, host.name, baseline.record(tools.by))
+        await asyncio.to_thread(tools.state.keep_baseline, place, baseline.record(tools.by))
         return report
 
     return await ask_all(tools.logins, hosts, look, on_wait=on_wait)

@@ -28,7 +28,8 @@ async def enter(tools: Tools, kind: Kind, *, waits: bool = True, **values: Value
     """Enter something that somebody has done, and return the head of the ledger after it. `Kind` says what belongs in.
 
     It is on disk then, or `StateError` is raised. If it must not wait for the database (`waits=False`), as with
-    break-glass, it is kept in a file, is entered before whatever is entered next, and None is returned.
+    break-glass, it is kept in a file, is entered before whatever is entered next, and None is returned. See
+    `enter_later` for what cannot be kept either.
     """
     if waits:
         entry = Entry(kind=kind, by=tools.by, origin=tools.origin, values=values)
@@ -37,11 +38,21 @@ async def enter(tools: Tools, kind: Kind, *, waits: bool = True, **values: Value
     return None
 
 
-async def enter_later(tools: Tools, kind: Kind, all_values: Iterable[Mapping[str, Value]]) -> None:
-    """Keep entries of one kind in a file, without a wait for the database. See `enter`."""
+async def enter_later(tools: Tools, kind: Kind, all_values: Iterable[Mapping[str, Value]]) -> bool:
+    """Keep entries of one kind in a file, without a wait for the database. See `enter`.
+
+    Return whether they are on disk. If they are not, `tools.unentered` says so: what they are about is done already.
+    """
     entries = [Entry(kind=kind, by=tools.by, origin=tools.origin, values=values) for values in all_values]
-    if entries:
-        await asyncio.to_thread(tools.state.ledger.enter_later, *entries)
+    return await _kept(tools, entries)
+
+
+async def _kept(tools: Tools, entries: Sequence[Entry]) -> bool:
+    if not entries or await asyncio.to_thread(tools.state.ledger.enter_later, *entries):
+        return True
+    kinds = dict.fromkeys(entry.kind.value for entry in entries)
+    tools.unentered.append(f"the ledger lacks what was done, since it cannot be written: {', '.join(kinds)}")
+    return False
 
 
 async def head(tools: Tools) -> str:
@@ -108,7 +119,7 @@ async def begun(
         entering = None
     else:
         first = [planned(tools, plan)] if plan is not None else []
-        await asyncio.to_thread(state.ledger.enter_later, *first, *entries)
+        await _kept(tools, [*first, *entries])
         entering = asyncio.ensure_future(asyncio.to_thread(enter_now))
         # What could not be entered waits in its file. It may be known only when nobody is here any more.
         entering.add_done_callback(lambda task: task.cancelled() or task.exception())

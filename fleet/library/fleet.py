@@ -99,6 +99,11 @@ class Fleet(SecretsFleet):
         actor = who_acts(inventory, principal)
         return cls(tools if actor is None else dataclasses.replace(tools, by=actor.name, acts_as=actor))
 
+    @property
+    def unentered(self) -> tuple[str, ...]:
+        """What was done from here and could not be entered in the ledger, for people: a line each."""
+        return tuple(self._tools.unentered)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -34,7 +34,7 @@ def _garbage(name: HostName, answer: Garbage | FleetError, freed: Freed | FleetE
 
 def garbage_here(found: GarbageHere, freed: GarbageHere | None) -> Document:
     """Describe what this machine keeps for runs, builds and plans that are over, and what of that has gone."""
-    gone = None if freed is None else _garbage_here(freed)
+    gone = None if freed is None else {**_garbage_here(freed), "note": freed.note}
     return {**_garbage_here(found), "freed": gone}
 
 
@@ -44,6 +44,7 @@ def _garbage_here(found: GarbageHere) -> Document:
         "runs": list(tidied.runs),
         "builds": list(tidied.builds),
         "plans": list(tidied.plans),
+        "deliveries": list(tidied.deliveries),
         "paths": len(found.paths),
         "bytes": found.bytes,
     }

@@ -7,6 +7,7 @@ left there is theirs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,10 @@ from fleet import nix
 from fleet.errors import CommandFailedError, FleetError
 from fleet.model import HostName
 from fleet.store import roots
+from fleet.text import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Sequence
 
     from fleet.machine import Command, Machine
     from fleet.state import State, Tidied
@@ -33,6 +35,8 @@ class GarbageHere:
     """Store paths that only their roots keep."""
     bytes: int = 0
     """The size of their contents."""
+    note: str = ""
+    """Why not all of the paths went that could have gone. Empty if they did."""
     _held: frozenset[str] = field(default=frozenset(), repr=False)
     """All that their roots keep."""
 
@@ -57,21 +61,37 @@ async def find_here(state: State, here: Machine, *, keep: int) -> GarbageHere:
     others = {path for link, path in known if link not in links}
     needed = set((await _ran(here, roots.requisites(await _valid(here, others)))).split())
     paths = tuple(sorted(held - needed))
-    return GarbageHere(tidied=tidied, paths=paths, bytes=await _size(here, paths), _held=held)
+    size = sum((await _sizes(here, paths)).values())
+    return GarbageHere(tidied=tidied, paths=paths, bytes=size, _held=held)
 
 
 async def free_here(state: State, here: Machine, found: GarbageHere, *, keep: int) -> GarbageHere:
     """Remove what was found, as far as nobody needs it by now, and return what is gone.
 
-    When this is interrupted, what is left is garbage for Nix, or is found again. Raises what `find_here` does.
+    When this is interrupted, what is left is garbage for Nix, or is found again. So is what Nix does not delete: the
+    `note` says why. Raise `StateError`.
     """
     tidied = await asyncio.to_thread(state.tidy, keep=keep)
-    dead = set((await _ran(here, roots.DEAD)).split())
-    paths = tuple(sorted(found._held & dead))
-    size = await _size(here, paths)
-    if paths:
-        await _ran(here, roots.delete(paths))
-    return GarbageHere(tidied=tidied, paths=paths, bytes=size)
+    sizes: dict[str, int] = {}
+    try:
+        dead = set((await _ran(here, roots.DEAD)).split())
+        sizes = await _sizes(here, sorted(found._held & dead))
+        if sizes:
+            await _ran(here, roots.delete(sizes))
+    except FleetError as error:
+        left = await _left(here, sizes)
+        gone = {path: size for path, size in sizes.items() if path not in left}
+        said = f" ({error.said[-1]})" if error.said else ""
+        note = f"not all that nothing needs any more was deleted: {error.message}{said}"
+        return GarbageHere(tidied=tidied, paths=tuple(gone), bytes=sum(gone.values()), note=note)
+    return GarbageHere(tidied=tidied, paths=tuple(sizes), bytes=sum(sizes.values()))
+
+
+async def _left(here: Machine, paths: Collection[str]) -> frozenset[str]:
+    """Return those of the paths that are still there; all of them if nobody knows."""
+    with contextlib.suppress(FleetError):
+        return frozenset(await _valid(here, paths))
+    return frozenset(paths)
 
 
 def _links_of(state: State, tidied: Tidied) -> list[tuple[str, str]]:
@@ -93,8 +113,10 @@ async def _valid(here: Machine, paths: Collection[str]) -> list[str]:
     return sorted(set(paths) - missing)
 
 
-async def _size(here: Machine, paths: Iterable[str]) -> int:
-    return sum(int(line) for line in (await _ran(here, roots.sizes(paths))).split() if line.isdecimal())
+async def _sizes(here: Machine, paths: Sequence[str]) -> dict[str, int]:
+    """Return the size of each path. Nix prints them in the order in which it is asked."""
+    lines = (await _ran(here, roots.sizes(paths))).split() if paths else []
+    return dict.fromkeys(paths, 0) | dict(zip(paths, map(whole_number, lines), strict=False))
 
 
 async def _ran(here: Machine, command: Command) -> str:
@@ -103,6 +125,6 @@ async def _ran(here: Machine, command: Command) -> str:
     except CommandFailedError as error:
         raise FleetError(f"the store of this machine does not answer: {error.message}", said=error.said) from error
     if output.status != 0:
-        message = f"{command.argv[0]} ended with exit status {output.status}"
+        message = f"{command.program} ended with exit status {output.status}"
         raise FleetError(f"the store of this machine does not answer: {message}", said=output.stderr.splitlines()[-5:])
     return output.stdout

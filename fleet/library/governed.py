@@ -130,7 +130,7 @@ class GovernedFleet(FleetReader):
         """Brings sandboxes of hosts up, proves them, and takes them down."""
         from fleet.library.sandboxes import Sandboxes  # few have any
 
-        return Sandboxes(self._tools, self.select, self._judge)
+        return Sandboxes(self._tools, self.computers, self._judge)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.

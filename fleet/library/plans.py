@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet import nix, selector
-from fleet.errors import ConfigError, StateError
+from fleet.errors import CommandFailedError, ConfigError, StateError
 from fleet.files import replace_file
 from fleet.inventory import BuildOn
 from fleet.plans import Plan, TextError
@@ -127,7 +127,10 @@ def is_made_here(plan: Plan, state: State) -> bool:
 
 
 async def _rooting(here: Machine, command: Command) -> Output:
-    ran = await here.run(command)
+    try:
+        ran = await here.run(command)
+    except CommandFailedError as error:
+        raise StateError(f"the closures of the plan cannot be rooted: {error.message}", said=error.said) from error
     if ran.status != 0:
         raise StateError("the closures of the plan cannot be rooted", said=ran.stderr.splitlines()[-5:])
     return ran

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy.context import Context
 from fleet.errors import StateError
+from fleet.inventory.profiles import computer
 from fleet.library.patience import Asking
 from fleet.machine.local import LocalMachine
 from fleet.machine.pace import Pace
 from fleet.machine.pipe import LocalStreams
-from fleet.model import RunId
+from fleet.model import HostName, RunId
 from fleet.nix import with_options
 from fleet.steps.secret_values import SecretReader
 from fleet.steps.slow_link import SlowLinks
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from fleet.deploy.stop import Stop
     from fleet.inventory import Host, Inventory
     from fleet.machine import Command, Connector, Link, Machine, OnLine, Output, TcpStream
-    from fleet.model import HostName
     from fleet.plans import Plan
     from fleet.policy import Actor
     from fleet.state import State
@@ -87,6 +87,8 @@ class Tools:
     """The name of this machine."""
     acts_as: Actor | None = None
     """Who that is by principals.toml; None for the local user, where nothing says otherwise."""
+    unentered: list[str] = field(default_factory=list, compare=False)
+    """What was done and could not be entered in the ledger, for people: a line each."""
 
     @property
     def actor(self) -> Actor:
@@ -129,7 +131,7 @@ class Tools:
     async def _keep_first_baseline(self, link: Link) -> None:
         """Remember what there is on a host beside its first system, so that `fleet drift` knows it again."""
         with contextlib.suppress(StateError):
-            if not await Asking(lambda: self.state.has_baseline(link.host.name))():
+            if not await Asking(lambda: self.state.has_baseline(HostName(computer(link.host))))():
                 from fleet.drift import keep_first  # only a first deployment needs it
 
                 await keep_first(self.state, link, self.by)

@@ -57,6 +57,11 @@ class Command:
     verb: tuple[str, ...] = field(default=(), compare=False)
     """What the gate of a host calls it, and its words there. Empty: no gate does it."""
 
+    @property
+    def program(self) -> str:
+        """What errors call it: its name, or else the program that it runs."""
+        return self.name or self.argv[0]
+
     def __str__(self) -> str:
         import shlex
 

@@ -76,13 +76,13 @@ class LocalMachine:
         except BaseException as error:
             await end(process)
             if isinstance(cause := first(error), TooMuchError):
-                raise AnswerError(name, f"{command.argv[0]} {cause}", ran=str(command)) from error
+                raise AnswerError(name, f"{command.program} {cause}", ran=str(command)) from error
             if not isinstance(error, TimeoutError):
                 raise
-            message = f"{command.argv[0]} did not end within {command.timeout:g} s"
+            message = f"{command.program} did not end within {command.timeout:g} s"
             raise CommandFailedError(name, message, ran=str(command)) from error
         if status < 0:
-            died = f"{command.argv[0]} {how_it_ended(status)}"
+            died = f"{command.program} {how_it_ended(status)}"
             raise CommandFailedError(name, died, ran=str(command), said=output.stderr.splitlines()[-5:])
         return dataclasses.replace(output, status=status)
 

@@ -88,7 +88,7 @@ class OwnMachine:
                 stderr = group.create_task(outputs.errors(NOTED))
             bridge.note(stderr.result())
             if (status := await process.wait()) != 0:
-                bridge.note(f"{command.argv[0]} {how_it_ended(status)}")
+                bridge.note(f"{command.program} {how_it_ended(status)}")
         finally:
             await end(process)
 

@@ -76,9 +76,9 @@ class SshMachine:
                 with translated(self.name):
                     return await self._run(command, on_line)
         except TooMuchError as error:
-            raise AnswerError(self.name, f"{command.argv[0]} {error}", ran=str(command)) from error
+            raise AnswerError(self.name, f"{command.program} {error}", ran=str(command)) from error
         except TimeoutError as error:
-            message = f"{command.argv[0]} did not end within {command.timeout:g} s"
+            message = f"{command.program} did not end within {command.timeout:g} s"
             raise CommandFailedError(self.name, message, ran=str(command)) from error
 
     async def _run(self, command: Command, on_line: OnLine | None) -> Output:
@@ -100,7 +100,7 @@ class SshMachine:
             raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
         if process.exit_signal is not None:
             name = plain_text(process.exit_signal[0])[:20]
-            died = f"{command.argv[0]} {how_it_ended(-9) if name == 'KILL' else f'died of SIG{name}'}"
+            died = f"{command.program} {how_it_ended(-9) if name == 'KILL' else f'died of SIG{name}'}"
             raise CommandFailedError(self.name, died, ran=str(command), said=stderr.splitlines()[-5:])
         return process.returncode
 
@@ -212,7 +212,7 @@ class SshMachine:
                     await process.wait_closed()
                     status = self._status(process, command, stderr.result())
                     if status != 0:
-                        bridge.note(f"{command.argv[0]} ended with exit status {status}")
+                        bridge.note(f"{command.program} ended with exit status {status}")
         except HostError as error:
             bridge.note(error.message)
 

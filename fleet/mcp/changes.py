@@ -91,7 +91,7 @@ class Changes:
             flags = ["--yes", "--json", f"--file={fleet.inventory.path}", f"--intent={intent}"]
             flags += [f"--to={to}"] if to else []
             words = ["rollback", *flags, "--", *names]
-            return await self._do(fleet, desk, words, wait, verb="rollback", hosts=sorted(names))
+            return await self._do(fleet, desk, words, wait, verb="rollback", hosts=sorted(names), to=to)
 
     async def withdraw(self, plan: Digest, hosts: SomeHosts = []) -> Document:  # noqa: B006 - read only
         """Make a plan worthless, wherever copies of it are: no host begins it any more.
@@ -102,6 +102,7 @@ class Changes:
             made = await fleet.kept_plan(plan)
             names = require_applicable(made, fleet.inventory, hosts, now=0)
             answers = await fleet.withdraw(made, *names, on_wait=ignore)
+            warned = {"warning": "; ".join(fleet.unentered)} if fleet.unentered else {}
         failed = {name: answer for name, answer in answers.items() if isinstance(answer, FleetError)}
         rows = ((name, {"name": name, "error": problem(error)}) for name, error in failed.items())
         return {
@@ -109,6 +110,7 @@ class Changes:
             "withdrawn": sum(1 for answer in answers.values() if not isinstance(answer, FleetError) and answer),
             "was_worthless": sum(1 for answer in answers.values() if answer == ""),
             "failed": len(failed),
+            **warned,
             **page(rows, []),
         }
 
@@ -119,19 +121,19 @@ class Changes:
         words: Sequence[str],
         wait: float,
         *,
-        verb: str,
         hosts: list[str],
-        plan: str = "",
+        **about: str,
     ) -> Document:
         """Start what changes hosts, unless the very same is under way, and tell what came of it within `wait` seconds.
 
-        The answer has the id of the run, so that it can be looked at later.
+        The answer has the id of the run, so that it can be looked at later. `about` has what `Requests.alive` tells
+        requests apart by.
         """
         requests = desk.requests(fleet)
         async with self._starting:
-            begun = await asyncio.to_thread(requests.alive, verb, plan, hosts)
+            begun = await asyncio.to_thread(requests.alive, hosts, **about)
             if begun is None:
-                begun = requests.begin(lambda _: words, verb=verb, by=fleet.by, plan=plan, hosts=hosts)
+                begun = requests.begin(lambda _: words, by=fleet.by, hosts=hosts, **about)
         await _has_begun(begun)
         return await told_of(fleet, desk, begun.run or begun.id, wait=wait)
 

@@ -10,6 +10,7 @@ from fleet.files import state_folder
 from fleet.library.fleet import Fleet
 from fleet.mcp.requests import Requests
 from fleet.policy.principals import CLAIM
+from fleet.steps.secret_values import taken_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,4 +40,5 @@ class Desk:
         """Return what was asked for that takes long, by whomever, of this fleet."""
         secret = {PASSWORD: self.sudo_password} if self.sudo_password is not None else {}
         claim = {CLAIM: self.principal} if self.principal else {}
-        return Requests(state_folder(fleet.inventory.name) / "requests", {**secret, **claim})
+        environment = {**taken_for(fleet.inventory), **secret, **claim}
+        return Requests(state_folder(fleet.inventory.name) / "requests", environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 AT_ONCE = 50
 """Hosts that one call asks. The next page asks the next ones."""
+JOURNAL = 60.0
+"""Seconds to read the lines of a journal. One on a slow disk, or of a host that is busy, may have no end in sight."""
+SHORTER = "give a later `since`; status tells how the host is"
 LINE = 1000
 """Characters of a line of a journal."""
 ALL = ["*"]
@@ -90,7 +94,7 @@ class Looks:
                 "foreign": foreign({key: row[key] for key in ("findings", "notes")}, most=50, share=20_000),
             }
 
-        return await self._asked(hosts, after, look, told)
+        return await self._asked(hosts, after, look, told, are_computers=True)
 
     async def logs(self, host: HostName, unit: Unit, lines: Lines = 50, since: Since = "") -> Document:
         """The last lines that a unit has written to the journal of one host."""
@@ -98,12 +102,18 @@ class Looks:
         async with await self._desk().fleet() as fleet:
             if host not in fleet.inventory.hosts:
                 raise ConfigError(f"{host}: is no host of fleet.toml", hint="inventory lists them")
-            async with contextlib.aclosing(fleet.logs(host, unit=unit, lines=lines, since=since)) as items:
-                async for _, item in items:
-                    if isinstance(item, FleetError):
-                        raise item
-                    found.append(item)
-                    del found[:-lines]
+            try:
+                async with (
+                    asyncio.timeout(JOURNAL),
+                    contextlib.aclosing(fleet.logs(host, unit=unit, lines=lines, since=since)) as items,
+                ):
+                    async for _, item in items:
+                        if isinstance(item, FleetError):
+                            raise item
+                        found.append(item)
+                        del found[:-lines]
+            except TimeoutError:
+                raise FleetError(f"{host}: its journal was not read within {JOURNAL:g} s", hint=SHORTER) from None
         shown = newest_that_fit(found, longest=LINE)
         return {"host": host, "left_out": len(found) - len(shown), "foreign": {"lines": shown}}
 
@@ -113,10 +123,13 @@ class Looks:
         after: str,
         look: Callable[[Fleet, tuple[str, ...]], Awaitable[Mapping[Any, Any]]],
         told: Callable[[Any], Document],
+        *,
+        are_computers: bool = False,
     ) -> Document:
-        """Ask so many of the hosts as one call may, and return a page of what they say."""
+        """Ask so many of the hosts as one call may, or of their computers, and return a page of what they say."""
         async with await self._desk().fleet() as fleet:
-            names = rows_from([host.name for host in fleet.select(*hosts)], after)
+            chosen = fleet.computers(*hosts) if are_computers else fleet.select(*hosts)
+            names = rows_from([host.name for host in chosen], after)
             answers = await look(fleet, tuple(names[:AT_ONCE])) if names else {}
         rows = ((name, _row(name, answer, told)) for name, answer in answers.items())
         return page(rows, names)

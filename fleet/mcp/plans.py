@@ -8,8 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleet.diff import diff_json
-from fleet.errors import ConfigError, FleetError
+from fleet.errors import ConfigError, FleetError, PolicyError
 from fleet.events import FindingReported, HostPlanned
+from fleet.library.governed import require_signed
 from fleet.library.judging import Plea
 from fleet.library.signatures import beside, read_signatures
 from fleet.mcp import human
@@ -19,7 +20,7 @@ from fleet.model import Outcome, Verb
 from fleet.plans.announce import announced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from fleet.inventory import Inventory
@@ -178,12 +179,18 @@ async def standing(fleet: Fleet, plan: Plan, hosts: Sequence[Name], file: Path |
         return {"state": "nothing_to_do" if is_done else "no_host_can_take_part"}
     plea, _ = plea_for(fleet, plan, file)
     verdict = await fleet.judge(plan, *hosts, plea=plea)
-    if verdict is None or not verdict.refused:
-        return {"state": READY, "then": "call deploy with this plan"}
-    return _refused(fleet, plan, verdict, file)
+    if verdict is not None and verdict.refused:
+        return _refused(fleet, plan, verdict, file)
+    try:
+        require_signed(plan, fleet.inventory, hosts, plea)
+    except PolicyError as error:
+        gated = [name for name in hosts if fleet.inventory.hosts[name].gate]
+        return {"why": error.message, **_asks(fleet, plan, gated, file)}
+    return {"state": READY, "then": "call deploy with this plan"}
 
 
 def _refused(fleet: Fleet, plan: Plan, verdict: Verdict, file: Path | None) -> Document:
+    """Say what a person has to do where policy.toml refuses the plan."""
     demands = [
         {"host": one.host, "says": one.says.value, "rule": one.rule, "why": one.why}
         for one in verdict.demands
@@ -192,13 +199,18 @@ def _refused(fleet: Fleet, plan: Plan, verdict: Verdict, file: Path | None) -> D
     told = {"rules": demands, "lacking": verdict.lacking}
     if any(verdict.decisions[host].value == "deny" for host in verdict.refused):
         return {"state": DENIED, "policy": foreign_of(told), "then": "leave these hosts out, or wait for the window"}
-    sources = [plan.source_of(name) for name in verdict.refused]
+    return {"policy": foreign_of(told), **_asks(fleet, plan, verdict.refused, file)}
+
+
+def _asks(fleet: Fleet, plan: Plan, hosts: Iterable[Name], file: Path | None) -> Document:
+    """Say how a person approves what the plan does to these hosts, if that can be approved."""
+    sources = [plan.source_of(name) for name in hosts]
     if plan.verb is not Verb.DEPLOY or not all(source.is_clean and source.revision for source in sources):
         then = "commit everything, and call plan again: what is in no commit cannot be approved"
-        return {"state": DENIED, "policy": foreign_of(told), "then": then}
+        return {"state": DENIED, "then": then}
     then = "ask a person to do what `human` says, then call deploy with this plan; it is refused until then"
     asked = human.approves(fleet.inventory, plan, str(file) if file is not None else None)
-    return {"state": ASKS, "human": asked, "policy": foreign_of(told), "then": then}
+    return {"state": ASKS, "human": asked, "then": then}
 
 
 def foreign_of(told: Document) -> Document:

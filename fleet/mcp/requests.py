@@ -53,7 +53,7 @@ class Request:
 
     folder: Path
     about: Mapping[str, Any]
-    """`verb`, `plan` (a digest, or empty), `hosts`, `by` and `at`."""
+    """`verb`, `plan` (a digest, or empty), `hosts`, `to` (where a rollback goes, or empty), `by` and `at`."""
 
     @property
     def id(self) -> str:
@@ -128,10 +128,11 @@ class Requests:
             (one for one in every if one.run == run), None
         )
 
-    def alive(self, verb: str, plan: str, hosts: Iterable[str]) -> Request | None:
+    def alive(self, hosts: Iterable[str], *, verb: str, plan: str = "", to: str = "") -> Request | None:
         """Return the request for the same that is under way; None if there is none."""
-        wanted = {"verb": verb, "plan": plan, "hosts": sorted(hosts)}
-        return next((one for one in self.all() if wanted.items() <= one.about.items() and one.is_alive), None)
+        wanted = {"verb": verb, "plan": plan, "hosts": sorted(hosts), "to": to}
+        every = ((one, {"to": "", **one.about}) for one in self.all())
+        return next((one for one, about in every if wanted.items() <= about.items() and one.is_alive), None)
 
     def begin(self, words: Callable[[Path], Sequence[str]], *, verb: str, by: str, **about: Any) -> Request:
         """Start `fleet` with the words for its folder. See `Request.about`.
@@ -141,7 +142,7 @@ class Requests:
         if sum(one.is_alive for one in self.all()) >= AT_ONCE:
             hint = "call run with the id of one of them, and this again when it has ended"
             raise FleetError(f"{AT_ONCE} requests are under way, and no more than that at once", hint=hint)
-        about = {"plan": "", "hosts": [], **about, "verb": verb, "by": by, "at": round(time.time(), 3)}
+        about = {"plan": "", "hosts": [], "to": "", **about, "verb": verb, "by": by, "at": round(time.time(), 3)}
         request = Request(self._folder / new_run_id(), about)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -46,16 +46,13 @@ class Meter:
         rate = self.rate(now)
         return (self.total - self.sent) / rate if rate and self.sent < self.total else None
 
-    def words(self, now: float, *, brief: bool = False, least: float = 0.0) -> str:
-        """Return `27% of 45.6 MiB, 3.1 MiB/s, 11 s left`, as far as it is known; with `brief` only the first part.
-
-        At least `least` seconds are shown as left.
-        """
+    def words(self, now: float, *, least: float = 0.0) -> str:
+        """Return `27% of 45.6 MiB, 3.1 MiB/s, 11 s left`, as far as it is known. At least `least` seconds are left."""
         if not self.total:
             return ""
         share = f"{min(100 * self.sent // self.total, 100)}% of {human_bytes(self.total)}"
         rate = self.rate(now)
-        if brief or rate is None or self.sent >= self.total:
+        if rate is None or self.sent >= self.total:
             return share
         left = self.left(now)
         remaining = "" if left is None else f", {human_seconds(max(left, least))} left"
@@ -93,9 +90,9 @@ class Pushes:
         """Return the hosts that are being pushed to."""
         return sorted(self._active)
 
-    def words(self, host: HostName, *, brief: bool = False) -> str:
+    def words(self, host: HostName) -> str:
         """Return how far the push to the host is; nothing if there is none."""
-        return self._meter(host).words(self._clock(), brief=brief) if host in self._active else ""
+        return self._meter(host).words(self._clock()) if host in self._active else ""
 
     def together(self) -> str:
         """Return how far all pushes of the run are, including those to come.

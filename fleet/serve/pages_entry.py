@@ -45,7 +45,7 @@ async def leave(request: Request) -> Response:
     site = site_of(request)
     name = cookie_name(site.settings)
     site.visitors.leave(cookie(request.headers, name))
-    answer = RedirectResponse(ENTRY, 303, headers={"Clear-Site-Data": '"cache", "cookies", "storage"'})
+    answer = RedirectResponse(ENTRY, 303)
     answer.delete_cookie(name, secure=site.settings.is_encrypted, httponly=True, samesite="strict")
     return answer
 

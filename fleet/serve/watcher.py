@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from fleet.errors import StateError
+from fleet.errors import BugError, StateError
 from fleet.library.watching import Watched
 from fleet.serve.picture import Picture, picture
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from fleet.library.recent import RecentRun
     from fleet.model import HostName
     from fleet.serve.source import Source
 
+_log = logging.getLogger(__name__)
 OFTEN = 0.25
 """Seconds between two looks at this machine's memory while somebody watches."""
 SELDOM = 5.0
@@ -42,7 +44,7 @@ class Watcher:
         self._recent = source.fleet.recent_runs()
         self._runs: Sequence[RecentRun] = ()
         self._watched: Mapping[HostName, Watched] = {}
-        self._trouble = ""
+        self._trouble = self._bug = ""
         self._news = asyncio.Condition()
         self._watchers = 0
         self._drawn = float("-inf")
@@ -55,9 +57,8 @@ class Watcher:
     async def __aenter__(self) -> Watcher:
         """Have the first picture, and go on from there until the end."""
         await self._look()
-        self._tasks = [asyncio.create_task(self._keep_looking())]
-        if self._asks:
-            self._tasks.append(asyncio.create_task(self._keep_asking()))
+        works = [self._keep_looking, *([self._keep_asking] if self._asks else [])]
+        self._tasks = [asyncio.create_task(self._go_on(work)) for work in works]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -84,6 +85,16 @@ class Watcher:
         except TimeoutError:
             return None
 
+    async def _go_on(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work that has no end. A bug does not end it: pages say that there is one."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                self._bug = BugError.of(error).message
+                _log.exception("the picture of the fleet may be old")
+            await asyncio.sleep(SELDOM)
+
     async def _keep_looking(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
@@ -100,14 +111,14 @@ class Watcher:
             self._recent = self._source.fleet.recent_runs()
             self._read_seen = float("-inf")
         await self._read()
-        known = (self._runs, self._watched, self._trouble, self._source.trouble)
+        known = (self._runs, self._watched, self._trouble, self._bug, self._source.trouble)
         is_old = is_new or time.monotonic() > self._drawn + FRESH
         if not is_old and known == self._shown:
             return
         self._drawn, self._shown = time.monotonic(), known
         inventory = self._source.fleet.inventory
         watched = {name: self._watched.get(name, Watched()) for name in inventory.hosts}
-        trouble = [text for text in (self._source.trouble, self._trouble) if text]
+        trouble = [text for text in (self._source.trouble, self._trouble, self._bug) if text]
         drawn = await asyncio.to_thread(
             picture, self.picture.number + 1, inventory, watched, self._runs, now=time.time(), trouble=trouble
         )

@@ -15,7 +15,7 @@ from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
 from fleet.state.recorder import GroupCommit
 from fleet.state.records import RunRecord, fold_all
-from fleet.state.tidy import KEEP, remove_left_over, remove_old
+from fleet.state.tidy import KEEP, remove_left_over, remove_old, remove_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -199,7 +199,7 @@ class FolderState(State):
             left = {delivery.host for delivery in archive.deliveries()}
             for host in concerned:
                 if host not in left:
-                    self.delivery_root(host).unlink(missing_ok=True)
+                    remove_root(self.delivery_root(host))
 
     def deliveries(self) -> list[Delivery]:
         archive = self._archive_if_any()
@@ -228,12 +228,12 @@ class FolderState(State):
             return Tidied(runs=old_runs, builds=old_builds, plans=plans, deliveries=deliveries)
         plans, deliveries = archive.forget_expired_plans(), tuple(archive.forget_expired_deliveries())
         for host in deliveries:
-            self.delivery_root(host).unlink(missing_ok=True)
+            remove_root(self.delivery_root(host))
         for digest in plans:
             shutil.rmtree(self.plan_folder(digest), ignore_errors=True)
         if self._database.is_shared:
             remove_left_over(self._path / "plans", {plan.digest for plan in archive.plans()})
-            remove_left_over(self._path / "deliveries", {delivery.host for delivery in archive.deliveries()})
+        remove_left_over(self._path / "deliveries", {delivery.host for delivery in archive.deliveries()})
         return Tidied(runs=old_runs, builds=old_builds, plans=plans, deliveries=deliveries)
 
     def _runs_with_events(self) -> list[RunId]:

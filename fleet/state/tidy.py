@@ -34,6 +34,12 @@ def remove_left_over(folder: Path, known: Collection[str]) -> None:
                 path.unlink()
 
 
+def remove_root(root: Path) -> None:
+    """Remove the root of what nobody is to bring any more. One that cannot be removed is left for later."""
+    with contextlib.suppress(OSError):
+        root.unlink(missing_ok=True)
+
+
 def remove_old(
     runs: Iterable[RunId],
     folders: Folders,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from fleet.errors import HostError, LockedError
 from fleet.host import garbage
+from fleet.host.garbage import Freed
 from fleet.host.program import HostProgram, ask
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleet.host.garbage import Freed, Garbage
+    from fleet.host.garbage import Garbage
     from fleet.inventory import Host
     from fleet.machine import Command, Machine
 
@@ -41,7 +44,8 @@ async def free(
     """Delete the generations that were found, as far as nobody needs them by now, and collect garbage.
 
     When this ends early, by an error, a cancellation or a lost connection, the host is whole: the boot menu names no
-    system that is gone. `on_count` gets how many store paths are gone, now and then. Raises what `find_garbage` does.
+    system that is gone. `on_count` gets how many store paths are gone, now and then. Raises what `find_garbage` does;
+    what comes after generations were deleted says which those are, and a deployment that comes then is no error.
     """
     numbers = ",".join(str(generation.number) for generation in found.goes) or NONE
     pruned = await ask(machine, host, _taking(HostProgram().call("prune", str(found.keep), numbers), PRUNING))
@@ -52,7 +56,20 @@ async def free(
 
     command = HostProgram().call("collect", f"{max(within, 1):.0f}")
     command = dataclasses.replace(command, timeout=within + LATE, ends_with_us=True)
-    return garbage.freed(await ask(machine, host, command, on_line=note), garbage.deleted(pruned))
+    gone = garbage.deleted(pruned)
+    try:
+        return garbage.freed(await ask(machine, host, command, on_line=note), gone)
+    except LockedError:
+        if not gone:
+            raise
+        return Freed(generations=gone, stopped="deployment")
+    except HostError as error:
+        if gone:
+            told = (
+                f"generations {listed([str(number) for number in gone])} are deleted, and fleet gc goes on from there"
+            )
+            error.hint = f"{told}. {error.hint}" if error.hint else told
+        raise
 
 
 def _taking(command: Command, seconds: float) -> Command:

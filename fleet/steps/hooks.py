@@ -71,20 +71,18 @@ class Hooks:
         if runner is None:
             return "cannot run before the host is reached"
         self._say(hook)
-        argv = ("env", *where, *known, *command)
+        runs = Command(
+            argv=("env", *where, *known, *command),
+            timeout=hook.timeout,
+            root=not is_here,
+            ends_with_us=not is_here,
+            keep=LONGEST_OUTPUT,
+            name=hook.name,
+        )
         try:
-            ran = await runner.run(
-                Command(
-                    argv=argv,
-                    timeout=hook.timeout,
-                    root=not is_here,
-                    ends_with_us=not is_here,
-                    keep=LONGEST_OUTPUT,
-                    name=hook.name,
-                )
-            )
+            ran = await runner.run(runs)
         except HostError as error:
-            return error.message.removeprefix(f"{argv[0]} ")
+            return error.message.removeprefix(f"{runs.program} ")
         lines = [line for text in (ran.stdout, ran.stderr) for line in text.splitlines() if line.strip()]
         for line in lines[-TOLD:]:
             self._emit(OutputLine(host=self._host.name, phase=PHASES[hook.when], text=line))

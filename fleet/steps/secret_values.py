@@ -62,6 +62,15 @@ def take_environment(inventory: Inventory) -> None:
                 del os.environ[secret.env]
 
 
+def taken_for(inventory: Inventory) -> dict[str, str]:
+    """Return the variables that were taken out of the environment for secrets of this inventory, with their values.
+
+    They are for the environment of another `fleet`, which takes them in turn, and for no argv.
+    """
+    names = {secret.env for host in inventory.hosts.values() for secret in host.secrets.values()}
+    return {name: os.fsdecode(value) for name, value in _taken.items() if name in names}
+
+
 class SecretReader:
     """Reads the values of secrets for one run."""
 

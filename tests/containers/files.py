@@ -6,15 +6,15 @@ import base64
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleet.lab import LabHost
+    from fleet.lab import LabHost, VmHost
 
 
-def put(host: LabHost, path: str, text: str, mode: str = "644") -> None:
+def put(host: LabHost | VmHost, path: str, text: str, mode: str = "644") -> None:
     """The file is on the host."""
     data = base64.b64encode(text.encode()).decode()
     host.exec("sh", "-c", f"mkdir -p $(dirname {path}) && echo {data} | base64 -d >{path} && chmod {mode} {path}")
 
 
-def shell(host: LabHost, script: str) -> str:
+def shell(host: LabHost | VmHost, script: str) -> str:
     """What the script printed; it succeeded."""
     return host.exec("sh", "-ec", script).stdout.strip()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.containers.driver import Stage, wait_until
 from tests.containers.files import put, shell
-from tests.containers.sandboxes import DEBIAN, install
+from tests.containers.sandboxes import DEBIAN, answer, broken, inside, install, ways_out
 from tests.nixos_modules import configured
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ SEEN = "203.0.113.5"
 
 CLAUDE = """services.fleet.agents = { enable = true;
   package = { type = "derivation"; name = "fleet"; outPath = "/opt/fleet"; };
-  agents.claude = { mcp = { enable = true; user = "deploy"; file = "/srv/fleet.toml"; }; }; };"""
+  agents.claude = { packages = [ { type = "derivation"; name = "claude-code-2.1.9"; outPath = "/usr"; } ];
+    mcp = { enable = true; user = "deploy"; file = "/srv/fleet.toml"; }; }; };"""
 """An agent with Nix and without logins, whom the user `deploy` serves."""
 
 
@@ -60,6 +61,7 @@ def box(lab: Lab, lan: str) -> LabHost:
         printf '{SEEN} seen.example\\n{lan} private.example\\n' >>/etc/hosts
         mknod /dev/lab-disk b 7 7
         echo its-token >/etc/token
+        echo secret >/dev/shm/of-the-host
         echo other >/etc/other-token
         mkdir -p /srv/site /srv/weak
         chmod 777 /srv/site /srv/weak
@@ -99,28 +101,12 @@ def up(box: LabHost, stage: Stage) -> Stage:
     return stage
 
 
-def inside(host: LabHost, name: str, command: str) -> tuple[int, str]:
-    """How the command ended in the sandbox, and what it said."""
-    done = host.exec("/etc/fleet/sandbox", "enter", name, "sh", "-c", command, check=False)
-    return done.status, (done.stdout + done.stderr).strip()
-
-
-def answer(host: LabHost, verb: str, name: str) -> dict[str, Any]:
-    """What the program of the host says: each probe by its name, and the rest by its key."""
-    rows = [line.split("\t") for line in shell(host, f"/etc/fleet/sandbox {verb} {name}").splitlines()]
-    assert rows.pop() == ["end"]
-    found: dict[str, Any] = {row[0]: row[1] for row in rows if row[0] != "probe"}
-    return {**found, "probes": {row[1]: (row[2], row[3]) for row in rows if row[0] == "probe"}}
-
-
-def broken(found: dict[str, Any]) -> set[str]:
-    return {name for name, (held, _) in found["probes"].items() if held in ("broken", "unknown")}
-
-
 def test_a_sandbox_comes_up_proven_and_leaves_nothing(up: Stage, box: LabHost) -> None:
     listed = up.document("sandbox", "list")["hosts"]
     assert [host["name"] for host in listed] == ["box"]  # the other one has none, and was not asked for
     states = {one["name"]: one["state"] for one in listed[0]["sandboxes"]}
+    packages = {one["name"]: one["packages"] for one in listed[0]["sandboxes"] if one["packages"]}
+    assert packages == {"claude": "claude-code 2.1.9"}
     assert states == {
         "agent": "active",
         **dict.fromkeys(("claude", "kept", "limited", "net", "other", "short", "weak"), "inactive"),
@@ -142,23 +128,7 @@ def test_ten_ways_out_are_closed(up: Stage, box: LabHost, lan: str) -> None:
     here = shell(box, "ip -4 -o address show dev eth0 | sed -E 's#.* inet ([0-9.]+)/.*#\\1#'")
     victim = shell(box, "systemd-run -q --unit=victim sleep 1000; systemctl show -P MainPID victim")
     answer(box, "up", "other")
-    ways = {
-        "the host's files": "cat /etc/shadow || cat /root/.ssh/authorized_keys || ls /home/operator",
-        "the host's network": f"busybox nc -w 2 {here} 22 </dev/null | grep SSH",
-        "a neighbour": f"busybox wget -T 2 -q -O- http://{lan}:8099/",
-        "names": "busybox nslookup example.org 1.1.1.1 || busybox nslookup example.org 172.17.0.1",
-        "Nix's daemon": "NIX_REMOTE=daemon nix-store --add /work",
-        "systemd": "systemctl --no-pager status victim || busctl list --system || systemd-run true",
-        "a process of the host": f"kill {victim} || cat /proc/{victim}/environ || ls /proc/1/root/home",
-        "root": "sudo -n id || su -c id </dev/null || unshare -Ur id || nsenter -t 1 -m id",
-        "the kernel": "mount -t tmpfs none /tmp || dmesg || echo 1 >/proc/sys/vm/laptop_mode",
-        "raw packets": "busybox ping -c 1 -W 1 127.0.0.1 || busybox arping -c 1 -w 1 127.0.0.1",
-        "the store": "ls /nix/var/nix/db || cat /nix/store/*-generation/* || ls -d /nix/store/*.drv",
-        "fleet's state": "ls /nix/var/fleet || ls /run/fleet || ls /etc/fleet || ls /run/fleet-sandbox-proofs",
-        "another sandbox": "ls /run/fleet-sandboxes || cat /run/credentials/fleet-sandbox-other.service/secret",
-        "a setuid program": "cp /usr/bin/busybox /work/b && chmod 4755 /work/b && test -u /work/b",
-        "a device": "head -c 1 /dev/kmsg || mknod /tmp/disk b 7 0 || ls /dev/net/tun",
-    }
+    ways = ways_out(here, f"{lan}:8099", victim)
     came_out = {
         way: said for way, command in ways.items() for status, said in [inside(box, "agent", command)] if not status
     }
@@ -185,6 +155,7 @@ WEAK = {
     "SystemCallFilter=\nRestrictNamespaces=no": {"kernel"},
     "User=operator\nDynamicUser=no\nRestrictSUIDSGID=no": {"setuid"},
     "LoadCredential=": {"credentials"},
+    "TemporaryFileSystem=": {"shared"},
 }
 """What somebody may have changed of the units, and the probes that say so."""
 

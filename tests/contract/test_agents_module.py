@@ -59,9 +59,9 @@ def test_its_sandbox_has_its_tools_and_its_limits() -> None:
 
 def test_logins_of_an_agent_are_limited_together() -> None:
     wanted = "{ uid = config.users.users.a.uid; slices = config.systemd.slices; }"
-    found = made('a = { memory = "3G"; cpus = 4; tasks = 99; };', wanted)
+    found = made('a = { memory = "3G"; cpus = 4; tasks = 999; };', wanted)
     slice_ = found["slices"][f"user-{found['uid']}"]
-    assert slice_["sliceConfig"] == {"MemoryMax": "3G", "CPUQuota": "400%", "TasksMax": 99}
+    assert slice_["sliceConfig"] == {"MemoryMax": "3G", "CPUQuota": "400%", "TasksMax": 999}
     assert slice_["overrideStrategy"] == "asDropin"
 
 

@@ -44,6 +44,21 @@ def test_fill_that_was_cut_short_before_its_units_started_is_done_anew(tmp_path:
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["token"]
 
 
+@pytest.mark.parametrize("verb", ["put_secrets", "fill_secrets"])
+def test_secrets_are_written_to_the_end_though_whoever_sent_them_is_gone(tmp_path: Path, shell: str, verb: str) -> None:
+    """A connection that was lost is a HUP, or a PIPE at the first answer; and then no answer can be written."""
+    sent = "".join(
+        f"secret {name} {tmp_path}/place/{name} root root 400 tmpfs after web.service\nvalue Z29vZA==\n"
+        for name in ("token", "other")
+    )
+    fakes = FAKES.format(folder=tmp_path, then=f"kill -HUP $$; kill -PIPE $$; touch {tmp_path}/restarted")
+    script = f"{fakes}\nsystemctl() {{ false; }}\nsleep() {{ :; }}\nsync() {{ :; }}\n{verb} {RUN} >/dev/full 2>&1"
+    call(tmp_path, f"{script}; true", shell=shell, stdin=f"{sent}end\n")
+    assert {path.name for path in (tmp_path / "place").iterdir()} == {"token", "other"}
+    assert (tmp_path / "restarted").exists()
+    assert not (tmp_path / "staged" / RUN).exists()
+
+
 @pytest.mark.parametrize(
     ("number", "state", "run", "refused"),
     [

@@ -107,6 +107,7 @@ def test_whoever_comes_in_is_held_as_what_runs_there() -> None:
             for one in (value if isinstance(value, list) else [value])
         ]
         assert sorted(lines) == sorted(told)
+    assert any("io_uring_setup" in one for one in told if one.startswith("SystemCallFilter=~"))
     assert {"CapabilityBoundingSet=", "PrivateDevices=yes", "LoadCredential=t:/run/t"} < set(told)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet import Fleet
-from fleet.cli import questions, run
+from fleet.cli import questions, run, session
 from tests.unit.state_builders import KEPT_IN
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ def hears_interrupts_again() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def knows_no_password() -> Iterator[None]:
+    """A process keeps the sudo password that it was given; each test is one of its own."""
+    yield
+    session._taken.clear()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 from pathlib import Path
@@ -9,9 +10,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import asyncssh
+import click
 import pytest
 
-from fleet.cli import run, session
+from fleet.cli import questions, run, session
 from fleet.cli.access import ssh_argv
 from fleet.errors import AuthenticationError, UnreachableError
 from fleet.inventory import Inventory, load, parse
@@ -235,3 +237,44 @@ def test_children_of_no_command_inherit_the_sudo_password(trusting: Path, monkey
     monkeypatch.setattr("subprocess.run", run_child)
     assert run(["ssh", "web", "true"]) == 0
     assert seen == [None]
+
+
+def test_sudo_password_of_the_environment_is_there_whenever_a_command_opens_its_fleet(
+    trusting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `fleet install` does, which has erased disks when it opens the fleet for the second time."""
+    monkeypatch.setattr(session, "_taken", [])
+    monkeypatch.setenv("FLEET_SUDO_PASSWORD", "hunter2")
+    session.take_password()
+    asking = list(load(trusting).hosts.values())
+    assert [session._sudo_password(asking).reveal() for _ in range(3)] == ["hunter2"] * 3
+
+
+def test_person_is_asked_for_the_sudo_password_once(trusting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_taken", [])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    typed = ["hunter2"]
+    monkeypatch.setattr("click.prompt", lambda *_, **__: typed.pop())
+    asking = list(load(trusting).hosts.values())
+    assert [session._sudo_password(asking).reveal() for _ in range(2)] == ["hunter2"] * 2
+
+
+@pytest.mark.parametrize(("typed", "answer"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+def test_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch, typed: str, *, answer: bool) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert questions.confirmed("Sure?") is answer
+
+
+def test_ctrl_c_at_a_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    with pytest.raises(click.exceptions.Abort):
+        questions.confirmed("Sure?")
+
+
+def test_a_computer_is_shown_once_whatever_profiles_it_has(trusting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trusting.write_text(trusting.read_text() + "[hosts.web.profiles.ann]\n[hosts.web.profiles.bob]\n")
+    assert run(["trust", "--all"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["host", "web"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet.cli import changing
 from fleet.errors import INTERRUPTED
-from fleet.events import Envelopes, HostPlanned, PhaseStarted, RunStarted
+from fleet.events import Envelopes, HostPlanned, PhaseStarted, RunFinished, RunStarted
 from fleet.machine import Output
 from fleet.model import Closure, Goal, HostName, Phase, RunId
+from fleet.output import Display
 from tests.fakes import Answers, Says, asked, asks, said
 from tests.unit.builders import NEW, OLD
 from tests.unit.world import COMPARING, FACTS, Applying, FullState, World
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from fleet.events import Envelope
     from fleet.machine import Command
     from tests.unit.conftest import CommandLine, Terminal
 
@@ -301,3 +306,25 @@ async def test_planning_knows_whom_it_contacts(tmp_path: Path) -> None:
         await planning
     assert "b" in seen[0]
     assert planning.contacted == ()
+
+
+async def test_what_takes_long_after_the_end_of_a_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changing, "QUIET", 0.01)
+    told: list[str] = []
+    envelope = Envelopes(RunId("r"), "ann").wrap(RunFinished(run=RunId("r"), exit_code=0, error=None, hosts=()))
+
+    class Ended:
+        contacted = ()
+        seconds = 0.0
+
+        async def envelopes(self) -> AsyncIterator[Envelope]:
+            yield envelope
+            await asyncio.sleep(self.seconds)
+
+    work = Ended()
+    await changing.follow(work, Display(say=told.append))  # type: ignore[arg-type]
+    await asyncio.sleep(0.05)
+    assert told == []
+    work.seconds = 0.2
+    await changing.follow(work, Display(say=told.append))  # type: ignore[arg-type]
+    assert told == [changing.LEFT]

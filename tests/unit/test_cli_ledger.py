@@ -437,7 +437,7 @@ def test_what_somebody_has_put_into_the_ledger_does_not_reach_the_terminal_as_it
 
 
 async def test_drift_that_is_accepted_is_entered_before_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def read(*_: object) -> DriftReport:
+    async def read(*_: object, **__: object) -> DriftReport:
         seen = drifts.said(f"file\t{drifts.entry('/etc/a')}")
         return dataclasses.replace(drifts.report(seen), found=Baseline.of(judge.undeclared(seen), 7.0))
 

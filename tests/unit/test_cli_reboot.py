@@ -11,15 +11,17 @@ import pytest
 from fleet.deploy.rebooting import Rebooting
 from fleet.deploy.run import run_to_end
 from fleet.deploy.stop import Stop
-from fleet.errors import LockedError, UnfitError, UnreachableError
+from fleet.errors import AuthenticationError, LockedError, UnfitError, UnreachableError
 from fleet.host.facts import host_facts
 from fleet.machine import Output
 from fleet.model import HostName, Outcome
 from fleet.scripts import one_line
 from fleet.steps.reboot import require_same_boot
+from fleet.steps.secret_values import SecretReader
+from fleet.steps.secrets import refill
 from tests.fakes import Says, asks, in_no_time, runs, said
 from tests.unit import builders
-from tests.unit.builders import NEW, OLD, host, outcomes
+from tests.unit.builders import NEW, OLD, RUN, host, outcomes
 from tests.unit.world import FACTS, World
 
 if TYPE_CHECKING:
@@ -193,6 +195,48 @@ async def test_host_that_is_back_with_less_than_it_had_needs_a_person(tmp_path: 
         "b": f"after the reboot it runs {NEW}, and before the reboot {OLD}",
     }
     assert done.exit_code == 4
+
+
+SECRET = '[hosts.a.secrets.token]\ncommand = ["give"]\nstorage = "tmpfs"\n'
+
+
+async def refilled(tmp_path: Path, *answers: Answer) -> tuple[str, int]:
+    """What is said where a reboot took the secret of a host that answers these, and how often it was asked."""
+    world = World(tmp_path, "a", more=SECRET)
+    world.here_too((runs("env"), Output(status=0, stdout="Z29vZA==\n")))
+    world.on("a", (asks("facts"), said(**FACTS, secret_missing="token")), (asks("secrets"), answers))
+    reader = SecretReader(world.here, folder=tmp_path)
+    link = world.links[A]
+    return await refill(link, link.host, reader, RUN), len([one for one in link.ran if asks("secrets")(one)])
+
+
+LOST = UnreachableError(A, "connection lost")
+
+
+@in_no_time
+async def test_host_that_is_lost_after_its_boot_is_asked_again_for_its_secrets(tmp_path: Path) -> None:
+    assert await refilled(tmp_path, LOST, LOST, said(compared=["token yes"])) == ("", 3)
+
+
+@in_no_time
+async def test_host_whose_secrets_cannot_be_filled_is_one_that_is_back(tmp_path: Path) -> None:
+    said_of, times = await refilled(tmp_path, LOST)
+    assert (said_of, times > 10) == ("its secrets could not be filled: connection lost", True)
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError(A, "sudo said no"), said(refused="locked", message="R is at it")]
+)
+async def test_what_asking_again_does_not_help_is_told_at_once(tmp_path: Path, error: Answer) -> None:
+    said_of, times = await refilled(tmp_path, error)
+    assert (said_of.startswith("its secrets could not be filled: "), times) == (True, 1)
+
+
+async def test_host_without_secrets_in_memory_is_not_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", more=SECRET.replace("tmpfs", "disk"))
+    world.links[A].is_lost = True
+    assert await refill(world.links[A], world.links[A].host, SecretReader(world.here, folder=tmp_path), RUN) == ""
+    assert world.links[A].ran == []
 
 
 @in_no_time

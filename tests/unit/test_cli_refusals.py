@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,8 @@ from fleet.cli import run, session
 from fleet.cli.questions import Consent
 from fleet.errors import ConfigError
 from fleet.inventory import load
-from fleet.model import HostName
+from fleet.model import HostName, RunId
+from fleet.state import RunRecord
 from tests.unit.world import World
 
 if TYPE_CHECKING:
@@ -221,3 +223,54 @@ def test_sudo_password_is_asked_for_once(
     assert asked == ["sudo password for x, y"]
     (logins,) = world.given
     assert {name: secret.reveal() for name, secret in logins.sudo_passwords.items()} == dict.fromkeys("xy", "hunter2")
+
+
+REPORTING = [
+    ("deploy", "a"), ("push", "a"), ("rollback", "a"), ("resume",), ("apply", "x"), ("deliver", "nobody"),
+    ("reboot", "a"), ("rehearse", "nobody"), ("pins", "update", "x", "--canary", "nobody"), ("rollout", "continue"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REPORTING, ids=" ".join)
+def test_command_that_carries_out_a_run_has_a_last_event_whatever_happens(call: Call, words: tuple[str, ...]) -> None:
+    for more in ((), ("--no-such-flag",)):
+        said = call(*words, *more, "--json", "--file", "nowhere.toml")
+        assert (said.code, said.last["exit_code"], len(said.out.splitlines())) == (2, 2, 1)
+        assert call(*words, *more, "--file", "nowhere.toml").out == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("secrets", "push", "nobody"), ("secrets", "push", "deploy"), ("status", "deploy"),
+        ("exec", "reboot", "--", "x"), ("runs", "show", "resume"), ("pins", "check", "update"), ("plan", "push"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_other_command_has_that_event_whatever_its_words_are(call: Call, words: tuple[str, ...]) -> None:
+    head, *tail = words
+    said = call(head, *tail[:1], "--json", *tail[1:])
+    assert (said.code, said.out) == (2, "")
+
+
+def test_host_that_is_called_like_a_command_is_a_host(call: Call) -> None:
+    assert call("deploy", "--", "--json").out == ""
+
+
+def test_update_of_a_pin_that_has_nothing_newer_has_a_last_event(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin = SimpleNamespace(revision="1f3c", changed=None)
+    same = SimpleNamespace(before=b"", after=b"", old=pin, new=pin)
+    monkeypatch.setattr("fleet.cli.pins._updated", lambda *_: same)
+    said = call("pins", "update", "nixpkgs", "--canary", "a", "--json", "--yes")
+    assert (said.code, said.last["exit_code"], said.last["error"]) == (0, 0, None)
+    assert call("pins", "update", "nixpkgs", "--canary", "a", "--yes").out == ""
+
+
+def test_rollout_that_goes_on_elsewhere_has_a_last_event(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, "a")
+    monkeypatch.setattr("fleet.cli.rollout._find", lambda *_, **__: (RunRecord(id=RunId("r")), True))
+    said = command_line(world, "rollout", "continue", "--json")
+    (last,) = map(json.loads, said.out.splitlines())
+    assert (said.code, last["event"], last["exit_code"], last["run"]) == (0, "run_finished", 0, "")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet import Fleet
+from fleet.errors import StateError
 from fleet.events import (
     CheckReported,
     HostCondemned,
@@ -18,7 +20,7 @@ from fleet.events import (
     UndoStarted,
 )
 from fleet.library.past import find_run
-from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome, Phase
+from fleet.model import Failure, FailureKind, HostName, HostResult, Outcome, Phase, Verb
 from fleet.state import RunRecord
 from tests.fakes import runs
 from tests.unit.builders import NEW, OLD
@@ -184,3 +186,20 @@ def test_list_is_as_it_was(world: World, command_line: CommandLine) -> None:
     said = command_line(world, "runs")
     assert (said.code, said.out.split()[:4]) == (0, ["run", "command", "ended", "hosts"])
     assert json.loads(command_line(world, "runs", "--json").out)["runs"][0]["run"] == RUN
+
+
+def test_runs_are_listed_though_the_database_does_not_say_what_is_asked_of_one(
+    tmp_path: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, "a")
+
+    async def runs(_: object) -> list[tuple[RunRecord, bool]]:
+        return [(RunRecord(id=RUN, verb=Verb.DEPLOY), True)]
+
+    def asked(*_: object) -> None:
+        raise StateError("the database does not answer")
+
+    monkeypatch.setattr(Fleet, "runs", runs)
+    monkeypatch.setattr(type(world.state), "asked", asked)
+    shown = command_line(world, "runs")
+    assert (shown.code, "under way" in shown.out) == (0, True)

@@ -264,3 +264,13 @@ def test_place_that_cannot_be_written_is_told(
     (home / ".config").write_text("a file")
     assert run(["completion", "install", "fish"]) == 1
     assert "cannot be written: " in capsys.readouterr().err
+
+
+def test_profiles_are_completed_and_hosts_without_a_system_are_not(there: Path) -> None:
+    (there / "fleet.toml").write_text(
+        "[hosts.web]\ntags = ['prod']\nprofiles.ann = {}\n[hosts.desk]\ndriver = 'none'\nkind = 'laptop'\n"
+        "[hosts.desk.profiles.bob]\ntags = ['home']\n[hosts.odd]\nprofiles = 3\n"
+    )
+    names = ["web", "web.ann", "desk.bob", "odd"]
+    assert possibilities("fleet deploy ") == [*names, "@home", "@prod", "kind:laptop", "kind:server"]
+    assert possibilities("fleet ssh ") == names

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet import Fleet
-from fleet.drift import Baseline, Drift, DriftReport, judge
+from fleet.drift import Baseline, Drift, DriftReport, judge, system
 from fleet.drift.access import address
 from fleet.drift.baseline import keep_first
 from fleet.drift.judge import MOST_FINDINGS
@@ -23,17 +25,17 @@ from fleet.errors import AnswerError, UnreachableError
 from fleet.host.answers import State
 from fleet.host.facts import LastTransaction
 from fleet.host.history import PastTransaction
+from fleet.inventory import parse
 from fleet.library.tools import Tools
 from fleet.machine import CONTACTS, Output
 from fleet.model import Closure, HostName, Outcome, RunId, Serial
+from tests import fakes
 from tests.fakes import AtOnce, Events, FakeLink, runs
 from tests.unit import builders
 from tests.unit.state_builders import open_state
-from tests.unit.world import World
+from tests.unit.world import FACTS, World
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fleet.drift.observed import Observation
     from fleet.host.facts import HostFacts
 
@@ -135,14 +137,17 @@ def test_what_came_with_a_change_is_told_with_it() -> None:
     assert "mallory is in the group sudo" in told["user:mallory"]
 
 
-def test_a_unit_is_ignored_with_what_came_with_it() -> None:
+def test_what_is_ignored_hides_nothing_that_came_with_it() -> None:
     seen = said(
         f"unit\t{entry('/run/systemd/transient/agent.service')}",
         "listener\t7\ttcp\t0100007F\t1F90\t0",
         "holder\t[7]\t9\t100\t/system.slice/agent.service\tnc",
     )
     assert found(seen) == ["/run/systemd/transient/agent.service"]
-    assert found(seen, ignore=("/run/systemd/transient/*",)) == []
+    assert found(seen, ignore=("/run/systemd/transient/*",)) == ["listener:tcp:8080:agent.service/nc"]
+    assert found(seen, ignore=("/run/systemd/transient/*", "listener:*")) == []
+    assert found(said("group\tsudo:27:ann"), ignore=("user:*",)) == ["group:sudo:ann"]
+    assert "with" not in report(seen, ignore=("listener:*",)).findings[-1].message
 
 
 def test_listeners_of_the_system_of_the_kernel_and_of_questions_are_none() -> None:
@@ -441,3 +446,81 @@ async def test_a_hundred_hosts_are_looked_at_as_many_at_once_as_in_preflight(tmp
     assert 1 < at_once.most <= CONTACTS
     assert world.logins.open == 0
     assert world.logins.most_open <= CONTACTS
+
+
+FILES = tuple(f"file\t{entry(f'/etc/{number:03}')}" for number in range(MOST_FINDINGS + 5))
+
+
+def looked(*lines: str) -> Output:
+    """What a host says that is complete, as its script writes it."""
+    head = f"system\t{OLD}\t900\n\nclock\t5000\t4000\netc\t{entry('/etc/.', mode='41ed')}\n"
+    return Output(status=0, stdout=f"{head}" + "".join(f"{line}\n" for line in lines) + DONE + "end\n")
+
+
+async def accepting(world: World, *selectors: str) -> DriftReport:
+    async with world.fleet() as fleet:
+        (answer,) = (await fleet.drift(*selectors, accept=True)).values()
+    assert isinstance(answer, DriftReport)
+    return answer
+
+
+def entered(world: World) -> list[tuple[object, object]]:
+    """What the ledger says was accepted: how much, and the first of it."""
+    rows = [json.loads(line) for _, line in world.state.ledger.read().lines]
+    return [(row["count"], row["what"][0]) for row in rows if row["kind"] == "drift_accepted"]
+
+
+async def test_what_is_accepted_where_nothing_was_known_is_listed_and_entered(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (runs("nice"), looked(FILES[0])))
+    first = await accepting(world, "a")
+    assert ([one.id for one in first.accepted], first.findings) == (["/etc/000"], ())
+    assert (first.baseline is not None, entered(world)) == (True, [(1, "/etc/000")])
+    assert (await accepting(world, "a")).accepted == ()
+    assert len(entered(world)) == 1
+
+
+async def test_ledger_counts_all_that_was_accepted_however_much_is_listed(tmp_path: Path) -> None:
+    world = World(tmp_path, "a")
+    world.on("a", (runs("nice"), looked(*FILES)))
+    assert len((await accepting(world, "a")).accepted) == MOST_FINDINGS
+    assert entered(world) == [(len(FILES), "/etc/000")]
+
+
+async def test_baseline_is_that_of_the_computer_whatever_is_deployed_there(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", more='[hosts.a.profiles.ann]\n[hosts.b]\ndriver = "none"\n[hosts.b.profiles.bob]\n')
+    for name in ("a", "a.ann", "b.bob"):
+        world.on(name, (runs("nice"), looked(FILES[0])))
+    await keep_first(world.state, world.links[HostName("a.ann")], "ann")
+    assert [world.state.has_baseline(HostName(name)) for name in ("a", "a.ann")] == [True, False]
+    async with world.fleet() as fleet:
+        (answer,) = (await fleet.drift("a")).values()
+    assert isinstance(answer, DriftReport)
+    assert (answer.baseline is not None, answer.findings) == (True, ())
+    world.on("b.bob", (lambda command: "facts" in command.argv, fakes.said(**FACTS)))
+    await accepting(world, "b.bob")
+    assert [world.state.has_baseline(HostName(name)) for name in ("b", "b.bob")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("attr", "profile", "running", "cause"),
+    [
+        ("nixosConfigurations.x", "/nix/var/nix/profiles/system", "/run/current-system", "nixos-rebuild"),
+        (
+            "systemConfigs.x",
+            "/nix/var/nix/profiles/system-manager-profiles/system-manager",
+            "/var/lib/system-manager/state/system-manager-state.json",
+            "system-manager by hand",
+        ),
+        ("packages.x86_64-linux.x", "/nix/var/nix/profiles/fleet", "/nix/var/nix/profiles/fleet", "nix-env, or"),
+        ("darwinConfigurations.x", "/nix/var/nix/profiles/system", "/run/current-system", "darwin-rebuild"),
+    ],
+)
+def test_another_system_is_told_in_the_words_of_its_driver(attr: str, profile: str, running: str, cause: str) -> None:
+    whole = f"{attr}.config.system.build.toplevel" if attr.startswith("nixos") else attr
+    (host,) = parse(Path("/x/fleet.toml"), f'[hosts.web-1]\nattr = "{whole}"\n').hosts.values()
+    deployed = past(State.COMMITTED, new=OLD)
+    for changed, path in (({"profile": NEW}, profile), ({"running": NEW}, running)):
+        there = facts(last=last(State.COMMITTED, new=OLD), **changed)
+        (one,) = system.of_system(host, there, said(), [deployed])
+        assert (one.path, one.id, one.cause.startswith(cause)) == (path, path, True)

@@ -201,7 +201,15 @@ def test_local_removes_what_is_over_and_only_what_that_had_rooted(tmp_path: Path
     assert not [command for command in world.here.ran if "--delete" in command.argv]
 
     document = json.loads(command_line(world, "gc", "--local", "--keep", "2", "--json").out)
-    assert document["freed"] == {"runs": [], "builds": [run_id(100)], "plans": ["1a"], "paths": 1, "bytes": 100}
+    assert document["freed"] == {
+        "runs": [],
+        "builds": [run_id(100)],
+        "plans": ["1a"],
+        "deliveries": [],
+        "paths": 1,
+        "bytes": 100,
+        "note": "",
+    }
     (deleted,) = [command for command in world.here.ran if "--delete" in command.argv]
     assert deleted.stdin.decode().split() == [old]
     assert not folder.exists()

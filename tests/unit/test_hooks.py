@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.errors import CommandFailedError
 from fleet.events import OutputLine, PhaseStarted
 from fleet.machine import Output
 from fleet.model import Outcome, Phase, Verb
-from tests.fakes import FakeMachine, asks, runs, said
+from tests.fakes import FakeMachine, Says, asks, runs, said
 from tests.unit.builders import OLD
 from tests.unit.world import World
 
@@ -117,14 +116,15 @@ async def test_people_see_that_a_hook_runs_and_for_how_long_it_may(tmp_path: Pat
     assert [phases[at + 1] for at, phase in enumerate(phases[:-1]) if phase is Phase.HOOK] == [Phase.PUSH, Phase.SWITCH]
 
 
-async def test_hook_that_takes_too_long_is_told_by_its_own_name(tmp_path: Path) -> None:
+async def test_hook_that_was_killed_is_told_by_its_own_name(tmp_path: Path) -> None:
     made = world(tmp_path)
-    late = CommandFailedError(made.hosts[0].name, "env did not end within 3 s")
-    made.links[made.hosts[0].name].table.insert(0, (runs("env"), late))
+    made.links[made.hosts[0].name].table.insert(0, (runs("env"), Says(died_of="SIGKILL")))
     assert await made.execute() == 1
     (ended,) = made.end.hosts
     assert ended.failure is not None
-    assert ended.failure.message == "hook do before_push (before_push, on the host) did not end within 3 s"
+    assert (
+        ended.failure.message == "hook do before_push (before_push, on the host) was killed (SIGKILL); out of memory?"
+    )
 
 
 async def test_to_plan_runs_no_hook(tmp_path: Path) -> None:

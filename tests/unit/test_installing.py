@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from fleet import cli
+from fleet.cli import install
+from fleet.cli.interrupts import be_deaf
 from fleet.errors import ConfigError
 from fleet.inventory import load
 from fleet.library import installing
@@ -157,3 +161,37 @@ async def test_a_given_key_has_to_be_that_of_fleet_toml(fleet: Inventory, tmp_pa
         key.write_text("no key")
         with pytest.raises(ConfigError, match="is no private key of a host without a passphrase"):
             await installing.hand_key(LocalMachine(), site, host(fleet, "far"), root)
+
+
+def test_checks_at_the_end_of_an_installation_can_be_interrupted(
+    fleet: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+
+    def changed(*_: object, **__: object) -> int:
+        be_deaf()
+        return 0
+
+    async def up(*_: object, **__: object) -> None:
+        pass
+
+    def asked(*_: object, **__: object) -> int:
+        heard.append(signal.getsignal(signal.SIGINT))
+        return 0
+
+    monkeypatch.setattr("fleet.cli.changing.change", changed)
+    monkeypatch.setattr("fleet.library.installing.wait_for_host", up)
+    monkeypatch.setattr("fleet.cli.look.ask_health", asked)
+    assert install._prove(fleet.path, "far", verbose=False) == 0
+    assert heard == [signal.default_int_handler]
+
+
+def test_sudo_password_that_nobody_can_give_is_missed_before_disks_are_erased(
+    fleet: Inventory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    fleet.path.write_text(HOSTS + '[hosts.ask]\nsudo = "password"\n')
+    monkeypatch.delenv("FLEET_SUDO_PASSWORD", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cli.run(["install", "ask", "--at", "10.0.0.7", "--yes", "--file", str(fleet.path)]) == 2
+    assert "ask: sudo needs a password" in capsys.readouterr().err
+    assert not (fleet.path.parent / "bin" / "nixos-anywhere.log").exists()

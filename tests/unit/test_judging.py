@@ -417,3 +417,46 @@ def test_fleet_without_the_files_loads_nothing_of_this(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", script, "rollback", "a", "--file", str(tmp_path / "fleet.toml")]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines()[-1] == "1", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_policy_explain_says_what_a_gate_asks_for(tmp_path: Path, command_line: CommandLine, *, policy: bool) -> None:
+    world = Applying(tmp_path, "a", "b", "c")
+    if policy:
+        write(tmp_path, '[[agents]]\nname = "agents"\nhosts = "c"\n')
+        world.actor = Actor("ann", PrincipalKind.PERSON)
+    world.file.write_text(world.file.read_text().replace("[hosts.a]", "[hosts.a]\ngate = true"))
+    world.inventory = load(world.file)
+    plan = world.plan(("a", "b"), by="ann")
+    file = str(tmp_path / "update.plan")
+    shown = command_line(world, "policy", "explain", file)
+    assert (shown.code, "a: has a gate, which takes signed plans only" in shown.err) == (1, True)
+    document = json.loads(command_line(world, "policy", "explain", file, "--json").out)
+    assert (document["allowed"], document["unsigned"]) == (False, "a: has a gate, which takes signed plans only")
+    assert command_line(world, "policy", "explain", file, "b").code == 0
+    assert command_line(world, "apply", file, "--yes").code == 2
+    assert plan.digest == document["plan"]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not waited for cannot be kept either."""
+    monkeypatch.setattr("fleet.state.ledgers.StoredLedger.enter_later", lambda *_: False)
+
+
+@pytest.mark.usefixtures("full")
+def test_withdrawal_that_is_not_in_the_ledger_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    world = Applying(tmp_path, "a")
+    world.plan(("a",))
+    world.on("a", (asks("withdraw"), said(serial="42-c")))
+    told = command_line(world, "withdraw", str(tmp_path / "update.plan"), "--yes")
+    lacks = "warning: the ledger lacks what was done, since it cannot be written: withdrawal"
+    assert (told.code, lacks in told.err) == (0, True)
+
+
+@pytest.mark.usefixtures("full")
+def test_broken_rule_that_is_not_in_the_ledger_is_told(tmp_path: Path, command_line: CommandLine) -> None:
+    write(tmp_path, ASK + '[[windows]]\nname = "never"\nhosts = "*"\nwindow = "Mon 02:00-02:01 Pacific/Kiritimati"\n')
+    world = Applying(tmp_path, "a")
+    told = command_line(world, "deploy", "a", "--copy-with", "nix", "--break-glass", "fire")
+    assert "warning: the ledger lacks what was done, since it cannot be written: break_glass" in told.err

@@ -12,9 +12,10 @@ from mcp.shared.exceptions import MCPError
 
 from fleet.cli.parse import complaint
 from fleet.errors import ConfigError
+from fleet.inventory import load
 from fleet.library.signatures import add_signatures, beside
 from fleet.machine import Output
-from fleet.mcp import answers
+from fleet.mcp import answers, looks
 from fleet.mcp.tools import MOST, TOOLSETS, all_tools, offered
 from fleet.model import HostName
 from fleet.plans import Source
@@ -24,6 +25,7 @@ from tests.fakes import asks, said
 from tests.signer import Device
 from tests.unit.agents import PAYLOAD, SEEN, agent, texts
 from tests.unit.builders import OLD
+from tests.unit.test_cli_logs import Journal
 from tests.unit.world import ENTRY, FACTS, Applying, World
 
 if TYPE_CHECKING:
@@ -320,3 +322,50 @@ async def test_what_differs_on_a_host_is_told_as_what_others_wrote(tmp_path: Pat
         assert told["name"] == "a"
         assert set(told) <= {"plan", "name", "same", "bytes", "foreign"}
         assert (await someone.fails("diff_plan", plan=plan.digest, host="b"))["kind"] == "config"
+
+
+@pytest.mark.parametrize("policy", [False, True])
+@pytest.mark.parametrize(("source", "state"), [(CLEAN, "needs_approval"), (Source(), "denied")])
+async def test_host_with_a_gate_is_not_ready_before_somebody_has_signed(
+    tmp_path: Path, source: Source, state: str, *, policy: bool
+) -> None:
+    elsewhere = ASK.replace('hosts = "a"', 'hosts = "b"')
+    world = governed(tmp_path, elsewhere) if policy else Applying(tmp_path, "a", "b")
+    world.file.write_text(world.file.read_text().replace("[hosts.a]", "[hosts.a]\ngate = true"))
+    world.inventory = load(world.file)
+    plan = kept(world, world.plan(("a",), by="agent-3", source=source))
+    async with agent(world) as someone:
+        for tool in ("show_plan", "deploy"):
+            told = await someone.call(tool, plan=plan.digest)
+            assert (told["state"], told["why"]) == (state, "a: has a gate, which takes signed plans only")
+            assert ("human" in told) == (state == "needs_approval")
+        assert world.began() == []
+        if policy and state == "needs_approval":
+            add_signatures(plan, world.fleet().signatures_file(plan), [DEVICE.sign(plan.head, APPROVAL)])
+            assert (await someone.call("show_plan", plan=plan.digest))["state"] == "ready"
+
+
+async def test_drift_of_a_computer_is_looked_for_once_whatever_profiles_it_has(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", more="[hosts.a.profiles.ann]\n[hosts.a.profiles.bob]")
+    async with agent(world) as someone:
+        told = await someone.call("drift", hosts=["a", "a.ann", "a.bob"])
+    assert [row["name"] for row in told["hosts"]] == ["a"]
+    assert len([one for one in world.links[HostName("a")].ran if asks("facts")(one)]) == 1
+
+
+async def test_a_page_of_drift_ends_where_its_computers_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "AT_ONCE", 1)
+    world = World(tmp_path, "a", more="[hosts.a.profiles.ann]")
+    async with agent(world) as someone:
+        assert len(await someone.pages("drift", hosts=["a", "a.ann"])) == 1
+
+
+async def test_journal_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "JOURNAL", 0.05)
+    world = World(tmp_path, "a")
+    journal = Journal(b"one\n", is_endless=True)
+    monkeypatch.setattr(world.links[HostName("a")], "stream", journal.stream)
+    async with agent(world) as someone:
+        error = await someone.fails("logs", host="a", unit="nginx")
+    assert error["foreign"]["message"] == "a: its journal was not read within 0.05 s"
+    assert not journal.is_open

@@ -20,11 +20,14 @@ from fleet.cli import run
 from fleet.cli.parse import complaint
 from fleet.errors import FleetError, StateError
 from fleet.events import Envelopes, PhaseStarted, RunFinished, RunStarted
+from fleet.inventory import load
 from fleet.mcp import requests as module
+from fleet.mcp.desk import Desk
 from fleet.mcp.requests import Request, Requests
 from fleet.mcp.tools import all_tools, offered
 from fleet.model import Goal, HostName, Phase, RunId
 from fleet.state.locks import acquire, release
+from fleet.steps import secret_values
 from tests.unit import builders
 from tests.unit.agents import agent
 from tests.unit.world import World
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fleet.events import Event
-    from fleet.mcp.desk import Desk
 
 ID = "20261120T042211-3fa9c1"
 
@@ -76,11 +78,11 @@ def test_it_is_alive_as_long_as_its_process_is(requests: Requests, tmp_path: Pat
     assert begun.is_alive
     (process,) = module._under_way
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
-    assert requests.alive("plan", "", []) == begun
+    assert requests.alive([], verb="plan") == begun
     process.send_signal(signal.SIGKILL)
     process.wait(60)
     assert not begun.is_alive
-    assert requests.alive("plan", "", []) is None
+    assert requests.alive([], verb="plan") is None
 
 
 def test_modules_are_not_taken_from_where_it_runs(requests: Requests, tmp_path: Path) -> None:
@@ -257,3 +259,49 @@ async def test_a_run_whose_process_was_lost_has_the_command_for_a_person(tmp_pat
     assert told["state"] == state
     assert ("human" in told) == (state == "open")
     assert state != "open" or complaint(told["human"]["command"]) is None
+
+
+def test_secret_of_the_environment_reaches_what_an_agent_asks_for_and_no_argv(
+    requests: Requests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken out of the environment of the server, and of whatever that starts otherwise."""
+    monkeypatch.setenv("TOKEN", "value-\udcff")
+    monkeypatch.setattr(secret_values, "_taken", {"OTHER": b"of another fleet"})
+    monkeypatch.setattr("fleet.mcp.desk.state_folder", lambda _: tmp_path / "state")
+    file = tmp_path / "fleet.toml"
+    file.write_text(builders.toml("web-1", more='[hosts.web-1.secrets.token]\nenv = "TOKEN"'))
+    secret_values.take_environment(load(file))
+    assert "TOKEN" not in os.environ
+    started: dict[str, Any] = {}
+    monkeypatch.setattr("subprocess.Popen", lambda argv, **kept: started.update(argv=argv, **kept))
+    desk = Desk(file=file)
+    desk.requests(SimpleNamespace(inventory=load(file))).begin(describing(tmp_path), verb="deploy", by="agent-3")  # type: ignore[arg-type]
+    module._under_way.clear()
+    assert (started["env"]["TOKEN"], "OTHER" in started["env"]) == ("value-\udcff", False)
+    assert "value" not in str(started["argv"])
+
+
+def test_a_rollback_to_somewhere_else_is_another_request(requests: Requests, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "requests"
+    old, new = past(folder, ID, "", verb="rollback"), past(folder, ID.replace("1-", "2-"), "", verb="rollback")
+    about = {**new.about, "plan": "", "to": "41"}
+    (new.folder / "request.json").write_text(json.dumps(about))
+    (old.folder / "request.json").write_text(json.dumps({**old.about, "plan": ""}))  # of an older fleet
+    locks = [acquire(one.folder / module.LOCK) for one in (old, new)]
+
+    def alive(to: str) -> str:
+        found = requests.alive(["a"], verb="rollback", to=to)
+        return found.id if found else ""
+
+    assert [alive(""), alive("41"), alive("40")] == [old.id, new.id, ""]
+    for lock in locks:
+        assert lock is not None
+        release(lock)
+
+
+async def test_a_rollback_says_where_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Requests, "_start", lambda self, folder, words: None)  # noqa: ARG005
+    async with agent(World(tmp_path, "a")) as someone:
+        await someone.call("rollback", hosts=["a"], intent="x", to="41", wait=0)
+    (request,) = Requests(tmp_path / "requests", {}).all()
+    assert request.about["to"] == "41"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fleet.files import alone_in, cache_folder, replace_file, state_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_folders_are_where_people_keep_theirs(home: Path) -> None:
@@ -65,3 +63,16 @@ def test_one_at_a_time_is_in_a_folder(tmp_path: Path) -> None:
         told.append("first")
     waiting.join()
     assert told == ["first", "other"]
+
+
+def test_sources_have_no_control_characters() -> None:
+    """A backspace in place of its escape looks the same in most editors, and is another text."""
+    here = Path(__file__).parents[2]
+    found = [
+        f"{path.relative_to(here)}: {bad!r}"
+        for folder in ("fleet", "tests", "modules", "docs")
+        for path in (here / folder).rglob("*")
+        if path.suffix in (".py", ".sh", ".nix", ".md", ".toml")
+        for bad in set(re.findall(rb"[\x00-\x08\x0b-\x1f\x7f]", path.read_bytes()))
+    ]
+    assert found == []

@@ -51,7 +51,6 @@ def test_rate_is_of_the_last_seconds() -> None:
     slow_then_fast = metered((0, 0), (50, 5 * MIB), (55, 30 * MIB), (60, 55 * MIB))
     assert slow_then_fast.rate(60) == 5 * MIB
     assert slow_then_fast.words(60) == "55% of 100.0 MiB, 5.0 MiB/s, 9.0 s left"
-    assert slow_then_fast.words(60, brief=True) == "55% of 100.0 MiB"
 
 
 def test_nothing_is_said_too_soon() -> None:

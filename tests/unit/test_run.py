@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.errors import AuthenticationError
+from fleet.errors import AuthenticationError, CommandFailedError
 from fleet.events import (
     BuildFinished,
     Envelopes,
@@ -229,6 +229,18 @@ async def test_unreachable_host_that_may_be_is_deferred(tmp_path: Path) -> None:
     (ended,) = world.end.hosts
     assert ended.failure is not None
     assert ended.failure.hint == found.hint
+
+
+async def test_run_whose_hosts_have_ended_ends_though_nix_says_nothing_of_what_waits(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b", more="kind = 'laptop'")
+    world.links[HostName("b")].is_lost = True
+    late = CommandFailedError(HostName("controller"), "nix-store did not end within 60 s")
+    world.here_too((lambda command: "/deliveries/" in str(command), late))
+    async with world.fleet() as fleet:
+        run = fleet.apply(await fleet.plan(verb=Verb.DEPLOY, copy_with="nix", eval_cache=False))
+        done = await run
+        assert done.unrecorded.endswith("b: what waits for a host cannot be rooted: nix-store did not end within 60 s")
+        assert (done.exit_code, "a" in await fleet.last_seen()) == (0, True)
 
 
 @pytest.mark.parametrize("options", [{"verb": "push"}, {"goal": "test"}])

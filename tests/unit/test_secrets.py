@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -35,9 +36,11 @@ from tests import fakes
 from tests.fakes import Events, FakeLink, FakeMachine, asks, in_no_time, runs, said
 from tests.unit import builders
 from tests.unit.event_samples import sealed
+from tests.unit.world import World
 
 if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
+    from tests.unit.conftest import CommandLine
 
 RUN = RunId("20261120T042211-3fa9c1")
 MARKER = b"a value that is nowhere\0\xff"
@@ -367,3 +370,48 @@ def test_ledger_names_what_a_host_that_keeps_its_system_has_got(outcome: Outcome
     run.begin([name])
     found = run.entries(map(sealed, (SecretsCompared(host=name, changed=("token",), same=("other",)), ends)))
     assert [entry.values["secret"] for entry in found if entry.kind is Kind.SECRET_CHANGED] == entered
+
+
+async def test_value_whose_command_takes_too_long_is_told_by_the_command_that_people_wrote() -> None:
+    host = web('command = ["pass", "show", "x"]')
+    reader = SecretReader(LocalMachine(), folder=Path("/"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fleet.steps.secret_values.TIMEOUT", 0.05)
+        patch.setattr("fleet.steps.secret_values.one_line", lambda *_: "sleep 60")
+        with pytest.raises(SecretError, match=r"^secret token: pass did not end within 0\.05 s$"):
+            await reader.read(host, [host.secrets["token"].place])
+
+
+def profiled(tmp_path: Path) -> World:
+    """A host with a secret and a profile beside its system, and another without any."""
+    more = '[hosts.a.secrets.token]\ncommand = ["give"]\n[hosts.a.profiles.ann]\n[hosts.b.profiles.bob]\n'
+    world = World(tmp_path, "a", "b", more=more)
+    world.here_too((runs("env"), Output(status=0, stdout="Z29vZA==\n")))
+    world.on("a", (asks("secrets"), said(compared=["token yes"], secret="token absent")))
+    world.on("b", (asks("secrets"), said()))
+    return world
+
+
+@pytest.mark.parametrize("words", [("push", "*", "--yes"), ("status", "*"), ("status", "a", "a.ann")])
+def test_profiles_are_not_asked_for_the_secrets_of_their_hosts(
+    tmp_path: Path, command_line: CommandLine, words: tuple[str, ...]
+) -> None:
+    world = profiled(tmp_path)
+    document = json.loads(command_line(world, "secrets", *words, "--json").out)
+    assert {row["name"] for row in document["hosts"]} == ({"a", "b"} if "*" in words else {"a"})
+    assert all(row["error"] is None for row in document["hosts"])
+    for name in ("a.ann", "b.bob"):
+        assert world.links[HostName(name)].ran == []
+
+
+async def test_library_asks_no_profile_for_secrets(tmp_path: Path) -> None:
+    async with profiled(tmp_path).fleet() as fleet:
+        for answers in (await fleet.push_secrets("*"), await fleet.secrets_status("*"), await fleet.fill_secrets("*")):
+            assert set(answers) == {"a", "b"}
+
+
+def test_profile_alone_has_no_secrets(tmp_path: Path, command_line: CommandLine) -> None:
+    for verb in ("push", "status"):
+        (folder := tmp_path / verb).mkdir()
+        shown = command_line(profiled(folder), "secrets", verb, "a.ann")
+        assert (shown.code, "a.ann: a profile has no secrets" in shown.err) == (2, True)

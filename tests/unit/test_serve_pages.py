@@ -356,6 +356,25 @@ def test_files_that_change_are_read_anew_and_files_that_are_wrong_are_told(world
     assert site.source.principals is not None
 
 
+def test_a_bug_is_told_and_pages_go_on_being_new(world: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = site_of(world)
+    look, bugs = RecentRuns.look, iter([RuntimeError("odd")])
+
+    def sometimes(recent: RecentRuns) -> object:
+        if (bug := next(bugs, None)) is not None and site.picture.number:
+            raise bug
+        return look(recent)
+
+    for name in ("OFTEN", "SELDOM"):
+        monkeypatch.setattr(f"fleet.serve.watcher.{name}", 0.05)
+    with browser(site) as someone:
+        come_in(someone, site)
+        monkeypatch.setattr(RecentRuns, "look", sometimes)
+        until(functools.partial(shows, someone, "/", "this is a bug"))
+        asyncio.run(served.record(world, RUNNING, served.under_way(list(world.inventory.hosts)[:3], time.time())))
+        until(functools.partial(shows, someone, "/runs", RUNNING))
+
+
 def test_a_bucket_fills_again() -> None:
     now = 0.0
     bucket = Bucket(burst=2, per_second=1, clock=lambda: now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import threading
 import time
@@ -266,6 +267,28 @@ def test_what_has_waited_for_too_long_is_forgotten_with_its_root(tmp_path: Path)
     assert not root.is_symlink()
     state.want([delivery(WEB, "r2", made=200.0, first=200.0)])
     assert [(one.host, one.first, one.missed) for one in state.deliveries()] == [(DB, 100.0, 1), (WEB, 200.0, 1)]
+
+
+def test_root_that_cannot_be_removed_keeps_nothing_else_from_being_forgotten(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    state.want([delivery(WEB, "r1"), delivery(DB, "r1", expires=150.0)])
+    for host in (WEB, DB):
+        state.delivery_root(host).mkdir(parents=True)
+    state.no_longer_want([WEB], before=RunId("r1"))
+    assert state.tidy().deliveries == (DB,)
+    assert state.deliveries() == []
+
+
+def test_root_that_was_left_over_goes_later(tmp_path: Path) -> None:
+    state = open_state(tmp_path)
+    state.want([delivery(DB, "r1")])
+    for host in (WEB, DB):
+        root = state.delivery_root(host)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        root.symlink_to("/nix/store/x-1")
+        os.utime(root, (1, 1), follow_symlinks=False)
+    state.tidy()
+    assert [root.name for root in state.delivery_root(WEB).parent.iterdir()] == [DB]
 
 
 def test_what_was_accepted_of_a_host_is_the_newest_and_its_own(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def _selectors(fleet: dict[str, Any], incomplete: str) -> Iterator[CompletionIte
     head, comma, last = incomplete.rpartition(",")
     bang = "!" if last.startswith("!") else ""
     hosts = _hosts(fleet)
-    kinds = Counter(str(_key(fleet, host, "kind") or "server") for host in hosts)
-    tags = Counter(tag for host in hosts for tag in _tags(fleet, host))
-    known = {host: str(_key(fleet, host, "kind") or "server") for host in hosts}
+    kinds = Counter(str(_key(fleet, host, "kind") or "server") for host in hosts.values())
+    tags = Counter(tag for host in hosts.values() for tag in _tags(fleet, host))
+    known = {name: str(_key(fleet, host, "kind") or "server") for name, host in hosts.items()}
     known |= {f"@{tag}": _count(tags[tag]) for tag in sorted(tags)}
     known |= {f"kind:{kind}": _count(kinds[kind]) for kind in sorted(kinds) if _SAFE.fullmatch(kind)}
     for word, what in known.items():
@@ -53,8 +53,8 @@ def host(context: Context, incomplete: str) -> list[CompletionItem[str]]:
     """Return the hosts that a word may become."""
     fleet = _fleet(context)
     return [
-        CompletionItem(name, help=str(_key(fleet, name, "kind") or "server"))
-        for name in _hosts(fleet)
+        CompletionItem(name, help=str(_key(fleet, host, "kind") or "server"))
+        for name, host in _hosts(fleet).items()
         if name.startswith(incomplete)
     ]
 
@@ -112,16 +112,25 @@ def _name(context: Context) -> str:
     return name if isinstance(name, str) and _SAFE.fullmatch(name) else "fleet"
 
 
-def _hosts(fleet: dict[str, Any]) -> list[str]:
-    return [name for name in _table(fleet, "hosts") if _SAFE.fullmatch(name)]
+def _hosts(fleet: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what selectors may name, each with its table: hosts, each before its profiles, which have keys of it."""
+    found: dict[str, dict[str, Any]] = {}
+    hosts = _table(fleet, "hosts")
+    for name in hosts:
+        host = _table(hosts, name)
+        if host.get("driver") != "none":
+            found[name] = host
+        profiles = _table(host, "profiles")
+        found |= {f"{name}.{profile}": {**host, **_table(profiles, profile)} for profile in profiles}
+    return {name: table for name, table in found.items() if _SAFE.fullmatch(name)}
 
 
-def _key(fleet: dict[str, Any], host: str, key: str) -> object:
+def _key(fleet: dict[str, Any], host: dict[str, Any], key: str) -> object:
     """Return a key of a host, which may be that of [defaults]."""
-    return _table(_table(fleet, "hosts"), host).get(key, _table(fleet, "defaults").get(key))
+    return host.get(key, _table(fleet, "defaults").get(key))
 
 
-def _tags(fleet: dict[str, Any], host: str) -> list[str]:
+def _tags(fleet: dict[str, Any], host: dict[str, Any]) -> list[str]:
     tags = _key(fleet, host, "tags")
     return [tag for tag in tags if isinstance(tag, str) and _SAFE.fullmatch(tag)] if isinstance(tags, list) else []
 

@@ -58,8 +58,9 @@ answer_staged() {
 }
 
 # Let this host have the secrets on stdin, and no others that it had before, though no transaction is open. Where a unit does not
-# start with the new ones, all are as they were.
+# start with the new ones, all are as they were. Whoever asked may be gone meanwhile.
 put_secrets() {
+    trap '' HUP PIPE
     ! find_open || refuse_open
     receive_secrets "$1"
     restore_secrets                     # of an earlier one that was cut short
@@ -77,8 +78,9 @@ put_secrets() {
 }
 
 # Fill the secrets on stdin that a reboot has taken: where no transaction is open, or in that of run $1, whose new system has
-# booted on trial and which the one with number $2 proves. Units that do not start with them are the proof's to find.
+# booted on trial and which the one with number $2 proves. Units that do not start with them are the proof's to find. Whoever asked may be gone meanwhile.
 fill_secrets() {
+    trap '' HUP PIPE
     if find_open; then
         { enter $open "$1" && ! state_is_not switched && [ -e rebooting ] && ! is_displaced "${2-}"; } || refuse_open
     fi
@@ -104,7 +106,7 @@ write_all() {
         read_secret "$line"
         compare_secret || return
         [ -z "$differs" ] || write_secret || return
-        answer compared "$name ${differs:-no}"
+        answer compared "$name ${differs:-no}" || :     # whoever asked may be gone meanwhile
     done <secret
 }
 

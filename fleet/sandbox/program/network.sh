@@ -8,7 +8,7 @@ setup() {
     if [ "$backend" = systemd ]; then folders; fi
     write_rules
     if [ "$backend" = systemd ]; then link; fi
-    if has_egress; then forward; fi
+    if has_egress; then ( flock 9; forward ) 9>/run/fleet-sandbox-proofs/.forward; fi
     names
     rules >"$run/rules"
     facts >"$run/facts"
@@ -73,8 +73,9 @@ rules() {
     nft -s list set inet "$table" allowed
 }
 
-# The host passes packets on. Where it did not before, it does for sandboxes alone.
+# The host passes packets on. Where it did not before, it does for sandboxes alone, and as long as there is one that needs it.
 forward() {
+    : >"$run/forwards"
     [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ] || return 0
     nft -f - <<'END'
 table inet fleet_forward
@@ -129,6 +130,9 @@ write_hosts() {
 # Tell what the probe has to know of the host to see whether it is outside: nothing of it is secret.
 facts() {
     for kind in net mnt pid ipc uts; do printf 'ns %s\n' "$(stat -L -c "$kind %i" "/proc/1/ns/$kind")"; done
+    for folder in /dev/shm /dev/mqueue /tmp /var/tmp; do
+        [ ! -d "$folder" ] || printf 'shared %s %s\n' "$folder" "$(stat -L -c %d:%i "$folder")"
+    done
     printf 'root %s\n' "$(stat -L -c %d:%i /proc/1/root/)"
     printf 'name %s\nnix %s\naddress %s\n' "$name" "$nix" "$address"
     if has_egress; then printf 'egress yes\n'; fi
@@ -154,4 +158,9 @@ teardown() {
     nft delete table inet "$table" 2>/dev/null || :
     if [ "$backend" = systemd ] && [ "$keeps" = no ] && mountpoint -q "$work"; then umount -l "$work"; fi
     rm -rf --one-file-system "$run"
+    (
+        flock 9
+        [ -z "$(find "$runs" -mindepth 2 -maxdepth 2 -name forwards)" ] && nft delete table inet fleet_forward 2>/dev/null || exit 0
+        echo 0 >/proc/sys/net/ipv4/ip_forward
+    ) 9>/run/fleet-sandbox-proofs/.forward
 }

@@ -188,8 +188,9 @@ enter() {
     status=$run/ended.$$
     : >"$status"
     set -- -- "$shell" sh -c '"$@" 3>&-; echo $? >&3' sh "$@"
+    # The bus has another name than units for a value that is not yes or no.
     while read -r property; do set -- "--property=$property" "$@"; done <<END
-$({ printf %s "$properties"; [ ! -r "$declared/$name.store" ] || sed 's/^/BindReadOnlyPaths=/' "$declared/$name.store"; } | sed '1!G; h; $!d')
+$({ printf %s "$properties" | sed 's/^PrivateTmp=disconnected$/PrivateTmpEx=disconnected/'; [ ! -r "$declared/$name.store" ] || sed 's/^/BindReadOnlyPaths=/' "$declared/$name.store"; } | sed '1!G; h; $!d')
 END
     if [ -t 0 ]; then set -- --pty "$@"; else set -- --pipe "$@"; fi
     systemd-run --quiet --collect --wait --unit="fleet-sandbox-$name-shell-$$" \

@@ -33,6 +33,7 @@ main() {
         setuid
         writing
         devices
+        shared
         wait
         network_said
     fi
@@ -274,6 +275,16 @@ devices() {
     trouble=$(b find /dev -type b 2>/dev/null; b find /dev -type c 2>/dev/null |
         b grep -vxE '/dev/(null|zero|full|random|urandom|tty|ptmx|pts/.*|console)' | b head -n 5)
     held_unless devices "$trouble" 'no device of the host is there'
+}
+
+# Folders that everybody may write to are ways from one to another.
+shared() {
+    trouble=''
+    for folder in /dev/shm /dev/mqueue /tmp /var/tmp; do
+        theirs=$(fact shared | b sed -n "s#^$folder ##p")
+        [ -z "$theirs" ] || [ "$(b stat -L -c %d:%i "$folder" 2>/dev/null || echo none)" != "$theirs" ] || trouble="$trouble $folder"
+    done
+    held_unless shared "$trouble" 'shares no folder for everybody with the host'
 }
 
 main "$@"
