@@ -199,7 +199,7 @@ class Worker:
             except StateError as error:
                 self._say_trouble(error.message)
             except Exception as error:  # of the queue's: it is begun anew
-                self._tell(f"fleet: the queue: {BugError.of(error).message}")
+                self._tell(f"fleet: the queue: {_bug(error)}")
             await asyncio.sleep(AGAIN)
 
     async def _handle(self, run: RunId, host: HostName) -> None:
@@ -217,7 +217,7 @@ class Worker:
         except StateError as error:  # the rows say what is to be done, to whoever reads them next
             self._say_trouble(error.message)
         except Exception as error:  # a bug; another attempt may find a way
-            self._tell(f"fleet: {host}: {BugError.of(error).message}")
+            self._tell(f"fleet: {host}: {_bug(error)}")
 
     async def _do(self, run: RunId, host: HostName) -> None:
         """Take the share of a host, and do it. To watch a host takes no place."""
@@ -270,6 +270,12 @@ class Worker:
             self._tell(f"fleet: {host}: was not watched to the end, and is watched again: {error}")
             with contextlib.suppress(StateError):
                 await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+
+
+def _bug(error: Exception) -> str:
+    """Return the line about a bug."""
+    bug = BugError.of(error)
+    return f"{bug.message}: {bug.said[-1]}"
 
 
 async def _insisted(stop: Stop) -> None:
