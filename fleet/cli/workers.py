@@ -63,14 +63,22 @@ def worker(site: str, places: int, file: Path | None, *, trust_database: bool) -
 
 async def _work(fleet: Fleet, **asked: Any) -> int:
     from fleet.cli.interrupts import interrupts
-    from fleet.errors import INTERRUPTED
+    from fleet.errors import INTERRUPTED, BugError, FleetError
 
     async with fleet:
         with interrupts() as stop:
-            await fleet.workers.work(tell=lambda line: click.echo(line, err=True), **asked).go_on(stop)
+            worker = fleet.workers.work(tell=lambda line: click.echo(line, err=True), **asked)
+            try:
+                is_over = await worker.go_on(stop)
+            except FleetError:
+                raise
+            except Exception as error:
+                click.echo(f"fleet: {BugError.of(error).message}", err=True)
+                os._exit(1)
             if stop.is_insisted:
                 click.echo("fleet: leaves at once: others see the hosts through that have begun", err=True)
-                os._exit(INTERRUPTED)  # whoever is cancelled here would give hosts up that others take
+            if not is_over:  # whoever is cancelled here would give hosts up that others take
+                os._exit(INTERRUPTED if stop.is_insisted else 0)
     return 0
 
 

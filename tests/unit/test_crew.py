@@ -590,3 +590,19 @@ async def test_share_whose_answer_was_lost_is_given_back(tmp_path: Path) -> None
     await worker._give_back()
     assert state.crew.claim(RUN, A, OTHER) is not None
     assert state.crew.claim(RUN, B, OTHER) is None
+
+
+@pytest.mark.usefixtures("quick")
+async def test_worker_that_cannot_say_that_it_lives_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Together(tmp_path, "a")
+    monkeypatch.setattr(workers, "BEAT", 0.05)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with world.fleet() as fleet:
+        worker = fleet.workers.work(trust_database=True)
+        monkeypatch.setattr(world.state.crew, "live", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await worker.go_on(Stop())
+    assert world.state.crew.workers() == []

@@ -58,7 +58,7 @@ class Conductor:
             is_over = await asyncio.to_thread(self._go_on, *known)
             if is_over and await asyncio.to_thread(self._crew.claim_end, run, self._name):
                 await self._end(*known)
-                del self._runs[run]
+                self._runs.pop(run, None)  # whoever sweeps may have forgotten it meanwhile
 
     async def _known(self, run: RunId) -> tuple[Rollout, Plan] | None:
         """Return the row of a run as it was once, and its plan; None if workers do not carry it out.
@@ -76,7 +76,7 @@ class Conductor:
     def forget_all_but(self, runs: Collection[RunId]) -> None:
         """Forget the other runs, which have ended."""
         for run in set(self._runs) - set(runs):
-            del self._runs[run]
+            self._runs.pop(run, None)
 
     def _entered(self, plan: Plan) -> Entered:
         entered = Entered(self._tools.origin, plan.verb)

@@ -94,14 +94,17 @@ def hand_over(
     continues = draft is not None and draft.context.journal.record.verb != Verb.PLAN
     journal = draft.context.journal if draft and continues else Journal(RunRecord(id=new_run_id()), tools.by)
 
-    async def work(on_envelope: OnEnvelope) -> RunResult:
-        journal.listen(on_envelope)
-        names = draft.hosts if draft is not None and continues else tuple(hand.hosts)
+    names = draft.hosts if draft is not None and continues else tuple(hand.hosts)
+
+    async def begin() -> RunResult | None:
+        """Hand the run over. Return how it has ended if it has not begun."""
+        nonlocal draft
+        made, draft = draft, None  # while workers work, nobody needs what it knows of each host
         async with contextlib.AsyncExitStack() as resources:
-            if draft is not None:
-                await resources.enter_async_context(draft.resources)
-            if draft is not None and continues:
-                context = dataclasses.replace(draft.context, stop=stop)
+            if made is not None:
+                await resources.enter_async_context(made.resources)
+            if made is not None and continues:
+                context = dataclasses.replace(made.context, stop=stop)
             else:
                 context = await factory.begin_anew(resources, journal, stop, hand.plan, hand.hosts)
             digest = hand.plan.digest
@@ -109,12 +112,17 @@ def hand_over(
                 if not hand.hosts:  # nothing is to be done anywhere
                     return dataclasses.replace(finish(journal, stop, names, None), unrecorded=record.trouble)
                 try:
-                    await hand.begin(context, permit, is_draft=draft is not None)
+                    await hand.begin(context, permit, is_draft=made is not None)
                 except Exception as error:
                     reported = error if isinstance(error, FleetError) else unexpected(error)
                     done = finish(journal, stop, names, reported)
                     return dataclasses.replace(done, unrecorded=record.trouble)
-        return await Follower(tools, journal, stop).follow(on_envelope, names)
+        return None
+
+    async def work(on_envelope: OnEnvelope) -> RunResult:
+        journal.listen(on_envelope)
+        not_begun = await begin()
+        return not_begun or await Follower(tools, journal, stop).follow(on_envelope, names)
 
     return Run(journal, stop, work)
 

@@ -37,6 +37,8 @@ SWEEP = 5.0
 """Seconds between two looks for what lost workers had, and for rollouts that can go on."""
 THREADS = 32
 """Threads beside two for each host that is under way: one to take its share, one to write what it is like."""
+GRACE = 10.0
+"""Seconds in which the queue closes its connections: with a database that hangs it may never."""
 AGAIN = 2.0
 """Seconds after which the database is tried again."""
 
@@ -72,13 +74,15 @@ class Worker:
         self._trouble = ""
         """Why the database could not be used the last time. Empty if it could."""
 
-    async def go_on(self, stop: Stop) -> None:
+    async def go_on(self, stop: Stop) -> bool:
         """Work until somebody asks for the end. Then take nothing new, and see through what has begun.
+
+        Return whether nothing of it is left; otherwise the process is to end at once, and others take what it has.
 
         The running loop is for this worker alone.
 
-        At a second request return at once: the process is to end then, and others take what it has. Raise `StateError`
-        if the database cannot be used in the beginning.
+        So it is at a second request, and after a bug, which is raised. Raise `StateError` if the database cannot be
+        used in the beginning.
         """
         # Logins use threads too, and must not wait for those that wait for the database's lock.
         threads = ThreadPoolExecutor(THREADS + 2 * self.record.places, "fleet-worker")
@@ -91,10 +95,13 @@ class Worker:
         taking = asyncio.create_task(self._take())
         leaving = asyncio.create_task(self._leave_when_asked(stop, taking))
         insisted = asyncio.create_task(_insisted(stop))
-        await asyncio.wait([leaving, insisted], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([leaving, insisted, *loops], return_when=asyncio.FIRST_COMPLETED)
         if not leaving.done():
             await self._gone()
-            return
+            for loop in loops:
+                if loop.done():  # a bug: a worker that does not say that it lives is none
+                    loop.result()
+            return False
         for task in (insisted, *loops):
             task.cancel()
         await asyncio.gather(insisted, *loops, return_exceptions=True)
@@ -103,6 +110,7 @@ class Worker:
                 await (await here).close()
         await self._gone()
         leaving.result()
+        return taking.done()
 
     async def _gone(self) -> None:
         self._pulse.shutdown(wait=False)
@@ -117,10 +125,14 @@ class Worker:
         self._tell(f"fleet: takes nothing new; waits for {count} hosts" if count else "fleet: takes nothing new")
         with contextlib.suppress(StateError):
             await asyncio.to_thread(self._crew.live, self.record)
+        is_late = False
         taking.cancel()
         for soak in list(self._soaks):
             soak.cancel()
-        await asyncio.gather(taking, *self._soaks, return_exceptions=True)
+        await asyncio.gather(*self._soaks, return_exceptions=True)
+        while not taking.done() and (self._doing or not is_late):
+            _, late = await asyncio.wait([taking], timeout=GRACE)
+            is_late = bool(late)
 
     async def _again_and_again(self, act: Callable[[], Coroutine[None, None, None]], pause: float) -> None:
         while True:
@@ -186,6 +198,8 @@ class Worker:
                 await self._crew.work(self._handle, site=self.record.site, places=self.record.places, name=self._name)
             except StateError as error:
                 self._say_trouble(error.message)
+            except Exception as error:  # of the queue's: it is begun anew
+                self._tell(f"fleet: the queue: {_bug(error)}")
             await asyncio.sleep(AGAIN)
 
     async def _handle(self, run: RunId, host: HostName) -> None:
@@ -203,7 +217,7 @@ class Worker:
         except StateError as error:  # the rows say what is to be done, to whoever reads them next
             self._say_trouble(error.message)
         except Exception as error:  # a bug; another attempt may find a way
-            self._tell(f"fleet: {host}: {BugError.of(error).message}")
+            self._tell(f"fleet: {host}: {_bug(error)}")
 
     async def _do(self, run: RunId, host: HostName) -> None:
         """Take the share of a host, and do it. To watch a host takes no place."""
@@ -256,6 +270,12 @@ class Worker:
             self._tell(f"fleet: {host}: was not watched to the end, and is watched again: {error}")
             with contextlib.suppress(StateError):
                 await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+
+
+def _bug(error: Exception) -> str:
+    """Return the line about a bug."""
+    bug = BugError.of(error)
+    return f"{bug.message}: {bug.said[-1]}"
 
 
 async def _insisted(stop: Stop) -> None:
