@@ -369,3 +369,9 @@ def test_everything_that_a_lab_host_may_say_is_documented() -> None:
     keys = re.findall(r"^    (\w+) =", defaults[1], re.MULTILINE)
     assert len(keys) > 10
     assert [key for key in keys if not re.search(rf"\b{key}\b", TEXT["docs/lab.md"])] == []
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_no_page_has_two_versions_of_a_line(name: str) -> None:
+    """As a merge leaves them that nobody has finished."""
+    assert re.findall(r"^(?:<{7}|>{7}) .*|^={7}$", TEXT[name], re.MULTILINE) == []
