@@ -21,12 +21,12 @@ let
     inherit (cfg) persistentKeepalive;
   };
 
-  # What two hosts may not share: who would have it is who comes last.
+  # What two hosts share, though WireGuard gives it to the last of them alone.
   sharedBy = key: lib.filter (one: lib.length (lib.filter (other: other == one) (of key)) > 1) (of key);
   of = key: map (host: host.${key} or "") (lib.attrValues hosts);
   isKey = key: builtins.match "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=" key != null;
   isAddress = builtins.match "[0-9a-f:]{2,39}";
-  begins = lib.removeSuffix "::/64" (mesh.prefix or "");
+  begins = lib.removeSuffix ":/64" (mesh.prefix or ":/64");
 in
 {
   options.services.fleet.mesh = {
@@ -52,6 +52,7 @@ in
     name = mkOption {
       type = types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]*";
       default = config.networking.hostName;
+      defaultText = lib.literalExpression "config.networking.hostName";
       description = "Name of the host in fleet.toml.";
     };
 
@@ -95,7 +96,7 @@ in
         message = "mesh.toml: two hosts have one public_key, ${toString (lib.unique (sharedBy "public_key"))}";
       }
       {
-        assertion = lib.all (address: isAddress address != null && lib.hasPrefix begins address) (of "address");
+        assertion = lib.all (address: isAddress address != null && begins != "" && lib.hasPrefix begins address) (of "address");
         message = "mesh.toml: an address is not below prefix, ${mesh.prefix or "which is missing"}";
       }
       {

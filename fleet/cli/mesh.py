@@ -57,7 +57,7 @@ def keys(selectors: tuple[str, ...], file: Path | None, *, everything: bool, yes
     if before is not None and inventory.id:
         require_prefix(path, before, prefix_of(inventory.id))
     with session.asking("mesh keys", as_json=False) as wait_for:
-        answers = asyncio.run(mesh_keys(Logins(inventory.hosts), hosts, before, on_wait=wait_for))
+        answers = asyncio.run(mesh_keys(Logins(inventory.hosts), inventory, hosts, before, on_wait=wait_for))
     found = [answer for answer in answers.values() if isinstance(answer, MeshKey)]
     gone = stale(inventory, before)
     _show(found, gone)
@@ -80,7 +80,7 @@ def _show(found: Sequence[MeshKey], gone: Sequence[HostName]) -> None:
     """Print what changes as a table."""
     from fleet.output.table import table
 
-    rows = [(each.host.name, each.key, each.remark) for each in found]
+    rows = [(each.name, each.key, each.remark) for each in found]
     rows += [(name, "-", "REMOVED: it is no host of fleet.toml") for name in gone]
     if rows:
         click.echo(table(("host", "public key", "remarks"), rows), err=True)

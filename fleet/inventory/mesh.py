@@ -26,7 +26,7 @@ from fleet.inventory.words import expected, shown
 from fleet.model import HostName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from fleet.inventory.schema import Host, Inventory
 
@@ -174,18 +174,18 @@ def mesh_text(mesh: Mesh) -> str:
     return f"{_HEAD}{tomli_w.dumps({'prefix': mesh.prefix, 'hosts': hosts})}"
 
 
-def write_keys(fleet_toml: Path, prefix: str, keys: Mapping[Host, str], gone: Iterable[HostName]) -> Mesh:
+def write_keys(fleet_toml: Path, prefix: str, keys: Iterable[tuple[Host, str]], gone: Iterable[HostName]) -> Mesh:
     """Write the keys of these hosts to mesh.toml, and take those out that are gone. Return what it says then.
 
     An endpoint that is there stays. A host that is new gets one if others may reach it. Raise `ConfigError` if the file
     is wrong, of another fleet, or cannot be written; it is as it was then.
     """
-    path = mesh_file(fleet_toml).resolve()
+    path, taken_out = mesh_file(fleet_toml).resolve(), set(gone)
     with alone_in(path.parent):  # if two people ask for keys at the same time, both are kept
         before = load_mesh(path) or Mesh(prefix=prefix)
         require_prefix(path, before, prefix)
-        hosts = {name: host for name, host in before.hosts.items() if name not in set(gone)}
-        for host, key in keys.items():
+        hosts = {name: host for name, host in before.hosts.items() if name not in taken_out}
+        for host, key in keys:
             name = HostName(computer(host))
             old = hosts.get(name)
             endpoint = old.endpoint if old is not None else usual_endpoint(host)

@@ -29,6 +29,7 @@ LONGEST = 200
 """Bytes of it that are read."""
 TIMEOUT = 30.0
 KEYS = "fleet mesh keys {} asks for it"
+COPIED = "was a disk copied? remove /var/lib/fleet-mesh there, restart fleet-mesh-key.service, and ask again"
 GATED = "its gate does not tell keys of the mesh"
 
 
@@ -40,6 +41,11 @@ class MeshKey:
     key: str
     known: str | None
     """The key that mesh.toml has; None if it has none."""
+
+    @property
+    def name(self) -> HostName:
+        """Its name in mesh.toml: that of the computer."""
+        return HostName(computer(self.host))
 
     @property
     def is_known(self) -> bool:
@@ -55,18 +61,29 @@ class MeshKey:
 
 
 async def mesh_keys(
-    logins: Connector, hosts: Sequence[Host], mesh: Mesh | None, *, on_wait: OnWait
+    logins: Connector, inventory: Inventory, hosts: Sequence[Host], mesh: Mesh | None, *, on_wait: OnWait
 ) -> dict[HostName, MeshKey | FleetError]:
-    """Return the public key that each host has made for the mesh, or why it is not known. Changes nothing."""
-    known = {name: entry.public_key for name, entry in mesh.hosts.items()} if mesh is not None else {}
+    """Return the public key that each host has made for the mesh, or why it has none of its own. Changes nothing."""
+    gone = stale(inventory, mesh)
+    entries = mesh.hosts.items() if mesh is not None else ()
+    known = {name: entry.public_key for name, entry in entries if name not in gone}
 
     async def ask(host: Host, link: Link) -> MeshKey:
-        key = await _key(link)
-        return MeshKey(host=host, key=key, known=known.get(HostName(computer(host))))
+        return MeshKey(host=host, key=await _key(link), known=known.get(HostName(computer(host))))
 
     free = [host for host in hosts if not host.gate]
     found = await ask_all(logins, free, ask, on_wait=on_wait)
-    return {host.name: _refusal(host) if host.gate else found[host.name] for host in hosts}
+    owners: dict[str, set[HostName]] = {}
+    for name, key in [*known.items(), *((each.name, each.key) for each in found.values() if isinstance(each, MeshKey))]:
+        owners.setdefault(key, set()).add(name)
+    return {host.name: _refusal(host) if host.gate else _alone(found[host.name], owners) for host in hosts}
+
+
+def _alone(found: MeshKey | FleetError, owners: Mapping[str, set[HostName]]) -> MeshKey | FleetError:
+    """Return what was found, unless another host has the same key: nobody could tell which of them it is."""
+    if isinstance(found, FleetError) or not (others := owners[found.key] - {found.name}):
+        return found
+    return AnswerError(found.host.name, f"its key for the mesh is also that of {listed(sorted(others))}", hint=COPIED)
 
 
 def _refusal(host: Host) -> UnfitError:
@@ -96,7 +113,7 @@ def stale(inventory: Inventory, mesh: Mesh | None) -> tuple[HostName, ...]:
 
 def write(inventory: Inventory, keys: Sequence[MeshKey], gone: Sequence[HostName]) -> Mesh:
     """Write the keys to mesh.toml, and take those out that are gone. The fleet has an id. Raise `ConfigError`."""
-    return write_keys(inventory.path, prefix_of(inventory.id), {each.host: each.key for each in keys}, gone)
+    return write_keys(inventory.path, prefix_of(inventory.id), [(each.host, each.key) for each in keys], gone)
 
 
 def document(inventory: Inventory, mesh: Mesh) -> dict[str, Any]:
@@ -140,5 +157,5 @@ def _shared(what: str, values: Mapping[HostName, str]) -> Iterator[Finding]:
     for value, count in Counter(values.values()).items():
         if count > 1:
             message = f"{listed([name for name, each in values.items() if each == value])} have one {what}, {value}"
-            hint = "was a disk copied? remove /var/lib/fleet-mesh on one, restart fleet-mesh-key, then fleet mesh keys"
-            yield Finding(kind=f"mesh-shared-{what}", message=message, hint=hint if what == "key" else "rename one")
+            hint = COPIED if what == "key" else "rename one of them"
+            yield Finding(kind=f"mesh-shared-{what}", message=message, hint=hint)
