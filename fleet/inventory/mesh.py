@@ -136,11 +136,13 @@ def parse_mesh(path: Path, text: str) -> Mesh:
             problems.add("", dotted(key), unknown_key(key, Mesh.toml_keys()))
     hosts = _hosts(problems, document.get("hosts", {}))
     head = {key: value for key, value in document.items() if key == "prefix"}
+    mesh = None
     try:
         mesh = Mesh.model_validate({**head, "hosts": hosts})
     except ValidationError as error:
         problems.add_invalid(error, "", Mesh.toml_keys(), document)
     problems.raise_if_any()
+    assert mesh is not None
     return mesh
 
 

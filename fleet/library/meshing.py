@@ -135,21 +135,21 @@ def _findings(inventory: Inventory, mesh: Mesh | None) -> Iterator[Finding]:
     for name in meshed:
         if name not in known:
             message = f"there is no [hosts.{name}], which has mesh = true"
-            yield Finding(kind="mesh-missing", message=message, hint=KEYS.format(name), severity=Severity.NOTE)
+            yield Finding(kind="mesh_missing", message=message, hint=KEYS.format(name), severity=Severity.NOTE)
     if mesh is None:
         return
     if inventory.id and mesh.prefix != prefix_of(inventory.id):
         message = f"prefix: {mesh.prefix} is not of this fleet, whose id makes {prefix_of(inventory.id)}"
-        yield Finding(kind="mesh-prefix", message=message, hint="move the file away, then fleet mesh keys --all")
+        yield Finding(kind="mesh_prefix", message=message, hint="move the file away, then fleet mesh keys --all")
     yield from _shared("key", {name: entry.public_key for name, entry in known.items()})
     yield from _shared("address", {name: entry.address for name, entry in known.items()})
     for name, entry in known.items():
         if entry.address != (right := address_of(mesh.prefix, name)):
             message = f"[hosts.{name}] address: {entry.address} is not the one of its name, {right}"
-            yield Finding(kind="mesh-address", message=message, hint=KEYS.format(name))
+            yield Finding(kind="mesh_address", message=message, hint=KEYS.format(name))
     for name in stale(inventory, mesh):
         message = f"[hosts.{name}]: is no host of fleet.toml, and all others let it in"
-        yield Finding(kind="mesh-stale", message=message, hint="fleet mesh keys --all takes it out; then deploy")
+        yield Finding(kind="mesh_stale", message=message, hint="fleet mesh keys --all takes it out; then deploy")
 
 
 def _shared(what: str, values: Mapping[HostName, str]) -> Iterator[Finding]:
@@ -158,4 +158,4 @@ def _shared(what: str, values: Mapping[HostName, str]) -> Iterator[Finding]:
         if count > 1:
             message = f"{listed([name for name, each in values.items() if each == value])} have one {what}, {value}"
             hint = COPIED if what == "key" else "rename one of them"
-            yield Finding(kind=f"mesh-shared-{what}", message=message, hint=hint)
+            yield Finding(kind=f"mesh_shared_{what}", message=message, hint=hint)

@@ -1,4 +1,4 @@
-"""The mesh between hosts: addresses of names, what mesh.toml may say, whose keys are written, and who is reached by it."""
+"""The mesh between hosts: addresses, what mesh.toml may say, whose keys are written, and who is reached by it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_what_is_written_reads_the_same() -> None:
-    found = parse_mesh(Path("/m"), mesh(entry("web", 1, 'endpoint = "web:51820"'), entry("a.b", 2).replace("a.b]", '"a.b"]')))
+    found = parse_mesh(
+        Path("/m"), mesh(entry("web", 1, 'endpoint = "web:51820"'), entry("a.b", 2).replace("a.b]", '"a.b"]'))
+    )
     assert parse_mesh(Path("/m"), mesh_text(found)) == found
     assert [*found.hosts] == ["web", "a.b"]
 
@@ -183,7 +185,7 @@ def test_a_profile_is_reached_as_its_host_is(folder: Path) -> None:
 
 def test_a_wrong_mesh_toml_stops_only_those_that_use_it(folder: Path) -> None:
     (folder / "mesh.toml").write_text("prefix = 1")
-    with pytest.raises(ConfigError, match="mesh.toml: prefix"):
+    with pytest.raises(ConfigError, match=r"mesh\.toml: prefix"):
         load(folder / "fleet.toml")
     (folder / "fleet.toml").write_text(TOML.replace("mesh = true", ""))
     assert load(folder / "fleet.toml").hosts[WEB].address == ("web.example.org",)
@@ -199,17 +201,17 @@ def kinds(folder: Path, text: str) -> dict[str, str]:
 
 def test_what_does_not_fit_the_fleet_is_found(folder: Path) -> None:
     (missing,) = findings_of(load(folder / "fleet.toml"))
-    assert (missing.kind, missing.severity) == ("mesh-missing", Severity.NOTE)
+    assert (missing.kind, missing.severity) == ("mesh_missing", Severity.NOTE)
     assert "[hosts.web]" in missing.message
     assert kinds(folder, mesh(entry("web", 1), entry("db", 2))) == {}
     shared = kinds(folder, mesh(entry("web", 1), entry("db", 1)))
-    assert shared == {"mesh-shared-key": f"mesh.toml: web, db have one key, {key(1)}"}
-    assert [*kinds(folder, mesh(entry("web", 1), entry("old", 2)))] == ["mesh-stale"]
+    assert shared == {"mesh_shared_key": f"mesh.toml: web, db have one key, {key(1)}"}
+    assert [*kinds(folder, mesh(entry("web", 1), entry("old", 2)))] == ["mesh_stale"]
     same = address_of(PREFIX, "web")
     collide = kinds(folder, mesh(entry("web", 1), entry("db", 2).replace(address_of(PREFIX, "db"), same)))
-    assert set(collide) == {"mesh-shared-address", "mesh-address"}
+    assert set(collide) == {"mesh_shared_address", "mesh_address"}
     other = kinds(folder, mesh(entry("web", 1)).replace(PREFIX, "fd00:1:2::/64"))
-    assert set(other) == {"mesh-prefix", "mesh-address"}
+    assert set(other) == {"mesh_prefix", "mesh_address"}
 
 
 def test_a_fleet_without_a_mesh_has_nothing_to_find(folder: Path) -> None:
