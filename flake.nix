@@ -63,6 +63,7 @@
             cache = ./modules/cache.nix;
             database = ./modules/database.nix;
             gpu = ./modules/gpu.nix;
+            mesh = ./modules/mesh.nix;
             models = ./modules/models.nix;
           };
           # What these run is a part of the program, which works on the host: one file, made of its parts.

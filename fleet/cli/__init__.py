@@ -55,6 +55,7 @@ COMMANDS = {
     "logs": ("logs", "Show what a unit has written to the journal."),
     "exec": ("execute", "Run a command on many hosts."),
     "sandbox": ("sandbox", "Bring up where agents may run things, and prove that it holds."),
+    "mesh": ("mesh", "Ask hosts for their keys of the mesh between them, and show it."),
     "notify": ("notify", "Send a trial message to everybody whom fleet.toml names."),
     "trust": ("access", "Write the keys that hosts answer with to fleet.toml."),
     "ssh": ("access", "Open a shell on a host, or run a command there."),

@@ -29,8 +29,8 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
 
     That is: hosts and configurations match one to one; those of nix-darwin and home-manager evaluate, too; flake.lock
     fits, and every input is locked and can be had elsewhere; no file is missing in git; no secret would be copied to
-    the store; the commands in README and docs parse; and which of the flake's own checks nobody looked at. Hosts with
-    a gate are asked how that is, and what would get round it. No other host is contacted.
+    the store; the commands in README and docs parse; mesh.toml fits the hosts; and which of the flake's own checks
+    nobody looked at. Hosts with a gate are asked how that is, and what would get round it. No other host is contacted.
 
     \b
     fleet check
@@ -42,11 +42,13 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
     from fleet.library.checking import Checker
     from fleet.library.gates import as_json as as_json_gate
     from fleet.library.gates import findings_on
+    from fleet.library.meshing import findings_of
     from fleet.library.tools import LocalNix
     from fleet.output.format import unprefixed
 
     inventory = session.open_inventory(file)
     authority = authority_of(inventory)  # what is wrong with who may what is wrong with the fleet
+    meshed = findings_of(inventory)
     hosts = session.choose_or_all(inventory, selectors, everything=everything)
     with session.display(as_json=as_json) as output:
         here = LocalNix(inventory.nix_options)
@@ -54,7 +56,8 @@ def check(selectors: tuple[str, ...], file: Path | None, *, as_json: bool, every
         checked = asyncio.run(checker.check(hosts))
         gates = _look_at_gates(inventory, hosts, output.wait_for)
     principals = authority.principals if authority is not None else None
-    findings, checks = (*checked.findings, *findings_on(inventory, gates, principals)), checked.checks
+    findings = (*checked.findings, *meshed, *findings_on(inventory, gates, principals))
+    checks = checked.checks
     rows = [_row(host, checked) | ({"gate": as_json_gate(gates[host.name])} if host.gate else {}) for host in hosts]
     if as_json:
         click.echo(json.dumps({"hosts": rows, **_as_json(findings, checks)}))

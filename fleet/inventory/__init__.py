@@ -2,7 +2,7 @@
 
 `values`, `amounts` and `origins` read single values, `schema` and `check` have the keys, `matching` the selectors,
 `profiles` the tables of profiles, `problems` and `words` the text of errors; `local` is about the address of that name;
-`edit` writes the file.
+`edit` writes the file; `mesh` is about mesh.toml.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fleet.inventory.gated import check_gated
 from fleet.inventory.hooks import Hook
 from fleet.inventory.local import check_addresses, check_local
 from fleet.inventory.matching import Named, matching
+from fleet.inventory.mesh import with_mesh
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
 from fleet.inventory.profiles import check_drivers, expanded
 from fleet.inventory.rollouts import RolloutTable, order_problems
@@ -74,8 +75,8 @@ Raw = dict[str, Any]
 
 
 def load(path: Path) -> Inventory:
-    """Return the inventory that the file describes. Raise one `ConfigError` with all problems of the file."""
-    return parse(path, read(path))
+    """Return the inventory that the file describes, and mesh.toml. Raise one `ConfigError` with all their problems."""
+    return with_mesh(parse(path, read(path)))
 
 
 def read(path: Path) -> str:

@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 OF_HOST = (
     "kind", "address", "port", "user", "jump", "sudo", "system", "host_key", "identity_file", "link", "bandwidth",
     "offline", "deliver_within", "deliver_on_battery", "deliver_metered", "deliver_in_session", "connect_timeout",
-    "boot_timeout", "last_resort", "gate", "site", "site_address",
+    "boot_timeout", "last_resort", "gate", "site", "site_address", "mesh",
 )  # fmt: skip
 """What is so of a computer, and of all that is on it."""
 

@@ -170,6 +170,8 @@ class Host(Table):
     """Where it is, for workers: those of the same site deliver to it. Empty for those of none."""
     site_address: Annotated[str, BeforeValidator(values.tcp_target)] | None = None
     """Where others of its site reach it, while it gives them what a run has brought; None if it gives nothing."""
+    mesh: StrictBool = False
+    """Whether its address in the mesh is the last of its addresses, for machines that are in the mesh."""
     link: LinkSpeed = LinkSpeed.FAST
     bandwidth: Rate | None = None
     """The most bytes per second that are sent to the host; None for as many as the link takes."""

@@ -87,6 +87,7 @@ in
         "lab"
         "man"
         "mcp"
+        "mesh"
         "notify"
         "pins"
         "push"

@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleet import cli
+from fleet.errors import ConfigError
+from fleet.inventory.mesh import address_of, prefix_of
 from fleet.lab.folder import Folder
 from fleet.machine.local import LocalMachine
 from fleet.model import Severity
@@ -120,6 +122,17 @@ def test_people_see_the_same(folder: Path) -> None:
     assert "checks.x86_64-linux.own: evaluated (not built: fleet check --build does that)" in done.stdout
     assert "error: nixosConfigurations.iso is a configuration that no host of fleet.toml has" in done.stdout
     assert "  hint:  add [hosts.iso] to fleet.toml" in done.stdout
+
+
+def test_a_mesh_that_does_not_fit_the_hosts_is_an_error(folder: Path) -> None:
+    key, address = f"{'A' * 43}=", address_of(prefix := prefix_of("0123456789abcdef"), "old")
+    entry = f'[hosts.old]\npublic_key = "{key}"\naddress = "{address}"\n'
+    (folder / "mesh.toml").write_text(f'prefix = "{prefix}"\n{entry}')
+    track(folder)
+    assert errors(document(folder, 1)) == ["mesh_stale"]
+    (folder / "mesh.toml").write_text(entry)
+    with pytest.raises(ConfigError, match=r"mesh\.toml: prefix: is missing"):
+        raise check(folder).exception or AssertionError("it was taken")
 
 
 def test_the_own_checks_are_built_when_asked(folder: Path) -> None:

@@ -23,11 +23,13 @@ from fleet.host.history import PastTransaction
 from fleet.host.program import source
 from fleet.host.secrets import Compared
 from fleet.host.tickets import Ticket
+from fleet.inventory import parse
+from fleet.inventory.mesh import Mesh, MeshHost
 from fleet.ledger import Kind
 from fleet.ledger.chain import Chain, How
 from fleet.ledger.entries import OURS
 from fleet.ledger.witnesses import hear
-from fleet.library import doctor, documents, garbage_documents, ledger_documents, metrics, secret_documents
+from fleet.library import doctor, documents, garbage_documents, ledger_documents, meshing, metrics, secret_documents
 from fleet.library.changes import Changes
 from fleet.library.garbage_here import GarbageHere
 from fleet.library.ledgers import LedgerReport
@@ -244,6 +246,10 @@ def test_documents_of_commands_and_past_runs_are_documented(tmp_path: Path) -> N
     (host,) = sandbox.report_json({name: sandbox.SandboxReport(state="active", left=1, holds=True)}, "x")["hosts"]
     (failed,) = sandbox.report_json({name: UnreachableError(name, "gone")}, "x")["hosts"]
     assert fields_of("`sandbox up`") == set(host) == set(failed)
+    entry = MeshHost(public_key=f"{'A' * 43}=", address="fd00::1")
+    known = parse(tmp_path / "fleet.toml", "[hosts.a]")
+    (host,) = meshing.document(known, Mesh(prefix="fd00::/64", hosts={name: entry}))["hosts"]
+    assert fields_of("`mesh show`") == set(host)
     past = PastRun(record=RunRecord(id=model.RunId("r")), is_under_way=False, envelopes=(), folder=tmp_path)
     assert fields_of("a run") | fields_of("`runs show`") == set(documents.past_run(past))
     seen = {field.name for field in dataclasses.fields(LastSeen)}

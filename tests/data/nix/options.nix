@@ -34,6 +34,7 @@ let
       bindsTo = of (types.listOf unitName) [ ];
       partOf = of (types.listOf unitName) [ ];
       requires = of (types.listOf unitName) [ ];
+      requiredBy = of (types.listOf unitName) [ ];
       overrideStrategy = of (types.enum [ "asDropinIfExists" "asDropin" ]) "asDropinIfExists";
       unitConfig = unitOptions;
     } // extra;
@@ -79,6 +80,26 @@ in
       type = types.strMatching "^$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$";
       default = "nixos";
     };
+    networking.firewall.allowedUDPPorts = of (types.listOf (types.ints.between 0 65535)) [ ];
+    networking.wireguard.useNetworkd = bool false;
+    networking.wireguard.interfaces = of (types.attrsOf (types.submodule {
+      options = {
+        ips = strings;
+        privateKey = nullOr types.str;
+        privateKeyFile = nullOr types.path;
+        listenPort = nullOr types.int;
+        peers = of (types.listOf (types.submodule {
+          options = {
+            publicKey = mkOption { type = types.singleLineStr; };
+            presharedKey = nullOr types.str;
+            presharedKeyFile = nullOr types.str;
+            allowedIPs = mkOption { type = types.listOf types.str; };
+            endpoint = nullOr types.str;
+            persistentKeepalive = nullOr types.int;
+          };
+        })) [ ];
+      };
+    })) { };
     nixpkgs = {
       pkgs = mkOption { type = types.raw; };                    # neither has a default: to read it is an error
       hostPlatform = mkOption { type = types.either types.str types.attrs; apply = lib.systems.elaborate; };
@@ -278,7 +299,11 @@ in
           || lib.any lib.id (lib.mapAttrsToList (name: user: isPrivileged name user && canLogIn user) config.users.users);
         message = "NixOS: neither root nor a user of wheel can log in";
       }
-    ] ++ lib.concatLists (lib.mapAttrsToList (name: user: [
+    ] ++ lib.mapAttrsToList (name: interface: {
+      assertion = (interface.privateKey == null) != (interface.privateKeyFile == null);
+      message = "NixOS: networking.wireguard.interfaces.${name} needs one private key";
+    }) config.networking.wireguard.interfaces
+    ++ lib.concatLists (lib.mapAttrsToList (name: user: [
       { assertion = user.isNormalUser != user.isSystemUser; message = "NixOS: users.users.${name} is neither normal nor system"; }
       { assertion = user.group != ""; message = "NixOS: users.users.${name}.group is not set"; }
     ]) config.users.users)

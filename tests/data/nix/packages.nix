@@ -27,6 +27,7 @@ in
   iproute2 = package "iproute2" "6.15.0";
   nftables = package "nftables" "1.1.3";
   util-linux = package "util-linux" "2.41";
+  wireguard-tools = package "wireguard-tools" "1.0.20250521";
   nix = package "nix" "2.31.2";
   openssh = package "openssh" "10.2p1";
   stdenv.hostPlatform = lib.systems.elaborate system;
