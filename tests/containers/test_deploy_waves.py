@@ -98,7 +98,7 @@ def test_offline_server_fails_and_the_others_go_on(stage: Stage, off: str) -> No
     version = write(stage)
     stage.toml(tables(), rollout=WAVES)
     run = stage.deploy("--all")
-    assert (run.code, run.outcomes) == (1, {"canary": "kept", "second": "kept", "third": "failed"})
+    assert (run.code, run.outcomes) == (1, {"canary": "kept", "second": "kept", "third": "failed"}), run
     assert answer(stage.host("second")) == f"version {version}"
     status = stage.document("status", code=1)["hosts"]
     assert [host["reachable"] for host in status] == [True, True, False]
