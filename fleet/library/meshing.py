@@ -141,8 +141,10 @@ def _findings(inventory: Inventory, mesh: Mesh | None) -> Iterator[Finding]:
     if inventory.id and mesh.prefix != prefix_of(inventory.id):
         message = f"prefix: {mesh.prefix} is not of this fleet, whose id makes {prefix_of(inventory.id)}"
         yield Finding(kind="mesh_prefix", message=message, hint="move the file away, then fleet mesh keys --all")
-    yield from _shared("key", {name: entry.public_key for name, entry in known.items()})
-    yield from _shared("address", {name: entry.address for name, entry in known.items()})
+    keys = {name: entry.public_key for name, entry in known.items()}
+    yield from _shared("key", keys, kind="mesh_shared_key", hint=COPIED)
+    addresses = {name: entry.address for name, entry in known.items()}
+    yield from _shared("address", addresses, kind="mesh_shared_address", hint="rename one of them")
     for name, entry in known.items():
         if entry.address != (right := address_of(mesh.prefix, name)):
             message = f"[hosts.{name}] address: {entry.address} is not the one of its name, {right}"
@@ -152,10 +154,9 @@ def _findings(inventory: Inventory, mesh: Mesh | None) -> Iterator[Finding]:
         yield Finding(kind="mesh_stale", message=message, hint="fleet mesh keys --all takes it out; then deploy")
 
 
-def _shared(what: str, values: Mapping[HostName, str]) -> Iterator[Finding]:
+def _shared(what: str, values: Mapping[HostName, str], *, kind: str, hint: str) -> Iterator[Finding]:
     """Yield what two hosts share that only one can have."""
     for value, count in Counter(values.values()).items():
         if count > 1:
             message = f"{listed([name for name, each in values.items() if each == value])} have one {what}, {value}"
-            hint = COPIED if what == "key" else "rename one of them"
-            yield Finding(kind=f"mesh_shared_{what}", message=message, hint=hint)
+            yield Finding(kind=kind, message=message, hint=hint)
