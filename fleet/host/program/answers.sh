@@ -252,11 +252,9 @@ busy() {
 
 # sets: link number
 generations() {
-    set +f
-    for link in "$profile"-*-link; do
-        [ -L "$link" ] || continue
-        number=${link#"$profile-"}
-        answer generation "${number%-link} $(stat -c %Y "$link") $(readlink -f "$link")"
+    for number in $(generation_numbers); do
+        link=$profile-$number-link
+        [ ! -L "$link" ] || answer generation "$number $(stat -c %Y "$link") $(readlink -f "$link")"
     done
     answer current "$(readlink $profile)"
     answer previous "$(readlink $roots/previous)"
