@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,8 @@ from fleet.errors import FleetError, HostError
 from fleet.events import SecretsCompared, SecretsFilled
 from fleet.host.program import ask
 from fleet.host.secrets import Bringing
-from fleet.steps.monitor import now
-from fleet.steps.switch import LOST, RETRY
+from fleet.steps.secret_values import revealed
+from fleet.steps.switch import while_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +66,7 @@ class HostSecrets:
         if not self._job.part.by_reboot or not volatile:
             return
         try:
-            await self._fill_patiently(volatile)
+            await while_lost(lambda: self._fill(volatile), self._job.host.confirm_timeout)
         except FleetError as error:
             word = f"abandon silent its secrets could not be filled after the boot: {error.message}"
             link = self._context.links[self._job.host.name]
@@ -89,18 +88,6 @@ class HostSecrets:
             return f"its secrets in memory are gone with the reboot ({names}), and could not be filled: {error.message}"
         return ""
 
-    async def _fill_patiently(self, places: Sequence[SecretPlace]) -> None:
-        until = now() + self._job.host.confirm_timeout
-        while True:
-            try:
-                await self._fill(places)
-            except LOST:
-                if now() > until:
-                    raise
-                await asyncio.sleep(RETRY)
-            else:
-                return
-
     async def _fill(self, places: Sequence[SecretPlace]) -> None:
         found = await self._bringing.fill(places, await self._revealed(), number=self._hold.number)
         self._context.journal.emit(SecretsFilled(host=self._job.host.name, secrets=found.changed))
@@ -112,4 +99,4 @@ class HostSecrets:
 
     async def _revealed(self) -> dict[str, bytes]:
         await self.read()
-        return {name: value.reveal() for name, value in (self._values or {}).items()}
+        return revealed(self._values or {})

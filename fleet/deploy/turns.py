@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fleet.deploy import result
 from fleet.deploy.look import require_idle
-from fleet.errors import AuthenticationError, HostKeyError, LockedError
+from fleet.errors import LockedError
 from fleet.events import HostQueued, HostReplanned, PhaseStarted
 from fleet.host import history
 from fleet.host.answers import State
@@ -25,7 +25,7 @@ from fleet.steps.monitor import now
 from fleet.steps.preflight import preflight
 from fleet.steps.reboot import require_safe_reboot
 from fleet.steps.survey import Systems, survey
-from fleet.steps.switch import LOST
+from fleet.steps.switch import LOST, REFUSED
 from fleet.steps.system import require_live, require_not_quarantined
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Turn:
             asked, trouble = now(), None
             try:
                 answer = await ask(self._link, host, HostProgram().queue(order, until - now()))
-            except (*LOST, AuthenticationError, HostKeyError) as error:
+            except (*LOST, *REFUSED) as error:
                 answer, trouble = {}, error
             if "yes" in answer.get("turn", ()):
                 return

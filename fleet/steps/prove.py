@@ -10,12 +10,13 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleet.errors import AuthenticationError, HostError, HostKeyError, UnreachableError
+from fleet.errors import HostError, UnreachableError
 from fleet.host import answers
 from fleet.host.answers import State
 from fleet.host.program import ask
 from fleet.steps.hold import Hold
 from fleet.steps.monitor import now
+from fleet.steps.switch import REFUSED
 from fleet.steps.verdict import Condemned, Decided, Proof, Proven
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Prover:
 
     def _note(self, error: HostError) -> tuple[bool, bool]:
         """Remember why the host could not be looked at. Return whether it refuses us, and whether only for now."""
-        is_refused = isinstance(error, AuthenticationError | HostKeyError)
+        is_refused = isinstance(error, REFUSED)
         turns_away = isinstance(error, UnreachableError) and error.turns_away
         if is_refused or turns_away or not self._refused:
             self._refused = is_refused or turns_away

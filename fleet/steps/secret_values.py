@@ -53,6 +53,11 @@ class Value:
         return "***"
 
 
+def revealed(values: Mapping[str, Value]) -> dict[str, bytes]:
+    """Return the values themselves, for the host and for nobody else."""
+    return {name: value.reveal() for name, value in values.items()}
+
+
 def take_environment(inventory: Inventory) -> None:
     """Take the variables that are secrets out of the environment: Nix, git, ssh and hooks must not inherit them."""
     for host in inventory.hosts.values():

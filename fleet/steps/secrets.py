@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError
 from fleet.host.locked import locked
 from fleet.host.program import HostProgram
 from fleet.host.secrets import Bringing, compare
-from fleet.steps.monitor import now
 from fleet.steps.preflight import preflight
-from fleet.steps.switch import LOST, RETRY
+from fleet.steps.secret_values import revealed
+from fleet.steps.switch import while_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,20 +62,15 @@ async def refill(machine: Machine, host: Host, reader: SecretReader, run: RunId)
 
     A host that has just booted may be lost for a moment: it is asked again for as long as it waits to be confirmed.
     """
-    until = now() + host.confirm_timeout
-    while True:
-        try:
-            await fill(machine, host, reader, run)
-        except FleetError as error:
-            if not isinstance(error, LOST) or now() > until:
-                return f"its secrets could not be filled: {error.message}"
-        else:
-            return ""
-        await asyncio.sleep(RETRY)
+    try:
+        await while_lost(lambda: fill(machine, host, reader, run), host.confirm_timeout)
+    except FleetError as error:
+        return f"its secrets could not be filled: {error.message}"
+    return ""
 
 
 async def _revealed(host: Host, reader: SecretReader, places: Sequence[SecretPlace]) -> dict[str, bytes]:
-    return {name: value.reveal() for name, value in (await reader.read(host, places)).items()}
+    return revealed(await reader.read(host, places))
 
 
 async def look(machine: Machine, host: Host, reader: SecretReader) -> tuple[tuple[SecretState, ...], tuple[str, ...]]:

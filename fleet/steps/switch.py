@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fleet.errors import (
     AuthenticationError,
@@ -23,7 +23,7 @@ from fleet.model import Phase
 from fleet.steps.monitor import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fleet.events import Emit
     from fleet.host.answers import View
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from fleet.model import RunId
     from fleet.steps.job import Job
     from fleet.steps.verdict import Proof
+
+T = TypeVar("T")
 
 RETRY = 0.5
 """Seconds between attempts to reach a host that went silent."""
@@ -53,6 +55,8 @@ TIMED = (State.SWITCHING, State.SWITCHED)
 
 LOST = (UnreachableError, CommandFailedError)
 """The errors after which nobody knows whether the host has done what it was asked."""
+REFUSED = (AuthenticationError, HostKeyError)
+"""The errors of a login that a host refuses, or that goes to another machine."""
 
 PHASES = {
     State.ARMING: Phase.REBOOT,  # `rebooting` may be over before anybody looks
@@ -76,12 +80,27 @@ async def begin(machine: Machine, host: Host, program: HostProgram, order: Order
         await asyncio.sleep(RETRY)
         try:
             answer = await ask(machine, host, command, begins=True)
-        except (AuthenticationError, HostKeyError):  # as a new system's sshd does that has taken the first answer along
+        except REFUSED:  # as a new system's sshd does that has taken the first answer along
             raise lost from None
     if "begun" not in answer:
         hint = "nix-store --verify --check-contents there tells what is damaged, and --repair mends it"
         raise UnfitError(host.name, f"{program.path} says nothing there: it is not what was pushed", hint=hint)
     return answers.view(answer)
+
+
+async def while_lost(ask_once: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Return what the host answers, which may be lost for a moment: it is asked again for so many seconds.
+
+    What is asked may be done more than once. Raise one of `LOST` if the host is lost for longer.
+    """
+    until = now() + seconds
+    while True:
+        try:
+            return await ask_once()
+        except LOST:
+            if now() > until:
+                raise
+        await asyncio.sleep(RETRY)
 
 
 def longest_reboot(host: Host) -> float:
@@ -192,7 +211,7 @@ class Follower:
 
     def _note(self, error: HostError) -> None:
         """Remember what kept the host from answering. A refusal says more than a silence, which does not replace it."""
-        if isinstance(error, AuthenticationError | HostKeyError):
+        if isinstance(error, REFUSED):
             self._refusal = error
         self._lost = (self._refusal or error).message
 
