@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.errors import ConfigError
+from fleet.host import obstacles
 from fleet.inventory import parse
 from fleet.model import HostName
 from fleet.policy import Actor, Approval, Change, Decision, Evidence, PrincipalKind, demands, judged, principals, schema
-from fleet.policy.rules import UNKNOWN, strangers
+from fleet.policy.rules import DRIVER, KERNEL, UNKNOWN, strangers
 from fleet.policy.schema import ApprovalTable, Policy, Verb
 from tests.signer import Device
 
@@ -88,6 +89,11 @@ def test_rule_is_about_its_verbs_alone(tmp_path: Path) -> None:
     assert demanded(found, actors=(AGENT,), reboots={PI}, verb=Verb.ROLLBACK) == {}
     assert demanded(found, actors=(AGENT,), verb=Verb.EXEC) == {PI: [("a", "ask")]}
     assert demanded(found, verb=Verb.REBOOT, reboots={PI}) == {PI: [("r", "ask")]}
+
+
+def test_rules_about_kernels_and_drivers_know_the_words_that_hosts_are_told_in() -> None:
+    assert set(KERNEL) == set(obstacles.PARTS) - {"systemd"}
+    assert obstacles.between(({}, {}), ("", ""), ("1", "2"))[0].startswith(f"{DRIVER}: ")
 
 
 @pytest.mark.parametrize(
