@@ -14,7 +14,7 @@ def main() -> None:
     """Run the command line, and exit with its code. Nothing else exits."""
     # Few of the many objects of all these modules and connections end before the command does: to look for cycles among
     # them takes a fifth of a short command's time.
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     sys.meta_path.insert(0, _BeforeAsyncssh())
     _open_what_is_closed()
     from fleet.cli import run

@@ -119,7 +119,7 @@ async def test_closing_a_connection_that_takes_no_more_bytes_does_not_wait_for_i
     async with network(server.port) as between:
         with nothing_left():
             async with patient.connect(make_host(port=between.port)) as machine:
-                talking = Command(argv=("cat",), stdin=b"x" * 10_000_000, timeout=0.1)
+                talking = Command(argv=("cat",), stdin=b"x" * 10_000_000, timeout=1.0)
                 tasks = [asyncio.create_task(machine.run(talking)) for _ in range(6)]
                 await server.is_busy()
                 between.silence()
