@@ -37,7 +37,9 @@ def begun(subject: Subject, values: dict[str, bytes], new: str = NEW, **changes:
 
 def asked_state(subject: Subject, secret: str) -> str:
     """What the host answers of this secret to `fleet secrets status`."""
-    said = subject.feed(f"key {0:064}\nsecret {secret}\nend\n".encode(), *subject.asks.split(), "secrets", "compare", "secrets")
+    said = subject.feed(
+        f"key {0:064}\nsecret {secret}\nend\n".encode(), *subject.asks.split(), "secrets", "compare", "secrets"
+    )
     return answers.parse(said)["secret"][0]
 
 
@@ -191,7 +193,8 @@ def is_refused(subject: Subject, trick: str) -> None:
 BAD = (
     line(path="/run/../etc/x"), line(path="/nix/store/x", storage="disk"), line(path="/run/fleet/open/word"),
     line(mode="444"), line(mode="4400"), line(name="../x"), line(owner="-R"), line(units="--now"),
-    line(path="/run/lab/.x.fleet-old"), line(storage="disk", mode="640"), line(path=f"{MEMORY}/.staged/x"), line(when="soon"), line(path="/run/$(id)"),
+    line(path="/run/lab/.x.fleet-old"), line(storage="disk", mode="640"), line(path=f"{MEMORY}/.staged/x"),
+    line(when="soon"), line(path="/run/$(id)"),
 )  # fmt: skip
 
 
@@ -248,7 +251,7 @@ def test_put_that_was_cut_short_is_taken_back_so_that_the_next_one_is_whole(subj
 
 
 def test_put_that_was_cut_short_differs_until_something_ends_it(subject: Subject) -> None:
-    """Else a deployment would find nothing to do: the unit would go on with the old value, which a later one would bring back."""
+    """Else a deployment would find nothing to do: the unit would go on with the old value, and a later way back too."""
     secret = line(storage="disk", units="steady.service")
     put(subject, {secret: OLD_VALUE})
     written = "printf new >.token.fleet-new && chmod 600 .token.fleet-new && mv .token.fleet-new token"
