@@ -275,10 +275,26 @@ def test_secret_that_cannot_be_filled_keeps_no_other_away(subject: Subject) -> N
     assert (starts(subject, "steady") != was, leftovers(subject)) == (True, "")
 
 
+def test_full_run_keeps_no_unit_from_the_old_secret(subject: Subject) -> None:
+    """Which units are to be started anew is written down there."""
+    secret = line(storage="disk", units="steady.service")
+    put(subject, {secret: OLD_VALUE})
+    run = begun(subject, {secret: NEW_VALUE}, OLD, confirm=5)
+    subject.follow(run, "switched")
+    was = starts(subject, "steady")
+    full = "mount -o remount,size=$(df -k --output=used /run | tail -n 1 | tr -d ' ')k /run"
+    subject.sh(f"{full}; dd if=/dev/zero of=/run/fill bs=1k count=4096 2>/dev/null; ! echo x >/run/fleet/full")
+    subject.follow(run, "reverted")
+    subject.sh("mount -o remount,size=50% /run; rm -f /run/fill")
+    assert (value(subject, f"{DISK}/token"), starts(subject, "steady") != was) == (OLD_VALUE, True)
+
+
 def test_what_is_not_declared_any_more_is_removed(subject: Subject) -> None:
     put(subject, {line(): OLD_VALUE, line("other", storage="disk"): OLD_VALUE})
+    subject.sh(f"touch {DISK}/.other.fleet-old")  # of a `secrets put` that was cut short
     run = begun(subject, {line(): OLD_VALUE}, OLD)
     subject.follow(run, "switched")
     assert value(subject, f"{DISK}/other") == OLD_VALUE
     subject.confirm(run)
     assert (value(subject, f"{DISK}/other"), value(subject, f"{MEMORY}/token")) == (None, OLD_VALUE)
+    assert leftovers(subject) == ""

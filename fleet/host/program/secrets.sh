@@ -116,7 +116,8 @@ restore_secrets() {
         else
             rm -f "$path" && sync_secret && rm -f "$aside-none"
         fi
-        note_units >>returned
+        # shellcheck disable=SC2086  # a list
+        note_units >>returned || [ -z "$readers" ] || with_timeout 90 systemctl try-restart -- $readers     # a full /run
         sync_secret
     done <secret
 }
@@ -205,7 +206,7 @@ remember_secrets() {
     [ ! -e $record/secrets ] || while IFS= read -r line; do
         read_secret "$line"
         case $newline$named$newline in *"$newline$path$newline"*) continue ;; esac
-        ! is_safe || rm -f "$path"
+        ! is_safe || rm -f "$path" "$aside-old" "$aside-none" "$aside-new"
     done <$record/secrets
     { cp secret $record/.secrets && sync $record/.secrets && mv -f $record/.secrets $record/secrets; } || rm -f $record/.secrets
 }
