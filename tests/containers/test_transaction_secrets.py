@@ -289,6 +289,17 @@ def test_full_run_keeps_no_unit_from_the_old_secret(subject: Subject) -> None:
     assert (value(subject, f"{DISK}/token"), starts(subject, "steady") != was) == (OLD_VALUE, True)
 
 
+def test_secret_that_could_not_be_written_starts_nothing_anew(subject: Subject) -> None:
+    secret = line(storage="disk", units="steady.service")
+    put(subject, {secret: OLD_VALUE})
+    was = starts(subject, "steady")
+    subject.sh(f"mkdir {DISK}/.token.fleet-new")  # what is to be renamed cannot be
+    assert ask(subject, "put", {secret: NEW_VALUE})["refused"] == ["unfit"]
+    assert value(subject, f"{DISK}/token") == OLD_VALUE
+    subject.sh(f"rm -r {DISK}/.token.fleet-new")
+    assert (starts(subject, "steady"), leftovers(subject)) == (was, "")
+
+
 def test_what_is_not_declared_any_more_is_removed(subject: Subject) -> None:
     put(subject, {line(): OLD_VALUE, line("other", storage="disk"): OLD_VALUE})
     subject.sh(f"touch {DISK}/.other.fleet-old")  # of a `secrets put` that was cut short
