@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import FleetError, HostError
 from fleet.events import SecretsCompared, SecretsFilled
+from fleet.host.answers import State
 from fleet.host.program import ask
 from fleet.host.secrets import Bringing
 from fleet.steps.secret_values import revealed
@@ -76,8 +77,11 @@ class HostSecrets:
     async def fill_after(self, end: View) -> str:
         """Fill those that a reboot amid the run took, now that the run has ended.
 
-        Return why that failed; nothing if it did not, or if none is missing.
+        Return why that failed; nothing if it did not, or if none is missing. A host that went back without a reboot has
+        what it had before: what is missing there was not there.
         """
+        if not end.rebooted and end.state not in (State.COMMITTED, State.TESTED):
+            return ""
         missing = [place for place in self._job.part.secrets if place.name in end.missing_secrets]
         if not missing:
             return ""

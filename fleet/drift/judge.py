@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,11 @@ _ORDER = {name: number for number, name in enumerate((".timer", ".socket", ".pat
 
 
 def undeclared(seen: Observation) -> tuple[Item, ...]:
-    """Return everything on the host that its system does not declare, by the classes that a baseline can accept."""
-    return (
+    """Return everything on the host that its system does not declare, by the classes that a baseline can accept.
+
+    Secrets that fleet has brought are declared in fleet.toml, wherever they are.
+    """
+    found = (
         *packages.of_dpkg(seen),
         *packages.of_homes(seen),
         *files.of_etc(seen),
@@ -40,6 +44,7 @@ def undeclared(seen: Observation) -> tuple[Item, ...]:
         *access.of_keys(seen),
         *access.of_listeners(seen),
     )
+    return tuple(item for item in found if item.path not in seen.secrets)
 
 
 def judged(items: Iterable[Item], seen: Observation, baseline: Baseline | None) -> list[Item]:
@@ -77,8 +82,8 @@ def report(
     pairs = [*_together(fixed, host), *_together(new, host)]
     findings, more = [], []
     for drift in Drift:
-        those = sorted((pair for pair in pairs if pair[0].drift is drift), key=lambda pair: pair[0].id)
-        findings += [_finding(item, others, seen, host) for item, others in those[:MOST_FINDINGS]]
+        those = [pair for pair in pairs if pair[0].drift is drift]
+        findings += [_finding(item, others, seen, host) for item, others in _told(those, seen)]
         if len(those) > MOST_FINDINGS:
             more.append(f"{len(those) - MOST_FINDINGS} findings of {drift}")
     return DriftReport(
@@ -94,6 +99,20 @@ def report(
         ),
         more=tuple(more),
     )
+
+
+def _told(pairs: Iterable[tuple[Item, list[Item]]], seen: Observation) -> list[tuple[Item, list[Item]]]:
+    """Return those of the pairs that are told, in order. One home's crowd hides nothing of others."""
+    homes = [home.folder for home in seen.homes if home.folder != "/"]
+    count: Counter[str] = Counter()
+    placed = []
+    for pair in sorted(pairs, key=lambda pair: pair[0].id):
+        item = pair[0]
+        whose = item.owner if item.kind == "ssh_key" else next((f for f in homes if item.path.startswith(f"{f}/")), "")
+        placed.append((count[whose], item.id, pair))
+        count[whose] += 1
+    placed = sorted(placed, key=lambda place: place[:2])[:MOST_FINDINGS]
+    return [pair for _, _, pair in sorted(placed, key=lambda place: place[1])]
 
 
 def _with_contents(items: Iterable[Item], store: StoreLook) -> list[Item]:

@@ -23,7 +23,7 @@ def observation(answer: str) -> Observation:
     """Return what an answer of the script says."""
     seen = Observation()
     package = ""
-    for line in answer.splitlines():
+    for line in answer.split("\n"):  # and at nothing else: a name may hold any other separator
         kind, _, rest = line.partition("\t")
         if kind == "package":
             package = rest.partition("\t")[0]
@@ -208,6 +208,7 @@ _READERS: dict[str, Callable[[Observation, list[str]], None]] = {
     "etc": _etc,
     "file": lambda seen, fields: seen.files.append(entry(fields)),
     "sum": _sum,
+    "secret": lambda seen, fields: seen.secrets.add(_short(fields[0])),
     "unit": lambda seen, fields: seen.units.append(entry(fields)),
     "crontab": lambda seen, fields: seen.crontabs.append(entry(fields)),
     "user": _user,

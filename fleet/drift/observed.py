@@ -105,6 +105,8 @@ class Observation:
     etc: Entry | None = None
     files: list[Entry] = field(default_factory=list)
     sums: dict[str, str] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=set)
+    """The secrets that fleet has brought, and the folders that have nothing else."""
     units: list[Entry] = field(default_factory=list)
     crontabs: list[Entry] = field(default_factory=list)
     users: dict[str, tuple[int, str, str, str]] = field(default_factory=dict)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import tomllib
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fleet.errors import ConfigError
+from fleet.files import read_file
 from fleet.inventory import origins, values
 from fleet.inventory.check import Check, shape_problems
 from fleet.inventory.drivers import attribute_of
@@ -82,16 +84,15 @@ def load(path: Path) -> Inventory:
 def read(path: Path) -> str:
     """Return the text of the file. Raise `ConfigError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_file(path, most=LARGEST)  # a named pipe would be waited for
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file", hint="fleet init writes one") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder", hint=f"did you mean {path / 'fleet.toml'}?") from None
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise ConfigError(f"{path}: is larger than any fleet.toml: more than {LARGEST >> 20} MiB") from None
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    if len(data) > LARGEST:
-        raise ConfigError(f"{path}: is larger than any fleet.toml: more than {LARGEST >> 20} MiB")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -20,6 +20,7 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9@%+=:,._-]{1,200})+")
 _FORBIDDEN = ("/nix", "/proc", "/sys", "/dev", "/tmp", "/run/fleet", "/run/user")
 _VOLATILE = "/run/"
+_BESIDE = (".fleet-old", ".fleet-new", ".fleet-none")
 _SUFFIXES = ("service", "socket", "target", "timer", "path", "mount", "slice", "scope")
 Storage = Literal["tmpfs", "disk"]
 
@@ -44,6 +45,8 @@ def _path(value: object) -> str:
         raise ValueError(f"{shown(word)} is in {bad}, where no secret can be")
     if word.startswith(f"{IN_MEMORY}/."):
         raise ValueError(f"{shown(word)}: names with a dot before are fleet's own there")
+    if word.endswith(_BESIDE):
+        raise ValueError(f"{shown(word)}: names that end so are fleet's own, beside the secret that is being exchanged")
     return word
 
 

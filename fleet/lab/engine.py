@@ -53,6 +53,10 @@ class Boot:
         return {"LAB_HOST_KEY": self.host_key, "LAB_CLIENT_KEY": self.client_key}
 
 
+PATIENCE = 10
+"""Seconds in which an engine that works has answered."""
+
+
 @cache
 def connect() -> Engine:
     """Return the engine of this machine. There is one connection for the whole process.
@@ -72,7 +76,8 @@ def connect() -> Engine:
     url = get_docker_host() or "unix:///var/run/docker.sock"
     try:
         _reach(url)
-        client = DockerClient().client
+        client = DockerClient(timeout=PATIENCE).client
+        client.api.timeout = docker.constants.DEFAULT_TIMEOUT_SECONDS  # to build and to start things takes longer
         client.api.trust_env = (
             False  # no proxy leads to an engine, and other threads may change the environment meanwhile
         )

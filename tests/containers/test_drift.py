@@ -171,7 +171,12 @@ def test_ten_changes_are_ten_findings_and_deployments_are_none(stage: Stage) -> 
     assert (seen["findings"], seen["notes"]) == ([], [])
     assert seen["baseline"] is not None
     secret = {"command": ["printf", "x"], "storage": "disk", "path": "/etc/lab-secret"}
-    stage.toml({"debian": {"secrets": {"kept": secret, "token": {"command": ["printf", "x"]}}}})
+    others = {
+        "token": {"command": ["printf", "x"]},
+        "app": {**secret, "path": "/opt/lab-app/conf/token"},
+        "credential": {"command": ["printf", "x"], "path": "/run/systemd/system/web.service.d/token"},
+    }
+    stage.toml({"debian": {"secrets": {"kept": secret, **others}}})
     deploy(stage, "debian", more='services.more.http = { port = 8081; }; files."etc/more" = "x";')
     assert shell(host, "cat /etc/lab-secret") == "x"
     assert found(stage, "debian", code=0)["findings"] == []

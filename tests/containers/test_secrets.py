@@ -80,7 +80,10 @@ def read(host: LabHost, path: str = PLACE) -> str:
 
 def test_secret_comes_with_the_system_and_only_its_units_follow_its_changes(stage: Stage, host: LabHost) -> None:
     system(stage)
-    declare(stage, {"file": str(set_value(stage, "good 1"))}, checks=[FRESH])
+    declare(stage, {"file": str(set_value(stage, "bad 0"))}, checks=[FRESH])
+    run = stage.deploy(HOST)
+    assert (run.outcomes, read(host), run.told("secrets_filled")) == ({HOST: "rolled_back"}, "", [])
+    set_value(stage, "good 1")
     run = stage.deploy(HOST)
     assert (run.outcomes, read(host)) == ({HOST: "kept"}, "good 1")
     assert run.told("secrets_compared")[0]["changed"] == ["token"]

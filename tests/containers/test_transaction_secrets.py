@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.host import answers
 from tests.containers import planted
 from tests.containers.hostprogram import NEW, OLD, OPEN, RECORD
+from tests.containers.orders import run_id
 from tests.containers.planted import DISK, MEMORY, NEW_VALUE, OLD_VALUE, ask, line, put, staged, value
 from tests.waiting import until
 
@@ -31,6 +33,14 @@ def begun(subject: Subject, values: dict[str, bytes], new: str = NEW, **changes:
     """A run with these secrets, which has begun."""
     run = staged(subject, values)
     return subject.begin(subject.closure(new), run=run, secret=tuple(values), **changes)
+
+
+def asked_state(subject: Subject, secret: str) -> str:
+    """What the host answers of this secret to `fleet secrets status`."""
+    said = subject.feed(
+        f"key {0:064}\nsecret {secret}\nend\n".encode(), *subject.asks.split(), "secrets", "compare", "secrets"
+    )
+    return answers.parse(said)["secret"][0]
 
 
 LONG = pytest.mark.long
@@ -183,7 +193,8 @@ def is_refused(subject: Subject, trick: str) -> None:
 BAD = (
     line(path="/run/../etc/x"), line(path="/nix/store/x", storage="disk"), line(path="/run/fleet/open/word"),
     line(mode="444"), line(mode="4400"), line(name="../x"), line(owner="-R"), line(units="--now"),
-    line(storage="disk", mode="640"), line(path=f"{MEMORY}/.staged/x"), line(when="soon"), line(path="/run/$(id)"),
+    line(path="/run/lab/.x.fleet-old"), line(storage="disk", mode="640"), line(path=f"{MEMORY}/.staged/x"),
+    line(when="soon"), line(path="/run/$(id)"),
 )  # fmt: skip
 
 
@@ -239,10 +250,62 @@ def test_put_that_was_cut_short_is_taken_back_so_that_the_next_one_is_whole(subj
     assert starts(subject, "steady") != was
 
 
+def test_put_that_was_cut_short_differs_until_something_ends_it(subject: Subject) -> None:
+    """Else a deployment would find nothing to do: the unit would go on with the old value, and a later way back too."""
+    secret = line(storage="disk", units="steady.service")
+    put(subject, {secret: OLD_VALUE})
+    written = "printf new >.token.fleet-new && chmod 600 .token.fleet-new && mv .token.fleet-new token"
+    subject.sh(f"cd {DISK} && ln token .token.fleet-old && {written}")
+    assert asked_state(subject, secret) == "token unfinished"
+    was = starts(subject, "steady")
+    run = run_id()
+    assert ask(subject, "stage", {secret: b"new"}, run)["compared"] == ["token yes"]
+    subject.begin(subject.closure(OLD), run=run, secret=(secret,))
+    subject.follow(run, "switched")
+    subject.confirm(run)
+    assert starts(subject, "steady") != was
+    assert (asked_state(subject, secret) != "token unfinished", leftovers(subject)) == (True, "")
+
+
+def test_secret_that_cannot_be_filled_keeps_no_other_away(subject: Subject) -> None:
+    bad, good = line("bad", owner="nobody-yet", when="after"), line(units="steady.service")
+    was = starts(subject, "steady")
+    assert ask(subject, "fill", {bad: OLD_VALUE, good: NEW_VALUE})["refused"] == ["unfit"]
+    assert (value(subject, f"{MEMORY}/token"), value(subject, f"{MEMORY}/bad")) == (NEW_VALUE, None)
+    assert (starts(subject, "steady") != was, leftovers(subject)) == (True, "")
+
+
+def test_full_run_keeps_no_unit_from_the_old_secret(subject: Subject) -> None:
+    """Which units are to be started anew is written down there."""
+    secret = line(storage="disk", units="steady.service")
+    put(subject, {secret: OLD_VALUE})
+    run = begun(subject, {secret: NEW_VALUE}, OLD, confirm=5)
+    subject.follow(run, "switched")
+    was = starts(subject, "steady")
+    full = "mount -o remount,size=$(df -k --output=used /run | tail -n 1 | tr -d ' ')k /run"
+    subject.sh(f"{full}; dd if=/dev/zero of=/run/fill bs=1k count=4096 2>/dev/null; ! echo x >/run/fleet/full")
+    subject.follow(run, "reverted")
+    subject.sh("mount -o remount,size=50% /run; rm -f /run/fill")
+    assert (value(subject, f"{DISK}/token"), starts(subject, "steady") != was) == (OLD_VALUE, True)
+
+
+def test_secret_that_could_not_be_written_starts_nothing_anew(subject: Subject) -> None:
+    secret = line(storage="disk", units="steady.service")
+    put(subject, {secret: OLD_VALUE})
+    was = starts(subject, "steady")
+    subject.sh(f"mkdir {DISK}/.token.fleet-new")  # what is to be renamed cannot be
+    assert ask(subject, "put", {secret: NEW_VALUE})["refused"] == ["unfit"]
+    assert value(subject, f"{DISK}/token") == OLD_VALUE
+    subject.sh(f"rm -r {DISK}/.token.fleet-new")
+    assert (starts(subject, "steady"), leftovers(subject)) == (was, "")
+
+
 def test_what_is_not_declared_any_more_is_removed(subject: Subject) -> None:
     put(subject, {line(): OLD_VALUE, line("other", storage="disk"): OLD_VALUE})
+    subject.sh(f"touch {DISK}/.other.fleet-old")  # of a `secrets put` that was cut short
     run = begun(subject, {line(): OLD_VALUE}, OLD)
     subject.follow(run, "switched")
     assert value(subject, f"{DISK}/other") == OLD_VALUE
     subject.confirm(run)
     assert (value(subject, f"{DISK}/other"), value(subject, f"{MEMORY}/token")) == (None, OLD_VALUE)
+    assert leftovers(subject) == ""

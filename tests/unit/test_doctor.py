@@ -252,6 +252,9 @@ async def test_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 async def test_state_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = patient(tmp_path, environment={"XDG_STATE_HOME": str(tmp_path)})
     assert (await one_of(machine.state(there))).said == f"{tmp_path}/fleet/{there.inventory.name}: 0 runs"  # type: ignore[union-attr]
+    (tmp_path / "file").touch()
+    within = patient(tmp_path, environment={"XDG_STATE_HOME": str(tmp_path / "file")})
+    assert (await one_of(machine.state(within))).said == f"{tmp_path}/file is no folder"
     monkeypatch.setattr(machine, "_free", lambda _: 0)
     assert (await one_of(machine.state(there))).said.startswith("0 B free on the disk of ")
 

@@ -298,6 +298,26 @@ def test_whoever_is_in_a_sandbox_leaves_no_unit() -> None:
     assert found(seen) == [f"/run/systemd/transient/{shells[1]}"]
 
 
+def test_crowd_in_one_home_hides_nothing_of_others() -> None:
+    crowd = [f"in\tentry\t{entry(f'/home/ann/bin/{number:04}', uid=number)}" for number in range(3 * MOST_FINDINGS)]
+    keys = [f"in\tkey\t256 SHA256:{number:04} of ann (ED25519)" for number in range(3 * MOST_FINDINGS)]
+    seen = said(
+        *("home\troot\t0\t/", f"in\tentry\t{entry('/usr/local/bin/tool')}"),
+        *("home\tann\t1000\t/home/ann", *crowd, 'in\tkeys\t1000\t5\t"/a"', *keys),
+        *("home\tbob\t1001\t/home/bob", 'in\tkeys\t1001\t5\t"/home/bob/k"', "in\tkey\t256 SHA256:b of bob (ED25519)"),
+    )
+    told = found(seen, baseline=Baseline(0))
+    assert {"/usr/local/bin/tool", "ssh_key:bob:SHA256:b"} <= set(told)
+
+
+def test_secret_that_fleet_has_brought_is_none_wherever_it_is() -> None:
+    place, folder = f"file\t{entry('/etc/app/token')}", f"in\tentry\t{entry('/opt/app', mode='41ed')}"
+    lines = (place, f"unit\t{entry('/run/systemd/system/a.service')}", "home\troot\t0\t/", folder)
+    assert len(found(said(*lines), baseline=Baseline(0))) == 3
+    brought = [f"secret\t{path}" for path in ("/etc/app/token", "/opt/app", "/run/systemd/system/a.service")]
+    assert found(said(*lines, *brought), baseline=Baseline(0)) == []
+
+
 def test_system_reboot_and_store_cannot_be_accepted() -> None:
     wrong = StoreLook(wrong=(WrongPath(path="/nix/store/x", is_gone=False, at=5, uid=0),), is_done=True)
     there = facts(running_parts={"kernel": "a"}, booted_parts={"kernel": "b"}, profile=NEW)

@@ -310,6 +310,12 @@ def test_a_folder_is_told_from_a_file(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fleet.toml")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        load(tmp_path / "fleet.toml")
+
+
 def test_an_empty_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(" \n")
     with pytest.raises(ConfigError, match="is empty"):

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.errors import ConfigError
+from fleet.lab import engine
 from fleet.lab.engine import inotify_shortage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_engine_that_takes_the_call_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("docker")
+    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr("testcontainers.core.docker_client.get_docker_host", lambda: address(silent))
+        monkeypatch.setenv("DOCKER_HOST", address(silent))
+        with pytest.raises(ConfigError, match="no Docker engine answers"):
+            engine.connect.__wrapped__()
+
+
+def address(server: socket.socket) -> str:
+    return f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(("hosts", "short"), [(3, False), (25, False), (26, True), (40, True)])

@@ -329,7 +329,10 @@ async def test_what_a_reboot_has_taken_is_filled_when_the_run_has_ended() -> Non
     secrets = secrets_of(machine, Events())
     assert await secrets.fill_after(view({"state": ["reverted"]})) == ""
     assert machine.ran == []
-    assert await secrets.fill_after(view({"state": ["reverted"], "secret_missing": ["token", "../x"]})) == ""
+    missing = {"state": ["reverted"], "secret_missing": ["token", "../x"]}
+    assert await secrets.fill_after(view(missing)) == ""
+    assert machine.ran == []  # it was not there before, and nothing has taken it
+    assert await secrets.fill_after(view({**missing, "rebooted": ["yes"]})) == ""
     assert len(machine.ran) == 1
 
 

@@ -20,6 +20,7 @@ main() {
     the_system
     declared | bounded
     files | bounded
+    secrets | bounded
     units | bounded
     people | bounded
     packages | bounded
@@ -73,7 +74,7 @@ places() ( cd "$1" && printf '%s\n' "$names" | xargs -d "$newline" stat -L -c '%
 is_overlay() { grep -q '^[^ ]* /etc overlay ' /proc/mounts; }
 
 # Tell of each file in /etc that is no link to what the system declares. Those that everybody may read are known by their sum,
-# except on NixOS, where none belongs there. Secrets that fleet has brought are no drift.
+# except on NixOS, where none belongs there.
 files() {
     etc=/etc
     if is_overlay; then
@@ -81,15 +82,23 @@ files() {
         [ -n "$etc" ] || { printf 'done\tfiles\ndone\tsums\n'; return; }
     fi
     stat --printf "etc\t$format" -- "$etc/."
-    set --
-    [ ! -r /nix/var/fleet/secrets ] || while read -r _ path _; do
-        case $path in /etc/*) set -- "$@" ! -path "$etc/${path#/etc/}" ;; esac
-    done </nix/var/fleet/secrets
-    timed files 15 find "$etc/" -xdev ! -type d ! -path "$etc/static" ! -lname '/etc/static/*' "$@" \
+    timed files 15 find "$etc/" -xdev ! -type d ! -path "$etc/static" ! -lname '/etc/static/*' \
         -exec stat --printf "file\t$format" -- '{}' + | bounded
     if grep -qswE '^ID(_LIKE)?=.*nixos' "$system/etc/os-release"; then printf 'done\tsums\n'; return; fi
     timed sums 15 find "$etc/" -xdev -type f -perm -004 -size -1024k ! -lname '/etc/static/*' -exec sha256sum -- '{}' + |
         sed '/^done/!s/^/sum\t/'
+}
+
+# Tell which files are secrets that fleet has brought or is bringing, with the old ones beside them, and which folders have nothing else.
+secrets() {
+    cat /nix/var/fleet/secrets /run/fleet/open/secret 2>/dev/null | while read -r _ path _; do
+        for beside in old new none; do printf 'secret\t%s\n' "${path%/*}/.${path##*/}.fleet-$beside"; done
+        while [ -n "$path" ]; do
+            printf 'secret\t%s\n' "$path"
+            path=${path%/*}
+            [ -z "$(find "$path/" -mindepth 1 -maxdepth 1 ! -name '.*.fleet-*' -print 2>/dev/null | sed -n 2p)" ] || break
+        done
+    done
 }
 
 # Tell of units and timetables outside of /etc.

@@ -38,6 +38,7 @@ is_secret() {
     read_secret "$1"
     case $name in '' | [!0-9A-Za-z]* | *[!0-9A-Za-z._-]*) return 1 ;; esac
     case $path in [!/]* | *[!0-9A-Za-z@%+=:,._/-]* | *//* | */./* | */../* | */. | */.. | */) return 1 ;; esac
+    case $path in *.fleet-old | *.fleet-new | *.fleet-none) return 1 ;; esac
     case $path in /nix/store/* | $record/* | /run/fleet/* | $secrets/.* | /proc/* | /sys/* | /dev/*) return 1 ;; esac
     case $owner:$group in -* | *:-* | :* | *: | *[!0-9A-Za-z_.:-]*) return 1 ;; esac
     case $mode:$storage in [4-7][0-7]0:tmpfs | [4-7]00:disk) ;; *) return 1 ;; esac
@@ -45,7 +46,8 @@ is_secret() {
     case " $readers" in *' -'* | *[!0-9A-Za-z:._@\\\ -]*) return 1 ;; esac
 }
 
-# Say of each secret that has come whether it differs. Those that wait for the new system's users do.
+# Say of each secret that has come whether it differs. Those that wait for the new system's users do, and those that were written
+# and whose units may not have been started anew since whoever wrote them died: the old file is still beside them.
 # sets: line differs
 answer_staged() {
     while IFS= read -r line; do
@@ -53,6 +55,7 @@ answer_staged() {
         if ! compare_secret; then
             case $why:$when in *'no user'*:after) differs=yes ;; *) forget_staged "$run"; refuse unfit "$why" ;; esac
         fi
+        ! is_aside || differs=yes
         answer compared "$name ${differs:-no}"
     done <secret
 }
@@ -73,12 +76,13 @@ put_secrets() {
         restore_secrets
         restart_noted returned
         forget_staged "$run"
-        refuse unfit "$why"
+        refuse unfit "${trouble:-$why}"
     fi
 }
 
 # Fill the secrets on stdin that a reboot has taken: where no transaction is open, or in that of run $1, whose new system has
-# booted on trial and which the one with number $2 proves. Units that do not start with them are the proof's to find. Whoever asked may be gone meanwhile.
+# booted on trial and which the one with number $2 proves. Units that do not start with them are the proof's to find. One that
+# cannot be written keeps none of the others away. Whoever asked may be gone meanwhile.
 fill_secrets() {
     trap '' HUP PIPE
     if find_open; then
@@ -87,9 +91,10 @@ fill_secrets() {
     receive_secrets "$1"
     restore_secrets                     # of an earlier one that was cut short: its units are due again
     rm -f returned
-    write_all || { forget_staged "$run"; refuse unfit "$why"; }
+    write_all
     restart_noted due
     forget_old_secrets
+    [ -z "$trouble" ] || { forget_staged "$run"; refuse unfit "$trouble"; }
     end_secrets
 }
 
@@ -99,15 +104,19 @@ end_secrets() {
     forget_staged "$run"
 }
 
-# Write all secrets that differ, and tell which those are.
-# sets: line
+# Write all secrets that differ, and tell which those are. Fail with the reason in $trouble if one cannot be written.
+# sets: line trouble
 write_all() {
+    trouble=
     while IFS= read -r line; do
         read_secret "$line"
-        compare_secret || return
-        [ -z "$differs" ] || write_secret || return
-        answer compared "$name ${differs:-no}" || :     # whoever asked may be gone meanwhile
+        if compare_secret && { [ -z "$differs" ] || write_secret; }; then
+            answer compared "$name ${differs:-no}" || :     # whoever asked may be gone meanwhile
+        else
+            trouble=${trouble:-$why}
+        fi
     done <secret
+    [ -z "$trouble" ]
 }
 
 # Start the units anew that read what was changed. They have a second to fail.
@@ -138,9 +147,10 @@ compare_secrets() {
     [ ! -e $record/secrets ] || while IFS= read -r line; do read_secret "$line"; answer known "$name $path"; done <$record/secrets
 }
 
-# Print what is in the place of the secret: nothing, something that is not ours, or a file.
+# Print what is in the place of the secret: nothing, something that is not ours, what was not ended, or a file.
 state_of_secret() {
     if ! is_safe; then echo unsafe; return; fi
+    if is_aside; then echo unfinished; return; fi
     if [ ! -e "$path" ]; then echo absent; return; fi
     { printf '%s' "$key"; head -c 300000 "$path"; } | sha256sum | cut -d ' ' -f 1 | tr '\n' ' '
     stat -c %U:%G:%a "$path"

@@ -100,6 +100,9 @@ write_secret() {
 
 sync_secret() { [ "$storage" = tmpfs ] || sync -f "$folder"; }
 is_aside() { [ -e "$aside-old" ] || [ -e "$aside-none" ]; }
+# Succeed if what is in the place of the secret is not what was there. One file by two names is not renamed, and no reader saw another.
+# shellcheck disable=SC3013  # POSIX since 2024
+is_exchanged() { if [ -e "$aside-old" ]; then ! [ "$aside-old" -ef "$path" ]; else [ -e "$path" ]; fi; }
 
 # Put back what was in the places of the secrets. Where nothing was changed this does nothing.
 # sets: line
@@ -108,15 +111,12 @@ restore_secrets() {
     while IFS= read -r line; do
         read_secret "$line"
         is_aside || continue
-        note_units >>returned
         rm -f "$aside-new"
-        if [ -e "$aside-old" ]; then
-            # shellcheck disable=SC3013  # POSIX since 2024; one file by two names is not renamed
-            { [ "$aside-old" -ef "$path" ] || mv -f "$aside-old" "$path"; } && rm -f "$aside-old"
-        else
-            rm -f "$path" && sync_secret && rm -f "$aside-none"
-        fi
+        if ! is_exchanged; then sync_secret; rm -f "$aside-old" "$aside-none"; continue; fi
         note_units >>returned
+        if [ -e "$aside-old" ]; then mv -f "$aside-old" "$path"; else rm -f "$path" && sync_secret && rm -f "$aside-none"; fi
+        # shellcheck disable=SC2086  # a list
+        note_units >>returned || [ -z "$readers" ] || with_timeout 90 systemctl try-restart -- $readers     # a full /run
         sync_secret
     done <secret
 }
@@ -205,7 +205,7 @@ remember_secrets() {
     [ ! -e $record/secrets ] || while IFS= read -r line; do
         read_secret "$line"
         case $newline$named$newline in *"$newline$path$newline"*) continue ;; esac
-        ! is_safe || rm -f "$path"
+        ! is_safe || rm -f "$path" "$aside-old" "$aside-none" "$aside-new"
     done <$record/secrets
     { cp secret $record/.secrets && sync $record/.secrets && mv -f $record/.secrets $record/secrets; } || rm -f $record/.secrets
 }

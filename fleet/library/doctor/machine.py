@@ -114,8 +114,10 @@ async def state(patient: Patient) -> AsyncIterator[Diagnosis]:
     except StateError as error:
         yield Diagnosis("state", State.ERROR, error.message, error.hint or f"see that you may write to {folder}")
         return
-    place = next(each for each in (folder, *folder.parents) if each.is_dir())
-    if not os.access(place, os.W_OK):
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    if not place.is_dir():
+        yield Diagnosis("state", State.ERROR, f"{place} is no folder", "XDG_STATE_HOME names another place")
+    elif not os.access(place, os.W_OK):
         yield Diagnosis("state", State.ERROR, f"you may not write to {place}", "XDG_STATE_HOME names another folder")
     elif (free := _free(place)) < LEAST_STATE:
         yield Diagnosis("state", State.ERROR, f"{human_bytes(free)} free on the disk of {place}", "make room there")

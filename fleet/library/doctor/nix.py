@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +83,7 @@ async def _settings(patient: Patient) -> dict[str, object]:
     """Return Nix's settings by name; none if it does not tell."""
     for command in commands.SETTINGS:
         try:
-            asked = await patient.here.run(command)
+            asked = await patient.here.run(dataclasses.replace(command, timeout=20))
             found = parsed_json(asked.stdout) if asked.status == 0 else None
         except (HostError, ValueError):
             continue
