@@ -77,6 +77,7 @@ class HostFacts:
     machine: str
     """`uname -m`"""
     nix: str
+    """Where its Nix is; empty where root finds none."""
     store_writable: bool
     running: Closure
     profile: Closure
@@ -178,7 +179,7 @@ def host_facts(lines: Lines) -> HostFacts:
     boot_free = one(lines, "boot_free").strip()
     return HostFacts(
         machine=one(lines, "machine"),
-        nix=one(lines, "nix").rpartition(" ")[2],
+        nix=one(lines, "nix"),
         store_writable=one(lines, "store_writable") == "yes",
         running=Closure(one(lines, "running")),
         profile=Closure(one(lines, "profile")),

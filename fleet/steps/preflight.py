@@ -88,9 +88,7 @@ def errors(host: Host, facts: HostFacts) -> tuple[Finding, ...]:
     """Return what leaves the host out of the run, whether or not a transaction is open on it."""
     found: list[tuple[str, str, str]] = []
     if not facts.nix:
-        found.append(
-            ("nix", "Nix is not there: nix-store does not answer", "install Nix, or see that root's PATH has it")
-        )
+        found.append(("nix", "Nix is not there: no nix-store is found", "install Nix, or see that root's PATH has it"))
     elif not facts.store_writable:
         found.append(("nix", "the Nix database cannot be written", "is /nix mounted read-only? see dmesg on the host"))
     if facts.machine not in MACHINES.get(host.system, (facts.machine,)):

@@ -33,6 +33,7 @@ def main() -> None:
             hosts=tuple(options.hosts),
             idle=options.idle,
             simulated=options.simulated,
+            together=options.together,
         )
         try:
             for name in options.cases or CASES:
@@ -59,11 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="make bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"cases, all of them by default:\n{about}\n\n"
-        'PEERS="name=command with {host} and {closure};…" puts other tools beside fleet.',
+        'PEERS="name=command with {host} and {closure};…" puts other tools beside fleet, docs/bench.md tells how.',
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help="see below")
     parser.add_argument("--runs", type=int, default=3, help="measured rounds of each case; one more warms up")
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 4, 8], help="hosts of the cold push")
+    parser.add_argument("--together", type=int, default=8, help="hosts of the first deployment and of the bump")
     parser.add_argument("--idle", type=int, default=100, help="lab hosts of the no-op")
     parser.add_argument("--simulated", type=int, default=1000, help="simulated hosts of the no-op")
     return parser

@@ -25,6 +25,8 @@ class Bench:
     """Hosts of the cold push, one measurement for each number."""
     idle: int = 100
     """Lab hosts of the no-op."""
+    together: int = 8
+    """Hosts of the first deployment and of the bump."""
     simulated: int = 1000
     """Simulated hosts of the no-op."""
 

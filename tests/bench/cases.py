@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import hard, idle, push, revert, scale, slow_link, start, whole, workers
+from tests.bench import bump, hard, idle, push, revert, scale, slow_link, start, whole, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,8 @@ CASES: Mapping[str, Case] = {
     "revert": Case("from a failing verdict to the proven old system, beside its own switch", revert.measure),
     "cold": Case("push of 300 MB in 150 paths to 1, 4 and 8 hosts", push.cold),
     "deploy": Case("whole deployments to 3 and 8 hosts, beside nix-copy-closure and a switch by hand", whole.measure),
+    "first": Case("whole deployments of 311 paths to hosts that have none of them, beside PEERS", bump.first),
+    "bump": Case("whole deployments of 10 new paths of 311, and of none, beside PEERS", bump.bump),
     "far": Case("a whole deployment at a round trip of 50 ms", hard.far),
     "dead": Case("whole deployments beside a host to which all packets are dropped", hard.dead),
     "pi": Case("a whole deployment to a host with a fifth of a processor and 512 MiB", hard.pi),

@@ -43,19 +43,32 @@ def build(folder: Path, bin_folder: Path, *, count: int, size: int, new: int = 0
 
     Nothing is made twice: the same folder gives the same closure.
     """
+    return made_of(parts(folder, bin_folder, count=count, size=size, new=new), str(new), bin_folder)
+
+
+def parts(folder: Path, bin_folder: Path, *, count: int, size: int, new: int = 0) -> str:
+    """What such a closure is made of: a Nix expression of a list."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in [*range(count), *range(2 * count - new, 2 * count)]:
         file = folder / str(number)
         if not file.exists():
             file.write_bytes(os.urandom(size))
-    parts = PARTS.format(bin=bin_folder, data=folder, count=count, new=new)
-    return made_of(parts, str(new), bin_folder)
+    return PARTS.format(bin=bin_folder, data=folder, count=count, new=new)
 
 
 def made_of(parts: str, name: str, bin_folder: Path) -> Closure:
-    """The closure of a system that is made of the parts, a Nix expression of a list."""
-    expression = system(f"bench-{name}", f"({parts})", bin_folder=bin_folder)
+    """The closure of a system that is made of the parts, a Nix expression of a list, and of which nothing runs."""
+    return evaluated(system(f"bench-{name}", f"({parts})", bin_folder=bin_folder))
+
+
+def evaluated(expression: str) -> Closure:
+    """The closure that the Nix expression is."""
     (top,) = ask("nix-build", "--no-out-link", "--option", "sandbox", "false", "-E", expression)
+    return known(top)
+
+
+def known(top: str) -> Closure:
+    """The closure of a path in the local store."""
     paths = tuple(ask("nix-store", "--query", "--requisites", top))
     return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
 

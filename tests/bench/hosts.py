@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import subprocess
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,28 +60,45 @@ class Hosts:
         return str(self.folder / "fleet.toml")
 
     @property
+    def ssh_config(self) -> Path:
+        return self.folder / "ssh_config"
+
+    @property
     def environment(self) -> dict[str, str]:
         """For `fleet`, and for Nix's own ssh."""
-        return {"NIX_SSHOPTS": f"-F {self.folder / 'ssh_config'}", "XDG_STATE_HOME": str(self.folder / "state")}
+        return {"NIX_SSHOPTS": f"-F {self.ssh_config}", "XDG_STATE_HOME": str(self.folder / "state")}
 
     @contextlib.contextmanager
     def metered(self) -> Iterator[Callable[[Taken], Taken]]:
         """Gives what adds to a measurement inside what the hosts took for it, once it has ended."""
-        cpu, started = self._cpu(), _processes()
-        yield lambda taken: dataclasses.replace(taken, hosts_cpu=self._cpu() - cpu, processes=_processes() - started)
+        before = self._counted()
 
-    def _cpu(self) -> float:
-        """Seconds of processors that the hosts have taken so far."""
-        return sum(_usage(self.lab.host(name).container.attrs["State"]["Pid"]) for name in self.names)
+        def metered(taken: Taken) -> Taken:
+            cpu, started, wire, connections = (now - then for now, then in zip(self._counted(), before, strict=True))
+            processes = round(started / len(self.names)) - 1  # the last look's own
+            return dataclasses.replace(
+                taken, hosts_cpu=cpu, processes=processes, wire=int(wire), connections=int(connections)
+            )
+
+        yield metered
+
+    def _counted(self) -> tuple[float, ...]:
+        """Seconds of processors, processes, bytes on the links and connections taken, of all hosts so far."""
+        pids = [self.lab.host(name).container.attrs["State"]["Pid"] for name in self.names]
+        started = sum(map(_newest_process, pids))  # before its own cost is in the next number
+        return sum(map(_usage, pids)), started, sum(map(_bytes, pids)), sum(map(_connections, pids))
 
     def forget(self, closure: Closure, keep: Closure | None = None) -> None:
-        """No host has anything of the closure, but for what `keep` has too."""
+        """No host has anything of the closure, but for what `keep` has too, nor what a peer has made around it."""
         gone = sorted(set(closure.paths) - set(keep.paths if keep else ()))
+        if not gone:
+            return
         script = (
             f"set -- {' '.join(gone)}; "  # once: a single argument may have 128 KiB
             "rm -rf /nix/var/nix/gcroots/fleet; "
             'there=$(ls -d "$@" 2>/dev/null); '
-            'test -z "$there" || nix-store --delete --ignore-liveness $there >/dev/null 2>&1; '
+            'there="$there $(nix-store --query --referrers-closure $there 2>/dev/null)"; '
+            'test -z "${there# }" || nix-store --delete --ignore-liveness $there >/dev/null 2>&1; '
             f'test -z "$(nix-store --check-validity --print-invalid "$@" | wc -l | grep -vx {len(gone)})"'
         )
         with ThreadPoolExecutor(8) as pool:
@@ -99,11 +117,25 @@ def _usage(pid: int) -> float:
     return int(found[1]) / 1e6
 
 
-def _processes() -> int:
-    """How many processes and threads this machine has started since its boot. Containers share it."""
-    found = re.search(r"^processes (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1])
+def _newest_process(pid: int) -> int:
+    """The highest number of a process or thread in the container of the process: this look's own."""
+    look = ["nsenter", "-t", str(pid), "-p", "cat", "/proc/loadavg"]
+    return int(subprocess.run(look, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def _bytes(pid: int) -> int:
+    """Bytes that the container of the process has received and sent."""
+    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    counts = {name.strip(): numbers.split() for name, _, numbers in (line.partition(":") for line in lines)}
+    return sum(int(numbers[0]) + int(numbers[8]) for name, numbers in counts.items() if name != "lo")
+
+
+def _connections(pid: int) -> int:
+    """TCP connections that the container of the process has accepted."""
+    names, numbers = (
+        line.split() for line in Path(f"/proc/{pid}/net/snmp").read_text().splitlines() if line[:4] == "Tcp:"
+    )
+    return int(numbers[names.index("PassiveOpens")])
 
 
 def _address(lab: Lab, name: str) -> str:

@@ -30,7 +30,11 @@ class Taken:
     hosts_cpu: float = 0.0
     """Seconds of processors that the hosts took meanwhile, all together."""
     processes: int = 0
-    """How many processes and threads were started meanwhile, on the hosts and here."""
+    """How many processes and threads each host started meanwhile, in the mean."""
+    wire: int = 0
+    """Bytes on the links of the hosts, to and fro, all together."""
+    connections: int = 0
+    """TCP connections that the hosts accepted, all together."""
 
 
 def run(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Taken:
@@ -68,4 +72,6 @@ def median(taken: Sequence[Taken]) -> Taken:
         int(statistics.median(one.memory for one in taken)),
         statistics.median(one.hosts_cpu for one in taken),
         int(statistics.median(one.processes for one in taken)),
+        int(statistics.median(one.wire for one in taken)),
+        int(statistics.median(one.connections for one in taken)),
     )

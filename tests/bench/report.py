@@ -27,8 +27,13 @@ class Row:
     hosts: int
     nar_bytes: int = 0
     """NAR bytes that each host lacked; 0 where nothing is pushed."""
-    wire_bytes: int = 0
-    """Bytes that crossed the links to all hosts; 0 where nobody counted."""
+    relayed_bytes: int = 0
+    """Bytes that a relay counted, without what the network adds."""
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes that crossed the links to all hosts; 0 where nobody counted."""
+        return self.relayed_bytes or self.taken.wire
 
     @property
     def is_ours(self) -> bool:
@@ -43,7 +48,7 @@ class Row:
 
 HEADERS = (
     "case", "tool", "wall", "ratio", "CPU", "ratio", "CPU/GB/host", "peak", "wire", "ratio", "hosts' CPU", "ratio",
-    "processes",
+    "processes", "connections",
 )  # fmt: skip
 
 
@@ -74,6 +79,7 @@ def _cells(row: Row, peers: Sequence[Row]) -> tuple[str, ...]:
         _seconds(taken.hosts_cpu),
         _ratio(taken.hosts_cpu, (peer.taken.hosts_cpu for peer in peers)),
         str(taken.processes or ""),
+        str(taken.connections or ""),
     )
 
 
@@ -101,6 +107,7 @@ def as_json(row: Row) -> Mapping[str, object]:
         "peak_bytes": row.taken.memory,
         "hosts_cpu_seconds": round(row.taken.hosts_cpu, 4),
         "processes": row.taken.processes,
+        "connections": row.taken.connections,
     }
 
 

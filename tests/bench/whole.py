@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import tomli_w
 
-from tests.bench.closures import Closure, ask
+from tests.bench.closures import Closure, ask, known
 from tests.bench.hosts import Hosts
 from tests.bench.measure import Taken, median, run
-from tests.bench.peers import Commands, each, peers
+from tests.bench.peers import Commands, each, once, peers
 from tests.bench.push import FLEET
 from tests.bench.report import Row
 
@@ -55,15 +55,18 @@ def measure(bench: Bench) -> list[Row]:
 def tools() -> dict[str, Commands]:
     """The commands that deploy a closure to hosts, with those of `PEERS`."""
 
+    words = ("deploy", "--all", "--yes", "--json", "-f")
+
     def fleet(inventory: str) -> Commands:
-        words = ("deploy", "--all", "--yes", "--json", "-f")
         return lambda hosts, top: [[FLEET, *words, str(hosts.folder / inventory), "--closure", top]]
 
+    evaluated = {"fleet, settle 0s, from the flake": once(FLEET, *words, "{flake}/fleet.toml")}
     return {
         "fleet": fleet("fleet.toml"),
         "fleet, settle 0s": fleet("hasty/fleet.toml"),
+        **(evaluated if "{flake}" in os.environ.get("PEERS", "") else {}),
         "nix-copy-closure and switch": each("sh", "-c", BY_HAND),
-        **peers(),
+        **peers(whole=True),
     }
 
 
@@ -74,12 +77,13 @@ def compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> l
     put(hosts, old)
     for number in range(runs + 1):
         for name, commands in chosen.items():
+            lines = commands(hosts, new.top)
             with hosts.metered() as metered:
-                one = metered(run(commands(hosts, new.top), hosts.environment))
+                one = metered(run(lines, hosts.environment))
             _require(hosts, new)
             put(hosts, old)
             hosts.forget(new, old)
-            there = f"{one.hosts_cpu:.2f} s of the hosts', {one.processes} processes"
+            there = f"{one.hosts_cpu:.2f} s of the hosts', {one.processes} processes on each, {one.wire} bytes"
             print(f"  {case}: {name}: {one.wall:.2f} s, {one.cpu:.2f} s of CPU, {there}", file=sys.stderr, flush=True)
             taken[name] += [one] if number else []
     return [Row(case, name, median(all_of), runs, len(hosts.names)) for name, all_of in taken.items()]
@@ -92,9 +96,7 @@ def built(bench: Bench, version: str) -> Closure:
     attribute = "nixosConfigurations.whole-0.config.system.build.toplevel"
     nix = ("nix", "--extra-experimental-features", "nix-command flakes", "build", "--json", "--no-link")
     (built,) = json.loads(" ".join(ask(*nix, f"path:{lab.folder.path}#{attribute}")))
-    top = built["outputs"]["out"]
-    paths = tuple(ask("nix-store", "--query", "--requisites", top))
-    return Closure(top, paths, sum(map(int, ask("nix-store", "--query", "--size", *paths))))
+    return known(built["outputs"]["out"])
 
 
 def write_hasty(hosts: Hosts) -> None:
@@ -111,15 +113,22 @@ def environment(hosts: Hosts) -> dict[str, str]:
 
 
 def put(hosts: Hosts, closure: Closure) -> None:
-    """Every host runs, keeps and boots the closure, without anybody's help."""
-    export = subprocess.run(["nix-store", "--export", *closure.paths], check=True, capture_output=True).stdout
-    switch = f'cat | nix-store --import >/dev/null && nix-env -p {PROFILE} --set "$1" && '
-    script = switch + '"$1"/bin/switch-to-configuration switch 2>/dev/null'
+    """Every host runs, keeps and boots the closure, and has no other generation, without anybody's help."""
+    known = 'nix-store --check-validity "$1" 2>/dev/null'
+    # One generation: each is a boot entry, which every switch writes anew, and they would grow from round to round.
+    only = f'nix-env -p {PROFILE} --set "$1" && nix-env -p {PROFILE} --delete-generations old 2>/dev/null'
+    switch = f'{only} && "$1"/bin/switch-to-configuration switch 2>/dev/null'
 
     def put(name: str) -> None:
-        container = hosts.lab.host(name).container.name
-        argv = ["docker", "exec", "-i", container, "sh", "-c", script, "sh", closure.top]
-        subprocess.run(argv, input=export, check=True, stdout=subprocess.DEVNULL)
+        execute = ["docker", "exec", "-i", hosts.lab.host(name).container.name]
+        if subprocess.run(
+            [*execute, "sh", "-c", known, "sh", closure.top], stdin=subprocess.DEVNULL, check=False
+        ).returncode:
+            with subprocess.Popen(["nix-store", "--export", *closure.paths], stdout=subprocess.PIPE) as export:
+                subprocess.run(
+                    [*execute, "nix-store", "--import"], stdin=export.stdout, check=True, stdout=subprocess.DEVNULL
+                )
+        subprocess.run([*execute, "sh", "-c", switch, "sh", closure.top], check=True, stdout=subprocess.DEVNULL)
 
     _everywhere(hosts.names, put)
 
@@ -128,8 +137,10 @@ def _require(hosts: Hosts, closure: Closure) -> None:
     """Raises `SystemExit` unless every host runs and keeps the closure: a tool that only says so would win."""
 
     def look(name: str) -> None:
-        stands = hosts.lab.host(name).exec("readlink", "-f", "/run/current-system", PROFILE).stdout.split()
-        if stands != [closure.top] * 2:
+        # A peer may keep a profile of its own that links to the system's files.
+        files = [f"{place}/activate" for place in ("/run/current-system", PROFILE)]
+        stands = hosts.lab.host(name).exec("readlink", "-f", *files).stdout.split()
+        if stands != [f"{closure.top}/activate"] * 2:
             raise SystemExit(f"{name} does not stand on {closure.top}, but on {stands}")
 
     _everywhere(hosts.names, look)

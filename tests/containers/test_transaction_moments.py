@@ -235,7 +235,7 @@ def test_no_answer_of_systemd_is_no_proof(subject: Subject) -> None:
 
 
 def test_run_does_not_begin_when_systemd_does_not_say_what_there_is_to_go_back_to(subject: Subject) -> None:
-    for question in ("--state=failed", "--state=active", "--property=TriggeredBy"):
+    for question in ("--state=failed", "--state=active", "--property=Triggers"):
         done = without_answer(subject, question, "begin", subject.order(subject.closure(NEW)))
         assert answers.one(answers.parse(done.stdout), "refused") == "full", question
     assert subject.leftovers() == ""

@@ -38,7 +38,7 @@ PARTS = {
     "systemd": "/nix/store/s", "kernel-params": "quiet",
 }  # fmt: skip
 FACTS = HostFacts(
-    machine="x86_64", nix="2.18.1", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
+    machine="x86_64", nix="/bin/nix-store", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
     boot_default=OLD, nix_free=8 << 30, boot_free=None, running_parts=PARTS, booted_parts=PARTS,
     has_zstd=True,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from fleet.model import Closure, RunId
 
 OLD, NEW, SPECIAL = (Closure(f"/nix/store/{letter * 32}-nixos-system") for letter in "ons")
 PLAIN = HostFacts(
-    machine="x86_64", nix="2.18.1", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
+    machine="x86_64", nix="/bin/nix-store", store_writable=True, running=OLD, profile=OLD, generation="7", booted=OLD,
     boot_default=OLD, nix_free=1 << 33, boot_free=None,
 )  # fmt: skip
 OPEN = OpenTransaction(
@@ -68,7 +68,7 @@ def test_status_that_is_no_number_is_no_success(text: str, status: int | None) -
 def test_facts_are_read() -> None:
     found = host_facts(
         parse(
-            f"machine=aarch64\nnix=nix-store (Nix) 2.18.1\nstore_writable=yes\nrunning={OLD}\nprofile={NEW}\n"
+            f"machine=aarch64\nnix=/bin/nix-store\nstore_writable=yes\nrunning={OLD}\nprofile={NEW}\n"
             f"generation=system-41-link\nbooted=b\nboot_default=\nrunning_kernel=k1\nbooted_kernel=k2\n"
             f'inhibitors={{"a": 1}}\nspecialisation={SPECIAL}\nnix_free=100\nboot_free= 7 \nfailed_unit=a.service\n'
             f"live={NEW}\nprevious={OLD}\nquarantined={NEW}\nquarantined={SPECIAL}\ndoubtful=r9\n"
@@ -76,7 +76,7 @@ def test_facts_are_read() -> None:
             f"open_new={NEW}\nopen_old={OLD}\nlast_run=r0\nlast_state=reverted\nlast_reason=because\n"
         )
     )
-    assert (found.machine, found.nix, found.generation, found.boot_default) == ("aarch64", "2.18.1", "41", None)
+    assert (found.machine, found.nix, found.generation, found.boot_default) == ("aarch64", "/bin/nix-store", "41", None)
     assert (found.nix_free, found.boot_free, found.inhibitors) == (100, 7, {"a": "1"})
     assert (found.quarantined, found.doubtful, found.transaction) == ((NEW, SPECIAL), ("r9",), OPEN)
     assert found.last is not None

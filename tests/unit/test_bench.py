@@ -11,8 +11,9 @@ import pytest
 from fleet.host import answers
 from fleet.host.facts import host_facts
 from fleet.model import Closure
-from tests.bench import measure, peers, report
+from tests.bench import flake, measure, peers, report
 from tests.bench.cases import CASES
+from tests.bench.hosts import Hosts
 from tests.bench.measure import Taken
 from tests.bench.report import Row
 from tests.bench.simulate import facts
@@ -21,10 +22,10 @@ from tests.bench.tree import family, resident
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.bench.hosts import Hosts
+    from fleet.lab import Lab
 
-OURS = Row("push", "fleet", Taken(1.0, 2.0, 64 << 20), 3, 2, nar_bytes=10**9, wire_bytes=10**6)
-FAST = Row("push", "fast", Taken(0.5, 4.0, 32 << 20), 3, 2, nar_bytes=10**9, wire_bytes=4 * 10**6)
+OURS = Row("push", "fleet", Taken(1.0, 2.0, 64 << 20), 3, 2, nar_bytes=10**9, relayed_bytes=10**6)
+FAST = Row("push", "fast", Taken(0.5, 4.0, 32 << 20), 3, 2, nar_bytes=10**9, relayed_bytes=4 * 10**6)
 CHEAP = Row("push", "cheap", Taken(2.0, 1.0), 3, 2, nar_bytes=10**9)
 ALONE = Row("other", "fleet", Taken(0.25), 3, 0)
 
@@ -63,7 +64,17 @@ def test_peers_are_commands_for_each_host(monkeypatch: pytest.MonkeyPatch) -> No
     }
 
 
-@pytest.mark.parametrize("wrong", ["deploy {host}", "name", "name=deploy {closure}"])
+def test_peer_that_deploys_to_all_hosts_is_run_once_and_only_in_whole_deployments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PEERS", "one=push {closure} {host};all=deploy {flake}#all")
+    monkeypatch.setattr(flake, "written", lambda hosts, closure: f"/{'-'.join(hosts.names)}{closure}")
+    hosts = cast("Hosts", type("Two", (), {"names": ("a", "b")}))
+    assert set(peers.peers()) == {"one"}
+    assert peers.peers(whole=True)["all"](hosts, "/c") == [["sh", "-c", "deploy /a-b/c#all"]]
+
+
+@pytest.mark.parametrize("wrong", ["deploy {host}", "name", "name=deploy {closure}", "name=deploy {host} {flake}"])
 def test_peer_that_is_none_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PEERS", wrong)
     with pytest.raises(SystemExit, match="is not name=command"):
@@ -106,3 +117,13 @@ def test_case_that_there_is_not_is_refused() -> None:
     )
     assert done.returncode == 2
     assert all(name in done.stderr for name in ("nonsense", *CASES))
+
+
+def test_what_a_host_took_is_the_difference_of_two_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looks = iter([(1.0, 100, 1000, 7), (3.5, 161, 5000, 9)])
+    hosts = Hosts(cast("Lab", None), ("a", "b"), tmp_path)
+    monkeypatch.setattr(Hosts, "_counted", lambda _: next(looks))
+    with hosts.metered() as metered:
+        taken = metered(Taken(1.0))
+    # Each look starts a process on each host: 61 new ones on both are 29 for each besides.
+    assert (taken.hosts_cpu, taken.processes, taken.wire, taken.connections) == (2.5, 29, 4000, 2)

@@ -32,7 +32,7 @@ def test_healthy_host_gives_no_finding() -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message", "hint"),
     [
-        ({"nix": ""}, "nix", "does not answer", "install Nix"),
+        ({"nix": ""}, "nix", "no nix-store is found", "install Nix"),
         ({"store_writable": False}, "nix", "cannot be written", "read-only"),
         ({"machine": "aarch64"}, "architecture", "aarch64, fleet.toml says x86_64-linux", 'system = "aarch64-linux"'),
         ({"running": "/usr"}, "not_nixos", "not a NixOS system", "nixos-anywhere"),

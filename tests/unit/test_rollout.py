@@ -325,7 +325,7 @@ def asking(fleet: Fleet, *requests: tuple[float, Request | None]) -> None:
 def soaking(fleet: Fleet, *soaks: SoakOf) -> None:
     fleet.rollout.plan = dataclasses.replace(fleet.rollout.plan, soaks=soaks)
     for link in fleet.links.values():
-        link.table.insert(0, (asks("facts"), said(running=NEW, profile=NEW, machine="x86_64", nix="nix (Nix) 2.18")))
+        link.table.insert(0, (asks("facts"), said(running=NEW, profile=NEW, machine="x86_64", nix="/bin/nix-store")))
 
 
 @in_no_time

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 OLDER = Closure(f"/nix/store/{'2' * 32}-nixos-system-older")
 FACTS: dict[str, object] = {
-    "machine": "x86_64", "nix": "nix (Nix) 2.18", "store_writable": "yes", "running": OLD, "profile": OLD,
+    "machine": "x86_64", "nix": "/bin/nix-store", "store_writable": "yes", "running": OLD, "profile": OLD,
     "boot_default": OLD, "nix_free": 8 << 30, "previous": OLDER, "has_zstd": "yes",
 }  # fmt: skip
 YES = Output(status=0)

@@ -134,7 +134,7 @@ was_seen_lately() {
 facts() {
     answer format $format
     answer machine "$(uname -m)"
-    answer nix "$(nix-store --version 2>/dev/null)"
+    answer nix "$(command -v nix-store)"
     [ ! -w /nix/var/nix/db ] || answer store_writable yes
     find_systems
     answer running "$running"

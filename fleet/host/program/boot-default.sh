@@ -10,7 +10,7 @@ booted=/run/booted-system
 mounts=/proc/self/mounts
 fstab=/etc/fstab
 boot_places="/boot /boot/efi /efi"        # and $firmware
-boot_mounts='/(boot|efi|esp)'           # begins where else a boot partition may be mounted: a pattern
+boot_mounts="/boot /efi /esp"           # how the places begin where else a boot partition may be mounted
 
 # Print the system that boots next; nothing where that cannot be read.
 boot_default() { read_boot; [ -z "$default" ] || echo "$default"; }
@@ -82,9 +82,11 @@ system_of_command_line() {
 # sets: folders folder places
 find_boot_folders() {
     find_unmounted
-    # shellcheck disable=SC2046  # lists
-    set -- $(boot_mounts_in $mounts) \
-        $([ ! -d $platform/efi ] || { bootctl --print-esp-path; bootctl --print-boot-path; } 2>/dev/null)
+    find_boot_mounts $mounts
+    # shellcheck disable=SC2086  # a list
+    set -- $mounted
+    # shellcheck disable=SC2046  # a list
+    [ ! -d $platform/efi ] || set -- "$@" $({ bootctl --print-esp-path; bootctl --print-boot-path; } 2>/dev/null)
     places=
     for folder in $boot_places $firmware "$@"; do
         # shellcheck disable=SC2086  # a list
@@ -109,15 +111,26 @@ is_below() {
     return 1
 }
 
-# Print the places in $1, a list like fstab, where a boot partition may be mounted.
-boot_mounts_in() { sed -nE "s#^[[:blank:]]*[^\#[:blank:]]+[[:blank:]]+(${boot_mounts}[^[:blank:]\\]*)[[:blank:]].*#\1#p" "$1" 2>/dev/null; }
+# Let $mounted be the places in $1, a list like fstab, where a boot partition may be mounted. One that is written with an
+# escape is none.
+# sets: device where beginning mounted
+find_boot_mounts() {
+    mounted=
+    while read -r device where _ || [ -n "$device" ]; do
+        case $device:$where in *'#'*:* | *\\*) continue ;; esac
+        for beginning in $boot_mounts; do
+            case $where in "$beginning"*) mounted="$mounted $where"; break ;; esac
+        done
+    done 2>/dev/null <"$1"
+}
 
 # Let $unmounted be the folders of fstab that should have a boot partition and have none: no boot loader reads what is
 # written there.
 # sets: folder unmounted
 find_unmounted() {
     unmounted=
-    for folder in $(boot_mounts_in $fstab); do
+    find_boot_mounts $fstab
+    for folder in $mounted; do
         # To look into it mounts an automount.
         { [ -e "$folder/." ] && is_mount_point "$folder"; } || unmounted="${unmounted:+$unmounted }$folder"
     done

@@ -6,7 +6,8 @@ root() {
     lock_opening
     ! is_given_up "$1" || refuse closed "run $1 was given up"
     find $roots -maxdepth 1 -name '*T*-*' ! -newermt 2020-01-01 -exec touch -h '{}' +   # made before the clock was set: how old is unknown
-    find $roots -maxdepth 1 -name '*T*-*' ! -name "$(cat $open/run 2>/dev/null)-*" -mtime +6 -delete    # of runs that died
+    read_line $open/run
+    find $roots -maxdepth 1 -name '*T*-*' ! -name "$text-*" -mtime +6 -delete    # of runs that died
     set_root "$1-new" "$2" && set_root "$1-program" "$3"
 }
 
@@ -20,7 +21,7 @@ unroot() {
     sync_pushes "$1" </dev/null >/dev/null 2>&1 9>&- &          # nobody has to wait for the disk
 }
 
-is_given_up() { grep -qxF -- "$1" $given_up 2>/dev/null; }
+is_given_up() { has_line $given_up "$1"; }
 
 stage() { set_root staged "$2" && unroot "$1"; }
 
@@ -52,7 +53,7 @@ begin() {
 
 # Let no other process open a transaction, until this one ends.
 lock_opening() {
-    mkdir -p "${open%/*}" $record $roots
+    { [ -d "${open%/*}" ] && [ -d $record ] && [ -d $roots ]; } || mkdir -p "${open%/*}" $record $roots
     if ! { exec 9>/run/fleet/.opening && flock -w 30 9; }; then refuse broken "cannot lock /run/fleet/.opening: somebody opens a transaction or prunes generations here for half a minute already"; fi
 }
 

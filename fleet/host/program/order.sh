@@ -20,7 +20,7 @@ guard_keys="run from by new expected goal activation confirm retry guarded thres
 # sets: run known seen wanted line key value digest planned_serial planned_link why
 write_draft() {
     run=                                # `decline` removes its root, and no other run's
-    rm -rf $draft
+    [ ! -e $draft ] || rm -rf $draft
     { mkdir $draft && cd $draft; } || refuse full "cannot write $draft"
     ! printf '%s\n' "$order" | LC_ALL=C grep -q '[^ -~]' || decline usage "the order is not all printable ASCII"
     case $order in fleet-*) ;; *) decline format "the order has no title: this program reads 'fleet-order v1'" ;; esac

@@ -12,9 +12,18 @@ recover() {
     if enter $open; then
         if ! is_of_our_format; then hand_over "$@"; return; fi
         if keeper_hangs && clock && put deadline "$now"; then systemctl kill -s KILL "fleet-keep-$run"; fi  # the next has time
-        ensure_keeper
+        keeper_has_turn || ensure_keeper
         wait_until_closed
     fi
+}
+
+# Succeed if somebody holds the lock of this state: that is its keeper, which lives. To ask PID 1 would cost more, and each
+# contact asks. Who fails here may find that the keeper is between two states.
+keeper_has_turn() {
+    read_line state
+    [ -e ".turn-$text" ] || return
+    { flock -s -n 6; } 2>/dev/null 6<".turn-$text"
+    [ $? -eq 1 ]
 }
 
 # Succeed if the keeper should have acted on the deadline long ago. That of a guarded switch asks checks then, and other

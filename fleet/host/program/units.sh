@@ -44,8 +44,21 @@ counts_against_new() {
 failed_before() { has_line failing "$1"; }
 
 # Let $counts be how often systemd has restarted each service by itself, a line for each.
-# sets: counts
-restart_counts() { service_properties NRestarts && counts=$properties; }
+# sets: key value counts unit number
+restart_counts() {
+    ask_systemd show --property=Id --property=NRestarts '*.service' || return
+    counts='' unit='' number=''
+    while IFS='=' read -r key value; do
+        case $key in
+            Id) unit=$value ;;
+            NRestarts) number=$value ;;
+            '') counts="$counts$unit $number$newline" unit='' number='' ;;
+        esac
+    done <<EOF
+$found
+
+EOF
+}
 
 # Print the same of unit $1 when activation ended; of one that was not there, 0.
 # sets: unit number
@@ -57,14 +70,12 @@ restarts_before() {
 }
 
 # Print the units of OLD that are active, and can be expected to be so again; and sshd, whosever it is.
-# sets: unit triggers timed
+# sets: key value timed unit
 active_units() {
-    service_properties TriggeredBy || return
+    ask_systemd show --all --property=Triggers '*.timer' || return      # of few units: each takes PID 1 a millisecond
     timed=' '
-    while read -r unit triggers; do
-        case $triggers in *.timer*) timed="$timed$unit " ;; esac
-    done <<EOF
-$properties
+    while IFS='=' read -r key value; do [ "$key" != Triggers ] || timed="$timed$value "; done <<EOF
+$found
 EOF
     list_units --state=active --type=service,socket,mount,target,timer,path || return
     while read -r unit _; do
@@ -92,23 +103,6 @@ EOF
 # sets: found
 ask_systemd() { found=$(manager "$@") || found=$(retry manager "$@"); }
 list_units() { ask_systemd list-units --full --plain --no-legend "$@"; }
-
-# Let $properties be name and property $1 of each service, a line for each.
-# sets: key value properties unit property
-service_properties() {
-    ask_systemd show --property=Id --property="$1" '*.service' || return
-    properties='' unit='' property=''
-    while IFS='=' read -r key value; do
-        case $key in
-            Id) unit=$value ;;
-            "$1") property=$value ;;
-            '') properties="$properties$unit $property$newline" unit='' property='' ;;
-        esac
-    done <<EOF
-$found
-
-EOF
-}
 
 template_of() { case $1 in *@*.*) echo "${1%%@*}@.${1##*.}" ;; *) echo "$1" ;; esac; }
 
