@@ -4,23 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
+from fleet.cli.changing import Way
 from fleet.cli.reporting import Reporting, end_without_run
+from fleet.library.signed_parts import UNSIGNED
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fleet import Fleet, Stop
+    from fleet import Fleet, Plan, Run, Stop
     from fleet.cli.questions import Consent
     from fleet.inventory import Host
+    from fleet.library.signed_parts import SignedParts
+    from fleet.model import HostName
     from fleet.output import Display
     from fleet.state import Delivery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late(Way):
+    """How signed parts come to hosts that were away."""
+
+    parts: SignedParts
+
+    def apply(self, fleet: Fleet, plan: Plan, *names: HostName, stop: Stop) -> Run:  # noqa: ARG002 - they are `parts`
+        """Begin to bring them."""
+        return fleet.deliver(self.parts, stop=stop)
+
+
+WORST = (4, 130, 3, 2, 1)
+"""Exit codes of several runs: the first of these that one of them has ended with is that of all."""
 
 
 @click.command(cls=Reporting)
@@ -106,15 +128,32 @@ async def _not_overtaken(fleet: Fleet, waiting: tuple[Delivery, ...]) -> tuple[D
 def _deliver_once(
     fleet: Fleet, waiting: tuple[Delivery, ...], consent: Consent, *, as_json: bool, verbose: bool
 ) -> int:
-    from fleet.cli.changing import carry_out, plan_and_apply
+    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end, plan_and_apply
     from fleet.library.delivering import options_for
+    from fleet.library.describe import describe
 
     consent.require_terminal(len(waiting))
     hosts = [fleet.inventory.hosts[delivery.host] for delivery in waiting]
+    free = [delivery for delivery in waiting if not fleet.inventory.hosts[delivery.host].gate]
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        asks = consent.is_asked_for(len(waiting))
-        return await plan_and_apply(fleet, output, stop, hosts, options_for(waiting), asks=asks)
+        asks, codes = consent.is_asked_for(len(waiting)), []
+        signed = await fleet.signed_parts(waiting)
+        if unsigned := {host.name for host in hosts if host.gate} - {name for one in signed for name in one.hosts}:
+            with output.paused():
+                click.echo(f"{listed(sorted(unsigned))}: left out: {UNSIGNED}; plan, sign and approve", err=True)
+            codes.append(1)
+        if free:
+            there = [fleet.inventory.hosts[delivery.host] for delivery in free]
+            codes.append(await plan_and_apply(fleet, output, stop, there, options_for(free), asks=asks))
+        for one in signed:
+            if asks:
+                lines = describe(one.plan, now=time.time(), hosts=one.hosts, is_terminal=output.is_terminal)
+                way = Late(one.plea, parts=one)
+                codes.append(await ask_and_apply(fleet, output, stop, one.plan, lines, *one.hosts, way=way))
+            else:
+                codes.append(await follow_to_end(fleet.deliver(one, stop=stop), output))
+        return next((code for code in WORST if code in codes), max(codes))
 
     return carry_out(fleet, act, as_json=as_json, verbose=verbose, checks={host.name: host.checks for host in hosts})
 

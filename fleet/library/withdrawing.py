@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.host import answers
@@ -9,6 +10,7 @@ from fleet.host.program import HostProgram, ask
 from fleet.ledger import Kind
 from fleet.library.entering import enter_later
 from fleet.library.reading import ask_all
+from fleet.library.signed_parts import plan_of
 from fleet.library.tools import new_run_id
 from fleet.plans.text import words
 
@@ -40,6 +42,10 @@ async def withdraw(
 
     chosen = [tools.inventory.hosts[name] for name in hosts]
     told = await ask_all(tools.logins, chosen, ask_host, on_wait=on_wait)
+    for delivery in await asyncio.to_thread(tools.state.deliveries):
+        brings = await plan_of(tools.state, delivery) if delivery.host in told else None
+        if brings is not None and brings.digest == plan.digest:
+            await asyncio.to_thread(tools.state.no_longer_want, [delivery.host], before=delivery.run)
     await enter_later(
         tools,
         Kind.WITHDRAWAL,
