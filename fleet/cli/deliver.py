@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
-from fleet.cli.changing import Way
 from fleet.cli.reporting import Reporting, end_without_run
-from fleet.library.signed_parts import UNSIGNED
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -21,24 +18,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fleet import Fleet, Plan, Run, Stop
+    from fleet import Fleet, Stop
     from fleet.cli.questions import Consent
     from fleet.inventory import Host
-    from fleet.library.signed_parts import SignedParts
-    from fleet.model import HostName
     from fleet.output import Display
     from fleet.state import Delivery
-
-
-@dataclass(frozen=True, kw_only=True)
-class Late(Way):
-    """How signed parts come to hosts that were away."""
-
-    parts: SignedParts
-
-    def apply(self, fleet: Fleet, plan: Plan, *names: HostName, stop: Stop) -> Run:  # noqa: ARG002 - they are `parts`
-        """Begin to bring them."""
-        return fleet.deliver(self.parts, stop=stop)
 
 
 WORST = (4, 130, 3, 2, 1)
@@ -128,9 +112,10 @@ async def _not_overtaken(fleet: Fleet, waiting: tuple[Delivery, ...]) -> tuple[D
 def _deliver_once(
     fleet: Fleet, waiting: tuple[Delivery, ...], consent: Consent, *, as_json: bool, verbose: bool
 ) -> int:
-    from fleet.cli.changing import ask_and_apply, carry_out, follow_to_end, plan_and_apply
+    from fleet.cli.changing import Way, ask_and_apply, carry_out, follow_to_end, plan_and_apply
     from fleet.library.delivering import options_for
     from fleet.library.describe import describe
+    from fleet.library.signed_parts import UNSIGNED
 
     consent.require_terminal(len(waiting))
     hosts = [fleet.inventory.hosts[delivery.host] for delivery in waiting]
@@ -149,7 +134,7 @@ def _deliver_once(
         for one in signed:
             if asks:
                 lines = describe(one.plan, now=time.time(), hosts=one.hosts, is_terminal=output.is_terminal)
-                way = Late(one.plea, parts=one)
+                way = Way(one.plea, late=one)
                 codes.append(await ask_and_apply(fleet, output, stop, one.plan, lines, *one.hosts, way=way))
             else:
                 codes.append(await follow_to_end(fleet.deliver(one, stop=stop), output))
