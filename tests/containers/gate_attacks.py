@@ -253,6 +253,8 @@ LINES: dict[str, tuple[str, str]] = {
     "a root for a file": (f"1 root {RUN} /nix/store/../../etc/shadow x", "the gate does not do 'root'"),
     "a file to build": (f"1 build {RUN} /etc/shadow", "the gate does not do 'build'"),
     "a folder to look at": ("1 drift-store 5 /root", "the gate does not do 'drift-store'"),
+    "a file for the key of the mesh": ("1 mesh-key ../key", "the gate does not do 'mesh-key'"),
+    "the private key of the mesh": ("1 mesh-key /var/lib/fleet-mesh/key", "the gate does not do 'mesh-key'"),
     "another word": (f"1 word {RUN} committed", "the gate does not do 'word'"),
     "a word in two lines": (f"1 word {RUN} abandon%20found%20x\nconfirm", "not all printable ASCII"),
     "a substitution": (f"1 show $(id>/tmp/{RUN})", "the gate does not do 'show'"),

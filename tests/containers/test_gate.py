@@ -15,6 +15,7 @@ import pytest
 from tests.containers.gate_attacks import GOOD, LINES, ORDERS, RUN
 from tests.containers.gate_client import Client, run_id
 from tests.containers.gated import Gated
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +193,19 @@ def test_files_of_a_system_are_read_as_somebody_who_may_read_little(gated: Gated
     assert [name for _, name in rows] == ["fleet/gate/config"]
 
 
+def test_public_key_of_the_mesh_is_told_and_no_other_file(gated: Gated) -> None:
+    """Nobody but root puts anything there; if it were a link, whoever asks would be no more than the gate's own user."""
+    there = "/var/lib/fleet-mesh"
+    gated.subject.sh(
+        f"mkdir {there} && echo public >{there}/public && echo private >{there}/key && chmod 600 {there}/key"
+    )
+    assert gated.client.ssh("1 mesh-key").stdout == "public\n"
+    gated.subject.sh(f"ln -sf key {there}/public")
+    linked = gated.client.ssh("1 mesh-key")
+    gated.subject.sh(f"rm -r {there}")
+    assert (linked.returncode, linked.stdout) == (1, ""), linked
+
+
 def test_reboot_is_of_the_boot_and_the_system_that_were_seen(gated: Gated) -> None:
     boot = gated.client.ask("1 boot-state")["boot"]
     assert len(boot.split()) == 2
@@ -242,6 +256,21 @@ def test_nobody_keeps_a_system_whose_own_checks_fail(gated: Gated) -> None:
     # The one before fails it too as long as the file is there: then the new one is not to blame.
     assert (shown["blame"], "it fails with the old system too" in shown["reason"]) == ("silent", True)
     gated.subject.sh("rm /run/sick")
+
+
+def test_nobody_keeps_a_system_on_trial_by_looking_at_it_for_ever(gated: Gated) -> None:
+    """With no word the host goes back by itself: after 5 times what a proof takes that needs 1 s, and 3 s at most amid."""
+    trial = gated.subject.closure(gated.system("trial"))
+    offer = gated.signed(gated.offer(trial, confirm="2", settle="0", boot="0"), *GOOD)
+    begun, gated.planned_for = gated.client.begin(offer), None
+    gated.begin(offer)
+    run = offer.order["run"]
+    until(lambda: gated.client.ask(f"1 look {run}").get("state") == "reverted", within=90, what="it goes back")
+    shown = gated.client.ask(f"1 show {run}")
+    assert (shown["blame"], "nobody confirmed within 30 s, though somebody looked" in shown["reason"]) == (
+        "silent",
+        True,
+    )
 
 
 def test_plan_that_is_older_than_the_newest_one_is_measured_by_that(gated: Gated) -> None:

@@ -249,7 +249,9 @@ def test_part_for_a_host_that_is_away_is_brought_when_it_is_back(keeper: Keeper)
     delivered = stage.fleet("deliver", "--yes", "--json", env=AGENT)
     assert (delivered.code, delivered.outcomes) == (0, {"one": "kept"}), delivered
     assert answer(keeper.host) == f"version {version}"
-    refused(stage.fleet("apply", other, env=AGENT), 1, "the same again")
+    late = stage.fleet("apply", other, "--json", env=AGENT)
+    refused(late, 1, f"run {delivered.run}")
+    assert late.failure("one")["kind"] == "stale"
     refused(stage.fleet("deliver", "--yes"), 0, "nothing waits")
 
 
