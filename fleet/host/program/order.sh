@@ -80,7 +80,7 @@ host program that comes with that fleet, or use the fleet that this one comes wi
 }
 
 # Keep what the transaction needs of a line.
-# sets: planned_serial planned_link longest settles
+# sets: planned_serial planned_link settles
 keep_value() {
     case $key:$value in risk:no | force:no | retry:no) return 0 ;; esac
     case $key in
