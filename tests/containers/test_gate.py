@@ -194,7 +194,7 @@ def test_files_of_a_system_are_read_as_somebody_who_may_read_little(gated: Gated
 
 
 def test_public_key_of_the_mesh_is_told_and_no_other_file(gated: Gated) -> None:
-    """Nobody but root puts anything there; if it were a link, whoever asks would be no more than the gate's own user."""
+    """Root alone puts anything there. Were it a link, whoever asks would be no more than the gate's own user."""
     there = "/var/lib/fleet-mesh"
     gated.subject.sh(
         f"mkdir {there} && echo public >{there}/public && echo private >{there}/key && chmod 600 {there}/key"
@@ -259,7 +259,7 @@ def test_nobody_keeps_a_system_whose_own_checks_fail(gated: Gated) -> None:
 
 
 def test_nobody_keeps_a_system_on_trial_by_looking_at_it_for_ever(gated: Gated) -> None:
-    """With no word the host goes back by itself: after five times what its proof takes. Most of that is left out here."""
+    """With no word the host goes back by itself: after five times what a proof takes. Most of it is left out."""
     trial = gated.subject.closure(gated.system("trial"))
     offer = gated.signed(gated.offer(trial, settle="0"), *GOOD)
     gated.begin(offer)
