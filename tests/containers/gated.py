@@ -180,9 +180,14 @@ class Gated:
             offer.plan["by"] = author
         return offer.sign((keys[author or "robot"], PLAN), *((keys[name], APPROVAL) for name in approvers))
 
+    def forget(self) -> None:
+        """Somebody has changed the host, or has made plans for it worthless."""
+        self._planned = []
+
     def begin(self, offer: Offer) -> None:
         """Begin it, and return when it is on trial."""
-        begun, self._planned = self.client.begin(offer), []
+        begun = self.client.begin(offer)
+        self.forget()
         assert begun.get("begun") == offer.order["run"], begun
         self.follow(offer, "switched")
 

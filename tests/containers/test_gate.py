@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +245,37 @@ def test_it_goes_back_without_a_signature_once(gated: Gated, new: str) -> None:
     assert "has gone back without a signature already" in again["message"], again
     assert gated.deploy(gated.signed(gated.offer(new), *GOOD)) == "committed"
     assert not gated.subject.succeeds("test -e /nix/var/fleet/went-back")
+
+
+def test_no_order_without_a_signature_leaves_a_host_that_never_ends(gated: Gated) -> None:
+    """The way back is open to whoever has the key: nobody else has read its limits."""
+    before = gated.subject.sh("readlink /nix/var/nix/gcroots/fleet/previous")
+    for limit in ("08", "-1", "1 1", "x", "9" * 25):
+        refused = gated.client.begin(gated.offer(before, manifest="-", confirm=limit))
+        assert "is no time limit" in refused.get("message", ""), refused
+    gated.subject.sh("test ! -e /run/fleet/open")
+
+
+def test_withdrawn_plan_begins_no_more_though_it_is_signed(gated: Gated) -> None:
+    offer = gated.signed(gated.offer(gated.running), *GOOD)
+    drawn = gated.client.ask(f"1 withdraw {run_id()} {offer.part['serial']} eve lair {offer.order['plan']}")
+    assert drawn["serial"] != offer.part["serial"]
+    gated.forget()
+    refused = gated.client.begin(offer)
+    assert (refused["refused"], offer.part["serial"] in refused["message"]) == ("stale", True), refused
+
+
+def test_of_two_signed_plans_for_one_host_only_one_begins_at_once(gated: Gated) -> None:
+    """Each by a client of its own, at the same moment."""
+    both = [gated.signed(gated.offer(gated.running), *GOOD) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        begun = list(pool.map(gated.client.begin, both))
+    assert sorted("begun" in one for one in begun) == [False, True], begun
+    (winner,) = (offer for offer, one in zip(both, begun, strict=True) if "begun" in one)
+    gated.forget()
+    gated.follow(winner, "switched")
+    gated.client.ask(f"1 word {winner.order['run']} abandon%20silent%20enough")
+    assert gated.follow(winner, "reverted") == "reverted"
 
 
 def test_nobody_keeps_a_system_whose_own_checks_fail(gated: Gated) -> None:
