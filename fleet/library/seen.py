@@ -72,6 +72,11 @@ class LastSeen:
         )
 
     @property
+    def shown(self) -> dict[str, object]:
+        """What people and scripts are told of it: all but what only plans need."""
+        return {key: value for key, value in vars(self).items() if key not in ("host_key", "answer")}
+
+    @property
     def absent(self) -> Absent | None:
         """What a plan needs to know of the host while it is away; None if it is not known."""
         if not self.answer or not self.host_key:
