@@ -79,19 +79,19 @@ def take_up(scene: Scene) -> None:
 
 def look_for_ever(scene: Scene) -> None:
     """The controller dies, and somebody only looks, again and again. Most of the trial's time is left out."""
-    scene.process.kill()
-    scene.process.wait()
-    limit = "echo $(($(cut -d . -f 1 /proc/uptime) + 12)) >limit"  # two deadlines from now
-    look = 'run=$(cat run); while :; do "$(cat program)" 2 look "$run" >/dev/null; sleep 0.5; done'
+    limit = "echo $(($(cut -d . -f 1 /proc/uptime) + 25)) >limit"  # more than a deadline from now
+    look = 'run=$(cat run) program=$(cat program); while :; do "$program" 2 look "$run" >/dev/null; sleep 0.5; done'
     enter = "cd /run/fleet/open &&"
     scene.host.exec("systemd-run", "-q", "--unit=intruder", "/bin/sh", "-c", f"{enter} {look}")
     scene.host.exec("sh", "-c", f"{enter} {limit}")
+    scene.process.kill()
+    scene.process.wait()
     scene.is_settled()
 
 
 def was_given_up(scene: Scene, _: Run) -> None:
     """It was the trial's limit that has ended it."""
-    (reason,) = read(scene.host, "cat /run/fleet/last/reason")
+    reason = " ".join(read(scene.host, "cat /run/fleet/last/reason"))
     assert "though somebody looked" in reason, reason
 
 
@@ -179,6 +179,7 @@ FAULTS = (
         prepare=be_busy,
         strike=look_for_ever,
         also=was_given_up,
+        defaults={"confirm_timeout": "15s"},
         checks=(WEB, GATE),
         of_run=True,
         rows={"switched": KILLED},
