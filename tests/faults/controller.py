@@ -10,7 +10,6 @@ from tests.faults.scene import HOLD, read
 from tests.faults.table import GONE_BACK, KEPT, NEW, OLD, Fault, Row
 
 if TYPE_CHECKING:
-    from tests.containers.driver import Run
     from tests.faults.scene import Scene
 
 KILLED = Row(outcome="", code=-signal.SIGKILL, on=OLD)
@@ -75,24 +74,6 @@ def take_up(scene: Scene) -> None:
         scene.process.send_signal(signal.SIGCONT)
         scene.host.exec("rm", BUSY)
     assert other.end().outcomes == {scene.name: "kept"}, other
-
-
-def look_for_ever(scene: Scene) -> None:
-    """The controller dies, and somebody only looks, again and again. Most of the trial's time is left out."""
-    limit = "echo $(($(cut -d . -f 1 /proc/uptime) + 25)) >limit"  # more than a deadline from now
-    look = 'run=$(cat run) program=$(cat program); while :; do "$program" 2 look "$run" >/dev/null; sleep 0.5; done'
-    enter = "cd /run/fleet/open &&"
-    scene.host.exec("systemd-run", "-q", "--unit=intruder", "/bin/sh", "-c", f"{enter} {look}")
-    scene.host.exec("sh", "-c", f"{enter} {limit}")
-    scene.process.kill()
-    scene.process.wait()
-    scene.is_settled()
-
-
-def was_given_up(scene: Scene, _: Run) -> None:
-    """It was the trial's limit that has ended it."""
-    reason = " ".join(read(scene.host, "cat /run/fleet/last/reason"))
-    assert "though somebody looked" in reason, reason
 
 
 def be_busy(scene: Scene) -> None:
@@ -172,17 +153,6 @@ FAULTS = (
         checks=(WEB, GATE),
         of_run=True,
         rows={"switched": KEPT, "switching": KEPT},
-    ),
-    Fault(
-        name="controller dead and somebody looks for ever",
-        slow=True,
-        prepare=be_busy,
-        strike=look_for_ever,
-        also=was_given_up,
-        defaults={"confirm_timeout": "15s"},
-        checks=(WEB, GATE),
-        of_run=True,
-        rows={"switched": KILLED},
     ),
     Fault(
         name="others wait for their turn",
