@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fleet.events import Event
     from fleet.inventory import Check, Host
     from fleet.library.judging import Plea
+    from fleet.library.signed_parts import SignedParts
     from fleet.model import HostName
 
 QUIET = 2.0
@@ -60,9 +61,13 @@ class Way:
 
     plea: Plea = NOTHING
     by_workers: bool = False
+    late: SignedParts | None = None
+    """What it brings to hosts that have missed it; None for any other plan."""
 
     def apply(self, fleet: Fleet, plan: Plan, *names: HostName, stop: Stop) -> Run:
         """Begin to apply the plan to these hosts of it, or to all. For workers it is signed first."""
+        if self.late is not None:
+            return fleet.deliver(self.late, stop=stop)
         if not self.by_workers:
             return fleet.apply(plan, *names, stop=stop, plea=self.plea)
         from fleet.cli.signing import signed_for_workers

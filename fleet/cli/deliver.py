@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.cli import options, session
 from fleet.cli.reporting import Reporting, end_without_run
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from fleet.inventory import Host
     from fleet.output import Display
     from fleet.state import Delivery
+
+
+WORST = (4, 130, 3, 2, 1)
+"""Exit codes of several runs: the first of these that one of them has ended with is that of all."""
 
 
 @click.command(cls=Reporting)
@@ -106,15 +112,33 @@ async def _not_overtaken(fleet: Fleet, waiting: tuple[Delivery, ...]) -> tuple[D
 def _deliver_once(
     fleet: Fleet, waiting: tuple[Delivery, ...], consent: Consent, *, as_json: bool, verbose: bool
 ) -> int:
-    from fleet.cli.changing import carry_out, plan_and_apply
+    from fleet.cli.changing import Way, ask_and_apply, carry_out, follow_to_end, plan_and_apply
     from fleet.library.delivering import options_for
+    from fleet.library.describe import describe
+    from fleet.library.signed_parts import UNSIGNED
 
     consent.require_terminal(len(waiting))
     hosts = [fleet.inventory.hosts[delivery.host] for delivery in waiting]
+    free = [delivery for delivery in waiting if not fleet.inventory.hosts[delivery.host].gate]
 
     async def act(fleet: Fleet, output: Display, stop: Stop) -> int:
-        asks = consent.is_asked_for(len(waiting))
-        return await plan_and_apply(fleet, output, stop, hosts, options_for(waiting), asks=asks)
+        asks, codes = consent.is_asked_for(len(waiting)), []
+        signed = await fleet.signed_parts(waiting)
+        if unsigned := {host.name for host in hosts if host.gate} - {name for one in signed for name in one.hosts}:
+            with output.paused():
+                click.echo(f"{listed(sorted(unsigned))}: left out: {UNSIGNED}; plan, sign and approve", err=True)
+            codes.append(1)
+        if free:
+            there = [fleet.inventory.hosts[delivery.host] for delivery in free]
+            codes.append(await plan_and_apply(fleet, output, stop, there, options_for(free), asks=asks))
+        for one in signed:
+            if asks:
+                lines = describe(one.plan, now=time.time(), hosts=one.hosts, is_terminal=output.is_terminal)
+                way = Way(one.plea, late=one)
+                codes.append(await ask_and_apply(fleet, output, stop, one.plan, lines, *one.hosts, way=way))
+            else:
+                codes.append(await follow_to_end(fleet.deliver(one, stop=stop), output))
+        return next((code for code in WORST if code in codes), max(codes))
 
     return carry_out(fleet, act, as_json=as_json, verbose=verbose, checks={host.name: host.checks for host in hosts})
 

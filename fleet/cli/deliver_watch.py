@@ -123,13 +123,26 @@ class DeliveryWatch:
         return not back.why_not and back.delivery == delivery
 
     async def _deliver(self, ready: Sequence[Delivery]) -> None:
+        gated = {host.name for host in self._hosts if host.gate}
+        free = [delivery for delivery in ready if delivery.host not in gated]
         with self._display() as output:
-            planning = self._fleet.plan_delivery(ready, stop=self._stop)
-            await follow(planning, output)
+            if free:
+                await self._plan_and_apply(free, output)
+            if len(free) == len(ready):
+                return
             try:
-                await follow_to_end(self._fleet.apply(await planning, stop=self._stop), output)
-            except FleetError:  # the last event has reported it
-                warn_of(planning.untold, output)
+                for parts in await self._fleet.signed_parts(ready):
+                    await follow_to_end(self._fleet.deliver(parts, stop=self._stop), output)
+            except FleetError as error:  # they have expired, or cannot be read
+                self._tell(one_line(f"fleet: {error.message}"))
+
+    async def _plan_and_apply(self, ready: Sequence[Delivery], output: Display) -> None:
+        planning = self._fleet.plan_delivery(ready, stop=self._stop)
+        await follow(planning, output)
+        try:
+            await follow_to_end(self._fleet.apply(await planning, stop=self._stop), output)
+        except FleetError:  # the last event has reported it
+            warn_of(planning.untold, output)
 
     def _end(self, run: asyncio.Task[None]) -> None:
         """Let the hosts of a run wait, in case they have not got their system. Raise what ended the run otherwise."""

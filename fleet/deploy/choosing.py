@@ -150,7 +150,9 @@ class Chooser:
                 continue
             facts, closure = self._contacts.facts[host.name], choice.wanted[host.name].closure
             if facts.stands_on(closure) and self._options.goal is not Goal.DRY_ACTIVATE:
-                if self._compares_secrets(host, facts, closure):
+                if host.name in self._contacts.away:  # nobody has seen it today
+                    self._contacts.leave_out(host, self._contacts.away[host.name])
+                elif self._compares_secrets(host, facts, closure):
                     choice.wanted[host.name] = Wanted(closure=closure, is_local=False)  # it has it; secrets may differ
                     self._tell_of_no_reboot(host)
                 else:

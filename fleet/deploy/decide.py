@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.deploy.advance import LEFT_OUT
 from fleet.events import FindingReported, HostPlanned
 from fleet.inventory import BuildOn
 from fleet.model import Goal, Outcome, Verb
-from fleet.plans import Action, LeftOut, Part
+from fleet.plans import Action, LeftOut, OtherSource, Part, SoakOf
 from fleet.steps.reboot import goes_by_reboot
 from fleet.text import listed
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, SecretPlace
     from fleet.model import Closure, HostName, HostResult
+    from fleet.selector import Wave
     from fleet.steps.load import Contents
     from fleet.steps.survey import Survey
 
@@ -142,6 +144,25 @@ def waves_that_begin(
             why = f"not begun: nobody of wave {number} takes part ({listed(wave, most=3)})"
             return {name: why for later in waves[number:] for name in later if name in jobs}
     return {}
+
+
+def soaks(waves: Sequence[Wave]) -> tuple[SoakOf, ...]:
+    """Return the soaks of these waves, of which several may be one wave of fleet.toml."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, wave in enumerate(waves, 1):
+        first.setdefault(wave.of, number)
+        last[wave.of] = number
+    found = {wave.of: wave.soak for wave in waves if wave.soak}
+    return tuple(SoakOf(first[of], last[of], seconds) for of, seconds in found.items())
+
+
+def of_planned(sources: Iterable[OtherSource], jobs: Collection[HostName]) -> tuple[OtherSource, ...]:
+    """Return the sources of the hosts that something will happen to, without other hosts."""
+    planned = (
+        dataclasses.replace(source, hosts=tuple(name for name in source.hosts if name in jobs)) for source in sources
+    )
+    return tuple(source for source in planned if source.hosts)
 
 
 def findings(events: Iterable[Event], order: Sequence[HostName]) -> tuple[FindingReported, ...]:

@@ -6,8 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.deploy import result, rollout_results
+from fleet.deploy.absent import never_seen
 from fleet.deploy.looks import Look, Looks
-from fleet.errors import BugError, FleetError, HostError
+from fleet.errors import BugError, FleetError, HostError, UnreachableError
 from fleet.events import FindingReported, PhaseStarted
 from fleet.inventory.hooks import When
 from fleet.machine import CONTACTS
@@ -21,6 +22,7 @@ from fleet.tasks import wait_all
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from fleet.deploy.absent import Absentees
     from fleet.deploy.context import Context
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host
@@ -50,18 +52,31 @@ class HostContacts:
     Reports what it finds; hosts that are left out get a result.
     """
 
-    def __init__(self, context: Context, *, count: int, key: SigningKey | None = None) -> None:
-        """Prepare for a run of `count` hosts. With `key`, ask each host whether it trusts this key."""
+    def __init__(
+        self,
+        context: Context,
+        *,
+        count: int,
+        key: SigningKey | None = None,
+        absent: Absentees | None = None,
+    ) -> None:
+        """Prepare for a run of `count` hosts. With `key`, ask each host whether it trusts this key.
+
+        Those of `absent` that do not answer take part as they were seen last.
+        """
         self._context = context
         self._is_crowded = count > KEPT_OPEN
         self._key = key
+        self._absent = absent or {}
         self._facts: dict[HostName, HostFacts] = {}
+        self.away: dict[HostName, UnreachableError] = {}
+        """The hosts that take part though they do not answer, and why they do not."""
         self.ready: set[HostName] = set()
         """The hosts that were looked at, and can take part."""
 
     @property
     def facts(self) -> Mapping[HostName, HostFacts]:
-        """The facts of the hosts that were looked at."""
+        """The facts of the hosts that were looked at, and of those that are away."""
         return self._facts
 
     async def look(self, hosts: Sequence[Host]) -> Mapping[HostName, HostFacts]:
@@ -80,7 +95,25 @@ class HostContacts:
         async def attempt(look: Look) -> None:
             await self._contact(look.host, lambda _: self._look(look), limit)
 
-        return Looks(hosts, attempt, self._leave_out_if_raised)
+        async def account_for(host: Host, work: Awaitable[None]) -> None:
+            await self._leave_out_if_raised(host, self._unless_away(host, work))
+
+        return Looks(hosts, attempt, account_for)
+
+    async def _unless_away(self, host: Host, work: Awaitable[None]) -> None:
+        """Await the look at the host. If it does not answer, take what was seen of it last where that is wanted."""
+        try:
+            await work
+        except UnreachableError as error:
+            if host.name not in self._absent:
+                raise
+            seen = self._absent[host.name]
+            if seen is None:
+                raise never_seen(host, error) from error
+            self._context.journal.emit(seen.finding(host, error))
+            self._facts[host.name] = seen.facts
+            self.away[host.name] = error
+            self.ready.add(host.name)
 
     async def _look(self, look: Look) -> None:
         """Keep the facts of one host and report what people should know. Raise `HostError` if it cannot take part."""

@@ -118,6 +118,11 @@ class Options:
         return self.verb is not Verb.PUSH and self.goal.switches
 
     @property
+    def plans_for_absent(self) -> bool:
+        """Whether hosts that are away get a part if they can have no other one later, since it has to be signed."""
+        return self.verb is Verb.PLAN and self.goal is Goal.SWITCH and not self.all_or_nothing
+
+    @property
     def windows_count(self) -> bool:
         """Whether a host begins in its windows only. Going back never waits for them."""
         return self.switches and self.verb is not Verb.ROLLBACK and not self.ignore_windows

@@ -18,7 +18,7 @@ from fleet.deploy.choosing import Chooser
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
-from fleet.plans import Action, OtherSource, Plan, SoakOf
+from fleet.plans import Action, Plan
 from fleet.plans.announce import planned
 from fleet.steps import models
 from fleet.steps.estimate import Estimator, require_room
@@ -32,8 +32,9 @@ from fleet.steps.survey import Systems, survey
 from fleet.steps.system import require_live, require_not_quarantined, specialisation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 
+    from fleet.deploy.absent import Absentees
     from fleet.deploy.context import Context
     from fleet.deploy.options import Options
     from fleet.deploy.target import Choice, Wanted
@@ -68,8 +69,16 @@ class Planner:
     """Makes one plan. The journal gets the results of the hosts that nothing will happen to."""
 
     def __init__(
-        self, context: Context, fleet: Inventory, hosts: Sequence[Host], options: Options, *, speeds: Speeds
+        self,
+        context: Context,
+        fleet: Inventory,
+        hosts: Sequence[Host],
+        options: Options,
+        *,
+        speeds: Speeds,
+        absent: Absentees | None = None,
     ) -> None:
+        """Prepare to plan for these hosts. Those of `absent` get a part though they do not answer."""
         self._context = context
         self._fleet = fleet
         self._hosts = hosts
@@ -78,11 +87,17 @@ class Planner:
         key = None
         if fleet.signing_key is not None and options.verb is not Verb.ROLLBACK:
             key = read_key(fleet.path, fleet.signing_key)
-        self._contacts = HostContacts(context, count=len(hosts), key=key)
+        self._contacts = HostContacts(context, count=len(hosts), key=key, absent=absent)
+        self._absent = absent or {}
         self._chooser = Chooser(context, fleet, hosts, options, self._contacts)
         self._systems = Systems()
         self._estimator = Estimator(context.supply)
         self._made = int(time.time())
+
+    @property
+    def seen(self) -> Mapping[HostName, HostFacts]:
+        """The facts of the hosts that have answered."""
+        return {name: facts for name, facts in self._contacts.facts.items() if name not in self._contacts.away}
 
     async def plan(self) -> Planned:
         """Make the plan.
@@ -143,11 +158,12 @@ class Planner:
     async def _job(self, host: Host, found: Found, speeds: Mapping[HostName, float]) -> Job:
         """Return what would be done to the host. Raise `HostError` if it cannot be done."""
         options, facts, wanted = self._options, found.facts[host.name], found.wanted[host.name]
+        is_away = host.name in self._contacts.away
         if options.switches:
             require_not_quarantined(host, facts, wanted.closure, retry_quarantined=options.retry_quarantined)
             require_writable(host, facts, options.goal)
         seen = await survey(
-            self._context.links[host.name],
+            self._context.links[host.name] if not is_away else None,
             host,
             facts,
             wanted.closure,
@@ -155,7 +171,7 @@ class Planner:
             systems=self._systems,
             is_built_there=wanted.is_built_there,
         )
-        if options.switches and facts.running != facts.profile:
+        if options.switches and facts.running != facts.profile and not is_away:
             await self._tell_of_specialisation(host, facts)
         part = decide.part_of(
             host,
@@ -184,9 +200,14 @@ class Planner:
             self._slow_link_estimate(host, facts)
         if part.gate:
             self._contacts.report(host, Severity.NOTE, "gate", CHANGES[part.gate], "")
-        host_key, forecast = self._context.links[host.name].host_key, load.forecast(room_free=facts.nix_free)
-        part = dataclasses.replace(part, host_key=host_key, forecast=forecast)
+        forecast = load.forecast(room_free=facts.nix_free)
+        part = dataclasses.replace(part, host_key=self._host_key(host), forecast=forecast)
         return Job(part=part, host=part.apply_policy(host), facts=facts, load=load, is_surveyed=True)
+
+    def _host_key(self, host: Host) -> str:
+        """Return the fingerprint of the key by which the host is known: that of this contact, or of the last one."""
+        seen = self._absent.get(host.name) if host.name in self._contacts.away else None
+        return seen.host_key if seen is not None else self._context.links[host.name].host_key
 
     async def _tell_of_specialisation(self, host: Host, facts: HostFacts) -> None:
         """Report that the host leaves the specialisation that it runs, if it runs one."""
@@ -202,7 +223,8 @@ class Planner:
         risk = "" if facts.boots_once else "accepted with --accept-boot-risk"
         why = ", ".join(seen.reboot) or "--reboot always"
         report(host, Severity.NOTE, "reboots", f"by way of a reboot, for {why}: {way_back}", risk)
-        await require_idle(self._context, host, force=options.force)
+        if host.name not in self._contacts.away:  # the host looks again when it begins
+            await require_idle(self._context, host, force=options.force)
 
     def _slow_link_estimate(self, host: Host, facts: HostFacts) -> Estimate | None:
         """Return what estimates the bytes that cross the host's slow link; None if everything is sent as it is.
@@ -240,7 +262,7 @@ class Planner:
             made=self._made,
             expires=self._made + options.expires_in,
             source=choice.source,
-            other_sources=_of_planned(choice.other_sources, jobs),
+            other_sources=decide.of_planned(choice.other_sources, jobs),
             nix_options=tuple(self._fleet.nix_options.items()),
             intent=" ".join(options.intent.split()),
             amends=options.amends.digest if options.amends is not None else "",
@@ -249,29 +271,18 @@ class Planner:
             max_failures=len(hosts) if options.is_undo else rollout.max_failures,
             all_or_nothing=options.all_or_nothing,
             waves=tuple(wave.hosts for wave in waves),
-            soaks=_soaks(waves) if options.verb is Verb.DEPLOY else (),
+            soaks=decide.soaks(waves) if options.verb is Verb.DEPLOY else (),
             after=tuple((host.name, before) for host in hosts if (before := _those_of(host.after, jobs))),
             undo_on_failure=_undoes(options, rollout.undo_on_failure),
             left_out=decide.left_out(journal.results, order, choice.wanted),
             findings=decide.findings(journal.early_events, order),
             parts={name: job.part for name, job in jobs.items()},
         )
-        return Planned(plan=plan, jobs=jobs)
+        return Planned(plan=plan, jobs={name: job for name, job in jobs.items() if name not in self._contacts.away})
 
     def _report(self, job: Job, wave: int) -> None:
         self._context.journal.emit(planned(job.part, wave))
         self._contacts.report_notes(job)
-
-
-def _soaks(waves: Sequence[selector.Wave]) -> tuple[SoakOf, ...]:
-    """Return the soaks of these waves, of which several may be one wave of fleet.toml."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for number, wave in enumerate(waves, 1):
-        first.setdefault(wave.of, number)
-        last[wave.of] = number
-    soaks = {wave.of: wave.soak for wave in waves if wave.soak}
-    return tuple(SoakOf(first[of], last[of], seconds) for of, seconds in soaks.items())
 
 
 def _those_of(names: Sequence[HostName], known: Collection[HostName]) -> tuple[HostName, ...]:
@@ -282,11 +293,3 @@ def _undoes(options: Options, default: bool) -> bool:  # noqa: FBT001 - what fle
     """Whether hosts go back when the run fails: only what switches can, and a rollback is a way back already."""
     wanted = default if options.undo_on_failure is None else options.undo_on_failure
     return wanted and options.switches and options.verb is not Verb.ROLLBACK
-
-
-def _of_planned(sources: Iterable[OtherSource], jobs: Collection[HostName]) -> tuple[OtherSource, ...]:
-    """Return the sources of the hosts that something will happen to, without other hosts."""
-    planned = (
-        dataclasses.replace(source, hosts=tuple(name for name in source.hosts if name in jobs)) for source in sources
-    )
-    return tuple(source for source in planned if source.hosts)

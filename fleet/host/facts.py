@@ -146,6 +146,8 @@ class HostFacts:
     waiting: tuple[Ticket, ...] = ()
     """Who waits for a turn, the oldest first."""
     last: LastTransaction | None = None
+    answer: Lines = field(default_factory=dict, compare=False, repr=False)
+    """The answer that says all of this, of a host that may be planned for while it is away. Empty for others."""
 
     @property
     def reboot_pending(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fleet.inventory.local import LOCAL, may_be_here
 from fleet.inventory.problems import dotted, entry_table
-from fleet.inventory.schema import Sudo
+from fleet.inventory.schema import Offline, Sudo
 from fleet.model import HostName
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What services.fleet.gate.checks may call a check."""
 PORTS = {"http": 80, "https": 443}
+
+
+def is_planned_for_when_away(host: Host) -> bool:
+    """Whether a host gets a part of a plan though it is away: it is to get that later, and only if it is signed."""
+    return host.gate and host.offline is Offline.DEFER
 
 
 def check_gated(problems: Problems, hosts: Mapping[HostName, Host]) -> None:

@@ -15,6 +15,7 @@ from fleet.host.history import entries
 from fleet.host.program import HostProgram, ask
 from fleet.inventory.windows import opening
 from fleet.library.plans import path_in
+from fleet.library.signed_parts import UNSIGNED, plan_of
 from fleet.machine import CONTACTS
 from fleet.model import Closure, Derivation, FailureKind, Goal, Outcome, Verb
 from fleet.state import Delivery
@@ -42,12 +43,20 @@ short attempt, made again soon, notices sooner who is back."""
 
 
 async def note(
-    tools: Tools, journal: Journal, plan: Plan, *, has_failed: bool, is_whole: bool = True, must_root: bool = True
+    tools: Tools,
+    journal: Journal,
+    plan: Plan,
+    *,
+    has_failed: bool,
+    is_whole: bool = True,
+    must_root: bool = True,
+    is_late: bool = False,
 ) -> str:
     """Remember what the deferred hosts of a run should get when they are back, with roots in the local store.
 
     Forget what hosts should have got before that have ended now, or that a rollback was for. A run that `has_failed`
     has nothing to bring anybody: what it had may be bad. `is_whole` says that the plan was applied to all of its hosts.
+    `is_late` says that it brings what was waiting: of a signed part that has become stale there is no other one.
     What cannot be rooted is not wanted, unless it need not be (`must_root=False`): another machine may bring it.
     Return what could not be remembered; nothing if all could.
     """
@@ -55,6 +64,8 @@ async def note(
         return ""
     state, results = tools.state, journal.results
     over = [name for name, ended in results.items() if plan.verb is Verb.ROLLBACK or _is_over(ended)]
+    if is_late:
+        over += [name for name, ended in results.items() if tools.inventory.hosts[name].gate and _is_stale(ended)]
     away = {} if has_failed or plan.verb is Verb.ROLLBACK else _away(plan, results, is_whole=is_whole)
     troubles = []
     try:
@@ -80,6 +91,10 @@ def _is_over(ended: HostResult) -> bool:
     return ended.outcome in ENDED or is_bad
 
 
+def _is_stale(ended: HostResult) -> bool:
+    return ended.failure is not None and ended.failure.kind is FailureKind.STALE
+
+
 def _away(plan: Plan, results: Mapping[HostName, HostResult], *, is_whole: bool) -> dict[HostName, Late]:
     """Return what the deferred hosts should get, where that is known."""
     found = {
@@ -97,7 +112,10 @@ def _is_away(result: HostResult) -> bool:
 
 
 def _delivery(tools: Tools, run: RunId, plan: Plan, late: Late, name: HostName) -> Delivery:
-    now = time.time()
+    now, host = time.time(), tools.inventory.hosts[name]
+    expires = now + host.deliver_within
+    if host.gate and name in plan.parts:  # nobody takes it later
+        expires = min(expires, plan.expires)
     return Delivery(
         host=name,
         closure=late.closure,
@@ -106,7 +124,7 @@ def _delivery(tools: Tools, run: RunId, plan: Plan, late: Late, name: HostName) 
         by=tools.by,
         intent=plan.intent,
         made=now,
-        expires=now + tools.inventory.hosts[name].deliver_within,
+        expires=expires,
         first=now,
         missed=1,
     )
@@ -184,6 +202,8 @@ async def _look_for(tools: Tools, delivery: Delivery) -> Back | None:
         why_not = await what_forbids_delivery(link, host)
         if opening(host.window, time.time()) is not None:
             why_not = "it is outside its window"
+        if host.gate and await plan_of(tools.state, delivery) is None:
+            why_not = f"{UNSIGNED}: plan, sign and approve"
         return Back(delivery, why_not)
     except Exception:  # it is away, or cannot be asked; a bug at one host keeps no other one waiting
         return None

@@ -66,7 +66,7 @@ def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSee
     if answer is None or isinstance(answer, FleetError):
         error = None if answer is None else _error(answer)
         reachable = None if answer is None else False
-        seen = dataclasses.asdict(last) if last is not None else None
+        seen = last.shown if last is not None else None
         return {"name": name, "reachable": reachable, **_NOT_KNOWN, "last_seen": seen, "error": error}
     return {
         "name": name,

@@ -24,7 +24,7 @@ from fleet.library.patience import Asking
 from fleet.library.permits import anything, permitted
 from fleet.library.record import recording
 from fleet.library.runs import Planning, Run
-from fleet.library.seen import remember_ends
+from fleet.library.seen import absentees, remember_ends, remember_planned
 from fleet.library.telling import tell, telling
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
@@ -74,8 +74,10 @@ class RunFactory:
                 folder = resources.enter_context(self.folder(journal, options.verb))
                 context = await resources.enter_async_context(self._tools.context(journal, stop, hosts, folder))
                 context = dataclasses.replace(context, wait=options.wait)
-                planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds)
+                absent = await absentees(self._tools.state, hosts) if options.plans_for_absent else {}
+                planner = Planner(context, self._tools.inventory, hosts, options, speeds=self._speeds, absent=absent)
                 planned = await stop.unless(planner.plan())
+                await remember_planned(self._tools.state, self._tools.inventory, planner.seen, context.links)
                 made = dataclasses.replace(planned.plan, ledger=await head)
                 digest = made.digest
             except Exception as error:
@@ -133,10 +135,18 @@ class RunFactory:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def apply(
-        self, plan: Plan, hosts: Sequence[HostName], stop: Stop, *, permit: Permit = anything, tells: bool = True
+        self,
+        plan: Plan,
+        hosts: Sequence[HostName],
+        stop: Stop,
+        *,
+        permit: Permit = anything,
+        tells: bool = True,
+        is_late: bool = False,
     ) -> Run:
         """Begin to apply a plan to some of its hosts, if there is a `permit` for it. It `tells` how it has ended.
 
+        `is_late` says that it brings the hosts what they have missed.
         A draft goes on as the run that it began. One that was made only to look at, with `Verb.PLAN`, gets a new run.
         """
         draft = self._drafts.take(plan)
@@ -154,7 +164,7 @@ class RunFactory:
                 context = await self.begin_anew(resources, journal, stop, plan, hosts)
                 if draft is not None:
                     context = dataclasses.replace(context, links=draft.context.links)
-                known = Known(selected=hosts, jobs=draft.jobs if draft else {})
+                known = Known(selected=hosts, jobs=draft.jobs if draft else {}, is_late=is_late)
                 return await self._apply(context, plan, hosts, known, permit)
 
         told = telling(self._tools, journal, stop, work, intent=plan.intent)
@@ -210,8 +220,10 @@ class RunFactory:
         # What was late already waits as it did, if it is late still.
         has_failed = known.is_late or await rollouts.has_failed(context, plan)
         whole = set(hosts) == set(plan.hosts)
-        lost = await delivering.note(self._tools, journal, plan, has_failed=has_failed, is_whole=whole)
-        await remember_ends(state, self._tools.inventory, done.hosts, time.time())
+        lost = await delivering.note(
+            self._tools, journal, plan, has_failed=has_failed, is_whole=whole, is_late=known.is_late
+        )
+        await remember_ends(state, self._tools.inventory, done.hosts, time.time(), links=context.links)
         with contextlib.suppress(FleetError):
             await asyncio.to_thread(state.tidy)
         return dataclasses.replace(done, unrecorded=record.trouble or lost)

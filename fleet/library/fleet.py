@@ -26,6 +26,7 @@ from fleet.library.plans import keep_plan, note_made_here, require_applicable
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
 from fleet.library.served import local_nix
+from fleet.library.signed_parts import signed_parts
 from fleet.library.taking_up import TakingUp
 from fleet.library.tools import Tools
 from fleet.machine import CONTACTS
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from fleet.library.permits import Permit
     from fleet.library.reading import OnWait
     from fleet.library.runs import Planning, Run
+    from fleet.library.signed_parts import SignedParts
     from fleet.machine import Connector, Output
     from fleet.model import HostName
     from fleet.plans import Plan
@@ -226,6 +228,17 @@ class Fleet(SecretsFleet):
         """Begin to make a plan that brings hosts what waits for them. There is at least one."""
         hosts = [self.inventory.hosts[delivery.host] for delivery in deliveries]
         return self.plan_as(hosts, options_for(deliveries), stop=stop)
+
+    async def signed_parts(self, deliveries: Sequence[Delivery]) -> tuple[SignedParts, ...]:
+        """Return the signed parts that wait for those of these hosts that have a gate. Raise `StateError`."""
+        return await signed_parts(self._tools.state, self.inventory, deliveries)
+
+    def deliver(self, parts: SignedParts, *, stop: Stop | None = None) -> Run:
+        """Begin to bring hosts with a gate the parts that wait for them. Raise `ConfigError` if these have expired."""
+        plan = parts.plan
+        require_applicable(plan, self.inventory, (), now=time.time())
+        permit = functools.partial(self._permit, plan, parts.hosts, parts.plea, is_own=False)
+        return self._register(self._factory.apply(plan, parts.hosts, stop or Stop(), permit=permit, is_late=True))
 
     def reboot(
         self,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import AnswerError, FleetError, UnfitError
+from fleet.host import answers
+from fleet.host.program import refusal
 from fleet.inventory.mesh import address_of, is_member, load_mesh, mesh_file, prefix_of, public_key, write_keys
 from fleet.inventory.profiles import computer
 from fleet.library.reading import ask_all
@@ -27,10 +29,11 @@ PUBLIC = "/var/lib/fleet-mesh/public"
 """The file of a host that has its public key: `modules/mesh.nix`."""
 LONGEST = 200
 """Bytes of it that are read."""
+MOST = 4096
+"""Bytes of an answer, which may be a refusal by a gate."""
 TIMEOUT = 30.0
 KEYS = "fleet mesh keys {} asks for it"
 COPIED = "was a disk copied? remove /var/lib/fleet-mesh there, restart fleet-mesh-key.service, and ask again"
-GATED = "its gate does not tell keys of the mesh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +74,11 @@ async def mesh_keys(
     async def ask(host: Host, link: Link) -> MeshKey:
         return MeshKey(host=host, key=await _key(link), known=known.get(HostName(computer(host))))
 
-    free = [host for host in hosts if not host.gate]
-    found = await ask_all(logins, free, ask, on_wait=on_wait)
+    found = await ask_all(logins, hosts, ask, on_wait=on_wait)
     owners: dict[str, set[HostName]] = {}
     for name, key in [*known.items(), *((each.name, each.key) for each in found.values() if isinstance(each, MeshKey))]:
         owners.setdefault(key, set()).add(name)
-    return {host.name: _refusal(host) if host.gate else _alone(found[host.name], owners) for host in hosts}
+    return {name: _alone(answer, owners) for name, answer in found.items()}
 
 
 def _alone(found: MeshKey | FleetError, owners: Mapping[str, set[HostName]]) -> MeshKey | FleetError:
@@ -86,16 +88,13 @@ def _alone(found: MeshKey | FleetError, owners: Mapping[str, set[HostName]]) -> 
     return AnswerError(found.host.name, f"its key for the mesh is also that of {listed(sorted(others))}", hint=COPIED)
 
 
-def _refusal(host: Host) -> UnfitError:
-    hint = f"log in by another account, read {PUBLIC} there, and write it as public_key into mesh.toml: docs/mesh.md"
-    return UnfitError(host.name, GATED, hint=hint)
-
-
 async def _key(link: Link) -> str:
     """Return the key, which everybody may read there: so it is asked for without being root."""
     argv = ("head", "-c", str(LONGEST), PUBLIC)
-    output = await link.run(Command(argv=argv, timeout=TIMEOUT, most=LONGEST, root=False))
+    output = await link.run(Command(argv=argv, timeout=TIMEOUT, most=MOST, root=False, verb=("mesh-key",)))
     name = link.host.name
+    if "refused" in (lines := answers.parse(output.stdout)):  # by a gate
+        raise refusal(link.host, lines)
     if output.status != 0:
         hint = "enable services.fleet.mesh for it, and deploy: docs/mesh.md"
         raise UnfitError(name, f"it has no key for the mesh: {PUBLIC} cannot be read", hint=hint)

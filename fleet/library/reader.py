@@ -75,17 +75,17 @@ class FleetReader(Telling):
     async def status(self, *selectors: str, on_wait: OnWait = ignore) -> dict[HostName, HostFacts | FleetError]:
         """Return what each host is and runs, or why it cannot be asked.
 
-        A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that have not answered
-        yet, whenever they become fewer. Nobody waits for a host at which nobody answers longer than 2 seconds after the
-        others, unless its `connect_timeout` says so. This machine remembers the answers: see `last_seen`.
+        A transaction that a reboot interrupted is settled. `on_wait` gets the names of those that are left, whenever
+        they become fewer. A silent host gets 2 s more than the others, or its `connect_timeout`. See also `last_seen`.
         """
 
         async def look(host: Host, link: Link) -> HostFacts:
-            return await preflight(link, host)
+            facts = await preflight(link, host)
+            seen[host.name] = LastSeen.of(facts, time.time(), link.host_key)
+            return facts
 
+        seen: dict[HostName, LastSeen] = {}
         found = await ask_all(self._tools.logins, self.select(*selectors), look, on_wait=on_wait, late=LATE)
-        now = time.time()
-        seen = {name: LastSeen.of(one, now) for name, one in found.items() if not isinstance(one, FleetError)}
         await remember(self._tools.state, self.inventory, seen)
         return found
 

@@ -116,17 +116,27 @@ class Tools:
                 home=self.inventory.path.parent,
                 by=self.by,
                 origin=self.origin,
-                signatures=self._signatures,
+                signatures=self._signatures_once(),
                 asked=Asking(lambda: self.state.asked(journal.run)),
                 on_commit=self._keep_first_baseline,
             )
 
-    def _signatures(self, plan: Plan) -> tuple[str, ...]:
-        """Return the signatures of a plan that this machine keeps: who is let go ahead with a plan has brought them."""
-        from fleet.library.signatures import read_signatures  # most hosts have no gate
+    def _signatures_once(self) -> Callable[[Plan], tuple[str, ...]]:
+        """Return what reads the signatures of a plan that this machine keeps: once, for all hosts of a run.
 
-        kept = read_signatures(plan, self.state.plan_folder(plan.digest) / "signatures")
-        return tuple(signature.line for signature in kept)
+        Whoever is let go ahead with a plan has brought them before its first host begins.
+        """
+        known: dict[str, tuple[str, ...]] = {}
+
+        def signatures(plan: Plan) -> tuple[str, ...]:
+            from fleet.library.signatures import read_signatures  # most hosts have no gate
+
+            if plan.digest not in known:
+                kept = read_signatures(plan, self.state.plan_folder(plan.digest) / "signatures")
+                known[plan.digest] = tuple(signature.line for signature in kept)
+            return known[plan.digest]
+
+        return signatures
 
     async def _keep_first_baseline(self, link: Link) -> None:
         """Remember what there is on a host beside its first system, so that `fleet drift` knows it again."""

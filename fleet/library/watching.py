@@ -54,7 +54,7 @@ async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGe
             while True:
                 answer = await _look(link, host, places, closes=len(hosts) > KEPT_OPEN)
                 before = known[host.name].last
-                last = before if isinstance(answer, FleetError) else LastSeen.of(answer, time.time())
+                last = before if isinstance(answer, FleetError) else LastSeen.of(answer, time.time(), link.host_key)
                 waits = await waiting(tools.state)
                 known[host.name] = Watched(answer=answer, last=last, waits=waits.get(host.name))
                 changed.set()

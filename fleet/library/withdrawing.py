@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
+from fleet.errors import StateError
 from fleet.host import answers
 from fleet.host.program import HostProgram, ask
 from fleet.ledger import Kind
 from fleet.library.entering import enter_later
 from fleet.library.reading import ask_all
+from fleet.library.signed_parts import plan_of
 from fleet.library.tools import new_run_id
 from fleet.plans.text import words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fleet.errors import FleetError
     from fleet.inventory import Host
@@ -22,6 +26,15 @@ if TYPE_CHECKING:
     from fleet.machine import Link
     from fleet.model import HostName
     from fleet.plans import Plan
+    from fleet.state import State
+
+
+async def _forget(state: State, plan: Plan, hosts: Collection[HostName]) -> None:
+    """Bring these hosts nothing of the plan any more, those that are away least of all: they have not heard of it."""
+    for delivery in await asyncio.to_thread(state.deliveries):
+        brings = await plan_of(state, delivery) if delivery.host in hosts else None
+        if brings is not None and brings.digest == plan.digest:
+            await asyncio.to_thread(state.no_longer_want, [delivery.host], before=delivery.run)
 
 
 async def withdraw(
@@ -40,6 +53,8 @@ async def withdraw(
 
     chosen = [tools.inventory.hosts[name] for name in hosts]
     told = await ask_all(tools.logins, chosen, ask_host, on_wait=on_wait)
+    with contextlib.suppress(StateError):  # whoever cannot read that delivers nothing
+        await _forget(tools.state, plan, told)
     await enter_later(
         tools,
         Kind.WITHDRAWAL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from fleet.errors import UnfitError
@@ -9,6 +10,7 @@ from fleet.events import FindingReported
 from fleet.host.facts import host_facts
 from fleet.host.locked import locked
 from fleet.host.program import HostProgram, ask
+from fleet.inventory.gated import is_planned_for_when_away
 from fleet.model import Finding, Severity
 from fleet.steps import hardware
 from fleet.text import listed
@@ -48,7 +50,9 @@ async def preflight(machine: Machine, host: Host) -> HostFacts:
 
     A transaction that a reboot interrupted is settled by the host first.
     """
-    return host_facts(await ask(machine, host, HostProgram().call("facts")))
+    answer = await ask(machine, host, HostProgram().call("facts"))
+    facts = host_facts(answer)
+    return dataclasses.replace(facts, answer=answer) if is_planned_for_when_away(host) else facts
 
 
 async def verify(machine: Machine, host: Host, *, emit: Emit) -> None:

@@ -59,7 +59,7 @@ def choose_action(facts: HostFacts, closure: Closure) -> Action:
 
 
 async def survey(
-    machine: Machine,
+    machine: Machine | None,
     host: Host,
     facts: HostFacts,
     closure: Closure,
@@ -71,14 +71,20 @@ async def survey(
     """Return what it would take to bring the host to the closure. Raise `UnfitError` if that cannot work.
 
     `contents` is None if nothing will be pushed: the closure ran there before, or the host builds it. A closure that is
-    not built yet cannot be asked about itself.
+    not built yet cannot be asked about itself. The machine is None if it is away: nobody knows
+    then what it lacks.
     """
     action = choose_action(facts, closure)
-    load = await load_of(machine, host, contents) if contents is not None and action is Action.SWITCH else Load()
+    load = Load()
+    if machine is not None and contents is not None and action is Action.SWITCH:
+        load = await load_of(machine, host, contents)
     reboot: tuple[str, ...] = ()
     gate = ""
     if not is_built_there:
-        system = await (systems.look(closure) if contents is not None else look_there(machine, host, closure))
+        if machine is None or contents is not None:
+            system = await systems.look(closure)
+        else:
+            system = await look_there(machine, host, closure)
         reboot = system.reboot_reasons(facts)
         require_switchable(host, system)
         if contents is not None:

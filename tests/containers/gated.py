@@ -180,11 +180,20 @@ class Gated:
             offer.plan["by"] = author
         return offer.sign((keys[author or "robot"], PLAN), *((keys[name], APPROVAL) for name in approvers))
 
-    def deploy(self, offer: Offer, word: str = "confirm") -> str:
-        """Begin it, leave the word, and return the state that it ended in."""
-        begun, self._planned = self.client.begin(offer), []
+    def forget(self) -> None:
+        """Somebody has changed the host, or has made plans for it worthless."""
+        self._planned = []
+
+    def begin(self, offer: Offer) -> None:
+        """Begin it, and return when it is on trial."""
+        begun = self.client.begin(offer)
+        self.forget()
         assert begun.get("begun") == offer.order["run"], begun
         self.follow(offer, "switched")
+
+    def deploy(self, offer: Offer, word: str = "confirm") -> str:
+        """Begin it, leave the word, and return the state that it ended in."""
+        self.begin(offer)
         self.client.ask(f"1 word {offer.order['run']} {word.replace(' ', '%20')}")
         return self.follow(offer, "committed", "tested", "reverted", "stuck", "superseded")
 

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from tests.containers.gate_attacks import GOOD, LINES, ORDERS, RUN
 from tests.containers.gate_client import Client, run_id
 from tests.containers.gated import Gated
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +194,19 @@ def test_files_of_a_system_are_read_as_somebody_who_may_read_little(gated: Gated
     assert [name for _, name in rows] == ["fleet/gate/config"]
 
 
+def test_public_key_of_the_mesh_is_told_and_no_other_file(gated: Gated) -> None:
+    """Root alone puts anything there. Were it a link, whoever asks would be no more than the gate's own user."""
+    there = "/var/lib/fleet-mesh"
+    gated.subject.sh(
+        f"mkdir {there} && echo public >{there}/public && echo private >{there}/key && chmod 600 {there}/key"
+    )
+    assert gated.client.ssh("1 mesh-key").stdout == "public\n"
+    gated.subject.sh(f"ln -sf key {there}/public")
+    linked = gated.client.ssh("1 mesh-key")
+    gated.subject.sh(f"rm -r {there}")
+    assert (linked.returncode, linked.stdout) == (1, ""), linked
+
+
 def test_reboot_is_of_the_boot_and_the_system_that_were_seen(gated: Gated) -> None:
     boot = gated.client.ask("1 boot-state")["boot"]
     assert len(boot.split()) == 2
@@ -232,6 +247,37 @@ def test_it_goes_back_without_a_signature_once(gated: Gated, new: str) -> None:
     assert not gated.subject.succeeds("test -e /nix/var/fleet/went-back")
 
 
+def test_no_order_without_a_signature_leaves_a_host_that_never_ends(gated: Gated) -> None:
+    """The way back is open to whoever has the key: nobody else has read its limits."""
+    before = gated.subject.sh("readlink /nix/var/nix/gcroots/fleet/previous")
+    for limit in ("08", "-1", "1 1", "x", "9" * 25):
+        refused = gated.client.begin(gated.offer(before, manifest="-", confirm=limit))
+        assert "is no time limit" in refused.get("message", ""), refused
+    gated.subject.sh("test ! -e /run/fleet/open")
+
+
+def test_withdrawn_plan_begins_no_more_though_it_is_signed(gated: Gated) -> None:
+    offer = gated.signed(gated.offer(gated.running), *GOOD)
+    drawn = gated.client.ask(f"1 withdraw {run_id()} {offer.part['serial']} eve lair {offer.order['plan']}")
+    assert drawn["serial"] != offer.part["serial"]
+    gated.forget()
+    refused = gated.client.begin(offer)
+    assert (refused["refused"], offer.part["serial"] in refused["message"]) == ("stale", True), refused
+
+
+def test_of_two_signed_plans_for_one_host_only_one_begins_at_once(gated: Gated) -> None:
+    """Each by a client of its own, at the same moment."""
+    both = [gated.signed(gated.offer(gated.running), *GOOD) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        begun = list(pool.map(gated.client.begin, both))
+    assert sorted("begun" in one for one in begun) == [False, True], begun
+    (winner,) = (offer for offer, one in zip(both, begun, strict=True) if "begun" in one)
+    gated.forget()
+    gated.follow(winner, "switched")
+    gated.client.ask(f"1 word {winner.order['run']} abandon%20silent%20enough")
+    assert gated.follow(winner, "reverted") == "reverted"
+
+
 def test_nobody_keeps_a_system_whose_own_checks_fail(gated: Gated) -> None:
     """Whoever holds the key may say `confirm` at any time."""
     sick = gated.subject.closure(gated.system("sick", more='activationScript = "touch /run/sick";'))
@@ -242,6 +288,21 @@ def test_nobody_keeps_a_system_whose_own_checks_fail(gated: Gated) -> None:
     # The one before fails it too as long as the file is there: then the new one is not to blame.
     assert (shown["blame"], "it fails with the old system too" in shown["reason"]) == ("silent", True)
     gated.subject.sh("rm /run/sick")
+
+
+def test_nobody_keeps_a_system_on_trial_by_looking_at_it_for_ever(gated: Gated) -> None:
+    """With no word the host goes back by itself: after five times what a proof takes. Most of it is left out."""
+    trial = gated.subject.closure(gated.system("trial"))
+    offer = gated.signed(gated.offer(trial, settle="0"), *GOOD)
+    gated.begin(offer)
+    look, limit = f"1 look {offer.order['run']}", "/run/fleet/open/limit"
+    before = gated.subject.sh(f"cat {limit}")
+    assert gated.client.ask(look)["state"] == "switched"
+    assert gated.subject.sh(f"cat {limit}") == before, "no look moves it"
+    gated.subject.sh(f"echo $(($(cut -d . -f 1 /proc/uptime) + 2)) >{limit}")
+    until(lambda: gated.client.ask(look).get("state") == "reverted", within=60, what="it goes back")
+    shown = gated.client.ask(f"1 show {offer.order['run']}")
+    assert (shown["blame"], shown["reason"]) == ("silent", "nobody confirmed within 480 s, though somebody looked")
 
 
 def test_plan_that_is_older_than_the_newest_one_is_measured_by_that(gated: Gated) -> None:

@@ -232,6 +232,50 @@ def test_host_that_builds_its_own_system_takes_what_the_derivation_makes(keeper:
     assert answer(keeper.host) == f"version {version}"
 
 
+def test_part_for_a_host_that_is_away_is_brought_when_it_is_back(keeper: Keeper) -> None:
+    stage, elsewhere = keeper.stage, {"XDG_STATE_HOME": str(keeper.stage.folder / "elsewhere")}
+    keeper.gated(offline="defer")
+    assert stage.fleet("status", "one").code == 0
+    keeper.commit(version := new_version())
+    keeper.host.power_off()
+    unseen = stage.fleet("plan", "one", env=elsewhere)
+    refused(unseen, 0, "was not seen from here since it last changed")
+    plan, other = keeper.approved("away"), keeper.approved("other", "--intent", "the same again")
+    assert "is planned for as it was seen at" in stage.fleet("show", plan).stdout
+    for one in (other, plan):
+        applied = stage.fleet("apply", one, "--json", env=AGENT)
+        assert (applied.code, applied.outcomes) == (0, {"one": "deferred"}), applied
+    keeper.host.power_on()
+    delivered = stage.fleet("deliver", "--yes", "--json", env=AGENT)
+    assert (delivered.code, delivered.outcomes) == (0, {"one": "kept"}), delivered
+    assert answer(keeper.host) == f"version {version}"
+    late = stage.fleet("apply", other, "--json", env=AGENT)
+    refused(late, 1, "agent-3 from")
+    assert late.failure("one")["kind"] == "stale"
+    refused(stage.fleet("deliver", "--yes"), 0, "nothing waits")
+
+
+def test_part_for_a_host_that_was_changed_meanwhile_is_refused_with_what_happened(keeper: Keeper) -> None:
+    """What a run has left on the host is known here without another look."""
+    stage, elsewhere = keeper.stage, {"XDG_STATE_HOME": str(keeper.stage.folder / "elsewhere")}
+    keeper.commit(new_version())
+    keeper.toml(user="fleet", gate=True, identity_file=str(stage.folder / "deploy"), offline="defer", port=1)
+    plan, taken_back = keeper.approved("stale"), keeper.approved("back", "--intent", "never mind")
+    for one in (taken_back, plan):
+        assert stage.fleet("apply", one, "--json", env=AGENT).outcomes == {"one": "deferred"}
+    keeper.gated(offline="defer")
+    back = stage.fleet("rollback", "one", "--yes", env=elsewhere | {"FLEET_INTENT": "in the night"})
+    assert back.code == 0, back
+    before = answer(keeper.host)
+    late = stage.fleet("apply", plan, "--json", env=AGENT)
+    refused(late, 1, "in the night")
+    assert late.failure("one")["kind"] == "stale"
+    stage.fleet("deliver", "--yes")  # either finds that it was overtaken, or is refused in the same way
+    refused(stage.fleet("deliver", "--yes"), 0, "nothing waits")
+    assert answer(keeper.host) == before
+    keeper.gated()
+
+
 def test_rotation_is_a_change_of_the_gate_that_both_approve(keeper: Keeper) -> None:
     stage = keeper.stage
     keeper.principals("ann")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -58,8 +58,27 @@ def test_what_the_transaction_needs_is_kept_with_the_digest_of_the_part(tmp_path
         "run": RUN, "who": "ann", "from": "desk", "intent": "update nginx", "source": "git+ssh://x rev 1f3c dirty",
         "plan": PLAN.digest, "part": PART.digest, "new": NEW, "expected": OLD, "goal": "test", "activation": "600",
         "confirm": "60", "boot": "600", "ignore": r"a-*.service|mnt-x\\x2dy.mount|a-*.service",
-        "snippet": "specialfs|a.b",
+        "snippet": "specialfs|a.b", "trial": str(5 * (60 + 5 + 3 * 60) + 600),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "proof"),
+    [({}, 0), ({"watch": 90.4}, 90), ({"checks": (CHECK,), "watch": 7.0}, 60),
+     ({"checks": (CHECK, CHECK.model_copy(update={"within": 3600.5})), "watch": 90.0}, 3600)],
+)  # fmt: skip
+def test_trial_lasts_for_five_times_what_its_proof_takes_at_most(
+    tmp_path: Path, changes: dict[str, Any], proof: int
+) -> None:
+    part = builders.part(settle=2.5, confirm_timeout=20, boot_timeout=100, **changes)
+    kept = read(tmp_path, Order(run=RUN, part=part, by="ann", origin="desk").text())
+    assert one(kept, "trial") == str(5 * (proof + 2 + 3 * 20) + 100)
+
+
+def test_trial_without_a_signature_lasts_for_six_hours_at_most(tmp_path: Path) -> None:
+    part = builders.part(watch=9e8, confirm_timeout=999_999)
+    order = Order(run=RUN, part=part, by="ann", origin="desk").text()
+    assert one(parse(call(tmp_path, f"admitted=unsigned\n{READ}", stdin=order)), "trial") == "21600"
 
 
 def test_what_people_allow_is_kept(tmp_path: Path) -> None:

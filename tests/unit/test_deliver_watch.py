@@ -12,7 +12,7 @@ import pytest
 from fleet.cli import deliver_watch
 from fleet.cli.deliver_watch import DeliveryWatch
 from fleet.deploy.stop import Stop
-from fleet.errors import StateError
+from fleet.errors import ConfigError, StateError
 from fleet.library.delivering import Back
 from fleet.model import Closure, HostName, RunId
 from fleet.output import Display
@@ -65,6 +65,9 @@ class Fleeting:
         self.ends = {name: asyncio.Event() for name in names}
         self.delivered: Counter[HostName] = Counter()
         self.looked: Counter[HostName] = Counter()
+        self.gated: set[HostName] = set()
+        self.signed: Counter[HostName] = Counter()
+        self.trouble_with_parts = ""
         self.turns = 0
         """How often the watch has asked for whom something waits."""
 
@@ -94,6 +97,15 @@ class Fleeting:
     def apply(self, _: object, *, stop: Stop) -> Work:  # noqa: ARG002
         return Work(self.ends[self.planned[0]])
 
+    async def signed_parts(self, deliveries: Sequence[Delivery]) -> list[list[HostName]]:
+        if self.trouble_with_parts:
+            raise ConfigError(self.trouble_with_parts)
+        return [[one.host for one in deliveries if one.host in self.gated]]
+
+    def deliver(self, parts: list[HostName], *, stop: Stop) -> Work:  # noqa: ARG002
+        self.signed.update(parts)
+        return Work(self.ends[parts[0]])
+
 
 def delivery(name: HostName, closure: Closure) -> Delivery:
     return Delivery(
@@ -116,7 +128,7 @@ async def watching(fleet: Fleeting) -> AsyncIterator[list[str]]:
         yield Display()
 
     stop, told = Stop(), list[str]()
-    hosts = [host(name) for name in fleet.waits]
+    hosts = [host(name, gate=name in fleet.gated) for name in fleet.waits]
     task = asyncio.create_task(DeliveryWatch(cast("Fleet", fleet), hosts, stop, display, told.append).go_on())
     try:
         yield told
@@ -135,6 +147,25 @@ async def test_a_host_that_is_back_gets_its_system_while_another_one_still_switc
         fleet.back = {A, B}
         await becomes(lambda: fleet.delivered[B])
         assert not fleet.ends[A].is_set()
+
+
+async def test_a_host_with_a_gate_gets_its_signed_part_and_no_plan_is_made_for_it() -> None:
+    fleet = Fleeting(A, B)
+    fleet.gated = {A}
+    async with watching(fleet):
+        fleet.back = {A, B}
+        fleet.ends[B].set()
+        await becomes(lambda: fleet.delivered[B] and fleet.signed[A])
+    assert (fleet.delivered, fleet.signed) == ({B: 1}, {A: 1})
+
+
+async def test_signed_parts_that_cannot_be_had_end_no_watch() -> None:
+    fleet = Fleeting(A)
+    fleet.gated, fleet.trouble_with_parts = {A}, "it is no file of signatures"
+    async with watching(fleet) as told:
+        fleet.back = {A}
+        await becomes(lambda: "fleet: it is no file of signatures" in told)
+        fleet.trouble_with_parts = ""
 
 
 async def test_a_host_that_takes_connections_and_says_nothing_keeps_no_other_one_waiting() -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.cli import questions, run
-from fleet.errors import AnswerError, ConfigError, UnfitError
+from fleet.errors import AnswerError, ConfigError, GateError, UnfitError
 from fleet.inventory import load, parse
 from fleet.inventory.mesh import Mesh, address_of, load_mesh, mesh_text, parse_mesh, prefix_of, usual_endpoint
-from fleet.library.meshing import GATED, PUBLIC, MeshKey, findings_of, mesh_keys
+from fleet.library.meshing import PUBLIC, MeshKey, findings_of, mesh_keys
 from fleet.library.reading import ignore
 from fleet.machine import Output
 from fleet.machine.login import Logins
@@ -255,12 +255,14 @@ async def test_a_key_is_taken_as_it_is_and_anything_else_is_refused() -> None:
         assert isinstance(found[name], AnswerError)
 
 
-async def test_a_host_with_a_gate_is_refused_and_not_contacted() -> None:
-    gated = answering("web", key(1), gate=True)
-    found = (await asked(gated))["web"]
-    assert isinstance(found, UnfitError)
-    assert found.message == GATED
-    assert gated.ran == []
+async def test_a_gate_is_asked_by_its_verb_and_an_older_one_says_that_it_has_none() -> None:
+    old = "refused=gate\nmessage=the gate does not do 'mesh-key' with these 0 words\n"
+    new, other = answering("new", f"{key(1)}\n", gate=True), answering("old", old, gate=True)
+    found = await asked(new, other)
+    assert isinstance(found["new"], MeshKey)
+    assert [command.verb for command in new.ran] == [("mesh-key",)]
+    assert isinstance(found["old"], GateError)
+    assert "does not do 'mesh-key'" in found["old"].message
 
 
 async def test_a_key_that_two_hosts_have_is_taken_of_neither() -> None:

@@ -20,7 +20,15 @@ show() {
 }
 
 # Answer as $1 in how many seconds the transaction that we are in closes by itself.
-answer_closing() { clock; read_line deadline; answer "$1" $((${text:-0} - now)); }
+# sets: deadline
+answer_closing() {
+    clock
+    read_line deadline
+    deadline=${text:-0}
+    read_line limit
+    [ "${text:-$deadline}" -ge "$deadline" ] || deadline=$text
+    answer "$1" $((deadline - now))
+}
 
 # Wait until run $1 leaves state $2 or a second has passed, and tell the last of what its switch wrote after cursor $3.
 watch() {
@@ -78,7 +86,7 @@ is_displaced() { [ -n "$1" ] && read_line prover && [ "$1" -lt "$text" ] && answ
 # Renew the deadline of run $1, whose controller is alive and has number $2, and judge the units.
 look() {
     if enter $open "$1" && ! is_displaced "${2-}" && ! state_is_not switched; then
-        put_deadline confirm
+        [ -e guarded ] || put_deadline confirm           # that of a switch by hand is for the host itself
         read_systems
         if lacks_secrets; then answer unsettled "a secret is not there yet"; else judge_units; fi
     fi

@@ -30,6 +30,7 @@ open_gate() {
     sed '/^fleet-plan /,$d; /^end$/d' all >./order
     sed -n '/^fleet-part /,$p' order >./part
     echo end >>./order
+    [ "$(wc -l <order)" -le 2000 ] || refuse gate "the order has more than 2000 lines before its plan"
     sed '1,/^fleet-signatures /d; /^fleet-manifest /,$d; /^end$/d' all >./signatures
     sed '1,/^fleet-manifest /d; /^end$/d' all >./manifest
     sed -n '/^fleet-plan /,${/^fleet-signatures /q;p;}' all >./plan

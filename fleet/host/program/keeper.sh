@@ -183,6 +183,7 @@ said_by() { journalctl -q -o cat "_SYSTEMD_UNIT=$1.service"; }
 # sets: next
 switched() {
     if [ -e guarded ]; then prove; return; fi
+    [ -e limit ] || { clock; read_line trial; put limit $((now + ${text:-86400})); }         # a record of an older program has none
     [ -e rebooting ] || take_notes
     wait_for_bell proof_is_over
     read_line word
@@ -190,10 +191,14 @@ switched() {
     if [ "$(get goal)" = test ]; then next=tested; else next=committing; fi
 }
 
+# Succeed if NEW has been on trial for as long as it may be. No look moves that.
+past_limit() { clock; read_line limit && [ "$now" -ge "$text" ] 2>/dev/null; }
+
 # Succeed if the controller has confirmed, or nobody will.
 proof_is_over() {
     read_line word
     if [ "$text" = confirm ] || told_to_stop; then return; fi
     if past_deadline; then blame silent "nobody confirmed within $(get confirm) s"; return 0; fi
+    if past_limit; then blame silent "nobody confirmed within $(get trial) s, though somebody looked"; return 0; fi
     [ -e rebooting ] && trial_has_failed
 }

@@ -78,7 +78,7 @@ refuse_open() {
 decline() { rm -rf $draft ${run:+"$roots/$run-old"}; refuse "$@"; }
 
 # Refuse the order if anything speaks against it.
-# sets: first_state limits bad part goal
+# sets: first_state limits limit bad part goal
 check_order() {
     if find_open && { [ "$folder" = $open ] || [ ! -e guarded ]; }; then
         rm -r $draft
@@ -86,19 +86,18 @@ check_order() {
     fi
     [ ! -d $record/open ] || decline full "cannot write $record, or /run/fleet"         # recover has tried
     require_turn
-    read_line activation
-    limits=$text
-    read_line confirm
-    limits=$limits:$text
     is_store_path "$new" || decline usage "'$new' is no store path"
     read_line goal
-    goal=$text
+    goal=$text limits="activation confirm"
     case $goal in
         switch | test) first_state=switching ;;
-        boot) read_line boot; first_state=arming limits=$limits:$text ;;
+        boot) first_state=arming limits="$limits boot" ;;
         *) decline usage "no goal" ;;
     esac
-    case :$limits: in *[!0-9:]* | *::*) decline usage "no time limits" ;; esac
+    for limit in $limits; do
+        read_line "$limit"
+        is_count "$text" || decline usage "'$text' is no time limit $limit"
+    done
     [ -e guarded ] || require_current
     find_earlier_marks
     [ -z "$earlier" ] || [ -e guarded ] ||

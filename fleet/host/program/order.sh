@@ -17,7 +17,7 @@ list_keys="check hook secret ignore snippet window"
 guard_keys="run from by new expected goal activation confirm retry guarded threshold ask"
 
 # Write the order to the draft, and be in there afterwards.
-# sets: run known seen wanted line key value digest planned_serial planned_link why
+# sets: run known seen wanted line key value digest planned_serial planned_link longest settles why
 write_draft() {
     run=                                # `decline` removes its root, and no other run's
     [ ! -e $draft ] || rm -rf $draft
@@ -25,6 +25,7 @@ write_draft() {
     ! printf '%s\n' "$order" | LC_ALL=C grep -q '[^ -~]' || decline usage "the order is not all printable ASCII"
     case $order in fleet-*) ;; *) decline format "the order has no title: this program reads 'fleet-order v1'" ;; esac
     planned_serial=- planned_link=-
+    longest=0 settles=0
     known='' seen='' wanted="$order_keys $part_keys"
     while IFS= read -r line; do
         key=${line%% *} value=${line#* }
@@ -43,8 +44,25 @@ EOF
     is_word "$run" || { why="'$run' is no run" run=; decline usage "$why"; }
     case $wanted in *host*) ;; *) return 0 ;; esac
     digest=$(printf '%s\n' "$order" | sed -n '/^fleet-part /,${$!p;}' | sha256sum)
-    put_new part "${digest%% *}" || decline full "cannot write $draft"
+    { put_new part "${digest%% *}" && limit_trial; } || decline full "cannot write $draft"
 }
+
+# Let `trial` be the seconds for which NEW may be on trial at most, however often somebody looks: five times what a proof of
+# this part takes, since hosts are slow and controllers are lost. Whoever goes back without a signature has said so himself.
+# sets: longest text
+limit_trial() {
+    read_line confirm
+    ! is_count "$text" || longest=$((longest + 3 * text))
+    read_line boot
+    is_count "$text" || text=0
+    longest=$((5 * (longest + settles) + text))
+    [ "$admitted" != unsigned ] || [ $longest -lt 21600 ] || longest=21600
+    put_new trial $longest
+}
+
+# Let $longest be $1, a number of seconds with or without a fraction and unit, if that is longer.
+# sets: longest
+lengthen() { if is_count "${1%%[!0-9]*}" && [ "${1%%[!0-9]*}" -gt "$longest" ]; then longest=${1%%[!0-9]*}; fi; }
 
 # Succeed if $key is one of the words of $1.
 is_among() { case " $1 " in *" $key "*) ;; *) false ;; esac; }
@@ -62,13 +80,16 @@ host program that comes with that fleet, or use the fleet that this one comes wi
 }
 
 # Keep what the transaction needs of a line.
-# sets: planned_serial planned_link
+# sets: planned_serial planned_link settles
 keep_value() {
     case $key:$value in risk:no | force:no | retry:no) return 0 ;; esac
     case $key in
         by) put_new who "$value" ;;
         run | from | intent | source | plan | ledger | new | expected | goal | activation | confirm | boot) put_new "$key" "$value" ;;
         risk | force | retry | last_resort | guarded | threshold | ask) put_new "$key" "$value" ;;
+        watch) lengthen "$value" ;;
+        check) case $value in *'"within":"'*) lengthen "${value#*'"within":"'}" ;; *) lengthen 60 ;; esac ;;
+        settle) ! is_count "${value%%.*}" || settles=${value%%.*} ;;
         serial) planned_serial=$value ;;
         link) planned_link=$value ;;
         ignore) printf '%s\n' "$value" | sed 's/\\/&&/g' >>ignore ;;    # names have escapes, the patterns none

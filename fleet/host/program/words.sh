@@ -10,7 +10,8 @@ refuse() { answer refused "$1"; answer message "$2"; exit 0; }
 # What callers name becomes part of paths, as root. So a run is a word, a name hides and ends nothing, and a store path has nothing above or below it.
 is_word() { case $1 in '' | *[!0-9A-Za-z-]*) return 1 ;; esac }
 is_name() { case $1 in '' | [.-]* | *[!0-9A-Za-z._-]*) return 1 ;; esac; }
-is_count() { case $1 in '' | *[!0-9]* | ???????????*) return 1 ;; esac; }
+# A number, as every shell calculates with it: 08 ends a shell, and whoever sent it had a keeper that starts anew for ever.
+is_count() { case $1 in '' | *[!0-9]* | 0?* | ???????????*) return 1 ;; esac; }
 is_store_path() { case ${1#/nix/store/} in "$1" | '' | .* | *[!0-9A-Za-z+._?=-]*) return 1 ;; esac }
 
 # Go to the directory of a transaction: of run $2, or of whichever is there. Whoever reads or writes one does so first. It
