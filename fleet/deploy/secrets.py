@@ -76,13 +76,14 @@ class HostSecrets:
     async def fill_after(self, end: View) -> str:
         """Fill those that a reboot amid the run took, now that the run has ended.
 
-        Return why that failed; nothing if it did not, or if none is missing.
+        A host that is lost for a moment is asked again, as `fill_trial` does. Return why that failed; nothing if it did
+        not, or if none is missing.
         """
         missing = [place for place in self._job.part.secrets if place.name in end.missing_secrets]
         if not missing:
             return ""
         try:
-            await self._fill(missing)
+            await while_lost(lambda: self._fill(missing), self._job.host.confirm_timeout)
         except FleetError as error:
             names = ", ".join(end.missing_secrets)
             return f"its secrets in memory are gone with the reboot ({names}), and could not be filled: {error.message}"
