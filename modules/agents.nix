@@ -19,7 +19,7 @@ let
         type = types.listOf types.package;
         default = [ ];
         example = lib.literalExpression "[ pkgs.claude-code pkgs.git ]";
-        description = "The agent, and its tools. Their versions are in {command}`fleet diff` as those of all packages are.";
+        description = "The agent, and its tools. {command}`fleet diff` and {command}`fleet status` tell their versions by the agent's name.";
       };
       command = mkOption {
         type = types.listOf types.str;

@@ -86,6 +86,10 @@ let
     inherit (model) url hash license size vram inClosure;
     path = builtins.unsafeDiscardStringContext (storePathOf name model);
   };
+  list = builtins.toJSON {
+    version = 1;
+    models = lib.mapAttrsToList described cfg.weights;
+  };
   beside = lib.filterAttrs (_: model: !model.inClosure) cfg.weights;
 in
 {
@@ -115,11 +119,11 @@ in
       message = "services.fleet.models.weights has a model with the name ${name}: it is to be a word such as qwen3-8b.gguf";
     }) cfg.weights;
 
+    # Of a system that its host builds itself, this is all that is known where the models are fetched.
+    system.systemBuilderArgs.fleetModels = list;
+
     environment.etc = {
-      "fleet/models.json".text = builtins.toJSON {
-        version = 1;
-        models = lib.mapAttrsToList described cfg.weights;
-      };
+      "fleet/models.json".text = list;
     }
     // lib.mapAttrs' (name: model: {
       name = "fleet/models/${name}";

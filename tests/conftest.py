@@ -10,7 +10,11 @@ from hypothesis import HealthCheck, settings
 
 # Before any conftest imports them: their assertions show what was compared, as those of tests do.
 pytest.register_assert_rewrite(
-    "tests.containers.driver", "tests.containers.hostprogram", "tests.faults.play", "tests.faults.scene"
+    "tests.containers.driver",
+    "tests.containers.hostprogram",
+    "tests.faults.play",
+    "tests.faults.play_drivers",
+    "tests.faults.scene",
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from fleet.deploy.available import Available
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.deploy.rollout import Rollout
 from fleet.deploy.stale import outcome_of_last, require_current
-from fleet.errors import HostKeyError
+from fleet.errors import BuildError, HostKeyError
 from fleet.host.program import HostProgram
 from fleet.model import Outcome
 from fleet.plans.announce import planned
@@ -110,10 +110,8 @@ class Applying:
 
     async def _look_at_hosts(self) -> dict[HostName, Job]:
         """Return the jobs of the hosts that are as the plan says, and give every other host its result."""
-        contents = {closure: await self._available.contents(part) for closure, part in self._local_parts.items()}
-        for part in self._parts.values():
-            await self._available.require_derivation(part)
-        facts = await self._contacts.look(list(self._hosts.values()))
+        contents = await self._contents()
+        facts = await self._contacts.look(self._hosts_without_result())
         jobs: dict[HostName, Job] = {}
 
         async def add_job_or_result(host: Host) -> None:
@@ -121,7 +119,7 @@ class Applying:
             if (ended := outcome_of_last(part, facts[host.name])) is not None:
                 self._context.journal.finish(ended)
             else:
-                jobs[host.name] = await self._job(host, facts[host.name], contents.get(part.closure))
+                jobs[host.name] = await self._job(host, facts[host.name], contents[host.name])
 
         await self._contacts.for_each_host(self._hosts_without_result(), add_job_or_result)
         for number, wave in enumerate(self._plan.waves if self._is_alone else (), 1):
@@ -130,6 +128,16 @@ class Applying:
                     self._context.journal.emit(planned(self._parts[name], number))
                     self._contacts.report_notes(jobs[name])
         return jobs
+
+    async def _contents(self) -> dict[HostName, Contents | None]:
+        """Return what comes from this machine's store for each host. One whose models cannot be fetched is left out."""
+        found: dict[HostName, Contents | None] = {}
+        for name, part in self._parts.items():
+            try:
+                found[name] = await (self._available.contents(part) if part.manifest else self._available.beside(part))
+            except BuildError as error:
+                self._contacts.leave_out(self._hosts[name], error)
+        return found
 
     def _hosts_without_result(self) -> list[Host]:
         """Return the hosts that have no result yet."""

@@ -10,14 +10,14 @@ from fleet import nix
 from fleet.errors import ConfigError
 from fleet.inventory import BuildOn
 from fleet.steps.load import Contents, contents_of
-from fleet.steps.models import with_models
+from fleet.steps.models import Models
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from fleet.machine import Machine
-    from fleet.model import Closure
+    from fleet.model import Closure, Derivation
     from fleet.plans import Part
     from fleet.store.supply import Supply
 
@@ -32,6 +32,7 @@ class Available:
         self._here = here
         self._supply = supply
         self._folder = folder
+        self._models = Models(here, supply, folder)
         self._fetch = fetch
         self._known: dict[Closure, asyncio.Task[Contents]] = {}
         self._derivations: set[str] = set()
@@ -58,16 +59,22 @@ class Available:
                 f"{part.closure}: its contents in this machine's store are not those that were planned",
                 hint="it was built elsewhere, and does not reproduce: copy it from there, or plan again here",
             )
-        return await with_models(self._here, self._supply, part.closure, contents, folder=self._folder)
+        return await self._models.complete(part.closure, contents)
 
-    async def require_derivation(self, part: Part) -> None:
-        """Raise `ConfigError` if a derivation that the host builds itself is not in this machine's store.
+    async def beside(self, part: Part) -> Contents | None:
+        """Return the models that come beside the system of a part which its host builds itself; None if it does not.
 
-        It is not built here: the host may be of another kind.
+        Raise `ConfigError` if its derivation is not in this machine's store, and `BuildError` if a model cannot be
+        fetched. The system is not built here: the host may be of another kind.
         """
         derivation = part.derivation if part.build_on is BuildOn.TARGET else None
-        if derivation is None or derivation in self._derivations:
-            return
+        if derivation is None:
+            return None
+        if derivation not in self._derivations:
+            await self._require_derivation(part, derivation)
+        return await self._models.beside(part.closure, derivation)
+
+    async def _require_derivation(self, part: Part, derivation: Derivation) -> None:
         if self._fetch is not None:
             await self._fetch(part)
         if not await self._is_in_local_store(derivation):

@@ -19,6 +19,7 @@ from fleet.events import HostCondemned, HostProven, PhaseStarted
 from fleet.host.answers import State, View
 from fleet.host.program import ANSWER_TIMEOUT, EndedError, HostProgram, ask
 from fleet.inventory import LinkSpeed
+from fleet.inventory.drivers import Driver
 from fleet.model import Goal, HostResult, Outcome, Phase, Reboot
 from fleet.steps import preflight, prove, push, system, verdict
 from fleet.steps.hold import Hold
@@ -285,7 +286,8 @@ class HostRun:
         from fleet.steps import evidence  # only a host that went back has some
 
         with contextlib.suppress(Exception):
-            return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said)
+            user = self.job.host.profile if self.job.host.driver is Driver.HOME_MANAGER else ""
+            return await evidence.lines(self.link, self.context.run, seen.end, reason, seen.said, user=user)
         return list(seen.said[-5:])
 
     def _announce_phase(self, phase: Phase) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fleet import selector
 from fleet.deploy import decide, result, rollout_results
 from fleet.deploy.choosing import Chooser
+from fleet.deploy.contents import FoundContents
 from fleet.deploy.look import HostContacts, require_idle
 from fleet.inventory import LinkSpeed
 from fleet.model import Severity, Verb
@@ -25,7 +26,7 @@ from fleet.steps.estimate import Estimator, require_room
 from fleet.steps.gated import CHANGES
 from fleet.steps.hardware import require_writable
 from fleet.steps.job import Job
-from fleet.steps.load import Contents, contents_of
+from fleet.steps.load import load_of
 from fleet.steps.reboot import require_another_system, require_elsewhere, require_safe_reboot
 from fleet.steps.sign import read_key
 from fleet.steps.survey import Systems, survey
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from fleet.deploy.target import Choice, Wanted
     from fleet.host.facts import HostFacts
     from fleet.inventory import Host, Inventory
-    from fleet.model import Closure, HostName
+    from fleet.model import HostName
     from fleet.steps.estimate import Estimate
-    from fleet.steps.load import Load
+    from fleet.steps.load import Contents, Load
     from fleet.steps.survey import Survey
 
     Speeds = Callable[[], Coroutine[Any, Any, Mapping[HostName, float]]]
@@ -62,7 +63,6 @@ class Found:
 
     facts: Mapping[HostName, HostFacts]
     wanted: Mapping[HostName, Wanted]
-    contents: Mapping[Closure, Contents]
 
 
 class Planner:
@@ -92,6 +92,7 @@ class Planner:
         self._chooser = Chooser(context, fleet, hosts, options, self._contacts)
         self._systems = Systems()
         self._estimator = Estimator(context.supply)
+        self._contents = FoundContents(context, self._contacts)
         self._made = int(time.time())
 
     @property
@@ -114,21 +115,13 @@ class Planner:
         chooser = self._chooser
         choice = await chooser.choose()
         wanted = choice.wanted
-        local = dict.fromkeys(wanted[host.name].closure for host in chooser.remaining() if wanted[host.name].is_local)
-        contents = {closure: await self._contents(closure) for closure in local}
-        found = Found(facts=self._contacts.facts, wanted=wanted, contents=contents)
+        await self._contents.find(chooser.remaining(), wanted)
+        found = Found(facts=self._contacts.facts, wanted=wanted)
         jobs = await self._jobs(found, await speeds)
         return self._assemble(choice, {} if chooser.call_off_if_required() else self._that_begin(jobs))
 
-    async def _contents(self, closure: Closure) -> Contents:
-        """Return what a closure of the local store consists of, with the models beside it, which are fetched here."""
-        context = self._context
-        contents = await contents_of(context.here, context.supply, closure)
-        return await models.with_models(context.here, context.supply, closure, contents, folder=context.folder)
-
     async def _require_models(self, host: Host, contents: Contents, load: Load) -> None:
         """Report the models of the host. Raise `HostError` if it cannot have them."""
-        models.require_no_gate(host, contents.models)
         if self._options.switches:
             await models.require_vram(self._context.links[host.name], host, contents.models)
         self._contacts.report(host, Severity.NOTE, "models", models.told(contents.models, load.missing), "")
@@ -159,6 +152,7 @@ class Planner:
         """Return what would be done to the host. Raise `HostError` if it cannot be done."""
         options, facts, wanted = self._options, found.facts[host.name], found.wanted[host.name]
         is_away = host.name in self._contacts.away
+        contents = self._contents.of(host, wanted)
         if options.switches:
             require_not_quarantined(host, facts, wanted.closure, retry_quarantined=options.retry_quarantined)
             require_writable(host, facts, options.goal)
@@ -167,7 +161,7 @@ class Planner:
             host,
             facts,
             wanted.closure,
-            contents=found.contents.get(wanted.closure) if wanted.is_local else None,
+            contents=contents if wanted.is_local else None,
             systems=self._systems,
             is_built_there=wanted.is_built_there,
         )
@@ -179,7 +173,7 @@ class Planner:
             wanted,
             seen,
             options,
-            contents=found.contents.get(wanted.closure),
+            contents=contents,
             expires=self._made + options.expires_in,
         )
         if options.switches:
@@ -189,7 +183,9 @@ class Planner:
         elif options.switches:
             require_live(host, seen.obstacles, options.goal)
         load = seen.load
-        if (contents := found.contents.get(wanted.closure)) and contents.models and part.action is Action.SWITCH:
+        if contents and contents.models and part.action is Action.SWITCH:
+            if wanted.is_built_there:
+                load = await load_of(self._context.links[host.name], host, contents)
             await self._require_models(host, contents, load)
         if load.missing:
             load = await self._estimator.estimate(

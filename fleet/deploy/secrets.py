@@ -77,8 +77,9 @@ class HostSecrets:
     async def fill_after(self, end: View) -> str:
         """Fill those that a reboot amid the run took, now that the run has ended.
 
-        Return why that failed; nothing if it did not, or if none is missing. A host that went back without a reboot has
-        what it had before: what is missing there was not there.
+        A host that is lost for a moment is asked again, as `fill_trial` does. Return why that failed; nothing if it did
+        not, or if none is missing. A host that went back without a reboot has what it had before: what is missing there
+        was not there.
         """
         if not end.rebooted and end.state not in (State.COMMITTED, State.TESTED):
             return ""
@@ -86,7 +87,7 @@ class HostSecrets:
         if not missing:
             return ""
         try:
-            await self._fill(missing)
+            await while_lost(lambda: self._fill(missing), self._job.host.confirm_timeout)
         except FleetError as error:
             names = ", ".join(end.missing_secrets)
             return f"its secrets in memory are gone with the reboot ({names}), and could not be filled: {error.message}"

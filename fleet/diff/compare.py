@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fleet.diff.agents import AgentChange, agent_files, changed_agents
 from fleet.diff.packages import PackageChange, changed_packages
 from fleet.diff.patch import Patches
 from fleet.diff.units import UnitsDiff, changed_unit_files, compare_units
@@ -35,6 +36,8 @@ class SystemDiff:
     packages: tuple[PackageChange, ...] = ()
     size: int = 0
     """By how many NAR bytes the closure grows."""
+    agents: tuple[AgentChange, ...] = ()
+    """The agents whose packages have other versions."""
     units: UnitsDiff = field(default_factory=UnitsDiff)
     etc: tuple[EtcChange, ...] = ()
     reboot: tuple[str, ...] = ()
@@ -53,6 +56,7 @@ def compare(old: SystemFacts, new: SystemFacts) -> SystemDiff:
         new=new.closure,
         packages=changed_packages(_without_itself(old), _without_itself(new)),
         size=sum(new.paths.values()) - sum(old.paths.values()),
+        agents=changed_agents(old, new),
         units=compare_units(old, new),
         etc=_changed_files(old, new),
         reboot=(
@@ -72,10 +76,12 @@ def _obstacles(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
 
 
 def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
-    """Return the files below `etc` whose text `compare` can use. Files of changed units come first."""
+    """Return the files below `etc` whose text `compare` can use. Those of
+    agents come first, then those of changed units."""
     before, after = old.etc, new.etc
     changed = [path for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
-    return (*sorted(changed_unit_files(old, new)), *changed)
+    agents = agent_files(old, new)
+    return (*agents, *sorted(changed_unit_files(old, new)), *(path for path in changed if path not in agents))
 
 
 def _without_itself(system: SystemFacts) -> dict[str, int]:

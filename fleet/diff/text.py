@@ -13,6 +13,7 @@ from fleet.text import listed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fleet.diff.agents import AgentChange, AgentPackage
     from fleet.diff.compare import EtcChange, SystemDiff
     from fleet.diff.packages import PackageChange
     from fleet.diff.units import UnitsDiff
@@ -100,6 +101,7 @@ def _where(hosts: list[HostName]) -> str:
 def _parts(diff: SystemDiff, *, is_terminal: bool, is_brief: bool = False) -> list[str]:
     """Return the lines for what differs besides packages."""
     lines = [f"  size {_signed(diff.size)}"] if diff.size else []
+    lines += _agent_lines(diff.agents, is_terminal=is_terminal, most=MOST_UNITS if is_brief else None)
     lines += _unit_lines(diff.units, is_terminal=is_terminal, most=MOST_UNITS if is_brief else None)
     if diff.etc and is_brief:
         lines.append(f"  etc: {counted(len(diff.etc), 'file')}, which fleet diff shows")
@@ -139,6 +141,25 @@ def _unit_lines(units: UnitsDiff, *, is_terminal: bool, most: int | None) -> lis
     return ["  units", *lines] if lines else []
 
 
+def _agent_lines(agents: tuple[AgentChange, ...], *, is_terminal: bool, most: int | None) -> list[str]:
+    """Return a line for each agent, with the packages whose versions differ."""
+    lines = []
+    for agent in agents:
+        packages = [f"{package.name} {_agent_version(package)}" for package in agent.packages]
+        told = ", ".join(packages) if most is None else listed(packages, most=most)
+        kind = "" if agent.kind == "changed" else agent.kind + (": " if told else "")
+        line = f"    {one_line(f'{agent.name:<11}{kind}{told}')}"
+        lines.append(coloured(line, {"added": "green", "removed": "red"}.get(agent.kind, "")) if is_terminal else line)
+    return ["  agents", *lines] if lines else []
+
+
+def _agent_version(package: AgentPackage) -> str:
+    if package.old is None or package.new is None:
+        kind, version = ("added", package.new) if package.old is None else ("removed", package.old)
+        return f"{kind} {version or '-'}"
+    return f"{package.old or '-'} → {package.new or '-'}"
+
+
 def _etc_lines(entry: EtcChange, *, is_terminal: bool) -> list[str]:
     line = f"    {entry.kind:<8} {one_line(entry.path)}"
     if is_terminal:
@@ -164,6 +185,14 @@ def _host_json(host: HostName, diff: SystemDiff) -> dict[str, Any]:
             for package in diff.packages
         ],
         "size": diff.size,
+        "agents": [
+            {
+                "name": agent.name,
+                "kind": agent.kind,
+                "packages": [{"name": one.name, "old": one.old, "new": one.new} for one in agent.packages],
+            }
+            for agent in diff.agents
+        ],
         "units": {fate: list(getattr(diff.units, fate)) for fate in _FATES},
         "etc": [
             {

@@ -16,6 +16,9 @@ from fleet.text import plain_text, whole_number
 if TYPE_CHECKING:
     from fleet.host.answers import Lines
 
+MOST_OF_AGENTS = 500
+"""Packages of agents of a host that are taken in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTransaction:
@@ -123,6 +126,8 @@ class HostFacts:
     """Whether the boot loader can boot an entry for one boot, and the default after it."""
     boots_not_once: str = ""
     """Why it cannot. Empty if it can."""
+    agents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the agents of services.fleet.agents have, by their names: each package with its version, `NAME VERSION`."""
     lock_holder: str = ""
     """The process that holds switch-to-configuration's lock, as `PID NAME`. Empty if none does."""
     serial: Serial = NO_SERIAL
@@ -209,6 +214,7 @@ def host_facts(lines: Lines) -> HostFacts:
         has_zstd=one(lines, "has_zstd") == "yes",
         boots_once=one(lines, "boots_once") == "yes",
         boots_not_once=one(lines, "boots_not_once"),
+        agents=_agents(lines),
         lock_holder=one(lines, "lock_holder"),
         serial=Serial(one(lines, "serial") or NO_SERIAL),
         link=one(lines, "link").removeprefix(NONE),
@@ -224,6 +230,15 @@ def host_facts(lines: Lines) -> HostFacts:
         waiting=tickets(lines),
         last=_last_transaction(lines),
     )
+
+
+def _agents(lines: Lines) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines.get("agent", ())[:MOST_OF_AGENTS]:
+        name, _, package = plain_text(line).partition(" ")
+        if name:
+            found[name] = (*found.get(name, ()), *([package] if package else []))
+    return found
 
 
 def _closure_or_none(lines: Lines, key: str) -> Closure | None:

@@ -27,7 +27,7 @@ from fleet.inventory.local import check_addresses, check_local
 from fleet.inventory.matching import Named, matching
 from fleet.inventory.mesh import with_mesh
 from fleet.inventory.problems import HOST_KEYS, Problems, dotted, entry_table, unknown_key
-from fleet.inventory.profiles import check_drivers, expanded
+from fleet.inventory.profiles import check_drivers, computer, expanded
 from fleet.inventory.rollouts import RolloutTable, order_problems
 from fleet.inventory.schema import (
     PRESETS,
@@ -117,7 +117,8 @@ def parse(path: Path, text: str) -> Inventory:
     hosts = _hosts(problems, raw, context)
     _check_jumps(problems, raw["hosts"], raw["defaults"])
     check_addresses(problems, hosts)
-    check_local(problems, {name: host for name, host in hosts.items() if not host.profile})
+    # A host whose own system is nobody's business has profiles alone.
+    check_local(problems, {HostName(computer(host)): host for host in hosts.values()})
     check_drivers(problems, hosts)
     check_gated(problems, hosts)
     _check_ignored(problems, fleet, raw["hosts"])

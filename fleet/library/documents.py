@@ -56,6 +56,7 @@ _NOT_KNOWN: Document = {
     "missing_secrets": (),
     **dict.fromkeys(("since", "staged", "nix_free", "boot_free")),
     "gpu_jobs": (),
+    "agents": (),
     "power": "",
     "read_only": (),
 }
@@ -86,6 +87,7 @@ def _status(name: HostName, answer: HostFacts | FleetError | None, last: LastSee
         "nix_free": answer.nix_free,
         "boot_free": answer.boot_free,
         "gpu_jobs": list(answer.gpu_jobs),
+        "agents": [{"name": name, "packages": list(packages)} for name, packages in answer.agents.items()],
         "power": power_trouble(answer),
         "read_only": [*answer.read_only, *answer.boot_read_only],
         "last_seen": None,

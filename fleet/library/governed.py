@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Inventory
     from fleet.library.approving import Examined
     from fleet.library.drafts import Drafts
+    from fleet.library.fleet_mesh import FleetMesh
     from fleet.library.garbage import GarbageCollector
     from fleet.library.imaging import Imager
     from fleet.library.reading import OnWait
@@ -131,6 +132,13 @@ class GovernedFleet(FleetReader):
         from fleet.library.sandboxes import Sandboxes  # few have any
 
         return Sandboxes(self._tools, self.computers, self._judge)
+
+    @property
+    def mesh(self) -> FleetMesh:
+        """Tells who is in the mesh of the fleet, and which keys hosts have made for it."""
+        from fleet.library.fleet_mesh import FleetMesh  # few have one
+
+        return FleetMesh(self._tools, self.inventory, self.computers)
 
     async def require_act(self, verb: str, *hosts: HostName, plea: Plea = NOTHING, begins: bool = False) -> None:
         """Raise `PolicyError` if these hosts may not be changed by an act that has no plan: `reboot` or `exec`.

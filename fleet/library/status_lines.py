@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import FleetError
 from fleet.host.answers import State
 from fleet.library.seen import LastSeen
-from fleet.output.format import counted, human_age, human_bytes, short_name
+from fleet.output.format import counted, human_age, human_bytes, one_line, short_name
 from fleet.output.table import table
 from fleet.steps import hardware
 from fleet.steps.preflight import BOOT_FLOOR, NIX_FLOOR
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 HEADERS = ("host", "running", "age", "generation", "health", "pending", "reboot", "disk", "remarks")
 OFTEN_EMPTY = ("pending", "reboot", "remarks")
 """Columns that are not shown on a terminal where there is nothing in them."""
+MOST_PACKAGES = 4
+"""Packages of an agent that are listed, at most."""
 STUCK, FAILED, AWAY, WENT_BACK, OPEN, FULL, NOTED, WELL = range(8)
 """What is wrong with a host, the worst first."""
 STYLES = {STUCK: "red", FAILED: "red", AWAY: "dim"}
@@ -54,7 +56,22 @@ def status_lines(
         headers = [HEADERS[number] for number in used]
         cells = [tuple(row[number] for number in used) for row in cells]
     styles = [STYLES.get(row.rank, "") for _, row in rows]
-    return table(headers, cells, is_terminal=is_terminal, width=width, styles=styles).splitlines()
+    lines = table(headers, cells, is_terminal=is_terminal, width=width, styles=styles).splitlines()
+    agents = _agents(hosts)
+    return [*lines, *([""] if agents else []), *agents]
+
+
+def _agents(hosts: Mapping[HostName, Watched]) -> list[str]:
+    """Return a line for each agent with what it has, and its hosts: those with the same versions together."""
+    where: dict[tuple[str, tuple[str, ...]], list[HostName]] = {}
+    for name, one in hosts.items():
+        if one.answer is not None and not isinstance(one.answer, FleetError):
+            for agent in one.answer.agents.items():
+                where.setdefault(agent, []).append(name)
+    return [
+        one_line(f"agent {agent}: {listed(packages, most=MOST_PACKAGES) or 'no packages'} (on {listed(names)})")
+        for (agent, packages), names in sorted(where.items())
+    ]
 
 
 def row_of(name: HostName, one: Watched, now: float) -> Row:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.drift.text import drift_json
 from fleet.errors import ConfigError, FleetError
 from fleet.library import documents
+from fleet.library.meshing import document as mesh_document
 from fleet.library.overview import head, host_row
 from fleet.mcp.answers import Document, foreign, newest_that_fit, page, problem, rows_from
 from fleet.mcp.arguments import After, HostName, Hosts, Lines, Newest, Since, Unit  # noqa: TC001 - the SDK reads these
@@ -52,6 +53,15 @@ class Looks:
             seen, waits = await fleet.last_seen(), await fleet.waiting()
             rows = ((name, _apart(host_row(chosen[name], seen.get(name), waits.get(name)))) for name in names)
             return {**({} if after else _apart(head(fleet))), "count": len(chosen), **page(rows, names)}
+
+    async def mesh(self) -> Document:
+        """Return who is in the mesh between hosts, by mesh.toml. Asks no host."""
+        async with await self._desk().fleet() as fleet:
+            if (found := fleet.mesh.read()) is None:
+                raise ConfigError("there is no mesh.toml", hint="a person writes it by fleet mesh keys --all")
+            told = mesh_document(fleet.inventory, found)
+            rows = [(row["name"], row) for row in told["hosts"]]
+            return {**told, "count": len(rows), **page(rows, [name for name, _ in rows])}
 
     async def status(self, hosts: Hosts = ALL, after: After = "") -> Document:
         """Ask hosts what they run, what boots next, which units failed, and what is open there now."""

@@ -85,7 +85,7 @@ class Plans:
         if diff is None:
             return {**head, "same": True}
         told = diff_json({name: diff})["hosts"][0]
-        parts = {key: told[key] for key in ("packages", "units", "etc", "reboot")}
+        parts = {key: told[key] for key in ("packages", "agents", "units", "etc", "reboot")}
         return {**head, "same": diff.is_empty, "bytes": diff.size, "foreign": foreign(parts, most=100, share=40_000)}
 
 

@@ -1,4 +1,4 @@
-"""The resources: what the tools that only look say, by address. Each is JSON, with the first page of its rows."""
+"""The resources: what tools that only look say, and who is in the mesh. Each is JSON, with a first page of rows."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ def resources(desk: Callable[[], Desk]) -> tuple[Resource, ...]:
     async def history(name: str) -> Document:
         return await looks.history([_name(name)], newest=20)
 
+    async def mesh() -> Document:
+        return await looks.mesh()
+
     async def runs_of_here() -> Document:
         return await runs.runs()
 
@@ -66,6 +69,7 @@ def resources(desk: Callable[[], Desk]) -> tuple[Resource, ...]:
         at("inventory/{after}", "inventory_after", "The hosts behind `next`", "hosts", inventory_after),
         at("hosts/{name}", "host", "What one host is and runs; asks it", "hosts", host),
         at("history/{name}", "history", "What has happened on one host; asks it", "hosts", history),
+        at("mesh", "mesh", "Who is in the mesh between hosts, by mesh.toml", "hosts", mesh),
         at("runs", "runs", "The runs that this machine remembers", "runs", runs_of_here),
         at("runs/{run}", "run", "One run, or what was asked for", "runs", run),
         at("plans", "plans", "The plans that this machine keeps", "plans", kept_plans),

@@ -37,10 +37,13 @@ _GOING_BACK = re.compile(r"switching profile |removing profile |stopping the fol
 """The beginning of a revert in the keeper's journal, after a commit that failed."""
 
 
-async def lines(machine: Machine, run: RunId, end: View, reason: str, said: Sequence[str]) -> list[str]:
+async def lines(
+    machine: Machine, run: RunId, end: View, reason: str, said: Sequence[str], *, user: str = ""
+) -> list[str]:
     """Return the last lines that matter: of the units that `reason` names, otherwise of those that the switch touched.
 
-    `said` is the output of the switch. Never raises: a failure is better reported with fewer lines than not at all.
+    `said` is the output of the switch. The units are those of `user`, if there is one. Never raises: a failure is
+    better reported with fewer lines than not at all.
     """
     switch_lines = [line for line in said if not _PROGRESS.match(line)]
     keeper = f"fleet-keep-{run}.service"
@@ -49,7 +52,7 @@ async def lines(machine: Machine, run: RunId, end: View, reason: str, said: Sequ
         return switch_lines[-MOST:]
     units = [] if commit_failed else units_in(reason) or units_in("\n".join(switch_lines))
     try:
-        output = await machine.run(journal(units, run, since=end.since))
+        output = await machine.run(journal(units, run, since=end.since, user=user))
     except HostError:
         return switch_lines[-MOST:]
     entries = read(output.stdout)
@@ -70,13 +73,14 @@ def units_in(text: str) -> list[str]:
     return list(found)
 
 
-def journal(units: Sequence[str], run: RunId, *, since: int) -> Command:
+def journal(units: Sequence[str], run: RunId, *, since: int, user: str = "") -> Command:
     """Return the command that prints what the units and the run's keeper wrote since `since`, seconds since 1970.
 
-    Of systemd's own messages about the units it prints notices and worse.
+    Of systemd's own messages about the units it prints notices and worse. With `user` the units are of that one's own
+    systemd, which nobody has to believe: it prints none of its messages.
     """
-    words = (run, str(since), str(MOST_ENTRIES), *units)
-    argv = ("sh", "-c", script("fleet.steps", "evidence"), "sh", *words)
+    words = (run, str(since), str(MOST_ENTRIES), *([user] if user else []), *units)
+    argv = ("sh", "-c", script("fleet.steps", "evidence-home" if user else "evidence"), "sh", *words)
     return Command(argv=argv, timeout=10.0, name="journalctl", verb=("evidence", *words))
 
 
@@ -90,7 +94,12 @@ def read(stdout: str) -> list[tuple[str, str]]:
             continue
         if isinstance(entry, dict):
             by_systemd = f"_PID={entry.get('_PID')}" == _BY_SYSTEMD
-            unit = (by_systemd and entry.get("UNIT")) or entry.get("_SYSTEMD_UNIT") or ""
+            unit = (
+                (by_systemd and entry.get("UNIT"))
+                or entry.get("_SYSTEMD_USER_UNIT")
+                or entry.get("_SYSTEMD_UNIT")
+                or ""
+            )
             name = plain_text(unit)[:LONGEST_UNIT] if isinstance(unit, str) else ""
             found += [(name, text[:LONGEST]) for text in plain_text(_message(entry)).splitlines() if text.strip()]
     return found

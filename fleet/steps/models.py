@@ -15,6 +15,7 @@ from fleet.errors import BuildError, CommandFailedError, ConfigError, UnfitError
 from fleet.files import read_file
 from fleet.machine import Command
 from fleet.scripts import expression, one_line
+from fleet.steps.load import Contents
 from fleet.store.nar import ChangedError
 from fleet.text import listed, parsed_json, shortened, store_path, whole_number
 
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
     from fleet.inventory import Host
     from fleet.machine import Machine
-    from fleet.model import Closure
-    from fleet.steps.load import Contents
+    from fleet.model import Closure, Derivation
     from fleet.store.supply import Supply
 
 LIST = "etc/fleet/models.json"
 LARGEST = 1 << 20
 """The most bytes of the list."""
+LARGEST_DERIVATION = 64 << 20
+VARIABLE = "fleetModels"
+"""The list again, in the environment of the derivation. Of a system that is not built here, nothing else is known."""
 SPARE = 32 << 20
 """Bytes that stay free on this machine's disk beside what is fetched."""
 _STORE = Path("/nix/store")
@@ -64,11 +67,30 @@ def models_of(closure: Closure) -> tuple[Model, ...]:
         return ()
     except OSError as error:
         raise ConfigError(f"{closure}/{LIST}: cannot be read: {error.strerror}") from error
+    return _models(text, f"{closure}/{LIST}")
+
+
+def models_of_derivation(derivation: Derivation) -> tuple[Model, ...]:
+    """Return the models that the system of a derivation names, which this machine's store has. It need not be built.
+
+    One that is not here has none: who needs it says so. Raise `ConfigError` if the list is none.
+    """
+    try:
+        text = read_file(Path(derivation), most=LARGEST_DERIVATION).decode(errors="replace")
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise ConfigError(f"{derivation}: cannot be read: {error.strerror}") from error
+    found = re.search(rf'\("{VARIABLE}",("(?:[^"\\]|\\.)*")\)', text)
+    return _models(parsed_json(found[1]), str(derivation)) if found else ()
+
+
+def _models(text: str | bytes, where: str) -> tuple[Model, ...]:
     try:
         return tuple(_model(entry) for entry in parsed_json(text)["models"])
     except (ValueError, LookupError, TypeError) as error:
         raise ConfigError(
-            f"{closure}/{LIST}: is no list of models that this version of fleet reads: {error}",
+            f"{where}: is no list of models that this version of fleet reads: {error}",
             hint="services.fleet.models makes it; take modules/models.nix and fleet of one version",
         ) from error
 
@@ -91,27 +113,56 @@ def _word(value: Any) -> str:
     return value
 
 
-async def with_models(here: Machine, supply: Supply, closure: Closure, contents: Contents, *, folder: Path) -> Contents:
-    """Return the contents of a closure with the models beside it, which are in this machine's store then.
+class Models:
+    """The models of a run, on this machine. What could not be fetched once is not fetched again."""
 
-    They have roots in `folder`. Raise `ConfigError` if there is no room for them here or one is not what the system
-    says, and `BuildError` if one cannot be fetched.
-    """
-    models = models_of(closure)
-    beside = [model for model in models if model.is_beside]
-    if not models:
-        return contents
-    there = set((await here.run(nix.missing(model.path for model in beside))).stdout.split()) if beside else set()
-    lacking = [model for model in beside if model.path in there]
-    _require_room_here(lacking)
-    for number, model in enumerate(beside):
-        await _fetch(here, model, root=folder / f"model-{closure[11:43]}-{number}", is_there=model not in lacking)
-    try:
-        infos = await supply.infos(model.path for model in beside)
-    except (ChangedError, OSError) as error:
-        raise ConfigError(f"the models of {closure} cannot be read: {error}") from error
-    sizes = {**contents.sizes, **{info.path: info.nar_size for info in infos}}
-    return dataclasses.replace(contents, sizes=sizes, models=models)
+    def __init__(self, here: Machine, supply: Supply, folder: Path) -> None:
+        """`folder` gets the roots."""
+        self._here = here
+        self._supply = supply
+        self._folder = folder
+        self._lost: dict[str, BuildError] = {}
+
+    async def beside(self, closure: Closure, derivation: Derivation) -> Contents:
+        """Return the models that are brought beside a system which its host builds itself, as `complete` does."""
+        contents = Contents(sizes={}, manifest="")
+        return await self._complete(closure, contents, models_of_derivation(derivation))
+
+    async def complete(self, closure: Closure, contents: Contents) -> Contents:
+        """Return the contents of a closure with the models beside it, which are in this machine's store then.
+
+        Raise `ConfigError` if there is no room for them here or one is not what the system says, and `BuildError` if
+        one cannot be fetched.
+        """
+        return await self._complete(closure, contents, models_of(closure))
+
+    async def _complete(self, closure: Closure, contents: Contents, models: tuple[Model, ...]) -> Contents:
+        beside = [model for model in models if model.is_beside]
+        if not models:
+            return contents
+        there = (
+            set((await self._here.run(nix.missing(model.path for model in beside))).stdout.split()) if beside else set()
+        )
+        lacking = [model for model in beside if model.path in there]
+        _require_room_here(lacking)
+        for number, model in enumerate(beside):
+            root = self._folder / f"model-{closure[11:43]}-{number}"
+            await self._fetch(model, root=root, is_there=model not in lacking)
+        try:
+            infos = await self._supply.infos(model.path for model in beside)
+        except (ChangedError, OSError) as error:
+            raise ConfigError(f"the models of {closure} cannot be read: {error}") from error
+        sizes = {**contents.sizes, **{info.path: info.nar_size for info in infos}}
+        return dataclasses.replace(contents, sizes=sizes, models=models)
+
+    async def _fetch(self, model: Model, *, root: Path, is_there: bool) -> None:
+        if (lost := self._lost.get(model.path)) is not None:
+            raise lost
+        try:
+            await _fetch(self._here, model, root=root, is_there=is_there)
+        except BuildError as error:
+            self._lost[model.path] = error
+            raise
 
 
 def _require_room_here(models: Iterable[Model]) -> None:

@@ -79,7 +79,7 @@ async def push(
                 machine,
                 job,
                 bridge,
-                [program.path, *([job.closure, *job.load.models] if job.load.missing else [])],
+                [program.path, *(_tops(job) if job.load.missing else [])],
             )
         size = job.load.push_bytes + sum(job.load.substitutes[path] for path in lost)
         moved = Progress(paths=len(job.load.pushed) + len(lost), nar_bytes=size, sent=bridge.sent)
@@ -91,6 +91,11 @@ async def push(
     )
     if job.built_there is not None:
         await _build_there(machine, job, run, emit)
+
+
+def _tops(job: Job) -> list[str]:
+    """Return what is brought besides the program and derivations: all else is what these refer to."""
+    return [*([job.closure] if job.built_there is None else []), *job.load.models]
 
 
 def _not_served(error: PushError) -> FindingReported:
@@ -111,14 +116,15 @@ async def _serve(
 ) -> Progress:
     """Push with fleet's own engine and return how much was sent. Everything is rooted on the host then."""
     progress = Progress()
-    tops = (program, job.built_there or job.closure, *job.load.models)
+    tops = (program, *([job.built_there] if job.built_there else []), *_tops(job))
     wanted = tuple(dict.fromkeys((*job.load.missing, program, *([job.built_there] if job.built_there else []))))
     transport: Transport = WholePaths()
     supply = engine if isinstance(engine, Supply) else engine.supply
     if isinstance(engine, SlowLinks):
         transport = await engine.transport(machine, job.host, job.facts, emit=emit)
     # The plan does not know what the caches have brought since, and over a slow link the host is asked for bases first.
-    planned = job.load.missing if isinstance(transport, WholePaths) and not job.load.substitutes else ()
+    is_known = isinstance(transport, WholePaths) and not job.load.substitutes and job.built_there is None
+    planned = job.load.missing if is_known else ()
     verify = functools.partial(preflight.verify, machine, job.host, emit=emit)
     delivery = Delivery(
         host=job.host, run=run, wanted=wanted, planned=planned, tops=tops, root=root, verify=verify, transport=transport

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet import nix
-from fleet.errors import HostError, PushError
+from fleet.errors import HostError, PushError, UnreachableError
 from fleet.events import FindingReported
 from fleet.inventory.values import host_and_port
 from fleet.machine import Command
@@ -87,15 +87,18 @@ class Sites:
 
 async def _fetch(job: Job, giver: Host, links: Mapping[HostName, Link], supply: Supply, emit: Emit) -> None:
     """Let the host of the job have from the giver what that has of its load. Report what came of it."""
-    host, source = job.host, links[giver.name]
+    host = job.host
     begun = time.monotonic()
     try:
-        infos = await _given(source, await supply.infos(job.load.pushed))
+        try:
+            infos = await _taken(job, giver, links, supply)
+        except UnreachableError as error:
+            if error.host != giver.name:
+                raise
+            infos = await _taken(job, giver, links, supply)  # its own part has ended, which closes its connection
         size = sum(info.nar_size for info in infos)
-        if size < LEAST:
+        if not infos:
             return
-        async with _opened(source, giver, infos, limit := PAUSE + size / SLOWEST) as token:
-            await _receive(links[host.name], giver, infos, token, limit)
     except (HostError, ChangedError, OSError) as error:
         message = f"nothing came from {giver.name}, so it is pushed: {error}"
         emit(FindingReported(host=host.name, severity=Severity.NOTE, kind="site", message=message, hint=""))
@@ -103,6 +106,18 @@ async def _fetch(job: Job, giver: Host, links: Mapping[HostName, Link], supply: 
         seconds = time.monotonic() - begun
         message = f"got {len(infos)} paths with {size >> 20} MiB from {giver.name} in {seconds:.1f} s"
         emit(FindingReported(host=host.name, severity=Severity.NOTE, kind="site", message=message, hint=""))
+
+
+async def _taken(job: Job, giver: Host, links: Mapping[HostName, Link], supply: Supply) -> list[PathInfo]:
+    """Let the host have from the giver what that has of its load, by a token of its own. Return what came."""
+    source = links[giver.name]
+    infos = await _given(source, await supply.infos(job.load.pushed))
+    size = sum(info.nar_size for info in infos)
+    if size < LEAST:
+        return []
+    async with _opened(source, giver, infos, limit := PAUSE + size / SLOWEST) as token:
+        await _receive(links[job.host.name], giver, infos, token, limit)
+    return infos
 
 
 async def _given(source: Link, infos: Sequence[PathInfo]) -> list[PathInfo]:

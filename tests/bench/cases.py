@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench import bump, hard, idle, push, revert, scale, slow_link, start, whole, workers
+from tests.bench import bump, hard, idle, model, push, revert, scale, slow_link, start, whole, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,5 +41,6 @@ CASES: Mapping[str, Case] = {
     ),
     "security": Case("security updates of Debian packages over 10 Mbit/s and 50 ms", slow_link.security),
     "rebuild": Case("1,000 paths in which only hashes changed, over 10 Mbit/s and 50 ms", slow_link.rebuild),
+    "model": Case("a model of 2 GB for 3 hosts of a site, once; beside nix copy to each of them", model.measure),
     "update": Case("push of 5 paths out of 1,000 at a round trip of 50 ms", push.update),
 }

@@ -36,6 +36,7 @@ SYSTEM = """{{ busybox }}: {{
   version = "{version}";
   services.web.http = {{ port = 8080; body = "version {version}"; }};
   services.steady.exec = "${{busybox}} sleep inf";
+  {more}
 }}
 """
 
@@ -89,10 +90,10 @@ def compare(case: str, hosts: Hosts, old: Closure, new: Closure, runs: int) -> l
     return [Row(case, name, median(all_of), runs, len(hosts.names)) for name, all_of in taken.items()]
 
 
-def built(bench: Bench, version: str) -> Closure:
+def built(bench: Bench, version: str, more: str = "") -> Closure:
     """A system with a web service, which a deployment to `whole-0` and its like brings."""
     lab = bench.lab("whole-0")
-    lab.write_host("whole-0", SYSTEM.format(version=version))
+    lab.write_host("whole-0", SYSTEM.format(version=version, more=more))
     attribute = "nixosConfigurations.whole-0.config.system.build.toplevel"
     nix = ("nix", "--extra-experimental-features", "nix-command flakes", "build", "--json", "--no-link")
     (built,) = json.loads(" ".join(ask(*nix, f"path:{lab.folder.path}#{attribute}")))

@@ -8,10 +8,10 @@ from tests.containers.files import put
 from tests.nixos_modules import configured, script_text, unit_text
 
 if TYPE_CHECKING:
-    from fleet.lab import LabHost
+    from fleet.lab import LabHost, VmHost
 
 
-def install_units(host: LabHost, modules: tuple[str, ...], settings: str) -> list[str]:
+def install_units(host: LabHost | VmHost, modules: tuple[str, ...], settings: str) -> list[str]:
     """The host has the units of these modules, and systemd-analyze finds nothing wrong with them."""
     found = configured(modules, settings, "{ inherit (config.systemd) services timers; }")
     names = []

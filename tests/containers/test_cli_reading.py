@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tests.containers.conftest import MakeLab
 
 HOSTS = ("left", "right")
-MORE = 'packages.hello = "1.0"; packages.old = "3"; files."etc/motd.lab" = "hello\\n";'
+AGENT = 'files."etc/fleet/agents/claude" = "fleet-agent v1\\nhome /srv/work\\npackage claude-code {}\\n";'
+MORE = f'packages.hello = "1.0"; packages.old = "3"; files."etc/motd.lab" = "hello\\n"; {AGENT.format("2.1.60")}'
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +47,8 @@ def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -
     rows = stage.document("status")["hosts"]
     assert [row["name"] for row in rows] == list(HOSTS)
     keys = "name reachable running profile boot_default booted generation reboot_pending transaction quarantined"
-    keys += (
-        " failed_units missing_secrets since staged nix_free boot_free gpu_jobs power read_only last_seen error behind"
-    )
+    keys += " failed_units missing_secrets since staged nix_free boot_free gpu_jobs agents power read_only last_seen"
+    keys += " error behind"
     for row in rows:
         assert list(row) == keys.split()
         closure = running(stage.host(row["name"]))
@@ -58,7 +58,9 @@ def test_status_tells_what_runs_is_kept_and_boots(stage: Stage, deployed: str) -
         assert abs(row["since"] - int(stage.host(row["name"]).exec("date", "+%s").stdout)) < 600
         assert row["nix_free"] > 1 << 20
     text = stage.fleet("status").stdout
-    rows = [line.split() for line in text.splitlines()[1:]]
+    *lines, blank, agents = text.splitlines()[1:]
+    assert (blank, agents) == ("", f"agent claude: claude-code 2.1.60 (on {', '.join(HOSTS)})")
+    rows = [line.split() for line in lines]
     assert [[row[0], row[1], row[4], row[5]] for row in rows] == [[name, deployed, "3", "ok"] for name in HOSTS]
 
 
@@ -143,13 +145,18 @@ def test_plan_tells_what_would_happen_and_nothing_does(stage: Stage, deployed: s
 def test_diff_tells_packages_units_files_and_reboot(stage: Stage, deployed: str) -> None:
     more = """packages.hello = "1.1"; packages.new = "7"; kernel = "6.13.1";
       services.fresh.exec = "${busybox} sleep inf"; files."etc/motd.lab" = "welcome\\n";"""
+    more += AGENT.format("2.1.63")
     old = running(stage.host("left"))
     for name in HOSTS:
         stage.write(name, web(new_version(), more=more))
     found = stage.document("diff", "left")["hosts"]
-    assert [set(host) for host in found] == [{"name", "from", "to", "packages", "size", "units", "etc", "reboot"}]
+    assert [set(host) for host in found] == [
+        {"name", "from", "to", "packages", "size", "agents", "units", "etc", "reboot"}
+    ]
     (host,) = found
     assert (host["name"], host["from"]) == ("left", old)
+    package = {"name": "claude-code", "old": "2.1.60", "new": "2.1.63"}
+    assert host["agents"] == [{"name": "claude", "kind": "changed", "packages": [package]}]
     told = str(host)
     for word in (
         "hello",
@@ -165,6 +172,7 @@ def test_diff_tells_packages_units_files_and_reboot(stage: Stage, deployed: str)
     ):
         assert word in told, host
     text = stage.fleet("diff").stdout
+    assert "    claude     claude-code 2.1.60 → 2.1.63" in text.splitlines()
     rows = [line.split() for line in text.splitlines() if line.startswith("hello ")]
     assert rows == [["hello", "1.0", "→", "1.1", "left,", "right"]]  # folded: both change alike
     assert "reboot" in text

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tomli_w
 
+from fleet.nix import quoted
 from fleet.signing.keygen import read_public
 from tests.containers.driver import WEB, Stage, answer, new_version, running
 from tests.containers.files import put, shell
@@ -83,10 +84,10 @@ class Keeper:
             'permitOpen = [ "127.0.0.1:8080" ]; checks.shop = "echo well";'
         )
 
-    def commit(self, version: str, *, gate: bool = True) -> None:
+    def commit(self, version: str, *, gate: bool = True, more: str = "") -> None:
         files = nix_files(self.found) if gate else ""
         service = f'services.web.http = {{ port = 8080; body = "version {version}"; }};'
-        text = f'{{ busybox }}: {{ version = "{version}"; {service} {files} }}'
+        text = f'{{ busybox }}: {{ version = "{version}"; {service} {files} {more} }}'
         (self.stage.folder / "flake" / "hosts" / "one.nix").write_text(text)
         self.git("add", "--all")
         self.git("commit", "-qm", f"version {version}")
@@ -214,6 +215,20 @@ def test_dry_activation_is_signed_for_and_changes_nothing(keeper: Keeper) -> Non
     done = keeper.stage.fleet("apply", dry, env=AGENT)
     assert done.code == 0, done
     assert answer(keeper.host) == before
+
+
+def test_a_model_beside_the_system_is_refused_before_it_is_fetched(keeper: Keeper) -> None:
+    """Nobody is at that address: had it been fetched, that would be the error."""
+    model: dict[str, Any] = {
+        "name": "big",
+        "path": f"/nix/store/{'0' * 32}-big",
+        "url": "http://127.0.0.1:1/big",
+        "hash": "sha256-A",
+    }
+    model |= {"license": "mit", "size": 1 << 31, "vram": None, "inClosure": False}
+    text = json.dumps({"version": 1, "models": [model]})
+    keeper.commit(new_version(), more=f'files."etc/fleet/models.json" = {quoted(text)};')
+    refused(keeper.stage.fleet("plan", "one", env=AGENT), 1, "has a gate, and big would come beside its system")
 
 
 def test_host_that_builds_its_own_system_takes_what_the_derivation_makes(keeper: Keeper) -> None:

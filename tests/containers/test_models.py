@@ -84,12 +84,14 @@ def weights(server: tuple[str, Path], name: str, size: int = MIB, **more: Any) -
 def system(models: dict[str, dict[str, Any]]) -> tuple[str, dict[str, str]]:
     """A lab system with what the module makes of these models, and the store path of each."""
     text = quoted(json.dumps({"services": {"fleet": {"models": {"weights": models}}}}))
-    wanted = (
-        """{ list = config.environment.etc."fleet/models.json".text; unit = config.systemd.services.fleet-models; }"""
-    )
+    wanted = """{
+      list = config.environment.etc."fleet/models.json".text; unit = config.systemd.services.fleet-models;
+      inherit (config.system) systemBuilderArgs;
+    }"""
     found = configured(("models",), f"builtins.fromJSON {text}", wanted)
     unit = found["unit"]
     more = f"""
+      builderArgs.fleetModels = {quoted(found["systemBuilderArgs"]["fleetModels"])};
       files."etc/fleet/models.json" = {quoted(found["list"])};
       files."etc/fleet/look-for-models" = {quoted(unit["script"])};
       services.fleet-models = {{
@@ -264,10 +266,46 @@ def test_a_system_whose_model_is_gone_is_not_kept(stage: Stage, server: tuple[st
     assert running(host) == before
 
 
+def test_a_host_that_builds_its_own_system_gets_the_models_beside_it(stage: Stage, server: tuple[str, Path]) -> None:
+    host = stage.host("one")
+    stage.toml({"one": {"checks": [WEB], "build_on": "target"}})
+    nix, paths = system({"there.gguf": weights(server, "there", 4 * MIB)})
+    stage.write("one", nix)
+    made = stage.folder / "plan"
+    planned = stage.fleet("plan", "one", "-o", str(made))
+    assert "gets there.gguf (4 MiB, mit)" in planned.stdout, planned
+    assert not is_there(host, paths["there.gguf"])
+    run = stage.start("apply", str(made), "--yes", "--json").end()
+    assert run.outcomes == {"one": "kept"}, run
+    assert is_there(host, paths["there.gguf"])
+    assert name_of(paths["there.gguf"]) in roots(host)
+    nix, more = system({"next.gguf": weights(server, "next"), "there.gguf": weights(server, "there", 4 * MIB)})
+    stage.write("one", nix)
+    assert stage.deploy("one", "--copy-with", "nix").outcomes == {"one": "kept"}
+    assert is_there(host, more["next.gguf"])
+
+
+def test_a_model_that_cannot_be_fetched_is_no_matter_of_other_hosts(stage: Stage, server: tuple[str, Path]) -> None:
+    before = running(stage.host("two"))
+    stage.toml({"one": {"checks": [WEB]}, "two": {"checks": [WEB]}})
+    wrong = {**weights(server, "wrong"), "hash": "sha256-" + "B" * 43 + "="}
+    stage.write("two", system({"wrong.gguf": wrong})[0])
+    stage.write("one", system({"right.gguf": weights(server, "right")})[0])
+    run = stage.deploy("one", "two")
+    assert (run.code, run.outcomes) == (1, {"one": "kept", "two": "failed"}), run
+    failure = run.failure("two")
+    assert (failure["kind"], failure["now"]) == ("build", "nothing was changed")
+    assert failure["message"].startswith("wrong.gguf cannot be fetched from http://127.0.0.1")
+    assert running(stage.host("two")) == before
+    assert stage.deploy("one", "two", "--all-or-nothing").outcomes["two"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        ({"hash": "sha256-" + "A" * 43 + "="}, 3, "cannot be fetched from http://127.0.0.1"),
+        pytest.param(
+            {"hash": "sha256-" + "A" * 43 + "="}, 3, "cannot be fetched from http://127.0.0.1", marks=pytest.mark.long
+        ),
         pytest.param(
             {"size": MIB + 1}, 2, f"has {MIB} bytes, and the configuration says {MIB + 1}", marks=pytest.mark.long
         ),

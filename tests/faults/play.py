@@ -72,7 +72,7 @@ def holds(scene: Scene, run: Run, row: Row) -> None:
         assert run.outcomes == {scene.name: row.outcome}, run
     assert run.code == row.code, run
     scene.reach, scene.limits = {}, dict(LIMITS)
-    told = told_of(scene, run)
+    told = told_of(run, scene.name, scene.said)
     if row.kind:
         assert run.failure(scene.name)["kind"] == row.kind, run
     if row.says:
@@ -91,9 +91,9 @@ def holds(scene: Scene, run: Run, row: Row) -> None:
     assert left == []
 
 
-def told_of(scene: Scene, run: Run) -> str:
-    """Everything that people were told of how it ended, as text."""
+def told_of(run: Run, name: str, said: list[str]) -> str:
+    """Everything that people were told of how it ended, as text; `said` is what they were told besides."""
     if not run.events or run.events[-1]["event"] != "run_finished":
-        return "\n".join([*scene.said, run.stderr])
-    host = run.hosts.get(scene.name) or {}
-    return "\n".join([json.dumps([run.events[-1]["error"], host.get("error"), host.get("notes")]), *scene.said])
+        return "\n".join([*said, run.stderr])
+    host = run.hosts.get(name) or {}
+    return "\n".join([json.dumps([run.events[-1]["error"], host.get("error"), host.get("notes")]), *said])

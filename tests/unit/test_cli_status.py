@@ -328,3 +328,20 @@ def test_hosts_seem_in_the_order_of_the_file_to_scripts(tmp_path: Path, command_
     names: Sequence[str] = [host["name"] for host in json.loads(command_line(world, "status", "--json").out)["hosts"]]
     assert names == ["a", "b"]
     assert [line.split()[0] for line in command_line(world, "status").out.splitlines()[1:]] == ["b", "a"]
+
+
+def test_agents_are_told_with_their_versions_and_the_same_ones_once() -> None:
+    new, old = ["claude claude-code 2.1.63", "claude git 2.51"], ["claude claude-code 2.1.60"]
+    hosts = {"a": facts(agent=new), "b": facts(agent=new), "c": facts(agent=old), "d": facts()}
+    lines = status_lines({HostName(name): Watched(answer=one) for name, one in hosts.items()}, now=NOW)
+    assert lines[-3:] == [
+        "",
+        "agent claude: claude-code 2.1.60 (on c)",
+        "agent claude: claude-code 2.1.63, git 2.51 (on a, b)",
+    ]
+
+
+def test_agents_of_a_host_that_says_anything_are_bounded() -> None:
+    found = facts(agent=[f"a{number % 3} p{number} \x1b[2J1" for number in range(5000)]).agents
+    assert sum(map(len, found.values())) == 500
+    assert not any("\x1b" in package for packages in found.values() for package in packages)

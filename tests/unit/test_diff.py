@@ -283,10 +283,62 @@ def test_many_hosts_are_folded_by_package() -> None:
 def test_json_has_the_promised_shape() -> None:
     data = json.loads(json.dumps(diff_json({WEB: compare(*example())})))
     (host,) = data["hosts"]
-    assert list(host) == ["name", "from", "to", "packages", "size", "units", "etc", "reboot"]
+    assert list(host) == ["name", "from", "to", "packages", "size", "agents", "units", "etc", "reboot"]
     assert host["from"] == OLD
     assert host["packages"][1] == {"name": "nginx", "old": ["1.26.1"], "new": ["1.28.0"], "size": 3072}
     assert host["units"]["restart"] == ["nginx.service"]
     assert host["etc"][0] == {"path": "cert", "kind": "changed", "patch": None}
     assert host["etc"][1]["patch"].startswith("--- a/etc/motd\n+++ b/etc/motd\n")
     assert host["reboot"] == ["kernel"]
+
+
+def agents(closure: Closure, **texts: str) -> SystemFacts:
+    """A system with these agents, each with the lines that services.fleet.agents writes."""
+    files = {
+        f"fleet/agents/{name}": f"fleet-agent v1\nhome /var/lib/fleet-agents/{name}\n{text}"
+        for name, text in texts.items()
+    }
+    return SystemFacts(closure=closure, files={path: f"#{text}" for path, text in files.items()}, texts=files)
+
+
+def test_versions_of_agents_are_told_by_their_names() -> None:
+    old = agents(
+        OLD, claude="package claude-code 2.1.60\npackage git 2.51\n", gone="package codex 1\n", same="package a 1\n"
+    )
+    new = agents(
+        NEW, claude="package claude-code 2.1.63\npackage jq 1.8\n", here="package codex 2\n", same="package a 1\n"
+    )
+    lines = diff_lines(WEB, compare(old, new))
+    first = lines.index("  agents")
+    assert lines[first + 1 : first + 4] == [
+        "    claude     claude-code 2.1.60 → 2.1.63, git removed 2.51, jq added 1.8",
+        "    gone       removed: codex removed 1",
+        "    here       added: codex added 2",
+    ]
+    (told,) = diff_json({WEB: compare(old, new)})["hosts"]
+    assert told["agents"][0] == {
+        "name": "claude",
+        "kind": "changed",
+        "packages": [
+            {"name": "claude-code", "old": "2.1.60", "new": "2.1.63"},
+            {"name": "git", "old": "2.51", "new": None},
+            {"name": "jq", "old": None, "new": "1.8"},
+        ],
+    }
+
+
+def test_texts_of_agents_are_read_first_also_of_those_that_come_and_go() -> None:
+    old, new = agents(OLD, gone="", claude="package a 1"), agents(NEW, here="", claude="package a 2")
+    assert needed_texts(old, new) == ("fleet/agents/claude", "fleet/agents/gone", "fleet/agents/here")
+
+
+def test_an_agent_of_which_nothing_but_its_home_differs_has_no_versions_to_tell() -> None:
+    old, new = agents(OLD, a="home /a\npackage x 1"), agents(NEW, a="home /b\npackage x 1")
+    assert compare(old, new).agents == ()
+
+
+def test_what_a_host_says_of_agents_is_bounded_and_has_no_control_characters() -> None:
+    lines = "".join(f"package p{number} 1\n" for number in range(1000))
+    diff = compare(agents(OLD), agents(NEW, evil=f"package \x1b[31mx 1\x07\n{lines}"))
+    assert len(diff.agents[0].packages) == 200
+    assert not {"\x1b", "\x07"} & set("".join(diff_lines(WEB, diff)))

@@ -112,14 +112,24 @@ def test_keeper_alone_is_asked_where_no_unit_is_named(tmp_path: Path) -> None:
     assert {"--since=@7", f"--lines={evidence.MOST_ENTRIES}"} <= set(flags)
 
 
-def argv_of_journalctl(folder: Path, *units: str) -> list[str]:
+def test_units_of_a_user_are_asked_for_as_that_users_alone(tmp_path: Path) -> None:
+    """Somebody else may have a unit of the same name, which says anything."""
+    asked = " ".join(argv_of_journalctl(tmp_path, "a.service", "b.service", user="root"))
+    about = "_SYSTEMD_USER_UNIT={}.service _UID=0"
+    assert asked.endswith(f" {about.format('a')} + {about.format('b')} + _SYSTEMD_UNIT={KEEPER}")
+    assert " UNIT=" not in asked
+    row = {"_PID": "7", "_SYSTEMD_UNIT": "user@1000.service", "_SYSTEMD_USER_UNIT": "a.service", "MESSAGE": "no"}
+    assert evidence.read(json.dumps(row)) == [("a.service", "no")]
+
+
+def argv_of_journalctl(folder: Path, *units: str, user: str = "") -> list[str]:
     """What the command on the host calls journalctl with."""
     fake = folder / "journalctl"
     fake.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
     fake.chmod(0o755)
     path = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(
-        evidence.journal(units, RUN, since=7).argv, env=path, capture_output=True, text=True, check=True
+        evidence.journal(units, RUN, since=7, user=user).argv, env=path, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
 

@@ -103,6 +103,22 @@ async def test_a_client_of_either_protocol_looks_at_hosts(tmp_path: Path, mode: 
         assert (await someone.read("fleet://hosts/b"))["declared"]["name"] == "b"
 
 
+async def test_who_is_in_the_mesh_can_be_read_and_no_host_is_asked(tmp_path: Path) -> None:
+    world = World(tmp_path, "a", "b")
+    async with agent(world) as someone:
+        with pytest.raises(MCPError, match=r"there is no mesh\.toml"):
+            await someone.read("fleet://mesh")
+        entries = "\n".join(
+            f'[hosts.{name}]\npublic_key = "{key * 42}A="\naddress = "fd25::{key}"'
+            for name, key in (("a", "1"), ("x", "2"))
+        )
+        (tmp_path / "mesh.toml").write_text(f'prefix = "fd25::/64"\n{entries}\n')
+        told = await someone.read("fleet://mesh")
+        assert (told["prefix"], told["count"], told["next"]) == ("fd25::/64", 2, None)
+        assert {row["name"]: row["is_stale"] for row in told["hosts"]} == {"a": False, "x": True}
+    assert not any(link.ran for link in world.links.values())
+
+
 async def test_what_is_wrong_names_the_remedy(tmp_path: Path) -> None:
     async with agent(World(tmp_path, "a")) as someone:
         error = await someone.fails("status", hosts=["nobody"])

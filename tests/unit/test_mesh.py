@@ -23,8 +23,9 @@ from fleet.library.reading import ignore
 from fleet.machine import Output
 from fleet.machine.login import Logins
 from fleet.model import HostName, Severity
-from tests.fakes import FakeLink, FakeLogins
+from tests.fakes import FakeLink, FakeLogins, runs
 from tests.unit import builders
+from tests.unit.world import World
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError
@@ -388,3 +389,19 @@ def test_the_key_is_made_once_and_root_alone_can_read_it(tmp_path: Path) -> None
     assert stat.S_IMODE((state / "public").stat().st_mode) == 0o644
     (state / "public").unlink()
     assert start() == first
+
+
+async def test_programs_read_the_mesh_and_ask_for_keys_as_people_do(tmp_path: Path) -> None:
+    world = World(tmp_path, "web", "db")
+    assert world.fleet().mesh.read() is None
+    (tmp_path / "mesh.toml").write_text(mesh(entry("web", 1)))
+    found = world.fleet().mesh.read()
+    assert found is not None
+    assert list(found.hosts) == ["web"]
+    for number, name in enumerate(("web", "db"), 1):
+        world.on(name, (runs("head"), Output(status=0, stdout=f"{key(number)}\n")))
+    told = await world.fleet().mesh.keys("*")
+    assert {name: each.remark for name, each in told.items() if isinstance(each, MeshKey)} == {
+        "web": "known",
+        "db": "new",
+    }

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.errors import ConfigError, UnfitError
 from fleet.machine import Output
-from fleet.model import Closure
+from fleet.model import Closure, Derivation
 from fleet.steps import models
 from tests.fakes import FakeMachine, runs
 from tests.unit import builders
@@ -89,3 +89,36 @@ def test_a_gate_takes_no_model_beside_the_system(tmp_path: Path) -> None:
     with pytest.raises(UnfitError, match=r"has a gate, and x\.gguf"):
         models.require_no_gate(builders.host(gate=True, user="fleet"), found)
     models.require_no_gate(builders.host(), found)
+
+
+def derivation(folder: Path, **environment: str) -> Derivation:
+    """A derivation with this environment, as Nix writes it to its store."""
+    escaped = {
+        name: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        for name, value in environment.items()
+    }
+    pairs = ",".join(f'("{name}","{value}")' for name, value in escaped.items())
+    file = folder / "system.drv"
+    file.write_text(
+        f'Derive([("out","/nix/store/{"0" * 32}-system","","")],[],[],"x86_64-linux","/bin/sh",[],[{pairs}])'
+    )
+    return Derivation(str(file))
+
+
+def test_a_system_that_is_not_built_here_tells_its_models_by_its_derivation(tmp_path: Path) -> None:
+    entry = {**ENTRY, "license": 'a "quoted" \\ one'}
+    text = json.dumps({"version": 1, "models": [entry]}, indent=1)
+    (found,) = models.models_of_derivation(derivation(tmp_path, buildInputs="", fleetModels=text, name="system"))
+    assert (found.path, found.license, found.is_beside) == (ENTRY["path"], 'a "quoted" \\ one', True)
+    assert models.models_of_derivation(derivation(tmp_path, name="system")) == ()
+
+
+def test_what_looks_like_the_list_in_another_variable_is_none(tmp_path: Path) -> None:
+    text = '("fleetModels","x")'
+    assert models.models_of_derivation(derivation(tmp_path, note=text)) == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"models": [1]}'])
+def test_a_derivation_with_another_list_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"system\.drv: is no list of models"):
+        models.models_of_derivation(derivation(tmp_path, fleetModels=text))

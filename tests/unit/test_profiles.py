@@ -118,6 +118,7 @@ def test_profile_gets_no_secrets_of_all_hosts() -> None:
         ('[hosts.web.profiles."a/b"]', "a profile's name"),
         ('[hosts.web.profiles.alice]\n[hosts."web.alice"]', "web.alice is already a host"),
         ('[hosts.web]\ndriver = "none"', "driver: found"),
+        ('[hosts.web]\ndriver = "none"\naddress = "local"\n[hosts.web.profiles.a]', "web] address: a machine knows"),
         ('[hosts.web]\ndriver = "nixs"', "did you mean nixos?"),
         ("[hosts.web.profiles.alice]\nchekcs = []", "[hosts.web.profiles.alice] chekcs: unknown key; did you mean"),
         ('[hosts.web]\nattr = "homeConfigurations.alice"', "home-manager is for a user"),

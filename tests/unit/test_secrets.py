@@ -336,6 +336,25 @@ async def test_what_a_reboot_has_taken_is_filled_when_the_run_has_ended() -> Non
     assert len(machine.ran) == 1
 
 
+@pytest.mark.parametrize(("later", "is_told"), [(said(compared=["token yes"]), False), (None, True)])
+def test_host_that_is_lost_when_the_run_has_ended_is_asked_again_for_a_while(
+    later: Output | None, *, is_told: bool
+) -> None:
+    lost = UnreachableError(HOST.name, "connection lost")
+    machine = FakeLink(HOST, (asks("secrets"), [lost, later or lost]))
+    secrets = secrets_of(machine, Events())
+    asyncio.run(secrets.read())  # by a process, which takes time
+    told = []
+
+    @in_no_time
+    async def fill() -> None:
+        told.append(await secrets.fill_after(view({"state": ["committed"], "secret_missing": ["token"]})))
+
+    fill()
+    assert len(fakes.asked("secrets", machine.ran)) > 1
+    assert ("could not be filled: connection lost" in told[0]) == is_told
+
+
 async def test_digests_are_compared_under_a_key_of_their_own() -> None:
     import hashlib
 

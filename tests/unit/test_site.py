@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet.errors import UnreachableError
 from fleet.machine import Output
 from fleet.model import HostName
 from fleet.scripts import one_line
@@ -128,6 +129,23 @@ async def test_who_has_no_part_in_it_waits_for_nobody(other: Job) -> None:
     assert site.fetched("b") == []
     done.set()
     await first
+
+
+@pytest.mark.parametrize(("later", "is_given"), [(Output(status=0), True), (None, False)])
+async def test_a_host_whose_own_part_has_ended_gives_over_a_new_connection(
+    later: Output | None, *, is_given: bool
+) -> None:
+    """A push ends at once with its last byte, and closes the connection amid what the others ask there."""
+    site = Site("a", "b")
+    lost = UnreachableError(HostName("a"), "connection lost while running a command")
+    await site.push(job("a"))
+    giver = site.links[HostName("a")]
+    giver.table = [(runs("xargs"), [lost, later or lost]), *giver.table]
+    await site.push(job("b"))
+    assert (len(site.fetched("b")) == 1) is is_given
+    assert site.notes[0].startswith(
+        "got 2 paths" if is_given else "nothing came from a, so it is pushed: connection lost"
+    )
 
 
 async def test_a_host_without_an_address_gives_nothing() -> None:

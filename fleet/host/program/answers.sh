@@ -196,6 +196,13 @@ answer_nixos() {
     answer inhibitors "$([ ! -s /run/current-system/switch-inhibitors ] || tr -d '\n' </run/current-system/switch-inhibitors)"
     read_line /run/current-system/init-interface-version
     answer init_interface "$text"
+    answer_agents
+}
+
+# Tell which packages the agents of services.fleet.agents have: AGENT NAME VERSION.
+answer_agents() {
+    ( cd /run/current-system/etc/fleet/agents 2>/dev/null && grep -RsE '^package ' . ) | head -n 500 | cut -b -400 |
+        sed -n 's,^\./\([a-z0-9-]*\):package ,agent=\1 ,p'
 }
 
 # Print how many bytes are free at place $1.

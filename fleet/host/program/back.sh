@@ -83,20 +83,21 @@ reset_profile_link() {
     fi
 }
 
-# Switch to OLD by its own means, and prove it.
-# sets: seconds
+# Switch to OLD by its own means, and prove it. Where nobody but its activation says what runs, one that fails has shown nothing.
+# sets: seconds status
 switch_back() {
     wait_for_switch_lock
     unchanged_by_others || return
     seconds=$(get activation)
     "${driver}_activate" "$old" "fleet-keep-$run"
-    put old_status $?
-    [ -z "$lasting" ] || note_running "$old"
+    status=$?
+    put old_status $status
+    [ -z "$lasting" ] || { [ $status -eq 0 ] && note_running "$old"; } || return
     old_is_proven 5 active
 }
 
 # Switch to OLD where its own means fail, or would leave services of NEW running, and prove it.
-# sets: unit seconds
+# sets: unit seconds status
 switch_by_hand() {
     unchanged_by_others || return
     set --
@@ -109,9 +110,13 @@ switch_by_hand() {
     done
     seconds=$(get activation)
     "${driver}_go_back" "$old"
-    [ -z "$lasting" ] || note_running "$old"
+    status=$?
     retry manager daemon-reload
     [ $# -eq 0 ] || manager_within 90 stop -- "$@"
+    if [ -n "$lasting" ]; then
+        if [ $status -ne 0 ]; then note_running "$new"; put unproven "its activation fails (exit status $status)"; return 1; fi
+        note_running "$old"
+    fi
     old_is_proven 15 active
 }
 

@@ -8,7 +8,7 @@
 #                           set where a reboot leaves active what was, $as runs commands as the owner of the profile
 #   NAME_units SYSTEM       part of the facts: $units is the folder with its units
 #   NAME_activate SYSTEM    make it the active one, with the profile as it was. That of $nothing takes back what NEW has done
-#   NAME_go_back SYSTEM     the same by hand, where that has failed
+#   NAME_go_back SYSTEM     the same by hand, where that has failed. Where both fail, nothing has shown what is active
 #   NAME_commit SYSTEM      let a boot activate it, which the profile names by now
 #   NAME_verify             $default is what a boot activates; or it is empty, and $doubt says why nobody knows
 #

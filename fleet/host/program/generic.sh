@@ -20,7 +20,7 @@ generic_activate() {
 }
 
 generic_go_back() {
-    generic_deactivate
+    generic_deactivate || [ "$1" != $nothing ] || return
     [ "$1" = $nothing ] || generic_activate "$1"
 }
 

@@ -53,7 +53,7 @@ home_manager_activate() {
 }
 
 home_manager_go_back() {
-    home_manager_unlink
+    home_manager_unlink || [ "$1" != $nothing ] || return
     [ "$1" = $nothing ] || home_manager_activate "$1"
 }
 

@@ -37,7 +37,7 @@ system_manager_activate() {
 }
 
 system_manager_go_back() {
-    bounded "$new/bin/deactivate"
+    bounded "$new/bin/deactivate" || [ "$1" != $nothing ] || return
     [ "$1" = $nothing ] || system_manager_activate "$1"
 }
 

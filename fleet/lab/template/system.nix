@@ -11,6 +11,7 @@
 #   files."etc/PATH" = "TEXT"
 #   packages.NAME = "VERSION"           a command NAME in sw/bin that prints its version
 #   kernel, initrd, systemd = "VERSION"; kernelParams = [ … ]; initInterfaceVersion; switchInhibitors = { }
+#   builderArgs.NAME = "TEXT"           in the environment of the derivation, as system.systemBuilderArgs of NixOS
 #   switchToConfiguration = "/PATH"     NixOS's own program, which is on the host and runs in place of ours
 #
 # And to break things on purpose, each a shell text run with -e:
@@ -46,6 +47,7 @@ let
     kernelParams = [ "loglevel=4" ] ++ (if linux == null then [ ] else [ "console=ttyS0" ]);
     initInterfaceVersion = "systemd 2";
     switchInhibitors = { };
+    builderArgs = { };
     switchToConfiguration = null;
     activationScript = null;
     dryActivationScript = null;
@@ -64,7 +66,7 @@ let
 
   # A store path NAME made of `texts` (path -> text), `scripts` (the same, executable), `links` (path -> target) and
   # `copies` (path -> source).
-  tree = treeName: { texts ? { }, scripts ? { }, links ? { }, copies ? { } }:
+  tree = treeName: { texts ? { }, scripts ? { }, links ? { }, copies ? { }, environment ? { } }:
     let
       contents = listToAttrs (concatLists [
         (map (path: { name = "text ${path}"; value = texts.${path}; }) (attrNames texts))
@@ -78,7 +80,7 @@ let
     derivation (listToAttrs
       (builtins.genList
         (n: { name = "item${toString n}"; value = "${contents.${builtins.elemAt keys n}}"; })
-        (builtins.length keys)) // {
+        (builtins.length keys)) // environment // {
       name = treeName;
       inherit system;
       builder = busybox;
@@ -212,6 +214,7 @@ let
   ]);
 in
 tree "nixos-system-${name}-${cfg.version}" {
+  environment = cfg.builderArgs;
   texts = givenTexts // listToAttrs (map
     (key: { name = "lab/pre-switch-checks/${key}"; value = cfg.preSwitchChecks.${key}; })
     (attrNames cfg.preSwitchChecks)) // {

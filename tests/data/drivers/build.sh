@@ -25,6 +25,7 @@ case $kind in
         $busybox mkdir -p "$out/bin" "$out/etc/systemd/system"
         $busybox ln -s "$unit" "$out/etc/systemd/system/web.service"
         fill "$out/bin"
+        [ -z "$oneway" ] || $busybox rm "$out/bin/deactivate"
         ;;
     home-manager)
         $busybox mkdir -p "$out/bin" "$out/home-files/.config/test"

@@ -1,6 +1,7 @@
 # A system for a driver other than NixOS's, in the shape that its own tools give it: one service `web` on port 8090, and what
-# activates it, in the words and exit statuses of the original. `script` is run amid the activation.
-{ bin, driver, version, status ? 200, script ? ":", user ? "alice", system ? "x86_64-linux" }:
+# activates it, in the words and exit statuses of the original. `script` is run amid the activation. With `oneway` it
+# cannot be taken back.
+{ bin, driver, version, status ? 200, script ? ":", oneway ? "", user ? "alice", system ? "x86_64-linux" }:
 let
   busybox = "${builtins.path { path = bin; name = "bb"; }}/busybox";
   scripts = builtins.path { path = ./. + "/${driver}"; name = "scripts"; };
@@ -19,7 +20,7 @@ let
     inherit system;
     builder = busybox;
     args = [ "sh" "-eu" ./build.sh ];
-    inherit busybox unit script version scripts user;
+    inherit busybox unit script oneway version scripts user;
   } // args);
   environment = make "etc-static-env" { kind = "environment"; };
 in

@@ -76,6 +76,8 @@ in
     assertions = of (types.listOf types.unspecified) [ ];
     warnings = strings;
 
+    system.systemBuilderArgs = of (types.attrsOf types.unspecified) { };
+
     networking.hostName = mkOption {
       type = types.strMatching "^$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$";
       default = "nixos";
