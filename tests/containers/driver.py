@@ -20,6 +20,7 @@ import pytest
 import tomli_w
 
 from fleet.machine.patched import PLAIN
+from tests.containers.forked import Forked
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def wait_until(is_so: Callable[[], Any], what: str, patience: float = PATIENCE) 
 class Run:
     """A `fleet` that runs, or ran."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     as_json: bool
     _out: list[bytes] = field(default_factory=list)
     _err: list[bytes] = field(default_factory=list)
@@ -206,14 +207,7 @@ class Stage:
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Run:
         """`fleet` with these arguments, under way."""
-        process = subprocess.Popen(
-            [FLEET, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        process = Forked(arguments, cwd=self.folder, env={**self.environment, **(env or {})})
         verbs = ("deploy", "push", "rollback", "resume", "reboot", "deliver")
         reports = arguments[0] in verbs or arguments[:2] in (("rollout", "continue"), ("pins", "update"))
         run = Run(process, as_json=reports and "--json" in arguments)
