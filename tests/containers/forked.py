@@ -30,7 +30,7 @@ class Forked:
         readers, writers = zip(os.pipe(), os.pipe(), strict=True)
         self.stdout: IO[bytes] | None = os.fdopen(readers[0], "rb")
         self.stderr: IO[bytes] | None = os.fdopen(readers[1], "rb")
-        ends = [DupFd(writer) for writer in writers]  # type: ignore[no-untyped-call]
+        ends = [DupFd(writer) for writer in writers]
         receiver, sender = _context.Pipe(duplex=False)
         with receiver:
             with sender:

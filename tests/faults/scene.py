@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from tests.containers.forked import Forked
+
 CONFIRM = 6
 """Seconds without contact, after which a host goes back."""
 ACTIVATION = 25
@@ -120,7 +122,7 @@ class Scene:
         return self.run
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Forked:
         """The controller."""
         assert self.run is not None
         return self.run.process
