@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from fleet.machine import Output
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+KILLED = 128 + signal.SIGKILL
+PATIENCE = 2.0
+"""Seconds after which a host whose command was killed is not going off."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What Docker sets where the image does not."""
 _inits: dict[str, int] = {}
@@ -30,6 +34,18 @@ def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
     pid = _init(container) if _may_enter() else 0
     if not pid:
         return None
+    try:
+        init = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    with os.fdopen(init) as power:
+        output = _run(container, pid, argv)
+        # The end of PID 1 kills all others first, and is known a moment later.
+        has_power = not select.select([power], (), (), PATIENCE if output.status == KILLED else 0)[0]
+    return output if has_power else None
+
+
+def _run(container: Any, pid: int, argv: Sequence[str]) -> Output:
     # What it leaves behind may go on writing: so these are files, whose end nobody waits for.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         places = _control_groups(pid, container.id)
@@ -44,8 +60,6 @@ def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
             umask=0o022,
             check=False,
         )
-        if not _is_init(pid, container.id):
-            return None
         texts = []
         for file in (stdout, stderr):
             file.seek(0)
@@ -59,7 +73,6 @@ _JOIN = 'while [ "$1" != -- ]; do { echo 0 >"$1"; } 2>/dev/null; shift; done; sh
 """Enters the control groups whose files come before `--`, and is then the command behind it."""
 
 
-@cache
 def _may_enter() -> bool:
     return os.geteuid() == 0 and all(shutil.which(program) for program in ("nsenter", "setpriv"))
 

@@ -53,7 +53,7 @@ def test_waves_go_one_after_another_and_at_once_limits_each(stage: Stage) -> Non
     write(stage)
     stage.toml(tables(), rollout={"waves": [{"hosts": "canary"}, {"hosts": "second,third"}], "at_once": 1})
     run = stage.deploy("--all")
-    assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "kept"))
+    assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "kept")), run
     assert [event["hosts"] for event in run.told("wave_started")] == [["canary"], ["second", "third"]]
     order = [
         (event["event"], event["host"])
@@ -341,7 +341,7 @@ def test_an_updated_pin_goes_to_the_canary_first_and_is_taken_back_if_that_goes_
 
         version = commit(tmp_path)
         run = stage.fleet("pins", "update", "pin", "--canary", "second", "--yes", "--json")
-        assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "kept"))
+        assert (run.code, run.outcomes) == (0, dict.fromkeys(HOSTS, "kept")), run
         assert [event["hosts"] for event in run.told("wave_started")] == [["second"], ["canary", "third"]]
         assert lock.read_bytes() != before
         assert answer(stage.host("third")) == f"version {version}"

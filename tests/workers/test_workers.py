@@ -134,7 +134,7 @@ def test_database_that_is_away_for_a_while_costs_nobody_anything(tmp_path: Path,
             begun = fleet.switched()
         finally:
             postgres.start()
-        assert all("no other begins" in line for line in told)
+        assert all("no other begins" in line for line in told), told
         assert len(begun) < 24
         events = fleet.ended(deploying)
         assert Counter(outcomes(events).values()) == {"kept": 24}

@@ -2,6 +2,6 @@
 {
   outputs = _: {
     lib = import ./lib // { nixosSystem = import ./nixos/lib/eval-config.nix; };
-    legacyPackages.@system@ = import ./. { system = "@system@"; };
+    legacyPackages."@system@" = import ./. { system = "@system@"; };
   };
 }
