@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.machine import Output
+from fleet.scripts import script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 KILLED = 128 + signal.SIGKILL
 PATIENCE = 2.0
@@ -35,24 +36,26 @@ def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
     if not pid:
         return None
     try:
-        init = os.pidfd_open(pid)
-    except ProcessLookupError:
+        power = os.fdopen(os.pidfd_open(pid), "rb", buffering=0)
+    except OSError:
         return None
-    with os.fdopen(init) as power:
-        output = _run(container, pid, argv)
+    with power:
+        try:
+            entering = _entering(pid, container.id)
+        except OSError:  # it has just gone off
+            return None
+        output = _run((*entering, *argv), _environment(container.attrs["Config"]))
         # The end of PID 1 kills all others first, and is known a moment later.
         has_power = not select.select([power], (), (), PATIENCE if output.status == KILLED else 0)[0]
     return output if has_power else None
 
 
-def _run(container: Any, pid: int, argv: Sequence[str]) -> Output:
+def _run(argv: Sequence[str], environment: Mapping[str, str]) -> Output:
     # What it leaves behind may go on writing: so these are files, whose end nobody waits for.
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        places = _control_groups(pid, container.id)
-        entering = ("sh", "-c", _JOIN, "sh", *places, "--", *_bounded_as(pid), "nsenter", f"--target={pid}", *_WHOLE)
         done = subprocess.run(
-            (*entering, "--", *argv),
-            env=_environment(container.attrs["Config"]),
+            argv,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -68,9 +71,13 @@ def _run(container: Any, pid: int, argv: Sequence[str]) -> Output:
     return Output(status=status, stdout=texts[0], stderr=texts[1])
 
 
+def _entering(pid: int, container: str) -> tuple[str, ...]:
+    """Return how a command line begins that runs the rest in the container with this PID 1."""
+    join = ("sh", "-c", script("fleet.lab", "join"), "sh", *_control_groups(pid, container), "--")
+    return (*join, *_bounded_as(pid), "nsenter", f"--target={pid}", *_WHOLE, "--")
+
+
 _WHOLE = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
-_JOIN = 'while [ "$1" != -- ]; do { echo 0 >"$1"; } 2>/dev/null; shift; done; shift; exec "$@"'
-"""Enters the control groups whose files come before `--`, and is then the command behind it."""
 
 
 def _may_enter() -> bool:
@@ -91,15 +98,14 @@ def _init(container: Any) -> int:
 
 def _is_init(pid: int, container: str) -> bool:
     """Whether that process is PID 1 of that container, and lives. Another one may have its number by now."""
-    process = Path("/proc", str(pid))
     try:
-        return container in (process / "cgroup").read_text() and f"\nNSpid:\t{pid}\t1\n" in _status(pid)
+        return container in _of_process(pid, "cgroup") and f"\nNSpid:\t{pid}\t1\n" in _of_process(pid, "status")
     except OSError:
         return False
 
 
-def _status(pid: int) -> str:
-    return Path("/proc", str(pid), "status").read_text()
+def _of_process(pid: int, what: str) -> str:
+    return Path("/proc", str(pid), what).read_text(encoding="utf-8", errors="replace")
 
 
 def _control_groups(pid: int, container: str) -> list[str]:
@@ -108,7 +114,7 @@ def _control_groups(pid: int, container: str) -> list[str]:
     Those that systemd knows processes by, not those with limits: each takes milliseconds to enter.
     """
     files = []
-    for line in Path("/proc", str(pid), "cgroup").read_text().splitlines():
+    for line in _of_process(pid, "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "name=systemd"):
             continue
@@ -124,7 +130,7 @@ def _control_groups(pid: int, container: str) -> list[str]:
 
 def _bounded_as(pid: int) -> tuple[str, str]:
     """Return how a command begins that may do no more than the container's own root."""
-    mask = int(_status(pid).partition("\nCapBnd:\t")[2].split()[0], 16)
+    mask = int(_of_process(pid, "status").partition("\nCapBnd:\t")[2].split()[0], 16)
     held = ",".join(f"+cap_{number}" for number in range(mask.bit_length()) if mask >> number & 1)
     return "setpriv", f"--bounding-set=-all,{held}"
 
