@@ -134,7 +134,8 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_tried_again(
     finally:
         faults.restore(host)
     error = run.failure("two")
-    assert (run.code, error["kind"]) == (1, "push"), run
+    assert run.code == 1
+    assert error["kind"] in ("push", "command"), error  # whichever of its commands meets the full disk first
     assert re.search("no space left on (device|the disk)", error["message"] + " ".join(error["said"]), re.I), run
     assert run.told("finding_reported", kind="slow_link") == []
     assert nothing_left(stage, "two")
