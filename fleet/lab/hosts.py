@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import shlex
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleet.errors import CommandFailedError, UnreachableError
-from fleet.lab.inside import run_inside
+from fleet.lab.inside import SWITCH, run_inside
 from fleet.machine import Output
 from fleet.scripts import script
 
@@ -54,7 +55,8 @@ class LabHost:
 
     def exec(self, *argv: str, check: bool = True) -> Output:
         """Run the command on the host as root, without SSH. With `check`, raise `CommandFailedError` if it fails."""
-        output = run_inside(self.container, argv) or self._exec_by_engine(argv)
+        output = run_inside(self.container, argv) if SWITCH in os.environ else None
+        output = output or self._exec_by_engine(argv)
         return checked(self.name, argv, output) if check else output
 
     def _exec_by_engine(self, argv: Sequence[str]) -> Output:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import UnreachableError
-from fleet.lab.inside import run_inside
+from fleet.lab.inside import SWITCH, run_inside
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ WHAT_IT_HAS = """\
 env | grep -vE '^(PWD|OLDPWD|SHLVL|_)=' | sort; pwd; id; umask; ulimit -n; tty; hostname; grep Cap /proc/self/status
 grep -E '(::|systemd:)' /proc/self/cgroup; for kind in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$kind; done
 """
+
+
+@pytest.fixture(autouse=True)
+def _by_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+
+
 ENDS = {
     "output on both": ("echo out; echo err >&2; printf 'no line'", 0),
     "not ASCII": (r"printf '\303\244 \377 a\r\nb'", 0),
@@ -65,6 +72,7 @@ def test_what_a_command_leaves_behind_is_not_waited_for(host_program: Subject) -
     host_program.sh("kill $(cat /run/left) && rm /run/left")
 
 
+@pytest.mark.long
 def test_host_that_is_off_or_goes_off_is_unreachable_and_found_again(make_lab: MakeLab) -> None:
     host: LabHost = make_lab("off").host("off")
     before = host.exec("cat", "/proc/sys/kernel/random/boot_id").stdout
