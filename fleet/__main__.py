@@ -15,7 +15,7 @@ def main() -> None:
     # Few of the many objects of all these modules and connections end before the command does: to look for cycles among
     # them takes a fifth of a short command's time.
     gc.set_threshold(200_000)
-    sys.meta_path.insert(0, _BeforeAsyncssh())
+    sys.meta_path.insert(0, BeforeAsyncssh())
     _open_what_is_closed()
     from fleet.cli import run
 
@@ -33,7 +33,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - as above; for as long as we live
 
 
-class _BeforeAsyncssh:
+class BeforeAsyncssh:
     """Finds no module, and is told when asyncssh is about to look for liboqs and libnettle (asyncssh 2.24, `crypto/`).
 
     Where they are not there, Python would start gcc, ld and ldconfig to find that out: 0.1 s of every command.

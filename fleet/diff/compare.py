@@ -76,8 +76,7 @@ def _obstacles(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
 
 
 def needed_texts(old: SystemFacts, new: SystemFacts) -> tuple[str, ...]:
-    """Return the files below `etc` whose text `compare` can use. Those of
-    agents come first, then those of changed units."""
+    """Return the files below `etc` whose text `compare` can use. Those of agents come first, then those of units."""
     before, after = old.etc, new.etc
     changed = [path for path in sorted(before.keys() & after.keys()) if before[path] != after[path]]
     agents = agent_files(old, new)

@@ -55,9 +55,15 @@ class LabHost:
 
     def exec(self, *argv: str, check: bool = True) -> Output:
         """Run the command on the host as root, without SSH. With `check`, raise `CommandFailedError` if it fails."""
-        output = run_inside(self.container, argv) if SWITCH in os.environ else None
+        try:
+            output = run_inside(self.container, argv) if SWITCH in os.environ else None
+        except ProcessLookupError:
+            raise self._went_off(argv) from None
         output = output or self._exec_by_engine(argv)
         return checked(self.name, argv, output) if check else output
+
+    def _went_off(self, argv: Sequence[str]) -> UnreachableError:
+        return UnreachableError(self.name, f"went off, or does not say what became of {argv[0]}")
 
     def _exec_by_engine(self, argv: Sequence[str]) -> Output:
         mark = secrets.token_hex(8)  # printed behind all output, since Docker sometimes loses the output of an exec
@@ -66,7 +72,7 @@ class LabHost:
         deadline = time.monotonic() + _PATIENCE
         while not all(text.endswith(mark) for text in (output.stdout, output.stderr)):
             if time.monotonic() > deadline or not self.is_on:
-                raise UnreachableError(self.name, f"went off, or does not say what became of {argv[0]}")
+                raise self._went_off(argv)
             output = self._asked(script("fleet.lab", "tell"), variables)
         _arrived[self.container.id] = mark
         stdout, stderr = output.stdout.removesuffix(mark), output.stderr.removesuffix(mark)

@@ -31,8 +31,8 @@ _inits: dict[str, int] = {}
 def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
     """Run the command in the container, as `docker exec` does, and return what it has written when it has ended.
 
-    None where that is not possible: without root, if the engine is not on this machine, or if the container is off or
-    goes off meanwhile.
+    None where that is not possible: without root, if the engine is not on this machine, or if the container is off.
+    Raise `ProcessLookupError` if it goes off meanwhile: the command may have done its work, or a part of it.
     """
     pid = _init(container) if _may_enter() else 0
     if not pid:
@@ -49,7 +49,9 @@ def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
         output = _run((*entering, *argv), _environment(container.attrs["Config"]))
         # The end of PID 1 kills all others first, and is known a moment later.
         has_power = not select.select([power], (), (), PATIENCE if output.status == KILLED else 0)[0]
-    return output if has_power else None
+    if not has_power:
+        raise ProcessLookupError(f"PID 1 of {container.name} has ended")
+    return output
 
 
 def _run(argv: Sequence[str], environment: Mapping[str, str]) -> Output:

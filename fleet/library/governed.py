@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import ConfigError, PolicyError
 from fleet.library.authority import authority_of
 from fleet.library.judging import REMEDIES, Judge, Plea
+from fleet.library.plans import signatures_file
 from fleet.library.reader import FleetReader
 from fleet.model import Goal, Verb
 from fleet.text import listed
@@ -181,7 +182,7 @@ class GovernedFleet(FleetReader):
 
     def signatures_file(self, plan: Plan) -> Path:
         """Return where this machine keeps the signatures of a plan that it keeps. It may not exist."""
-        return self._tools.state.plan_folder(plan.digest) / "signatures"
+        return signatures_file(plan, self._tools.state)
 
     async def examine(self, plan: Plan, *, rebuild: bool = False) -> Examined:
         """Find out, without believing the plan, that it brings what its commits make. It can be approved then.

@@ -113,6 +113,11 @@ async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> No
     await _rooting(here, nix.realise(paths, root=folder / "closure"))
 
 
+def signatures_file(plan: Plan, state: State) -> Path:
+    """Return where this machine keeps the signatures of a plan that it keeps. It may not exist."""
+    return state.plan_folder(plan.digest) / "signatures"
+
+
 def note_made_here(plan: Plan, state: State) -> None:
     """Note that this machine has made the plan, until the plan is forgotten. A full disk forgets it at once."""
     folder = state.plan_folder(plan.digest)

@@ -146,11 +146,14 @@ async def remember_ends(
             generation="" if is_new else known.generation,
             answer={},
         )
-    for name in runs.keys() & links.keys():
+
+    async def look_again(name: HostName) -> None:
         with contextlib.suppress(HostError, TimeoutError):  # it is gone already
             async with asyncio.timeout(PATIENCE):
                 facts = await preflight(links[name], inventory.hosts[name])
             seen[name] = LastSeen.of(facts, now, links[name].host_key)
+
+    await asyncio.gather(*map(look_again, runs.keys() & links.keys()))
     await remember(state, inventory, seen)
 
 

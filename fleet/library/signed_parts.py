@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import ConfigError
 from fleet.library.judging import Plea
-from fleet.library.plans import parse_plan
+from fleet.library.plans import parse_plan, signatures_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,6 @@ async def signed_parts(state: State, inventory: Inventory, deliveries: Sequence[
             hosts.setdefault(plan.digest, []).append(delivery.host)
     found = []
     for digest, plan in plans.items():
-        file = state.plan_folder(digest) / "signatures"
-        if signatures := await asyncio.to_thread(read_signatures, plan, file):
+        if signatures := await asyncio.to_thread(read_signatures, plan, signatures_file(plan, state)):
             found.append(SignedParts(plan=plan, hosts=tuple(hosts[digest]), plea=Plea(signatures=signatures)))
     return tuple(found)

@@ -129,10 +129,11 @@ class Tools:
         known: dict[str, tuple[str, ...]] = {}
 
         def signatures(plan: Plan) -> tuple[str, ...]:
+            from fleet.library.plans import signatures_file
             from fleet.library.signatures import read_signatures  # most hosts have no gate
 
             if plan.digest not in known:
-                kept = read_signatures(plan, self.state.plan_folder(plan.digest) / "signatures")
+                kept = read_signatures(plan, signatures_file(plan, self.state))
                 known[plan.digest] = tuple(signature.line for signature in kept)
             return known[plan.digest]
 

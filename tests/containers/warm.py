@@ -7,12 +7,12 @@ import pkgutil
 import sys
 
 import fleet
-from fleet import __main__
+from fleet.__main__ import BeforeAsyncssh
 
 OTHERS = ("__main__", "scripts", "mcp", "serve", "crew", "procrastinate", "postgres")
 """Parts of names of modules that few commands import, and of programs."""
 
-sys.meta_path.insert(0, __main__._BeforeAsyncssh())
+sys.meta_path.insert(0, BeforeAsyncssh())
 for module in pkgutil.walk_packages(fleet.__path__, "fleet."):
     if not set(module.name.split(".")) & set(OTHERS):
         importlib.import_module(module.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +19,7 @@ from tests.faults.play_drivers import play_driver
 from tests.faults.scene import Scene, build, system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -78,14 +78,23 @@ def chosen(request: pytest.FixtureRequest, parameter: str) -> list[object]:
     return [call[parameter] for call in calls if parameter in call]
 
 
+@contextmanager
+def lab_of(hosts: Sequence[str], factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab with these hosts, which are gone afterwards, also if not all of them came up."""
+    lab = Lab.find(factory.mktemp("lab"))
+    try:
+        yield Lab.up(lab.folder.path, hosts)
+    finally:
+        lab.down()
+
+
 @pytest.fixture(scope="session")
 def players(
     lab_image: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Players]:
     """All cells of this session are being played."""
-    lab = Lab.find(tmp_path_factory.mktemp("lab"))
-    try:
-        nixos_switch.adopt(Lab.up(lab.folder.path, HOSTS))
+    with lab_of(HOSTS, tmp_path_factory) as lab:
+        nixos_switch.adopt(lab)
         folder = tmp_path_factory.mktemp("cells")
         plays = {}
         for name in HOSTS:
@@ -97,8 +106,6 @@ def players(
         with closing(Players(lab, folder, plays)) as players:
             players.begin(chosen(request, "cell"))
             yield players
-    finally:
-        lab.down()
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +113,8 @@ def players_of_drivers(
     lab_image: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Players]:
     """All cells of other drivers than NixOS's are being played."""
-    lab = Lab.find(tmp_path_factory.mktemp("lab"))
-    try:
-        Lab.up(lab.folder.path, DEBIAN)
+    with lab_of(DEBIAN, tmp_path_factory) as lab:
         plays = {name: functools.partial(play_driver, name=name) for name in DEBIAN}
         with closing(Players(lab, tmp_path_factory.mktemp("cells"), plays)) as players:
             players.begin(chosen(request, "driver_cell"))
             yield players
-    finally:
-        lab.down()
