@@ -14,7 +14,9 @@ Closure = NewType("Closure", str)
 NOTHING = Closure(f"/nix/store/{'0' * 32}-nothing")
 """Stands for the system of a host or a profile that has none yet. The host program has it too."""
 RunId = NewType("RunId", str)
-"""One run, such as `20261120T042211-3fa9c1`: sorts by time, and is safe in names of files and units."""
+"""One run, such as `20261120T042211-3fa9c1d2`: sorts by time, and is safe in names of files and units."""
+RUN_ID = r"[0-9]{8}T[0-9]{6}-[0-9a-f]{6,}"
+"""What a run id looks like, as a regular expression. Before 2026-12 its last part had six digits."""
 Serial = NewType("Serial", str)
 """The number of a host's newest transaction, such as `41-8f3a09c2`: a count and a random word, drawn by the host.
 `0-none` if it has had none."""

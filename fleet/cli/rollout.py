@@ -30,7 +30,7 @@ def rollout() -> None:
     \b
     fleet rollout pause
     fleet rollout continue
-    fleet rollout abort 20261120T042211-3fa9c1
+    fleet rollout abort 20261120T042211-3fa9c1d2
     """
 
 

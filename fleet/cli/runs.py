@@ -33,7 +33,7 @@ def runs(context: click.Context, file: Path | None, *, as_json: bool) -> int:
 
     \b
     fleet runs
-    fleet runs show 20261120T042211-3fa9c1
+    fleet runs show 20261120T042211-3fa9c1d2
     """
     if context.invoked_subcommand is not None:
         return 0
@@ -94,7 +94,7 @@ def show_run(context: click.Context, run_id: str, host: HostName | None, file: P
     store here does not have any more of the two systems that are compared.
 
     \b
-    fleet runs show 20261120T042211-3fa9c1
+    fleet runs show 20261120T042211-3fa9c1d2
     fleet runs show 20261120T042211 gpu-01
     """
     given = context.parent.params if context.parent else {}
@@ -179,7 +179,7 @@ def resume(run_id: str | None, file: Path | None, *, as_json: bool, verbose: boo
 
     \b
     fleet resume
-    fleet resume 20261120T042211-3fa9c1
+    fleet resume 20261120T042211-3fa9c1d2
     """
     from fleet.cli.changing import carry_out, follow_to_end
 

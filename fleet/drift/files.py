@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from fleet.drift.finding import Drift, Item
+from fleet.model import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ TRANSIENT = "/run/systemd/transient/"
 NOT_STARTED = (".scope", ".slice", ".device", ".swap")
 """Units that start nothing: logind, Docker and others make scopes of what runs already."""
 OUR_UNIT = re.compile(
-    r"fleet-(?:(?:keep|switch)-[0-9]{8}T[0-9]{6}-[0-9a-f]{6}|wake|activate)(?:-[0-9A-Za-z_][0-9A-Za-z._-]*)?\.service"
+    rf"fleet-(?:(?:keep|switch)-{RUN_ID}|wake|activate)(?:-[0-9A-Za-z_][0-9A-Za-z._-]*)?\.service"
     r"|fleet-sandbox-[a-z][a-z0-9-]{0,30}-shell-[0-9]+\.service"
 )
 """The units of a transaction: docs/transaction.md. One may be open at any moment; that of a profile ends with its name.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.errors import FleetError, StateError
 from fleet.files import replace_file
 from fleet.library.tools import new_run_id
+from fleet.model import RUN_ID
 from fleet.plans.plan import END
 from fleet.state.locks import acquire
 from fleet.text import parsed_json
@@ -42,7 +43,7 @@ LOCK = "alive"
 START = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from fleet.__main__ import main; main()"
 """Runs fleet with the modules of this process, wherever an installation has them. The environment stays as it is: what
 `fleet` starts may be in Python too, and another one."""
-_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{6}")
+_ID = re.compile(RUN_ID)
 _under_way: list[subprocess.Popen[bytes]] = []
 """The processes that this one has begun: they are reaped when they have ended."""
 

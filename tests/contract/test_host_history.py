@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 FIND = 'find_serial; echo "$serial"'
 ENDED = {
-    "format": "2", "serial": "41-8f3a09c2", "run": "20261120T042211-3fa9c1", "who": r"J\u00f6rg", "from": "desk",
+    "format": "2", "serial": "41-8f3a09c2", "run": "20261120T042211-3fa9c1d2", "who": r"J\u00f6rg", "from": "desk",
     "since": "1795946400", "ended": "1795946460", "old": OLD, "new": NEW, "state": "reverted", "blame": "found",
     "part": "a" * 64, "plan": "b" * 64, "source": "git+ssh://x rev 1f3c clean", "intent": "update nginx",
     "reason": "check web: 503", "ledger": f"{'5f' * 16} 8123 {'c' * 64}",
 }  # fmt: skip
 ENTRY = PastTransaction(
-    serial=Serial("41-8f3a09c2"), run=RunId("20261120T042211-3fa9c1"), by="Jörg", origin="desk", began=1795946400,
+    serial=Serial("41-8f3a09c2"), run=RunId("20261120T042211-3fa9c1d2"), by="Jörg", origin="desk", began=1795946400,
     ended=1795946460, old=Closure(OLD), new=Closure(NEW), state=State.REVERTED, blame="found", part="a" * 64,
     plan="b" * 64, source="git+ssh://x rev 1f3c clean", intent="update nginx", reason="check web: 503",
     ledger=f"{'5f' * 16} 8123 {'c' * 64}",
@@ -98,7 +98,7 @@ def test_what_nobody_said_is_a_dash(tmp_path: Path) -> None:
     call(tmp_path, f"{CLOSED} remember")
     (line,) = (tmp_path / "record/history").read_text().splitlines()
     assert line.split("\t") == [
-        "1-20261120T042211-3fa9c1", ENDED["run"], "-", "-", "1795946400", "1795946460", OLD, NEW, "reverted",
+        "1-20261120T042211-3fa9c1d2", ENDED["run"], "-", "-", "1795946400", "1795946460", OLD, NEW, "reverted",
         *["-"] * 7,
     ]  # fmt: skip
 

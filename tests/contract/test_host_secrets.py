@@ -12,7 +12,7 @@ from tests.contract.host_functions import SHELLS, call, put
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN = "20261120T042211-3fa9c1"
+RUN = "20261120T042211-3fa9c1d2"
 FAKES = """
 staged={folder}/staged
 have_memory() {{ mkdir -p $staged; }}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fleet.model import HostResult
 
 OLD, NEW = Closure(f"/nix/store/{'0' * 32}-nixos-system-old"), Closure(f"/nix/store/{'1' * 32}-nixos-system-new")
-RUN = RunId("20261120T042211-3fa9c1")
+RUN = RunId("20261120T042211-3fa9c1d2")
 PARTS = {
     "kernel": "/nix/store/k/bzImage", "initrd": "/nix/store/i/initrd", "kernel-modules": "/nix/store/m",
     "systemd": "/nix/store/s", "kernel-params": "quiet",

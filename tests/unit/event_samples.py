@@ -68,7 +68,7 @@ SAMPLES = {
     "room_free": 100,
     "room_needed": 50,
     "rules": ("agents on prod",),
-    "run": RunId("20261120T042211-3fa9c1"),
+    "run": RunId("20261120T042211-3fa9c1d2"),
     "running": CLOSURE,
     "satisfied": "approved by ann",
     "same": ("other",),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fleet.ledger.entries import Value
 
 ID, OTHER_ID = "5f" * 16, "6a" * 16
-RUN = "20261120T042211-3fa9c1"
+RUN = "20261120T042211-3fa9c1d2"
 
 
 def entry(kind: Kind, by: str = "ann", at: int = 1795946400, **values: Value) -> Entry:

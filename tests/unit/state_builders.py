@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fleet.state import State
 
-RUN = RunId("20261120T042211-3fa9c1")
+RUN = RunId("20261120T042211-3fa9c1d2")
 WEB, DB = HostName("web-1"), HostName("db-1")
 PUSH, SWITCH = PhaseStarted(host=WEB, phase=Phase.PUSH), PhaseStarted(host=WEB, phase=Phase.SWITCH)
 

@@ -401,7 +401,7 @@ async def test_all_or_nothing_goes_on_where_one_host_has_it_already(tmp_path: Pa
 async def test_run_is_taken_up_with_the_checks_of_its_plan(tmp_path: Path) -> None:
     world = Applying(tmp_path, "a")
     plan = world.plan(("a",), parts={"a": world.part("a", checks=(OK,))})
-    run = RunId("20261120T042211-3fa9c1")
+    run = RunId("20261120T042211-3fa9c1d2")
     world.state.keep_plan(plan.digest, plan.text, expires=plan.expires)
     envelopes = Envelopes(run, "ann")
     started = RunStarted(run=run, verb=Verb.DEPLOY, goal=Goal.SWITCH, hosts=(A,), watch=0.0, strict=False)

@@ -48,17 +48,17 @@ def row(world: World, command_line: CommandLine, run: str) -> list[str]:
 
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path, command_line: CommandLine) -> None:
     world = World(tmp_path, "a", "b")
-    remember(world, "20261120T042211-3fa9c1")
-    with world.state.hold(RunId("20261120T042211-3fa9c1")):
+    remember(world, "20261120T042211-3fa9c1d2")
+    with world.state.hold(RunId("20261120T042211-3fa9c1d2")):
         assert command_line(world, "rollout", "pause", "20261120").code == 0
-    request = world.state.asked(RunId("20261120T042211-3fa9c1"))
+    request = world.state.asked(RunId("20261120T042211-3fa9c1d2"))
     assert request is not None
     assert request.asked is Asked.PAUSE
 
 
 def test_a_beginning_that_two_runs_share_is_refused(tmp_path: Path, command_line: CommandLine) -> None:
     world = World(tmp_path, "a", "b")
-    remember(world, "20261120T042211-3fa9c1")
+    remember(world, "20261120T042211-3fa9c1d2")
     remember(world, "20261120T042212-3fa9c2")
     told = command_line(world, "rollout", "continue", "20261120")
     assert (told.code, "2 runs begin with 20261120" in told.err) == (2, True)

@@ -91,7 +91,7 @@ LINES = {
     "fleet rollout pau": "fleet rollout pause",
     "fleet deploy laptop --retry": "fleet deploy laptop --retry-quarantined",
     "fleet rollback gpu-01 --to 4": "fleet rollback gpu-01 --to 41",
-    "fleet resume 20261120": "fleet resume 20261120T042211-3fa9c1",
+    "fleet resume 20261120": "fleet resume 20261120T042211-3fa9c1d2",
     "fleet ssh web": "fleet ssh web-1",
     "fleet show upd": "fleet show update.plan",
 }
@@ -101,7 +101,7 @@ LINES = {
 @pytest.mark.parametrize("shell", SHELLS)
 def test_shell_completes_what_there_is(shell: str, there: Path, tmp_path: Path) -> None:
     remember_listed("home", {HostName("gpu-01"): generations(7, 41), HostName("gpu-02"): generations(42)})
-    (state_folder("home") / "runs" / "20261120T042211-3fa9c1").mkdir(parents=True)
+    (state_folder("home") / "runs" / "20261120T042211-3fa9c1d2").mkdir(parents=True)
     (there / "update.plan").write_text("")
     with terminal_of(shell, tmp_path) as terminal:
         assert {line: typed(terminal, line) for line in LINES} == LINES

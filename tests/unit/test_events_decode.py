@@ -60,8 +60,8 @@ def test_line_may_also_come_as_bytes_or_as_a_mapping() -> None:
 
 def test_line_without_an_envelope_gets_the_place_that_the_caller_knows() -> None:
     line = json.dumps(event_json(RunInterrupted()))
-    known = decode(line, run="20261120T042211-3fa9c1", seq=3, at=5.5, by="ann")
-    assert known == sealed(RunInterrupted(), run=RunId("20261120T042211-3fa9c1"), seq=3, at=5.5)
+    known = decode(line, run="20261120T042211-3fa9c1d2", seq=3, at=5.5, by="ann")
+    assert known == sealed(RunInterrupted(), run=RunId("20261120T042211-3fa9c1d2"), seq=3, at=5.5)
     assert decode(line) == sealed(RunInterrupted(), run=RunId(""), seq=0, at=0.0, by="")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fleet.machine import Command, OnLine, TcpStream
 
-RUN = RunId("20261120T042211-3fa9c1")
+RUN = RunId("20261120T042211-3fa9c1d2")
 KEEPER = f"fleet-keep-{RUN}.service"
 
 

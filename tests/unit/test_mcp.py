@@ -124,7 +124,7 @@ async def test_what_is_wrong_names_the_remedy(tmp_path: Path) -> None:
         error = await someone.fails("status", hosts=["nobody"])
         assert error["kind"] == "config"
         assert "nobody" in error["foreign"]["message"]
-        for tool, wrong in (("run", {"run": "20261120T042211-3fa9c1"}), ("show_plan", {"plan": "abcdef"})):
+        for tool, wrong in (("run", {"run": "20261120T042211-3fa9c1d2"}), ("show_plan", {"plan": "abcdef"})):
             assert (await someone.fails(tool, **wrong))["kind"] == "config"
         assert (await someone.fails("status", after="elsewhere"))["kind"] == "config"
         with pytest.raises(MCPError):
@@ -267,7 +267,7 @@ async def test_after_the_approval_the_same_call_goes_on(tmp_path: Path) -> None:
 async def test_an_approval_beside_the_plans_file_counts_too(tmp_path: Path) -> None:
     world = governed(tmp_path)
     plan = kept(world, world.plan(("a",), by="agent-3", source=CLEAN))
-    folder = tmp_path / "requests" / "20261120T042211-3fa9c1"
+    folder = tmp_path / "requests" / "20261120T042211-3fa9c1d2"
     folder.mkdir(parents=True)
     (folder / "request.json").write_text('{"verb": "plan", "plan": "", "hosts": ["a"], "by": "agent-3", "at": 1}')
     (folder / "fleet.plan").write_text(plan.text)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from fleet.events import Event
 
-ID = "20261120T042211-3fa9c1"
+ID = "20261120T042211-3fa9c1d2"
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ def host(name: str, outcome: Outcome, message: str = "") -> HostResult:
 
 
 def ended(code: int, *hosts: HostResult, **more: Any) -> Ended:
-    known: dict[str, Any] = {"fleet": "home", "run": "20261120T042211-3fa9c1", "command": "deploy", "by": "ann"}
+    known: dict[str, Any] = {"fleet": "home", "run": "20261120T042211-3fa9c1d2", "command": "deploy", "by": "ann"}
     return Ended(**{**known, "origin": "desk", "exit_code": code, "finished": 1795946460.0, "hosts": hosts, **more})
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fleet.inventory import Host, Inventory
     from tests.unit.conftest import CommandLine
 
-RUN = RunId("20261120T042211-3fa9c1")
+RUN = RunId("20261120T042211-3fa9c1d2")
 MARKER = b"a value that is nowhere\0\xff"
 
 

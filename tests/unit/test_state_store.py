@@ -221,7 +221,7 @@ def test_one_state_may_be_used_by_several_threads_at_once(tmp_path: Path) -> Non
 
 
 def test_what_is_asked_of_a_rollout_is_seen_by_every_process_until_it_is_taken_back(tmp_path: Path) -> None:
-    run = RunId("20261120T042211-3fa9c1")
+    run = RunId("20261120T042211-3fa9c1d2")
     mine, theirs = open_state(tmp_path), open_state(tmp_path)
     assert theirs.asked(run) is None
     mine.ask(run, Asked.PAUSE, by="ann")

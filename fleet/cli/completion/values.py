@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from click.shell_completion import CompletionItem
 
 from fleet.files import read_file, state_folder
+from fleet.model import RUN_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ LARGEST = 16 << 20
 MOST_RUNS = 50
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What a name must be: a shell might expand anything else."""
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]+")
+_RUN = re.compile(RUN_ID)
 
 
 def selectors(context: Context, incomplete: str) -> list[CompletionItem[str]]:
