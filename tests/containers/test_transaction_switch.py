@@ -6,11 +6,29 @@ import subprocess
 
 import pytest
 
+from tests.containers.files import put
 from tests.containers.hostprogram import LOCK, NEW, OLD, Subject, run_id
 from tests.waiting import until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
 FAILING = NEW + 'services.bad.exec = "${busybox} false";'
+
+TALK = r"""#!/usr/bin/perl
+while (1) {
+    if (chdir "/run/fleet/open") {
+        for (1 .. 1000) {
+            open my $file, ">", ".word.$_" or last;
+            unlink ".word.$_";
+        }
+        open my $file, ">", "/run/talked";
+    } else { select undef, undef, undef, 0.01 }
+}
+"""
+"""Puts words that are there for a moment into the transaction, without end."""
+FAILS_ONCE = r"""#!/bin/sh
+case "$*" in *.{}) mkdir /run/replaced 2>/dev/null && exit 1 ;; esac
+exec /usr/bin/cp "$@"
+"""
 
 
 @pytest.mark.parametrize(
@@ -126,6 +144,32 @@ def test_abandoned_while_it_waits_for_the_lock_it_never_starts(subject: Subject)
     subject.sh("systemctl stop holder")
     assert subject.follow(run, "reverted").reason == "bye"
     assert not subject.succeeds("test -e /run/fleet/last/started")
+
+
+def test_words_that_come_while_it_is_put_on_record_keep_nobody_from_it(subject: Subject) -> None:
+    """A word is a file that is written under another name first: that one is gone before it could be copied."""
+    put(subject.host, "/root/talk", TALK, mode="755")
+    subject.sh("systemd-run -q --unit=talker /root/talk")
+    run = subject.begin(subject.closure(NEW))
+    assert subject.follow(run, "switched").status == 0
+    view = subject.abandon(run, "silent bye")
+    subject.sh("systemctl stop talker; rm /run/talked")
+    assert view.reason == "bye"
+    assert subject.sh("cat /nix/var/fleet/last/run") == run
+
+
+@pytest.mark.parametrize("copy", ["open", "last"])
+def test_word_that_replaces_a_file_while_it_is_copied_keeps_nobody_from_it(subject: Subject, copy: str) -> None:
+    """GNU cp looks at a file, opens it, and fails if it is another one by then: "skipping file, as it was replaced"."""
+    put(subject.host, "/usr/local/bin/cp", FAILS_ONCE.format(copy), mode="755")
+    try:
+        run = subject.begin(subject.closure(NEW))
+        assert subject.follow(run, "switched").status == 0
+        view = subject.abandon(run, "silent bye")
+    finally:
+        subject.sh("rm /usr/local/bin/cp; rmdir /run/replaced")
+    assert view.reason == "bye"
+    assert subject.sh("cat /nix/var/fleet/last/run") == run
 
 
 def test_lock_of_another_file_is_not_taken_for_it(subject: Subject) -> None:

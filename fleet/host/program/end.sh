@@ -45,7 +45,7 @@ record_end() {
     unroot_run "$run"
     remember
     rm -rf $record/.open $record/.last
-    if cp -r . $record/.last; then
+    if copy_transaction . $record/.last; then
         rm -rf $record/last && mv -T $record/.last $record/last
     else
         rm -rf $record/.last            # a full disk; what is there is told by $closed, until a reboot
@@ -61,12 +61,21 @@ quarantine() {
 
 unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; forget_staged "$1"; }
 
+# Copy the transaction in folder $1 to $2, which is not there. Words come meanwhile. What hides is no part of it: it is ours as
+# long as we live, or what a word is put into before it has its name. And `cp` fails for a file that was replaced as it began.
+copy_transaction() {
+    set +f
+    mkdir "$2" && { cp -r "$1"/* "$2" || cp -r "$1"/* "$2"; }
+    set -f -- $?
+    return "$1"
+}
+
 # Copy the transaction to the disk, and with it its serial and all that was pushed for it.
 write_record() {
     read_line $record/open/run
     [ "$run" != "$text" ] || return 0
     read_line serial
-    rm -rf $record/open $record/.open && cp -r . $record/.open && echo "$text $run" >$record/.serial &&
+    rm -rf $record/open $record/.open && copy_transaction . $record/.open && echo "$text $run" >$record/.serial &&
         sync -f $record /nix/store && sync_pushes "$run" && mv -f $record/.serial $record/serial &&
         mv -T $record/.open $record/open && sync -f $record
 }

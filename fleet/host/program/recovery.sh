@@ -55,7 +55,7 @@ reopen_record() {
         record_end
         return
     fi
-    rm -rf $draft && cp -r $record/open $draft && enter $draft || return
+    rm -rf $draft && copy_transaction $record/open $draft && enter $draft || return
     if [ "$(get boot_id)" = "$(boot_id)" ]; then put started yes; else put rebooted yes && { [ -z "$lasting" ] || put started yes; }; fi || return
     state=reverting window=
     read_systems
