@@ -76,7 +76,13 @@ class Run:
 
     def __repr__(self) -> str:
         """What a failed assertion shows."""
-        return f"<{self.process.args!r}: {self.process.returncode}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}>"
+        said = f"{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
+        return f"<{self.process.args!r}: {self.process.returncode}, {self._errors()}\n{said}>"
+
+    def _errors(self) -> list[str]:
+        """What went wrong on which host, as far as it is told: outputs that fail in CI are cut in their middle."""
+        ended = self.told("host_finished") if self.as_json else []
+        return [f"{one['host']}: {one['result']['error']['message']}" for one in ended if one["result"]["error"]]
 
     def end(self) -> Run:
         """It has ended."""
@@ -118,7 +124,10 @@ class Run:
         """The first such event."""
         ended = self.process.poll
         found = wait_until(lambda: self.told(event, **fields) or ended() is not None, f"{event} {fields}")
-        assert found is not True, f"ended before {event}:\n{self.stdout}\n{self.stderr}"
+        if found is True:
+            self.end()
+            found = self.told(event, **fields)
+        assert found, f"ended before {event}: {self._errors()}\n{self.stdout}\n{self.stderr}"
         return dict(found[0])
 
     def interrupt(self) -> None:
