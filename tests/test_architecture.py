@@ -198,6 +198,16 @@ def without_encoding(source: str) -> list[int]:
     return found
 
 
+def waits_in_few_threads(source: str) -> list[int]:
+    """The lines in which a call of the state is made in the threads that sign logins and look up names, too."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    return [
+        call.lineno
+        for call in calls
+        if ast.unparse(call.func) == "asyncio.to_thread" and re.search(r"\bstate\.|_crew\.", ast.unparse(call.args[0]))
+    ]
+
+
 def subclasses(kind: type[FleetError]) -> Iterator[type[FleetError]]:
     for sub in kind.__subclasses__():
         yield sub
@@ -233,6 +243,7 @@ def test_source_keeps_the_rules(path: Path) -> None:
     assert too_long(source) == []
     assert part_of(path) in ("cli", "output") or not prints(source)
     assert shell_in_python(source) == []
+    assert waits_in_few_threads(source) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -323,6 +334,10 @@ def test_shell_in_python_is_seen(script: str) -> None:
     assert shell_in_python(f"x = ['env', 'sh', '-c', {script}, 'sh']") == [1]
     assert shell_in_python(f"f('/bin/sh', '-c', {script})") == [1]
     assert not shell_in_python("x = ('sh', '-c', one_line('fleet', 'script'), 'sh')")
+
+
+def test_wait_for_the_database_in_a_thread_of_others_is_seen() -> None:
+    assert waits_in_few_threads("asyncio.to_thread(tools.state.runs)\nasyncio.to_thread(self._crew.live, 1)") == [1, 2]
 
 
 def test_print_is_seen() -> None:

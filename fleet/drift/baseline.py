@@ -14,6 +14,7 @@ from fleet.drift.look import look
 from fleet.inventory.profiles import computer
 from fleet.model import HostName
 from fleet.state import BaselineRecord
+from fleet.state.threads import in_state
 from fleet.text import parsed_json, valid_unicode
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def keep_first(state: State, link: Link, by: str) -> None:
         if seen.incomplete:
             return
         items = () if seen.is_nixos else undeclared(seen)
-        await asyncio.to_thread(state.keep_baseline, name, Baseline.of(items, time.time()).record(by))
+        await in_state(state.keep_baseline, name, Baseline.of(items, time.time()).record(by))
 
 
 async def remembered(state: State, name: HostName) -> Baseline | None:
@@ -87,7 +88,7 @@ async def remembered(state: State, name: HostName) -> Baseline | None:
 
     Raise `StateError` if it cannot be read.
     """
-    record = await asyncio.to_thread(state.baseline, name)
+    record = await in_state(state.baseline, name)
     with contextlib.suppress(ValueError):
         return Baseline.read(record) if record is not None else None
     return None

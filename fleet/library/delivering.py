@@ -19,6 +19,7 @@ from fleet.library.signed_parts import UNSIGNED, plan_of
 from fleet.machine import CONTACTS
 from fleet.model import Closure, Derivation, FailureKind, Goal, Outcome, Verb
 from fleet.state import Delivery
+from fleet.state.threads import in_state
 from fleet.steps.gates import what_forbids_delivery
 from fleet.steps.preflight import preflight
 
@@ -70,7 +71,7 @@ async def note(
     troubles = []
     try:
         if over:
-            await asyncio.to_thread(state.no_longer_want, over, before=journal.run)
+            await in_state(state.no_longer_want, over, before=journal.run)
         wanted = [_delivery(tools, journal.run, plan, late, name) for name, late in away.items()]
         for delivery in wanted:
             try:
@@ -79,7 +80,7 @@ async def note(
                 if must_root:
                     troubles.append(f"{delivery.host}: {error.message}")
                     continue
-            await asyncio.to_thread(state.want, [delivery])
+            await in_state(state.want, [delivery])
     except StateError as error:
         troubles.append(error.message)
     return f"what waits for hosts that are away was not remembered: {'; '.join(troubles)}" if troubles else ""
@@ -197,7 +198,7 @@ async def _look_for(tools: Tools, delivery: Delivery) -> Back | None:
             await link.open(on_answer=lambda: limit.reschedule(None))
         facts = await preflight(link, host)
         if await _is_overtaken(link, host, facts, delivery):
-            await asyncio.to_thread(tools.state.no_longer_want, [delivery.host], before=delivery.run)
+            await in_state(tools.state.no_longer_want, [delivery.host], before=delivery.run)
             return None
         why_not = await what_forbids_delivery(link, host)
         if opening(host.window, time.time()) is not None:

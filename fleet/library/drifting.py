@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from fleet.drift import DriftReport, accepted, read_drift, remembered
@@ -11,6 +10,7 @@ from fleet.ledger import Kind
 from fleet.library.entering import enter
 from fleet.library.reading import ask_all
 from fleet.model import HostName
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ async def find_drift(
         report, baseline = accepted(report, before)
         if what := baseline.beyond(before):
             await enter(tools, Kind.DRIFT_ACCEPTED, host=host.name, count=len(what), what=what[:NAMED])
-        await asyncio.to_thread(tools.state.keep_baseline, place, baseline.record(tools.by))
+        await in_state(tools.state.keep_baseline, place, baseline.record(tools.by))
         return report
 
     return await ask_all(tools.logins, hosts, look, on_wait=on_wait)

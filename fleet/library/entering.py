@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import StateError
 from fleet.ledger import Entry, Kind
 from fleet.library.patience import PATIENCE, Asking
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ async def enter(tools: Tools, kind: Kind, *, waits: bool = True, **values: Value
     """
     if waits:
         entry = Entry(kind=kind, by=tools.by, origin=tools.origin, values=values)
-        return await asyncio.to_thread(tools.state.ledger.enter, entry)
+        return await in_state(tools.state.ledger.enter, entry)
     await enter_later(tools, kind, [values])
     return None
 
@@ -48,7 +49,7 @@ async def enter_later(tools: Tools, kind: Kind, all_values: Iterable[Mapping[str
 
 
 async def _kept(tools: Tools, entries: Sequence[Entry]) -> bool:
-    if not entries or await asyncio.to_thread(tools.state.ledger.enter_later, *entries):
+    if not entries or await in_state(tools.state.ledger.enter_later, *entries):
         return True
     kinds = dict.fromkeys(entry.kind.value for entry in entries)
     tools.unentered.append(f"the ledger lacks what was done, since it cannot be written: {', '.join(kinds)}")
@@ -115,12 +116,12 @@ async def begun(
             keep_plan(None)
 
     if must_record:
-        await asyncio.to_thread(enter_now)
+        await in_state(enter_now)
         entering = None
     else:
         first = [planned(tools, plan)] if plan is not None else []
         await _kept(tools, [*first, *entries])
-        entering = asyncio.ensure_future(asyncio.to_thread(enter_now))
+        entering = asyncio.ensure_future(in_state(enter_now))
         # What could not be entered waits in its file. It may be known only when nobody is here any more.
         entering.add_done_callback(lambda task: task.cancelled() or task.exception())
     entered.begin(hosts)

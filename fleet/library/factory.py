@@ -29,6 +29,7 @@ from fleet.library.telling import tell, telling
 from fleet.library.tools import new_run_id
 from fleet.model import Goal, Verb
 from fleet.state import Entered, RunRecord
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -225,7 +226,7 @@ class RunFactory:
         )
         await remember_ends(state, self._tools.inventory, done.hosts, time.time(), links=context.links)
         with contextlib.suppress(FleetError):
-            await asyncio.to_thread(state.tidy)
+            await in_state(state.tidy)
         return dataclasses.replace(done, unrecorded=record.trouble or lost)
 
     def decline(self, plan: Plan, why: str) -> Run:
@@ -276,7 +277,7 @@ class RunFactory:
                     ) as record:
                         done = await run_to_end(journal, stop, names, reboot_all())
             with contextlib.suppress(FleetError):
-                await asyncio.to_thread(self._tools.state.tidy)
+                await in_state(self._tools.state.tidy)
             return dataclasses.replace(done, unrecorded=record.trouble)
 
         return Run(journal, stop, telling(self._tools, journal, stop, work))

@@ -35,6 +35,7 @@ from fleet.machine.login import Logins
 from fleet.machine.sudo import Secret
 from fleet.model import Verb
 from fleet.state import open_state
+from fleet.state.threads import in_state
 from fleet.steps.secret_values import take_environment
 
 if TYPE_CHECKING:
@@ -295,5 +296,5 @@ class Fleet(SecretsFleet):
         Raise `StateError` if that fails.
         """
         if self._drafts.find(plan) is not None:
-            await asyncio.to_thread(note_made_here, plan, self._tools.state)
+            await in_state(note_made_here, plan, self._tools.state)
         await keep_plan(plan, self._tools.state, self._tools.here, planned(self._tools, plan))

@@ -6,7 +6,6 @@ left there is theirs.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from fleet import nix
 from fleet.errors import CommandFailedError, FleetError
 from fleet.model import HostName
+from fleet.state.threads import in_state
 from fleet.store import roots
 from fleet.text import whole_number
 
@@ -51,8 +51,8 @@ async def find_here(state: State, here: Machine, *, keep: int) -> GarbageHere:
 
     Raise `StateError`, or `FleetError` if this machine's store does not answer.
     """
-    tidied = await asyncio.to_thread(state.tidy, keep=keep, dry_run=True)
-    folders = await asyncio.to_thread(_links_of, state, tidied)
+    tidied = await in_state(state.tidy, keep=keep, dry_run=True)
+    folders = await in_state(_links_of, state, tidied)
     links = [link for link, _ in folders]
     held = frozenset((await _ran(here, roots.requisites(await _valid(here, {path for _, path in folders})))).split())
     if not held:
@@ -71,7 +71,7 @@ async def free_here(state: State, here: Machine, found: GarbageHere, *, keep: in
     When this is interrupted, what is left is garbage for Nix, or is found again. So is what Nix does not delete: the
     `note` says why. Raise `StateError`.
     """
-    tidied = await asyncio.to_thread(state.tidy, keep=keep)
+    tidied = await in_state(state.tidy, keep=keep)
     sizes: dict[str, int] = {}
     try:
         dead = set((await _ran(here, roots.DEAD)).split())

@@ -13,6 +13,7 @@ from fleet.library.judging import REMEDIES, Judge, Plea
 from fleet.library.plans import signatures_file
 from fleet.library.reader import FleetReader
 from fleet.model import Goal, Verb
+from fleet.state.threads import in_state
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -115,16 +116,16 @@ class GovernedFleet(FleetReader):
 
     async def ask(self, run: RunId, asked: Asked | None) -> None:
         """Ask something of a rollout that is under way in any process; None lets it go on. Raise `StateError`."""
-        await asyncio.to_thread(self._tools.state.ask, run, asked, by=self._tools.by)
+        await in_state(self._tools.state.ask, run, asked, by=self._tools.by)
 
     async def asked(self, run: RunId) -> Request | None:
         """Return what somebody asks of a rollout now; None if nobody does. Raise `StateError`."""
-        return await asyncio.to_thread(self._tools.state.asked, run)
+        return await in_state(self._tools.state.asked, run)
 
     async def deliveries(self, *selectors: str) -> tuple[Delivery, ...]:
         """Return what waits for these hosts, or for all, since they were away. Raise `StateError`."""
         names = {host.name for host in self.select(*selectors)}
-        found = await asyncio.to_thread(self._tools.state.deliveries)
+        found = await in_state(self._tools.state.deliveries)
         return tuple(delivery for delivery in found if delivery.host in names)
 
     @property

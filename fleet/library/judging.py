@@ -15,6 +15,7 @@ from fleet.ledger import Kind
 from fleet.library.authority import authority_of
 from fleet.library.entering import NAMES, enter
 from fleet.library.plans import is_made_here, note_made_here
+from fleet.state.threads import in_state
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -198,9 +199,9 @@ class Judge:
     async def _is_made_here(self, plan: Plan, *, is_own: bool) -> bool:
         """Return whether this process has made the plan, or another one on this machine has, which has noted it."""
         if is_own:
-            await asyncio.to_thread(note_made_here, plan, self._tools.state)
+            await in_state(note_made_here, plan, self._tools.state)
             return True
-        return await asyncio.to_thread(is_made_here, plan, self._tools.state)
+        return await in_state(is_made_here, plan, self._tools.state)
 
     async def _merged(self, plan: Plan, hosts: Sequence[HostName], policy: Policy, *, is_own: bool) -> Evidence:
         """Return whether what the plan was made from is merged, as the remote says that the policy names.

@@ -16,6 +16,7 @@ from fleet.ledger.witnesses import Verdict, Witness, hear
 from fleet.library import entering
 from fleet.library.reading import ignore
 from fleet.model import RunId
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -93,7 +94,7 @@ class FleetLedger:
 
         What waits to be entered is entered before, if that is possible now. Raise `StateError`.
         """
-        return (await asyncio.to_thread(_read, self._tools.state)).lines
+        return (await in_state(_read, self._tools.state)).lines
 
     async def verify(
         self,
@@ -112,7 +113,7 @@ class FleetLedger:
         given = [*_of_hosts(histories), *_of_plans(plans or {})]
         state = self._tools.state
         if export is None:
-            verdict, open_ = await asyncio.to_thread(_judge, state, given)
+            verdict, open_ = await in_state(_judge, state, given)
         else:
             chain = read_chain(await asyncio.to_thread(_read_export, export))
             verdict, open_ = hear(chain, given, chain.runs), frozenset()

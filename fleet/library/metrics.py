@@ -15,6 +15,7 @@ from fleet.errors import StateError
 from fleet.files import replace_file
 from fleet.library.seen import remembered
 from fleet.model import Outcome, Verb
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ async def write(tools: Tools) -> str:
         return ""
     try:
         seen = await remembered(tools.state)
-        known = await asyncio.to_thread(_read, tools, seen)
+        known = await in_state(_read, tools, seen)
         await asyncio.to_thread(replace_file, path, text(samples(known)).encode(), mode=0o644)
     except OSError as error:
         return f"the metrics were not written: {path}: {error.strerror}"

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fleet.errors import StateError
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ class Asking(Generic[T]):
     async def __call__(self) -> T:
         """Return the answer. Raise `StateError` if there is none, or none within `PATIENCE`."""
         if self._asked is None:
-            self._asked = asyncio.ensure_future(asyncio.to_thread(self._ask))
+            self._asked = asyncio.ensure_future(in_state(self._ask))
             self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may come for it
         done, _ = await asyncio.wait([self._asked], timeout=PATIENCE)
         if not done:

@@ -12,6 +12,7 @@ from fleet.errors import CommandFailedError, ConfigError, StateError
 from fleet.files import replace_file
 from fleet.inventory import BuildOn
 from fleet.plans import Plan, TextError
+from fleet.state.threads import in_state
 from fleet.text import local_time, parsed_json
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> No
     Both last until the plan expires. If it was not there, `entry` comes into the ledger. Raise `StateError` if that
     fails.
     """
-    await asyncio.to_thread(state.keep_plan, plan.digest, plan.text, expires=plan.expires, entry=entry)
+    await in_state(state.keep_plan, plan.digest, plan.text, expires=plan.expires, entry=entry)
     parts = plan.parts.values()
     paths: list[str] = [*dict.fromkeys(part.closure for part in parts if part.manifest)]
     built_there = [part.derivation for part in parts if part.build_on is BuildOn.TARGET]

@@ -30,6 +30,7 @@ from fleet.library.views import Health
 from fleet.library.watching import waiting, watch
 from fleet.model import RunId
 from fleet.source import evaluations
+from fleet.state.threads import in_state
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class FleetReader(Telling):
                 self._tools.here, self.inventory, hosts, folder=folder, cache=cache, emit=on_event
             )
         with contextlib.suppress(StateError):
-            await asyncio.to_thread(self._tools.state.tidy)
+            await in_state(self._tools.state.tidy)
         return found
 
     async def diff(
@@ -222,25 +223,22 @@ class FleetReader(Telling):
             return await ask_all(self._tools.logins, hosts, look, on_wait=on_wait)
 
     async def kept_plan(self, digest: str) -> Plan:
-        """Return the plan kept on this machine whose digest begins with `digest`.
-
-        Raise `ConfigError` if there is no such plan.
-        """
+        """Return the plan kept here whose digest begins with `digest`. Raise `ConfigError` if there is no such plan."""
         state = self._tools.state
-        return await asyncio.to_thread(lambda: parse_plan(state.plan(digest).encode(), f"plan {digest}"))
+        return await in_state(lambda: parse_plan(state.plan(digest).encode(), f"plan {digest}"))
 
     async def kept_plans(self) -> list[PlanRecord]:
         """Return the plans that this machine keeps, newest first; expired ones for a while, too."""
-        return await asyncio.to_thread(self._tools.state.plans)
+        return await in_state(self._tools.state.plans)
 
     async def runs(self) -> list[tuple[RunRecord, bool]]:
         """Return the runs that this machine remembers, newest first, each with whether it is under way now."""
         state, self.unread = self._tools.state, None
         try:
-            records = await asyncio.to_thread(state.runs)
+            records = await in_state(state.runs)
         except StateError as error:
             self.unread, records = error, state.runs_in_folders()
-        under_way = await asyncio.to_thread(state.under_way, [record.id for record in records])
+        under_way = await in_state(state.under_way, [record.id for record in records])
         return [(record, record.id in under_way) for record in records]
 
     async def events(self, run: str, *, after: int = 0) -> list[Envelope]:
@@ -248,7 +246,7 @@ class FleetReader(Telling):
 
         A run that this machine does not remember has none. Raise `StateError` if the memory cannot be read.
         """
-        return await asyncio.to_thread(self._tools.state.events, RunId(run), after=after)
+        return await in_state(self._tools.state.events, RunId(run), after=after)
 
     async def past_run(self, run: str) -> PastRun:
         """Return everything that this machine remembers of the run with this id, or whose id alone begins so.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fleet.events import RecordingLost, RecordingResumed
 from fleet.output.jsonl import JsonLines
 from fleet.state import EVENTS
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,7 +78,7 @@ async def recording(
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-            await asyncio.to_thread(recorder.close)
+            await in_state(recorder.close)
 
 
 async def _tell(journal: Journal, recorder: Recorder) -> None:

@@ -16,6 +16,7 @@ from fleet.host.facts import host_facts
 from fleet.inventory.gated import is_planned_for_when_away
 from fleet.model import Closure, Outcome
 from fleet.state import SeenRecord
+from fleet.state.threads import in_state
 from fleet.steps.preflight import preflight
 from fleet.text import parsed_json
 
@@ -113,7 +114,7 @@ async def remember(state: State, inventory: Inventory, seen: Mapping[HostName, L
     if seen:
         records = {name: one.record() for name, one in seen.items()}
         with contextlib.suppress(StateError):
-            await asyncio.to_thread(state.remember_seen, records, known=list(inventory.hosts))
+            await in_state(state.remember_seen, records, known=list(inventory.hosts))
 
 
 async def remember_ends(
@@ -187,7 +188,7 @@ def _running(ended: HostResult) -> Closure | None:
 async def remembered(state: State) -> dict[HostName, LastSeen]:
     """Return what is remembered of each host, without what cannot be read."""
     found = {}
-    for name, record in (await asyncio.to_thread(state.seen)).items():
+    for name, record in (await in_state(state.seen)).items():
         with contextlib.suppress(ValueError):
             found[name] = LastSeen.read(record)
     return found

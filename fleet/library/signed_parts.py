@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import ConfigError
 from fleet.library.judging import Plea
 from fleet.library.plans import parse_plan, signatures_file
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,7 @@ async def plan_of(state: State, delivery: Delivery) -> Plan | None:
             return None
         return plan if delivery.host in plan.parts else None
 
-    return await asyncio.to_thread(read)
+    return await in_state(read)
 
 
 async def signed_parts(state: State, inventory: Inventory, deliveries: Sequence[Delivery]) -> tuple[SignedParts, ...]:

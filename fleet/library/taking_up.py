@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import time
@@ -22,6 +21,7 @@ from fleet.library.telling import telling
 from fleet.model import Verb
 from fleet.plans import Plan, TextError
 from fleet.state import Entered, Hosts
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class TakingUp:
         """Return the plan that the run applied; None if it is not known."""
         with contextlib.suppress(FleetError, TextError):
             if past.plan is not None:
-                return Plan.parse(await asyncio.to_thread(self._tools.state.plan, past.plan))
+                return Plan.parse(await in_state(self._tools.state.plan, past.plan))
         return None
 
     async def carry_on(self, past: RunRecord, stop: Stop, permit_of: PermitOf) -> Run:

@@ -13,6 +13,7 @@ from fleet.errors import BugError, FleetError, StateError
 from fleet.library.reading import asked
 from fleet.library.seen import LastSeen, remember, remembered
 from fleet.machine import CONTACTS
+from fleet.state.threads import in_state
 from fleet.steps.preflight import preflight
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ async def watch(tools: Tools, hosts: Sequence[Host], *, every: float) -> AsyncGe
 async def waiting(state: State) -> dict[HostName, Delivery]:
     """Return what waits for hosts that were away. Where that cannot be read, nothing is said to wait."""
     with contextlib.suppress(StateError):
-        return {delivery.host: delivery for delivery in await asyncio.to_thread(state.deliveries)}
+        return {delivery.host: delivery for delivery in await in_state(state.deliveries)}
     return {}
 
 

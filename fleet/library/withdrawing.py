@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from fleet.library.reading import ask_all
 from fleet.library.signed_parts import plan_of
 from fleet.library.tools import new_run_id
 from fleet.plans.text import words
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 async def _forget(state: State, plan: Plan, hosts: Collection[HostName]) -> None:
     """Bring these hosts nothing of the plan any more, those that are away least of all: they have not heard of it."""
-    for delivery in await asyncio.to_thread(state.deliveries):
+    for delivery in await in_state(state.deliveries):
         brings = await plan_of(state, delivery) if delivery.host in hosts else None
         if brings is not None and brings.digest == plan.digest:
-            await asyncio.to_thread(state.no_longer_want, [delivery.host], before=delivery.run)
+            await in_state(state.no_longer_want, [delivery.host], before=delivery.run)
 
 
 async def withdraw(

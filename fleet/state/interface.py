@@ -153,8 +153,8 @@ class JointRecord(Protocol):
 class State(Protocol):
     """Everything that this machine remembers of one fleet, or all machines that share a database do.
 
-    Methods may be called from any thread. They wait for the disk, so call them with `asyncio.to_thread` from an event
-    loop. Those that need the database raise `StateError` if it cannot be used.
+    Methods may be called from any thread. They wait for the disk, so call them with `fleet.state.threads.in_state`
+    from an event loop. Those that need the database raise `StateError` if it cannot be used.
     """
 
     def hold(self, run: RunId, *, is_new: bool = False) -> AbstractContextManager[Path]:

@@ -19,6 +19,7 @@ from fleet.library.seen import remember_ends
 from fleet.library.telling import tell
 from fleet.state import Asked, Entered
 from fleet.state.shares import RolloutState
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -55,8 +56,8 @@ class Conductor:
             self._again.discard(run)
             if (known := await self._known(run)) is None:
                 return
-            is_over = await asyncio.to_thread(self._go_on, *known)
-            if is_over and await asyncio.to_thread(self._crew.claim_end, run, self._name):
+            is_over = await in_state(self._go_on, *known)
+            if is_over and await in_state(self._crew.claim_end, run, self._name):
                 await self._end(*known)
                 self._runs.pop(run, None)  # whoever sweeps may have forgotten it meanwhile
 
@@ -66,10 +67,10 @@ class Conductor:
         To decide who comes next the plan need not be trusted: whoever delivers looks.
         """
         if run not in self._runs:
-            row = await asyncio.to_thread(self._crew.rollout, run)
+            row = await in_state(self._crew.rollout, run)
             if row is None:
                 return None
-            text = await asyncio.to_thread(self._tools.state.plan, row.plan)
+            text = await in_state(self._tools.state.plan, row.plan)
             self._runs[run] = row, await asyncio.to_thread(parse_plan, text.encode("ascii", "replace"), row.plan)
         return self._runs[run]
 
@@ -92,8 +93,8 @@ class Conductor:
 
     async def _end(self, row: Rollout, plan: Plan) -> None:
         """Tell the end of a run whose hosts all have results: to the record, and to those whom fleet.toml names."""
-        record = await asyncio.to_thread(self._tools.state.run, row.run)
-        now = await asyncio.to_thread(self._crew.rollout, row.run)
+        record = await in_state(self._tools.state.run, row.run)
+        now = await in_state(self._crew.rollout, row.run)
         if record is None or now is None:
             return
         journal = Journal(record, row.by)
@@ -105,18 +106,18 @@ class Conductor:
             )
         await remember_ends(self._tools.state, self._tools.inventory, results, time.time())
         finished = _finished(now, results)
-        envelope = await asyncio.to_thread(self._tell_end, row, plan, finished)
+        envelope = await in_state(self._tell_end, row, plan, finished)
         if envelope:
             await tell(self._tools, journal, Stop(), hosts=results, intent=plan.intent)
             with contextlib.suppress(FleetError):
-                await asyncio.to_thread(self._tools.state.tidy)
+                await in_state(self._tools.state.tidy)
 
     def _tell_end(self, row: Rollout, plan: Plan, finished: RunFinished) -> bool:
         told = self._crew.end(row.run, finished, by=row.by, entered=self._entered(plan))
         return told is not None
 
     async def _has_failed(self, row: Rollout, plan: Plan) -> bool:
-        request = await asyncio.to_thread(self._tools.state.asked, row.run)
+        request = await in_state(self._tools.state.asked, row.run)
         is_aborted = request is not None and request.asked is Asked.ABORT
         return row.bad > plan.max_failures or bool(row.why) or is_aborted
 

@@ -24,6 +24,7 @@ from fleet.library.crew.trust import trusted_plan
 from fleet.library.patience import Asking
 from fleet.model import HostResult, Outcome
 from fleet.state import Entered, HostRecord, Hosts, RunRecord
+from fleet.state.threads import in_state
 from fleet.steps.preflight import preflight
 from fleet.steps.program import store_program
 
@@ -79,13 +80,13 @@ class RunHere:
     async def close(self) -> None:
         """Wait until everything is written, and close all connections."""
         await self._resources.aclose()
-        await asyncio.to_thread(self.saying.close)
+        await in_state(self.saying.close)
 
     async def _open(self) -> tuple[Context, HostProgram, Available]:
         """Open what all hosts of the run share, once."""
         async with self._opening:
             if self._context is None or self._program is None or self._available is None:
-                folder = await asyncio.to_thread(self._folder)
+                folder = await in_state(self._folder)
                 head = await entering.head(self._tools)
                 journal = Journal(RunRecord(id=self.row.run), self.row.by)
                 opened = await self._resources.enter_async_context(self._tools.context(journal, Stop(), [], folder))
@@ -172,7 +173,7 @@ class RunHere:
 
         What it has brought there otherwise is brought again, and begins once: host and run are the same.
         """
-        past = await asyncio.to_thread(self._crew.host_record, self.row.run, host.name)
+        past = await in_state(self._crew.host_record, self.row.run, host.name)
         if not past.begun:
             return False
         link = context.links[host.name]
@@ -190,13 +191,13 @@ class RunHere:
         """Watch a host for as long as its wave is, and note what was wrong with it."""
         name = claim.share.host
         opened, *_ = await self._open()
-        past = await asyncio.to_thread(self._crew.host_record, self.row.run, name)
+        past = await in_state(self._crew.host_record, self.row.run, name)
         journal = Journal(self._record(past), self.row.by)
         seconds = max((soak.seconds for soak in self.plan.soaks if soak.last == claim.rollout.wave), default=0.0)
         async with self._tools.links([self._host(name)], within=self._pace) as links:
             context = dataclasses.replace(opened, journal=journal, links=links)
             said = await Rollout(context, self.plan, {}, HostProgram(), [name]).watch(name, seconds)
-        await asyncio.to_thread(self._end_soak, name, said)
+        await in_state(self._end_soak, name, said)
 
     def _end_soak(self, name: HostName, said: str) -> None:
         with self._crew.hand(self.row.run, by=self.row.by) as hand:

@@ -33,6 +33,7 @@ from fleet.model import Verb
 from fleet.plans.announce import planned
 from fleet.state import Entered, RunRecord, fold
 from fleet.state.shares import Rollout, Share
+from fleet.state.threads import in_state
 from fleet.text import listed
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class HandOver:
         `is_draft` says that the plan was made just now.
         """
         journal, plan, tools = context.journal, self.plan, self._tools
-        await asyncio.to_thread(require_workable, plan, tools, self.hosts, is_draft=is_draft)
+        await in_state(require_workable, plan, tools, self.hosts, is_draft=is_draft)
         permitted(context, await permit())
         await give(tools, plan)
         others = [name for name in plan.hosts if name not in self.hosts]
@@ -155,7 +156,7 @@ class HandOver:
         entered = Entered(tools.origin, plan.verb)
         async with entering.begun(tools, journal.run, self.hosts, entered, plan=plan, must_record=True):
             await journal.flush()
-            await asyncio.to_thread(tools.state.crew.begin, self._row(context), self._shares())
+            await in_state(tools.state.crew.begin, self._row(context), self._shares())
 
     def _row(self, context: Context) -> Rollout:
         tools, plan = self._tools, self.plan
@@ -212,7 +213,7 @@ class Follower:
     async def _push_on(self) -> None:
         """Let the run go on from here too, now and then: no worker may live."""
         if self._stop.is_requested and not self._is_interrupted:
-            await asyncio.to_thread(self._interrupt)
+            await in_state(self._interrupt)
             self._is_interrupted = True
             self._advanced = -AGAIN
         if time.monotonic() - self._advanced >= AGAIN:
@@ -227,7 +228,7 @@ class Follower:
 
     async def _news(self) -> list[Envelope]:
         run, after = self._journal.run, self._journal.record.last_seq
-        return await asyncio.to_thread(lambda: self._tools.state.events(run, after=after))
+        return await in_state(lambda: self._tools.state.events(run, after=after))
 
     def _hear(self, envelope: Envelope) -> None:
         self._journal.record = fold(self._journal.record, envelope)

@@ -12,6 +12,7 @@ from fleet.library.authority import authority_of
 from fleet.library.judging import Judge, Plea
 from fleet.library.plans import parse_plan, require_applicable
 from fleet.signing import bundle
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from fleet.inventory import Inventory
@@ -43,7 +44,7 @@ async def trusted_plan(tools: Tools, row: Rollout, *, trusts: bool) -> Plan:
     """
     fleet = tools.inventory
     principals = require_trust(fleet, trusts=trusts)
-    text = await asyncio.to_thread(tools.state.plan, row.plan)
+    text = await in_state(tools.state.plan, row.plan)
     plan = await asyncio.to_thread(parse_plan, text.encode("ascii", "replace"), f"the plan of run {row.run}")
     if plan.digest != row.plan:
         raise PolicyError(f"run {row.run}: the database has another plan under {row.plan}")

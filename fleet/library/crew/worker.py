@@ -19,6 +19,7 @@ from fleet.library.crew.delivering import RunHere
 from fleet.library.crew.trust import require_trust
 from fleet.model import HostResult, Outcome
 from fleet.state.shares import Step
+from fleet.state.threads import in_state
 from fleet.state.workers import WorkerRecord
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ TICK = 1.0
 """Seconds between two looks at what is asked of rollouts."""
 SWEEP = 5.0
 """Seconds between two looks for what lost workers had, and for rollouts that can go on."""
-THREADS = 32
-"""Threads beside two for each host that is under way: one to take its share, one to write what it is like."""
 GRACE = 10.0
 """Seconds in which the queue closes its connections: with a database that hangs it may never."""
 AGAIN = 2.0
@@ -79,15 +78,10 @@ class Worker:
 
         Return whether nothing of it is left; otherwise the process is to end at once, and others take what it has.
 
-        The running loop is for this worker alone.
-
         So it is at a second request, and after a bug, which is raised. Raise `StateError` if the database cannot be
         used in the beginning.
         """
-        # Logins use threads too, and must not wait for those that wait for the database's lock.
-        threads = ThreadPoolExecutor(THREADS + 2 * self.record.places, "fleet-worker")
-        asyncio.get_running_loop().set_default_executor(threads)
-        await asyncio.to_thread(self._crew.join, self.record)
+        await in_state(self._crew.join, self.record)
         self._tell(f"fleet: worker {self._name} takes hosts of {self.record.site or 'no site'}")
         loops = [
             asyncio.create_task(self._again_and_again(*each)) for each in ((self._live, BEAT), (self._conduct, TICK))
@@ -115,7 +109,7 @@ class Worker:
     async def _gone(self) -> None:
         self._pulse.shutdown(wait=False)
         with contextlib.suppress(StateError):
-            await asyncio.to_thread(self._crew.leave, self._name)
+            await in_state(self._crew.leave, self._name)
 
     async def _leave_when_asked(self, stop: Stop, taking: asyncio.Task[None]) -> None:
         """Wait for the request to stop, and then until what has begun has ended."""
@@ -124,7 +118,7 @@ class Worker:
         count = len(self._doing)
         self._tell(f"fleet: takes nothing new; waits for {count} hosts" if count else "fleet: takes nothing new")
         with contextlib.suppress(StateError):
-            await asyncio.to_thread(self._crew.live, self.record)
+            await in_state(self._crew.live, self.record)
         is_late = False
         taking.cancel()
         for soak in list(self._soaks):
@@ -160,12 +154,12 @@ class Worker:
 
     async def _conduct(self) -> None:
         """Let rollouts go on of which somebody asks something, and now and then all, with what was lost."""
-        unheard = await asyncio.to_thread(self._crew.unheard)
+        unheard = await in_state(self._crew.unheard)
         if time.monotonic() - self._swept >= SWEEP:
             self._swept = time.monotonic()
-            await asyncio.to_thread(self._crew.mend)
+            await in_state(self._crew.mend)
             await self._give_back()
-            unfinished = await asyncio.to_thread(self._crew.unfinished)
+            unfinished = await in_state(self._crew.unfinished)
             self._conductor.forget_all_but(unfinished)
             await self._forget_all_but(unfinished)
             unheard = set(unfinished)
@@ -178,10 +172,10 @@ class Worker:
         It is seen twice: what was taken just now may not be known here yet.
         """
         soaked = {(claim.rollout.run, claim.share.host) for claim in self._soaks.values()}
-        has = await asyncio.to_thread(self._crew.taken_by, self._name)
+        has = await in_state(self._crew.taken_by, self._name)
         idle = has - soaked - set(self._doing)
         for run, host in idle & self._idle:
-            await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+            await in_state(self._crew.give_back, run, host, self._name)
         self._idle = idle
 
     async def _forget_all_but(self, unfinished: set[RunId]) -> None:
@@ -221,7 +215,7 @@ class Worker:
 
     async def _do(self, run: RunId, host: HostName) -> None:
         """Take the share of a host, and do it. To watch a host takes no place."""
-        claim = await asyncio.to_thread(self._crew.claim, run, host, self._name)
+        claim = await in_state(self._crew.claim, run, host, self._name)
         if claim is not None and claim.share.step is Step.SOAK:
             task = asyncio.create_task(self._soak(claim))
             self._soaks[task] = claim
@@ -238,7 +232,7 @@ class Worker:
             error = caught if isinstance(caught, FleetError) else BugError.of(caught)
             failure = result.with_now(error.failure(), "nothing was changed")
             refused = HostResult(host=claim.share.host, outcome=Outcome.FAILED, failure=failure)
-            await asyncio.to_thread(self._say, claim.rollout.run, refused)
+            await in_state(self._say, claim.rollout.run, refused)
             self._tell(f"fleet: {claim.share.host}: refused: {error.message}")
             return
         await here.deliver(claim)
@@ -264,12 +258,12 @@ class Worker:
             await self._conductor.advance(run)
         except asyncio.CancelledError:
             with contextlib.suppress(StateError):
-                await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+                await in_state(self._crew.give_back, run, host, self._name)
             raise
         except Exception as error:
             self._tell(f"fleet: {host}: was not watched to the end, and is watched again: {error}")
             with contextlib.suppress(StateError):
-                await asyncio.to_thread(self._crew.give_back, run, host, self._name)
+                await in_state(self._crew.give_back, run, host, self._name)
 
 
 def _bug(error: Exception) -> str:

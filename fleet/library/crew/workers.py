@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from fleet.library.crew.worker import Worker
 from fleet.library.governed import NOTHING
 from fleet.library.plans import require_applicable
 from fleet.signing import bundle
+from fleet.state.threads import in_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -53,11 +53,11 @@ class WorkersOf:
 
     async def all(self) -> list[WorkerRecord]:
         """Return the workers that live, each with what it does, and those that were lost lately."""
-        return await asyncio.to_thread(lambda: self._tools.state.crew.workers())
+        return await in_state(lambda: self._tools.state.crew.workers())
 
     async def require(self, hosts: Iterable[HostName]) -> None:
         """Raise `ConfigError` if no worker lives for some of these hosts."""
-        await asyncio.to_thread(require_workers, self._tools, hosts)
+        await in_state(require_workers, self._tools, hosts)
 
     def apply(self, plan: Plan, *selectors: str, stop: Stop | None = None, plea: Plea = NOTHING) -> Run:
         """Let workers apply a plan, or its part for some hosts, and follow them. See `Fleet.apply`.

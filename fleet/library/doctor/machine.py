@@ -17,6 +17,7 @@ from fleet import __version__
 from fleet.errors import ConfigError, StateError
 from fleet.library.doctor.diagnosis import Diagnosis, Patient, State
 from fleet.output.format import counted, human_bytes
+from fleet.state.threads import in_state
 from fleet.text import listed, local_time
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ async def state(patient: Patient) -> AsyncIterator[Diagnosis]:
 
     folder = state_folder(patient.inventory.name, patient.environment)
     try:
-        runs = await asyncio.to_thread(patient.state.runs)
+        runs = await in_state(patient.state.runs)
     except StateError as error:
         yield Diagnosis("state", State.ERROR, error.message, error.hint or f"see that you may write to {folder}")
         return
