@@ -54,6 +54,12 @@ all_or_nothing = click.option(
 retry_quarantined = click.option(
     "--retry-quarantined", is_flag=True, help="Deploy a closure again that was found bad on a host."
 )
+revision = click.option(
+    "--revision",
+    metavar="REV",
+    default="",
+    help="Evaluate this branch, tag or commit of the flake's repository, and not what its work tree has.",
+)
 closure = click.option(
     "--closure", metavar="PATH", help="Take this closure, built elsewhere, for each host; nothing is evaluated."
 )
@@ -159,7 +165,7 @@ def asked_reboot(asked: dict[str, Any]) -> dict[str, Any]:
 def deployment(command: Command) -> Command:
     """Add the flags of a deployment, planned or done. See `asked_deployment`."""
     for option in (
-        *(intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, reboots),
+        *(intent, copy_with, retry_quarantined, keep_going, no_eval_cache, closure, revision, reboots),
         *(ignore_windows, undo_on_failure, wait, watch, goal),
     ):
         command = option(command)
@@ -182,7 +188,7 @@ def asked_deployment(asked: dict[str, Any]) -> dict[str, Any]:
         **{
             key: asked.pop(key)
             for key in (
-                *("closure", "keep_going", "retry_quarantined", "copy_with", "intent", "all_or_nothing"),
+                *("closure", "revision", "keep_going", "retry_quarantined", "copy_with", "intent", "all_or_nothing"),
                 *("undo_on_failure", "ignore_windows"),
             )
         },

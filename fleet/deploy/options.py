@@ -23,6 +23,7 @@ class PlanOptions(TypedDict, total=False):
     verb: Verb
     goal: Goal
     closure: Closure | None
+    revision: str
     keep_going: bool
     eval_cache: bool
     all_or_nothing: bool
@@ -57,6 +58,8 @@ class Options:
     goal: Goal = Goal.SWITCH
     closure: Closure | None = None
     """A closure that was built elsewhere, for all selected hosts. Nothing is evaluated then."""
+    revision: str = ""
+    """A branch, a tag or a commit of the flake's repository. Empty: what its work tree has is evaluated."""
     back_to: str | None = None
     """For `rollback`: the number of a generation, or a closure. None stands for the host's `previous`."""
     keep_going: bool = False
@@ -105,6 +108,8 @@ class Options:
             object.__setattr__(self, "late", late)  # it is frozen only from now on
         if self.goal is not Goal.SWITCH and self.reboot is not Reboot.NEVER:
             raise ConfigError(f"--goal {self.goal} never reboots: leave out --reboot")
+        if self.revision and (self.closure is not None or self.amends is not None):
+            raise ConfigError("--revision: nothing is evaluated for a closure that there is already")
         if self.wait and not (self.verb in (Verb.PLAN, Verb.DEPLOY) and self.goal.switches):
             raise ConfigError("--wait: only a deployment that switches waits for its turn")
         if not 0 <= self.wait <= A_DAY:

@@ -19,7 +19,7 @@ from fleet.model import Closure, Severity
 from fleet.plans import OtherSource, Source
 from fleet.source import evaluations, tree
 from fleet.source.options import require_known
-from fleet.source.revision import source_of
+from fleet.source.revision import at_commit, source_of
 from fleet.steps.build import build, build_failure
 from fleet.steps.evaluate import Evaluated
 
@@ -112,7 +112,7 @@ async def closures_of(
 
     Raise `ConfigError`, `EvaluationError` or `BuildError`.
     """
-    evaluation = await _evaluated(here, fleet, hosts, cache, emit)
+    evaluation = await _evaluated(here, fleet, fleet.by_reference(hosts), cache, emit)
     if evaluation.failed:
         raise combined(evaluation.failed)
     failed = await build(here, evaluation.found, root=folder / "closure", emit=emit)
@@ -140,7 +140,11 @@ async def _evaluate_all(context: Context, fleet: Inventory, hosts: Sequence[Host
     """Evaluate the hosts, and return what each should get."""
     started = time.monotonic()
     cache = evaluations.users_own() if options.eval_cache else None
-    evaluation = await _evaluated(context.here, fleet, hosts, cache, context.journal.emit)
+    groups, commits = fleet.by_reference(hosts), {}
+    if options.revision:
+        commits = {reference: await at_commit(context.here, reference, options.revision) for reference in groups}
+    asked = {commits[reference].flake if commits else reference: group for reference, group in groups.items()}
+    evaluation = await _evaluated(context.here, fleet, asked, cache, context.journal.emit)
     derivations = {name: found.derivation for name, found in evaluation.found.items()}
     seconds = time.monotonic() - started
     done = EvaluationFinished(derivations=derivations, recalled=len(evaluation.recalled), seconds=seconds)
@@ -154,8 +158,11 @@ async def _evaluate_all(context: Context, fleet: Inventory, hosts: Sequence[Host
         if host.name in evaluation.found
     }
     source, *others = [
-        OtherSource(hosts=tuple(host.name for host in group), source=await source_of(context.here, reference))
-        for reference, group in fleet.by_reference(hosts).items()
+        OtherSource(
+            hosts=tuple(host.name for host in group),
+            source=commits[reference].source if commits else await source_of(context.here, reference),
+        )
+        for reference, group in groups.items()
     ]
     return Choice(
         wanted=wanted, failed=evaluation.failed, source=source.source, other_sources=tuple(others), evaluated=done
@@ -163,14 +170,13 @@ async def _evaluate_all(context: Context, fleet: Inventory, hosts: Sequence[Host
 
 
 async def _evaluated(
-    here: Machine, fleet: Inventory, hosts: Sequence[Host], cache: Evaluations | None, emit: Emit
+    here: Machine, fleet: Inventory, groups: Mapping[str, Sequence[Host]], cache: Evaluations | None, emit: Emit
 ) -> Known:
-    """Evaluate the hosts with the options of the fleet, and report what people should know of these."""
+    """Evaluate hosts by reference with the options of the fleet, and report what people should know of these."""
     await require_known(here, fleet.path, fleet.nix_options)
     if fleet.nix_options:
         given = ", ".join(f"{name} = {value}" for name, value in fleet.nix_options.items())
         emit(FindingReported(host=None, severity=Severity.NOTE, kind="nix_options", message=f"Nix runs with {given}"))
-    groups = fleet.by_reference(hosts)
     for reference in groups:
         await _note_unseen(here, reference, emit)
     return await evaluated_groups(here, groups, cache=cache, options=fleet.nix_options, emit=emit)

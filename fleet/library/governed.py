@@ -84,6 +84,14 @@ class GovernedFleet(FleetReader):
         is_own = self._drafts.find(plan) is not None
         return await self._judge.judge_plan(plan, hosts or plan.hosts, plea, is_own=is_own)
 
+    async def strays(self, plan: Plan, hosts: Sequence[HostName]) -> bool:
+        """Return whether the plan brings one of these hosts a commit that is not on what is checked out here now."""
+        from fleet.source.revision import strays
+
+        groups = self.inventory.by_reference([self.inventory.hosts[name] for name in hosts])
+        pairs = dict.fromkeys((flake, plan.source_of(host.name)) for flake, group in groups.items() for host in group)
+        return any([await strays(self._tools.here, *pair) for pair in pairs])
+
     async def require_allowed(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> None:
         """Raise `PolicyError` if `apply` would be refused now, before anybody is asked whether it should begin."""
         is_own = self._drafts.find(plan) is not None

@@ -26,6 +26,13 @@ Since = Annotated[str, Field(max_length=40, description="10m, 2h, today, or a ti
 Goal = Annotated[Literal["switch", "test"], Field(description="test: kept until the next boot only")]
 Reboot = Annotated[Literal["never", "if-needed", "always"], Field(description="Go to the new system by a reboot")]
 Watch = Annotated[str, Field(pattern=r"^[0-9a-z]{1,20}$", description="Prove at least so long: 10m")]
+Revision = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9A-Za-z][0-9A-Za-z._/-]{0,199})?$",
+        description="Branch, tag or commit of the repository; default: what is checked out",
+    ),
+]
 KeepGoing = Annotated[bool, Field(description="Leave out hosts that do not evaluate or build")]
 BackTo = Annotated[
     str,

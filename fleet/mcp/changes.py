@@ -13,7 +13,7 @@ from fleet.errors import FleetError
 from fleet.library.plans import require_applicable
 from fleet.library.reading import ignore
 from fleet.mcp.answers import Document, page, problem
-from fleet.mcp.arguments import BackTo, Digest, Goal, Hosts, Intent, KeepGoing, Reboot, SomeHosts, Wait, Watch  # noqa: TC001 - the SDK reads these
+from fleet.mcp.arguments import BackTo, Digest, Goal, Hosts, Intent, KeepGoing, Reboot, Revision, SomeHosts, Wait, Watch  # noqa: TC001 - the SDK reads these
 from fleet.mcp.plans import READY, plan_file, plea_for, standing
 from fleet.mcp.runs import told_of
 
@@ -36,10 +36,11 @@ class Changes:
         self._desk = desk
         self._starting = asyncio.Lock()
 
-    async def plan(
+    async def plan(  # noqa: PLR0913 - tools are called by name
         self,
         hosts: Hosts,
         intent: Intent,
+        revision: Revision = "",
         goal: Goal = "switch",
         reboot: Reboot = "never",
         watch: Watch = "0s",
@@ -55,6 +56,7 @@ class Changes:
             names = [host.name for host in fleet.select(*hosts)]
             flags = [f"--intent={intent}", f"--goal={goal}", f"--reboot={reboot}", f"--watch={watch}"]
             flags += ["--keep-going"] if keep_going else []
+            flags += [f"--revision={revision}"] if revision else []
             flags += ["--sign", f"--key={desk.key}"] if desk.key is not None else []
 
             def words(folder: Path) -> Sequence[str]:

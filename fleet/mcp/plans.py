@@ -181,6 +181,8 @@ async def standing(fleet: Fleet, plan: Plan, hosts: Sequence[Name], file: Path |
     verdict = await fleet.judge(plan, *hosts, plea=plea)
     if verdict is not None and verdict.refused:
         return _refused(fleet, plan, verdict, file)
+    if not (verdict and verdict.satisfied) and plan.verb is Verb.DEPLOY and await fleet.strays(plan, hosts):
+        return _strayed(fleet, plan, hosts, file, is_governed=verdict is not None)
     try:
         require_signed(plan, fleet.inventory, hosts, plea)
     except PolicyError as error:
@@ -200,6 +202,14 @@ def _refused(fleet: Fleet, plan: Plan, verdict: Verdict, file: Path | None) -> D
     if any(verdict.decisions[host].value == "deny" for host in verdict.refused):
         return {"state": DENIED, "policy": foreign_of(told), "then": "leave these hosts out, or wait for the window"}
     return {"policy": foreign_of(told), **_asks(fleet, plan, verdict.refused, file)}
+
+
+def _strayed(fleet: Fleet, plan: Plan, hosts: Sequence[Name], file: Path | None, *, is_governed: bool) -> Document:
+    """Say what a person has to do about a commit that agents have named, and nobody has let in yet."""
+    why = "its commit is not on the branch that is checked out here: it takes a merge, or an approval"
+    if is_governed:
+        return {"why": why, **_asks(fleet, plan, hosts, file)}
+    return {"state": DENIED, "why": why, "human": human.applies(fleet.inventory, plan, hosts)}
 
 
 def _asks(fleet: Fleet, plan: Plan, hosts: Iterable[Name], file: Path | None) -> Document:

@@ -28,6 +28,18 @@ def head(top: Path) -> Command:
     return _git(*LISTS, "-C", str(top), "rev-parse", "--verify", "--quiet", "HEAD")
 
 
+def commit(top: Path, revision: str) -> Command:
+    """Print the commit that a branch, a tag, or a commit's hash or its beginning stands for; fails if there is none."""
+    return _git(
+        *LISTS, "-C", str(top), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+    )
+
+
+def leads_to(top: Path, commit: str) -> Command:
+    """Succeed if what is checked out has the commit in its history."""
+    return _git(*LISTS, "-C", str(top), "merge-base", "--is-ancestor", commit, "HEAD")
+
+
 def files(top: Path, *which: str) -> Command:
     """Print the files that git tracks, or others, each ended by a NUL."""
     return _git(*LISTS, "-C", str(top), "ls-files", "-z", *which)

@@ -12,6 +12,9 @@ git -C repository -c fetch.fsckObjects=true fetch -q --no-tags --no-recurse-subm
     echo "$BRANCH of $REMOTE cannot be fetched, or its history was rewritten: what was fetched last is served" >&2
     exit 1
 }
+# Agents plan what they have pushed to other branches. Nothing of those is checked out.
+git -C repository -c fetch.fsckObjects=true fetch -q --prune --no-tags --no-recurse-submodules -- "$REMOTE" \
+    '+refs/heads/*:refs/remotes/all/*' || echo "other branches of $REMOTE cannot be fetched, and cannot be planned" >&2
 commit=$(git -C repository rev-parse --verify -q 'refs/heads/followed^{commit}')
 
 # One that was cut off half way is made anew.

@@ -168,9 +168,14 @@ def test_what_nobody_has_signed_is_refused_here_and_by_the_host(keeper: Keeper) 
 
 
 def test_what_was_approved_is_deployed_by_whoever_has_the_key_of_the_gate(keeper: Keeper) -> None:
+    """It is on a branch that nobody has checked out: whoever approves it evaluates that commit, too."""
     stage = keeper.stage
+    keeper.git("checkout", "-q", "-b", "proposal")
     keeper.commit(version := new_version())
-    applied = stage.fleet("apply", keeper.approved("first"), env=AGENT)
+    keeper.git("checkout", "-q", "main")
+    plan = keeper.approved("first", "--revision", "proposal")
+    keeper.git("merge", "-q", "--ff-only", "proposal")
+    applied = stage.fleet("apply", plan, env=AGENT)
     assert applied.code == 0, applied
     assert answer(keeper.host) == f"version {version}"
     assert stage.document("history", "one")["hosts"][0]["transactions"][0]["intent"] == "update the shop"

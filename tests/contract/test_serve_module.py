@@ -161,6 +161,21 @@ def test_a_branch_is_followed_and_older_commits_stay_as_they_are_for_a_while(for
     assert forge.git("status", "--porcelain", at=forge.state / "current") == ""
 
 
+def test_other_branches_can_be_planned_and_are_not_checked_out(forge: Forge) -> None:
+    forge.commit("# served\n")
+    forge.git("checkout", "-q", "-b", "proposal")
+    proposed = forge.commit("# proposed\n")
+    forge.git("checkout", "-q", "main")
+    for _ in range(2):
+        assert forge.follow().returncode == 0
+        assert forge.current == "# served\n"
+        known = forge.git("rev-parse", "--verify", "all/proposal", at=forge.state / "current")
+        assert known == proposed
+    forge.git("branch", "-qD", "proposal")
+    assert forge.follow().returncode == 0
+    assert forge.git("branch", "--all", "--list", "*proposal", at=forge.state / "current") == ""
+
+
 def test_a_history_that_was_rewritten_is_not_followed(forge: Forge) -> None:
     forge.commit("# first\n")
     forge.commit("# second\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -276,6 +277,42 @@ async def test_an_approval_beside_the_plans_file_counts_too(tmp_path: Path) -> N
         assert f"copy {folder}/fleet.plan there" in told["human"]["elsewhere"]
         add_signatures(plan, beside(folder / "fleet.plan"), [DEVICE.sign(plan.head, APPROVAL)])
         assert (await someone.call("run", run=folder.name))["state"] == "ready"
+
+
+def served_and_proposed(world: Applying) -> list[Plan]:
+    """Plans of a commit that is checked out, and of one of another branch."""
+    served, proposed = (dataclasses.replace(CLEAN, revision=digit * 40) for digit in "12")
+    world.here_too(
+        (lambda command: "--show-toplevel" in command.argv, Output(status=0, stdout=f"{world.file.parent}\n")),
+        (lambda command: {"merge-base", served.revision} <= set(command.argv), Output(status=0)),
+        (lambda command: {"merge-base", proposed.revision} <= set(command.argv), Output(status=1)),
+    )
+    by = world.actor.name if world.actor else "ann"
+    return [kept(world, world.plan(("a",), by=by, source=source)) for source in (served, proposed)]
+
+
+async def test_commit_that_nobody_has_let_in_takes_a_person_whatever_the_rules_say(tmp_path: Path) -> None:
+    """An agent may name any branch of the repository."""
+    world = governed(tmp_path, "[approval]\nrequired = 1\n")
+    plans = served_and_proposed(world)
+    async with agent(world) as someone:
+        states = [(await someone.call("show_plan", plan=plan.digest))["state"] for plan in plans]
+        assert states == ["ready", "needs_approval"]
+        told = await someone.call("deploy", plan=plans[1].digest)
+        assert "it takes a merge, or an approval" in told["why"]
+        assert complaint(told["human"]["command"]) is None
+        add_signatures(plans[1], world.fleet().signatures_file(plans[1]), [DEVICE.sign(plans[1].head, APPROVAL)])
+        assert (await someone.call("show_plan", plan=plans[1].digest))["state"] == "ready"
+    assert world.began() == []
+
+
+async def test_where_nobody_can_approve_such_a_commit_a_person_applies_it(tmp_path: Path) -> None:
+    world = Applying(tmp_path, "a", "b")
+    _, plan = served_and_proposed(world)
+    async with agent(world) as someone:
+        told = await someone.call("deploy", plan=plan.digest)
+    assert told["state"] == "denied"
+    assert told["human"]["command"] == f"fleet apply {plan.digest} --file {world.file}"
 
 
 @pytest.mark.parametrize(
