@@ -62,7 +62,7 @@ quarantine() {
 unroot_run() { rm -f "$roots/$1-new" "$roots/$1-program" "$roots/$1-old"; forget_staged "$1"; }
 
 # Copy the transaction in folder $1 to $2, which is not there. Words come meanwhile. What hides is no part of it: it is ours as
-# long as we live, or what a word is put into before it has its name. And `cp` fails for a file that was replaced as it began.
+# long as we live, or a word that does not have its name yet. And `cp` fails for a file that was replaced as it began.
 copy_transaction() {
     set +f
     mkdir "$2" && { cp -r "$1"/* "$2" || cp -r "$1"/* "$2"; }
