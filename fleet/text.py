@@ -99,6 +99,10 @@ def local_time(seconds: float, form: str = "%Y-%m-%d %H:%M") -> str:
         return "?"
 
 
+UNNAMED = -99
+"""What asyncssh gives as the status for a signal without a name in RFC 4254. OpenSSH names those SIG@openssh.com."""
+
+
 def how_it_ended(status: int) -> str:
     """Return how a program ended that failed: `failed with exit status 3`, or what its signal probably means.
 
@@ -108,6 +112,9 @@ def how_it_ended(status: int) -> str:
         return "was killed (SIGKILL); out of memory?"
     if status in (-signal.SIGBUS, 128 + signal.SIGBUS):  # Nix maps files of its database
         return "was killed (SIGBUS); no space left on the disk?"
+    if status == UNNAMED:
+        return "was killed by a signal that SSH has no name for, as SIGBUS: no space left on the disk?"
     if status < 0:
-        return f"died of {signal.Signals(-status).name}"
+        known = {int(each): each.name for each in signal.Signals}
+        return f"died of {known.get(-status, f'signal {-status}')}"
     return f"failed with exit status {status}"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import asyncssh
 
 from fleet.errors import AnswerError, CommandFailedError, HostError, UnreachableError
-from fleet.events import plain_text
 from fleet.inventory import Sudo
 from fleet.machine import CHANNELS, Output, gate
 from fleet.machine.bounds import Outputs, TooMuchError
@@ -99,8 +98,7 @@ class SshMachine:
         if process.returncode is None:
             raise UnreachableError(self.name, "connection lost while running a command", ran=str(command))
         if process.exit_signal is not None:
-            name = plain_text(process.exit_signal[0])[:20]
-            died = f"{command.program} {how_it_ended(-9) if name == 'KILL' else f'died of SIG{name}'}"
+            died = f"{command.program} {how_it_ended(process.returncode)}"
             raise CommandFailedError(self.name, died, ran=str(command), said=stderr.splitlines()[-5:])
         return process.returncode
 

@@ -77,7 +77,7 @@ class Run:
     def __repr__(self) -> str:
         """What a failed assertion shows."""
         said = f"{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
-        return f"<{self.process.args!r}: {self.process.returncode}, {self._errors()}\n{said}>"
+        return f"<{self.process.returncode}, {self._errors()}, of {self.process.args!r}\n{said}>"
 
     def _errors(self) -> list[str]:
         """What went wrong on which host, as far as it is told: outputs that fail in CI are cut in their middle."""

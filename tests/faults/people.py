@@ -24,11 +24,12 @@ OTHER = ("other", "other", "other")
 
 
 def take_lock(scene: Scene, script: str, *options: str, first: str = ":") -> None:
-    """The script runs, and has switch-to-configuration's lock. PID 1 takes no calls while a switch re-executes it.
+    """The script runs, and has switch-to-configuration's lock.
 
-    Each attempt begins with `first`.
+    Each attempt begins with `first`. PID 1 takes no calls while a switch re-executes it, and a switch of the lab waits
+    for whatever is being started.
     """
-    argv = [*HOLDER, *options, "flock", LOCK, "/bin/sh", "-c", script]
+    argv = [*HOLDER, *options, "flock", "-n", LOCK, "/bin/sh", "-c", script]
     call = f"{first}; {shlex.join(argv)} || systemctl -q is-active intruder"
     wait_until(lambda: scene.host.exec("sh", "-c", call, check=False).status == 0, "somebody holds the lock")
 

@@ -46,8 +46,8 @@ systemctl reset-failed
 rm -rf /run/fleet /nix/var/fleet /nix/var/nix/gcroots/fleet /run/lab-* /run/busy
 rm -rf /var/lib/fleet-secrets /run/fleet-secrets/* /run/fleet-secrets/.staged
 systemctl -q start multi-user.target
-nix-env -p /nix/var/nix/profiles/system --set "$1" &&
-"$1/bin/switch-to-configuration" boot && NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" test
+nix-env -p /nix/var/nix/profiles/system --set "$1" && "$1/bin/switch-to-configuration" boot || exit
+NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" test
 systemctl reset-failed
 """
 
@@ -156,6 +156,7 @@ class Scene:
             find /run/fleet /nix/var/fleet -mindepth 1 -maxdepth 1 '(' -name open -o -name '.*' ')' 2>/dev/null |
                 grep -vx '/run/fleet/.opening\\|/run/fleet/.given-up\\|/run/fleet/.verifying'
             ls -A /nix/var/fleet/unsynced 2>/dev/null | sed 's/$/-unsynced/'
+            ls /boot/loader/loader.tmp 2>/dev/null
             ls -A /nix/var/nix/gcroots/fleet 2>/dev/null | grep -vx 'live\\|previous\\|staged\\|boots'
             systemctl list-units --all --plain --no-legend 'fleet-*' | cut -d' ' -f1"""
         return read(self.host, script)
@@ -193,6 +194,7 @@ def reset(host: LabHost, base: str) -> None:
     """The host runs, keeps and boots `base`, and fleet was never there."""
     faults.restore(host)
     done = host.exec("sh", "-c", _RESET, "sh", base, check=False)
+    assert done.status == 0, done
     assert standing(host) == (base, base, base), done
     wait_until(lambda: not host.exec("systemctl", "is-active", "-q", "web", check=False).status, "web is up", PATIENCE)
     host.wait()

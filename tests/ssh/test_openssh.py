@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 import pytest
 
-from fleet.errors import AuthenticationError, HostKeyError, UnreachableError
+from fleet.errors import AuthenticationError, CommandFailedError, HostKeyError, UnreachableError
 from fleet.inventory import Host
 from fleet.machine import Command
 from fleet.machine.keys import Offers
 from fleet.machine.login import Logins
 from fleet.machine.witness import Patience
+from fleet.text import how_it_ended
 from tests.sshd import KEY, public
 from tests.sshd_real import ME, Sshd, agent, keygen, sshd
 from tests.waiting import becomes
@@ -126,6 +127,25 @@ async def test_who_has_no_key_is_told_that(logins: Logins, server: Sshd) -> None
     with pytest.raises(AuthenticationError, match="login refused") as caught:
         await log_in(logins, host(server))
     assert caught.value.said[-1].startswith("no key was offered")
+
+
+@pytest.mark.parametrize(
+    ("signal", "says"), [("KILL", "SIGKILL"), ("BUS", "no space left on the disk?"), ("SEGV", "died of SIGSEGV")]
+)
+async def test_death_of_a_signal_is_told_also_of_one_that_ssh_has_no_name_for(
+    logins: Logins, server: Sshd, home: Path, signal: str, says: str
+) -> None:
+    """Nix dies of SIGBUS where a disk is full, and OpenSSH says SIG@openssh.com then."""
+    server.allow(keygen(home / ".ssh/id_ed25519"))
+    command = Command(argv=("sh", "-c", f"kill -{signal} $$"))
+    async with logins.connect(host(server)) as machine:
+        with pytest.raises(CommandFailedError) as caught:
+            await machine.run(command)
+        async with machine.stream(command) as stream:
+            assert await stream.read(1) == b""
+            ended = await stream.ended()
+    assert says in caught.value.message
+    assert says in how_it_ended(ended.status)
 
 
 @pytest.mark.parametrize("signer", ["file", "agent"])

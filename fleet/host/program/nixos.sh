@@ -24,14 +24,24 @@ nixos_activate() {
 nixos_go_back() { bounded "$1/activate" "$1"; }
 
 # Let system $1 write the files of its boot loader. Its pre-switch checks passed before the switch, and have nothing to say any
-# more. What a builder that was killed has left would stop each later one: systemd-boot's makes loader.tmp anew, or fails.
+# more.
+# sets: status
 nixos_commit() {
     find_boot_folders
     [ "$1" != "$new" ] || [ -e before ] || boot_files >before
+    remove_half_written
+    with_timeout 300 env NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" boot
+    status=$?
+    [ $status -eq 0 ] || remove_half_written
+    return $status
+}
+
+# What a builder has left that was killed, or found no room, stops each later one, also by hand: systemd-boot's makes loader.tmp
+# anew, or fails.
+remove_half_written() {
     find_boot_files loader/loader.tmp
     # shellcheck disable=SC2086  # a list
     [ -z "$files" ] || ! switch_lock_is_free || rm -f $files
-    with_timeout 300 env NIXOS_NO_CHECK=1 "$1/bin/switch-to-configuration" boot
 }
 
 # The files of the boot loader say it.
