@@ -17,12 +17,12 @@ class NeverError(AssertionError):
     """The condition did not come true in time."""
 
 
-def until(is_so: Callable[[], Found], *, within: float = 20.0, what: str = "condition") -> Found:
-    """What `is_so` gave when it was first true. Raises NeverError after `within` seconds."""
+def until(is_so: Callable[[], Found], *, within: float = 20.0, what: str | Callable[[], str] = "condition") -> Found:
+    """What `is_so` gave when it was first true. Raises NeverError after `within` seconds, with what it is then."""
     deadline = time.monotonic() + within
     while not (found := is_so()):
         if time.monotonic() > deadline:
-            raise NeverError(f"not within {within:g} s: {what}")
+            raise NeverError(f"not within {within:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
     return found
 

@@ -52,7 +52,7 @@ GATE = {"name": "gate", "command": f"test ! -e {BUSY}", "within": "50s", "interv
 SLOW = f'switchScript = "while test -e {BUSY}; do sleep 0.05; done";'
 
 
-def wait_until(is_so: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+def wait_until(is_so: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
     """What `is_so` gave when it was first true."""
     return until(is_so, within=patience, what=what)
 

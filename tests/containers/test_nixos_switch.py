@@ -11,7 +11,7 @@ import pytest
 from fleet.diff.system import UNITS, SystemFacts
 from fleet.diff.units import compare_units
 from fleet.model import Closure
-from tests.containers.hostprogram import LOCK, NEW, OLD, Subject
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OLD, Subject
 from tests.containers.nixos_switch import needs_program
 from tests.waiting import until
 
@@ -58,8 +58,7 @@ def test_it_ends_as_the_host_program_expects(by_hand: Subject, config: str, acti
 
 @pytest.mark.parametrize("action", ["check", "test", "boot", "dry-activate"])
 def test_it_does_not_wait_for_another_that_holds_the_lock(subject: Subject, action: str) -> None:
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     done = switch(subject, subject.old, action)
     subject.sh("systemctl stop holder")
     assert (done.status, done.stderr) == (11, "Could not acquire lock\n")

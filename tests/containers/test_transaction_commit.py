@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleet.host import answers
-from tests.containers.hostprogram import LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject
+from tests.containers.hostprogram import HOLD_LOCK, NEW, OPEN, PROFILE, RECORD, ROOTS, Subject
 from tests.containers.nixos_switch import PROGRAM
 from tests.waiting import until
 
@@ -215,8 +215,7 @@ def test_end_that_could_not_be_written_is_not_taken_for_a_reboot(subject: Subjec
 def test_lock_that_another_switch_holds_during_the_commit_is_waited_for(subject: Subject) -> None:
     new = subject.closure(NEW)
     run = subject.switched(new)
-    subject.sh(f"systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(HOLD_LOCK)
     assert subject.word(run, "confirm").accepted
     until(lambda: subject.show(run).state == "committing", what="the commit")
     assert subject.profile == subject.old  # whoever holds the lock may be repairing the host

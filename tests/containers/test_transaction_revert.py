@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containers.hostprogram import LOCK, NEW, OLD, OPEN, PROFILE, RECORD, Subject
+from tests.containers.hostprogram import HOLD_LOCK, LOCK, NEW, OLD, OPEN, PROFILE, RECORD, Subject
 from tests.waiting import until
 
 EXTRA = 'services.extra.exec = "${busybox} sleep inf"; units."tick.timer" = '
@@ -163,8 +163,7 @@ def test_switch_of_a_host_that_somebody_moves_meanwhile_is_ended_and_left_alone(
 
 @pytest.mark.parametrize("which", ["a third system", "the same that we were to bring"])
 def test_switch_does_not_start_once_somebody_else_has_switched(subject: Subject, which: str) -> None:
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     new = subject.closure(NEW)
     run = subject.begin(new)
     theirs = third(subject) if which == "a third system" else new
@@ -188,8 +187,7 @@ def test_system_that_was_not_the_default_runs_again_after_a_power_cut(subject: S
 def test_what_somebody_else_made_the_default_before_the_switch_started_stays_after_a_power_cut(
     subject: Subject,
 ) -> None:
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     new = subject.closure(NEW)
     run = subject.begin(new)
     until(lambda: subject.succeeds(f"test -e {RECORD}/open"), what="the record")
@@ -203,8 +201,7 @@ def test_what_somebody_else_made_the_default_before_the_switch_started_stays_aft
 
 def test_way_back_leaves_alone_what_somebody_else_put_there_before_the_switch_started(subject: Subject) -> None:
     """They have brought the very system that we were to bring, and told us to stop."""
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     new = subject.closure(NEW)
     run = subject.begin(new)
     assert subject.word(run, "abandon silent somebody else did it").accepted

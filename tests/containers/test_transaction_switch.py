@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.containers.files import put
-from tests.containers.hostprogram import LOCK, NEW, OLD, Subject, run_id
+from tests.containers.hostprogram import HOLD_LOCK, LOCK, NEW, OLD, Subject, run_id
 from tests.waiting import until
 
 HANGING = NEW + 'activationScript = "/usr/bin/sleep 600";'
@@ -126,8 +126,7 @@ def test_switch_outlives_who_asked_for_it(subject: Subject) -> None:
 
 def test_lock_that_another_switch_holds_for_a_while_is_waited_for(subject: Subject) -> None:
     new = subject.closure(NEW)
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     run = subject.begin(new)
     assert subject.call("facts")["lock_holder"][-1].endswith(" flock")
     assert not subject.succeeds("test -e /run/fleet/open/started")
@@ -137,8 +136,7 @@ def test_lock_that_another_switch_holds_for_a_while_is_waited_for(subject: Subje
 
 
 def test_abandoned_while_it_waits_for_the_lock_it_never_starts(subject: Subject) -> None:
-    subject.sh(f"mkdir -p /run/nixos; systemd-run -q --unit=holder flock {LOCK} /usr/bin/sleep inf")
-    until(lambda: not subject.succeeds(f"flock -n {LOCK} true"), what="a held lock")
+    subject.sh(f"mkdir -p /run/nixos; {HOLD_LOCK}")
     run = subject.begin(subject.closure(NEW))
     assert subject.word(run, "abandon silent bye").accepted
     subject.sh("systemctl stop holder")

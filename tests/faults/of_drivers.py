@@ -56,11 +56,15 @@ class Play:
 
     def at(self, state: str) -> None:
         """The transaction has come to this state."""
-        wait_until(lambda: self.ground.state() == state, f"{self.ground.name} is {state}: {self.run!r}", PATIENCE)
+        wait_until(
+            lambda: self.ground.state() == state, lambda: f"{self.ground.name} is {state}: {self.run!r}", PATIENCE
+        )
 
     def activates(self) -> None:
         """An activation has begun, and waits."""
-        wait_until(lambda: has(self.host, f"{PLACE}/began"), f"{self.ground.name} activates: {self.run!r}", PATIENCE)
+        wait_until(
+            lambda: has(self.host, f"{PLACE}/began"), lambda: f"{self.ground.name} activates: {self.run!r}", PATIENCE
+        )
 
     def goes_on(self) -> None:
         """Nothing is held any more."""

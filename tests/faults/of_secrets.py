@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tests.faults.network import REBOOTED, cut_power
+from tests.faults.network import GIVEN_UP, REBOOTED, cut_power
 from tests.faults.scene import read
 from tests.faults.table import GONE_BACK, OLD, Fault, Row
 
@@ -73,7 +73,7 @@ FAULTS = (
         also=belong_to_what_runs_but_for_memory,
         rows={
             "switched": REBOOTED,
-            "switching": dataclasses.replace(REBOOTED, says="", kind=""),
+            "switching": dataclasses.replace(REBOOTED, says="", kind="", or_else=GIVEN_UP),  # as without secrets
             "committing": REBOOTED,
             "reverting": Row(outcome="rolled_back", code=1, on=OLD),
         },

@@ -9,6 +9,7 @@ from fleet.lab import faults
 from tests.containers.driver import BUSY, GATE, PATIENCE, wait_until
 from tests.containers.grounds import Ground, clear
 from tests.faults.of_drivers import HOLD, PLACE, SCRIPT, Play, strike_nothing, switch_by_hand
+from tests.faults.people import HOLDER, READY
 from tests.faults.play import told_of
 from tests.faults.scene import LIMITS
 
@@ -76,7 +77,7 @@ def struck(cell: DriverCell, play: Play) -> None:
     else:
         play.at("switched")
     if cell.phase == "committing":  # a generation of the profile waits for the garbage collector
-        host.exec("systemd-run", "-q", "--unit=intruder", "flock", "/nix/var/nix/gc.lock", "sleep", "60")
+        host.exec(*HOLDER, "flock", "/nix/var/nix/gc.lock", "/bin/sh", "-c", f"{READY}; exec /usr/bin/sleep 60")
         host.exec("rm", BUSY)
         play.at("committing")
     elif cell.phase == "reverting":
@@ -106,7 +107,9 @@ def holds(play: Play, run: Run, row: Row) -> None:
     assert play.stands_on() == row.on, run
     names = {"old": "old", "new": "new", "other": "other", "nothing": ""}
     if row.on[0] == row.on[1]:
-        wait_until(lambda: ground.says() == names[row.on[0]], f"{ground.name} has {row.on[0]}: {run!r}", PATIENCE)
+        wait_until(
+            lambda: ground.says() == names[row.on[0]], lambda: f"{ground.name} has {row.on[0]}: {run!r}", PATIENCE
+        )
     if row.blamed is not None:
         assert (play.new in ground.status()["quarantined"]) == row.blamed, run
     assert ground.left() == ""

@@ -129,7 +129,7 @@ class Scene:
 
     def at(self, state: str) -> None:
         """The host's transaction has come to this state."""
-        wait_until(lambda: self.state() == state, f"{self.name} is {state}: {self.run!r}", PATIENCE)
+        wait_until(lambda: self.state() == state, lambda: f"{self.name} is {state}: {self.run!r}", PATIENCE)
 
     def state(self) -> str:
         return (read(self.host, "cat /run/fleet/open/state 2>/dev/null") or [""])[0]
