@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from fleet.events import FindingReported, HostFinished, HostPlanned, RunFinished
 from fleet.model import Closure, Failure, FailureKind, HostName, HostResult, Outcome, RunId, Severity
@@ -326,3 +327,31 @@ def test_names_of_hosts_are_not_broken_on_a_narrow_terminal() -> None:
     name = "gpu-01.example.org"
     lines = table(("host", "outcome", "notes"), [(name, "rolled back", "word " * 20)], is_terminal=True, width=40)
     assert name in re.sub(r"\x1b\[[0-9;]*m", "", lines)
+
+
+RAN = ("shop-2", "2026-12-01 11:50:38", "root@vm", "rolled_back", "b78b9e6-dirty", "20261201T115038-4678e2b8")
+WHY = "new shop: health check web: http://127.0.0.1:8080/: 503 Lab, wanted 200 (within 60 s) 日本語"
+
+
+@pytest.mark.parametrize("width", [*range(20, 130, 3), 200])
+def test_no_terminal_is_so_narrow_that_anything_is_left_out(width: int) -> None:
+    """A cell that is cut off tells something else: 503 became 50."""
+    headers = ("host", "when", "by", "outcome", "revision", "run", "why")
+    drawn = table(headers, [(*RAN, WHY), ("日本", *RAN[1:], "")], is_terminal=True, width=width)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+    lines = plain.splitlines()
+    assert "…" not in plain
+    is_table = lines[0].split() == list(headers)
+    if is_table:
+        assert max(map(cell_len, lines)) <= width
+        starts = [lines[0].index(header) for header in headers]
+        ends = [*(start - 3 for start in starts[1:]), None]
+        rows = [line for line in lines[2:] if not line.startswith("日本")][: -1 if lines[-1].startswith(" ") else None]
+        told = ["".join(line[start:end] for line in rows) for start, end in zip(starts, ends, strict=True)]
+        for cell in RAN:
+            assert any(cell.replace(" ", "") in column.replace(" ", "") for column in told)
+        assert WHY.replace(" ", "") in told[-1].replace(" ", "")
+    else:
+        assert [*RAN, WHY] == [lines[0], *(line[12:] for line in lines[1:7])]
+        assert lines[7] == "日本"
+    assert RAN[-1] in plain
