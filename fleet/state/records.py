@@ -121,6 +121,12 @@ class RunRecord:
         return bool(self.verb)
 
     @property
+    def went_wrong(self) -> bool:
+        """Whether a host went back, or needs a person: people look at what was gathered about it, maybe much later."""
+        wrong = (Outcome.ROLLED_BACK, Outcome.NEEDS_HUMAN)
+        return any(host.result is not None and host.result.outcome in wrong for host in self.hosts.values())
+
+    @property
     def is_open(self) -> bool:
         """Whether the end of some host is still to be learned, once the run is not under way any more."""
         return any(

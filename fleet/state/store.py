@@ -15,7 +15,7 @@ from fleet.state.interface import Request, State, Tidied
 from fleet.state.lines import read_events
 from fleet.state.recorder import GroupCommit
 from fleet.state.records import RunRecord, fold_all
-from fleet.state.tidy import KEEP, remove_left_over, remove_old, remove_root
+from fleet.state.tidy import KEEP, remove_left_over, remove_old, remove_root, still_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -219,7 +219,7 @@ class FolderState(State):
             remove = (lambda _: True) if dry_run else remove
             return remove_old(those, self._folders, keep=keep, is_needed=is_needed, remove=remove)
 
-        old_runs = old(runs, self._is_needed, self._remove)
+        old_runs = old(runs, still_needed(self.run, self._lives, keep=keep), self._remove)
         old_builds = old(builds, self._folders.has_events, self._folders.remove)
         if archive is None:
             return Tidied(runs=old_runs, builds=old_builds)
@@ -285,10 +285,7 @@ class FolderState(State):
         """
         return [] if self._database.is_shared else self._runs_with_events()
 
-    def _is_needed(self, run: RunId) -> bool:
-        record = self.run(run)
-        if record is None or record.is_open:
-            return record is not None
+    def _lives(self, run: RunId) -> bool:
         return self._leases is not None and run in self._leases.living({run: self.folder(run)})
 
     def _remove(self, run: RunId) -> bool:

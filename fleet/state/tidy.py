@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from fleet.model import RunId
     from fleet.state.folders import Folders
+    from fleet.state.records import RunRecord
 
 KEEP = 20
 """How many runs are kept in any case, and how many builds beside them. Their folders keep roots of what they have
@@ -38,6 +39,24 @@ def remove_root(root: Path) -> None:
     """Remove the root of what nobody is to bring any more. One that cannot be removed is left for later."""
     with contextlib.suppress(OSError):
         root.unlink(missing_ok=True)
+
+
+def still_needed(
+    record_of: Callable[[RunId], RunRecord | None], lives: Callable[[RunId], bool], *, keep: int
+) -> Callable[[RunId], bool]:
+    """Return what tells whether a run must stay: it is open, or lives, or is one of the newest `keep` that went wrong.
+
+    Ask it about the newest run first.
+    """
+    wrong = iter(range(keep))
+
+    def is_needed(run: RunId) -> bool:
+        record = record_of(run)
+        if record is None:
+            return False
+        return record.is_open or (record.went_wrong and next(wrong, None) is not None) or lives(run)
+
+    return is_needed
 
 
 def remove_old(

@@ -93,6 +93,19 @@ def test_run_that_is_open_outlives_any_number_of_runs(tmp_path: Path) -> None:
     assert state.tidy() == Tidied(runs=(run_id(0),))
 
 
+@pytest.mark.parametrize("outcome", [Outcome.ROLLED_BACK, Outcome.NEEDS_HUMAN])
+def test_what_was_gathered_about_a_host_that_went_back_outlives_runs_that_did_nothing(
+    tmp_path: Path, outcome: Outcome
+) -> None:
+    """As many of those stay as of all others, so that it has an end, too."""
+    state = open_state(tmp_path)
+    for number in range(4):
+        recorded(state, started(), ended(outcome), finished(), run=run_id(number))
+    runs_that_ended(state, *range(4, 10))
+    assert state.tidy(keep=3) == Tidied(runs=tuple(run_id(number) for number in (6, 5, 4, 0)))
+    assert state.tidy(keep=3) == Tidied()
+
+
 def test_run_that_is_under_way_keeps_its_folder_and_with_it_the_roots_of_what_it_built(tmp_path: Path) -> None:
     state = open_state(tmp_path)
     runs_that_ended(state, *range(KEEP + 2))
