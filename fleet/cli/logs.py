@@ -72,6 +72,10 @@ def logs(
     fleet logs @web nginx --since 10m
     """
     inventory = session.open_inventory(file)
+    if not selectors and not everything and (unit in inventory.hosts or unit.startswith("@")):
+        from fleet.errors import ConfigError
+
+        raise ConfigError("no unit was named, whose lines are wanted", hint=f"fleet logs {unit} UNIT, such as sshd")
     hosts = session.choose_computers(inventory, selectors, everything=everything)
     fleet = session.fleet(inventory, hosts)
     names = [host.name for host in hosts]

@@ -31,6 +31,8 @@ class Offers:
     """Each with words for people."""
     locked: Sequence[Path] = ()
     """Key files that are encrypted, and that no agent holds."""
+    halves: Sequence[Path] = ()
+    """Files with a public key alone, whose private half no agent holds."""
     offered: list[str] = field(default_factory=list)
 
     async def next(self, on_touch: Callable[[str], None]) -> asyncssh.SSHKeyPair | None:
@@ -49,6 +51,9 @@ class Offers:
         if len(self.offered) > SHOWN:
             lines.append(f"and {len(self.offered) - SHOWN} more")
         lines += [f"not offered, since it is encrypted and no agent holds it: {file}" for file in self.locked]
+        lines += [
+            f"not offered, since it is a public key, and no agent holds the private one: {file}" for file in self.halves
+        ]
         return lines or ["no key was offered: there is none, in no file and in no agent"]
 
 
@@ -107,7 +112,12 @@ def in_order(
     certified += [(pair, _label(pair, "the agent")) for pair in agent if pair.has_cert and pair.public_data in named]
     others = [(pair, _label(pair, "the agent")) for pair in agent if pair.public_data not in named and not only_files]
     locked = [file.path for file in files if file.is_locked and file.public_data not in held]
-    return Offers(pairs=[*certified, *by_agent, *others, *by_file], locked=locked)
+    halves = [
+        file.path
+        for file in files
+        if file.private is None and not file.is_locked and file.public_data and file.public_data not in held
+    ]
+    return Offers(pairs=[*certified, *by_agent, *others, *by_file], locked=locked, halves=halves)
 
 
 def _certified(

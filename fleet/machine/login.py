@@ -183,7 +183,8 @@ class Logins:
                 offers = entry.offers(held) if by_keys else Offers()
             except OSError as error:
                 what = f"cannot read {error.filename}: {error.strerror}"
-                raise AuthenticationError(host.name, what, hint=f"try: fleet ssh {host.name}") from error
+                hint = f"correct identity_file of {host.name} in fleet.toml, or put the key there"
+                raise AuthenticationError(host.name, what, hint=hint) from error
             limit = asyncio.timeout(entry.connect_timeout(self.patience))
             witness = Witness(
                 self.patience,

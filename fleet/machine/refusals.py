@@ -90,6 +90,8 @@ def _refused(host: HostName, error: asyncssh.DisconnectError, witness: Witness) 
     if offers.locked:
         message += f"; the key {offers.locked[0]} is encrypted, and no agent holds it"
         hint = f"ssh-add {offers.locked[0]}"
+    elif offers.halves and not offers.offered:
+        hint = f"name the file with the private key, beside {offers.halves[0]}, or add that to the agent (ssh-add)"
     elif "Too many authentication failures" in error.reason:
         hint = "set identity_file for this host, so that no other key is offered"
     return AuthenticationError(host, message, said=said, hint=hint)

@@ -48,7 +48,10 @@ _ATTEMPT = re.compile(r"(?:\[Errno (?P<code>\d+)\] )?Connect call failed \('(?P<
 
 HINTS: dict[type[HostError], str] = {
     HostKeyError: "fleet trust {host} shows the key, asks, and writes it to fleet.toml",
-    AuthenticationError: "try: fleet ssh {host}; an encrypted key must be in the agent (ssh-add)",
+    AuthenticationError: (
+        "name the right key as identity_file in fleet.toml; an encrypted one must be in the agent (ssh-add);"
+        " try: fleet ssh {host}"
+    ),
     UnreachableError: "is the host on, and is its address right? try: fleet ssh {host}",
 }
 

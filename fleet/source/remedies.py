@@ -9,12 +9,13 @@ from fleet.errors import EvaluationError
 from fleet.source import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fleet.machine import Machine
     from fleet.model import Finding
 
 _NOT_OURS = re.compile(r"detected dubious ownership in repository at '([^']+)'|repository path '([^']+)' is not owned")
+_MISSING = re.compile(r"attribute '([^']+)' (?:in selection path .*)?(?:missing|not found)")
 _NOT_TRUSTED = re.compile(r"ignoring untrusted flake configuration setting '([^']+)'")
 MOST = 5
 """The most files that a hint names."""
@@ -24,7 +25,7 @@ async def explained(here: Machine, flake: str, error: EvaluationError) -> Evalua
     """Return the error with a hint for what git keeps from Nix: a whole repository, or files that it does not know."""
     if error.hint:
         return error
-    if hint := ownership(error.said):
+    if hint := ownership(error.said) or missing(error.said):
         return EvaluationError(error.message, said=error.said, hint=hint)
     found = await tree.look(here, flake)
     if found is None or not (hint := untracked(tree.unseen(found))):
@@ -39,6 +40,15 @@ def ownership(lines: Iterable[str]) -> str:
             place = found[1] or found[2]
             return f"{place} belongs to another user: git config --global --add safe.directory {place}"
     return ""
+
+
+def missing(lines: Sequence[str]) -> str:
+    """Return what to do about a host whose attribute the flake does not have; nothing if something else is missing."""
+    is_asked_here = any("string»:" in line or "(string)" in line for line in lines)  # by fleet, and by no file
+    names = [found[1] for line in lines if (found := _MISSING.search(line))]
+    if not names or not is_asked_here:
+        return ""
+    return f"the flake has no {names[-1]} there: write it, or correct attr in fleet.toml, or remove the host there"
 
 
 def untracked(unseen: list[Finding]) -> str:

@@ -21,6 +21,7 @@ from fleet.machine.witness import Patience
 from tests.fakes import nothing_left
 from tests.ssh.conftest import named
 from tests.sshd import KEY, Server, listening, public, silent_port
+from tests.tools import new_key, public_half
 from tests.waiting import free_port
 
 if TYPE_CHECKING:
@@ -343,8 +344,21 @@ async def test_login_that_is_refused_says_so(logins: Logins, make_host: MakeHost
 
 
 async def test_identity_that_is_not_there_says_so(logins: Logins, make_host: MakeHost, home: Path) -> None:
-    with pytest.raises(AuthenticationError, match=r"cannot read .*none-such: No such file"):
+    with pytest.raises(AuthenticationError, match=r"cannot read .*none-such: No such file") as caught:
         await log_in(logins, make_host(identity_file=str(home / "none-such")))
+    assert "correct identity_file of web-1" in caught.value.hint
+
+
+async def test_public_key_in_place_of_the_private_one_says_so(
+    logins: Logins, make_host: MakeHost, home: Path, server: Server
+) -> None:
+    server.allow = KEY
+    file = home / "mine.pub"
+    file.write_text(public_half(new_key(home / "mine")))
+    with pytest.raises(AuthenticationError, match="login refused") as caught:
+        await log_in(logins, make_host(identity_file=str(file)))
+    assert caught.value.said == (f"not offered, since it is a public key, and no agent holds the private one: {file}",)
+    assert "name the file with the private key" in caught.value.hint
 
 
 async def test_identity_that_is_no_key_says_so(logins: Logins, make_host: MakeHost, home: Path) -> None:

@@ -116,6 +116,14 @@ def test_one_host_s_lines_are_shown_as_they_are(tmp_path: Path, command_line: Co
     assert world.logins.open == 0
 
 
+@pytest.mark.parametrize("word", ["a", "@web"])
+def test_host_without_a_unit_is_told_what_is_missing(tmp_path: Path, command_line: CommandLine, word: str) -> None:
+    said = command_line(World(tmp_path, "a", "b"), "logs", word)
+    assert (said.code, said.out) == (2, "")
+    assert "no unit was named" in said.err
+    assert f"fleet logs {word} UNIT" in said.err
+
+
 def test_several_hosts_come_one_after_another_each_line_with_its_host(
     tmp_path: Path, command_line: CommandLine
 ) -> None:

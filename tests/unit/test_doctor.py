@@ -95,6 +95,10 @@ async def test_nix_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert found == ("nix", ERROR, MISSING.message, nix.GET_NIX)
 
 
+async def test_without_nix_nothing_is_said_about_builders(tmp_path: Path) -> None:
+    assert await all_of(nix.builds(patient(tmp_path, "[hosts.web]", (runs("nix"), MISSING)))) == []
+
+
 PI = '[hosts.pi]\nsystem = "aarch64-linux"\n[hosts.web]\n'
 OWN = {"system": "x86_64-linux", "extra-platforms": ["i686-linux"]}
 
@@ -214,9 +218,10 @@ async def test_key_that_others_may_read_is_told_and_one_that_is_missing(tmp_path
     assert (await one_of(ssh.keys(patient(tmp_path))))[1:3] == (OK, "~/.ssh/id_ed25519")
     key.chmod(0o644)
     first, _ = await all_of(ssh.keys(patient(tmp_path)))
-    assert (first.state, first.remedy) == (ERROR, f"chmod 600 {key}")
-    first, *_ = await all_of(ssh.keys(patient(tmp_path, '[hosts.web]\nidentity_file = "none"')))
-    assert (first.state, first.said) == (ERROR, f"{tmp_path}/none is not there, which is the identity_file of web")
+    assert (first.state, first.remedy) == (NOTE, f"chmod 600 {key}")  # a deployment uses it all the same
+    key.unlink()
+    only = await one_of(ssh.keys(patient(tmp_path, '[hosts.web]\nidentity_file = "none"')))
+    assert (only.state, only.said) == (ERROR, f"{tmp_path}/none is not there, which is the identity_file of web")
 
 
 async def test_hosts_without_a_host_key_are_told(tmp_path: Path) -> None:

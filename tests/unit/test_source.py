@@ -14,7 +14,7 @@ from fleet.inventory import Host
 from fleet.machine import Output
 from fleet.machine.local import HERE
 from fleet.model import Finding, Severity
-from fleet.source import lock, tree
+from fleet.source import lock, remedies, tree
 from fleet.source.outputs import FlakeCheck, unchecked, warnings
 from fleet.source.secrets import PERMISSION, secrets
 from fleet.source.tree import Tree
@@ -253,3 +253,20 @@ def test_hosts_without_a_check_are_a_note() -> None:
     assert (found.kind, found.severity) == ("no_checks", Severity.NOTE)
     assert found.message.startswith("no check is declared for a, c: ")
     assert unchecked(hosts[1:2]) == []
+
+
+NOT_THERE = "error: attribute 'shop-2' missing"
+
+
+@pytest.mark.parametrize(
+    ("lines", "hint"),
+    [
+        ([NOT_THERE, "", "       at «string»:1:10:"], "the flake has no shop-2 there: write it, or correct attr"),
+        ([NOT_THERE, "       at (string):1:10:"], "the flake has no shop-2 there"),
+        ([NOT_THERE, "       at /nix/store/s/hosts/shop-2.nix:4:2:"], ""),
+        (["error: infinite recursion encountered", "       at «string»:1:10:"], ""),
+    ],
+)
+def test_only_an_attribute_that_fleet_asks_for_is_explained_by_fleet_toml(lines: list[str], hint: str) -> None:
+    assert bool(remedies.missing(lines)) is bool(hint)
+    assert hint in remedies.missing(lines)

@@ -54,6 +54,8 @@ async def builds(patient: Patient) -> AsyncIterator[Diagnosis]:
     if patient.inventory is None:
         return
     settings = await _settings(patient)
+    if not settings:
+        return  # without Nix nothing is built here, which is told already
     own = {str(settings.get("system", "")), *map(str, _list(settings.get("extra-platforms")))}
     foreign: dict[str, list[str]] = {}
     for host in patient.inventory.hosts.values():

@@ -80,13 +80,14 @@ async def keys(patient: Patient) -> AsyncIterator[Diagnosis]:
     there = [file for file in (*named, *(folder / name for name in USUAL)) if file.is_file()]
     for file in there:
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            yield Diagnosis("keys", State.ERROR, f"others may read {file}, so ssh does not use it", f"chmod 600 {file}")
+            said = f"others may read {file}, so that fleet ssh does not use it, and deployments do"
+            yield Diagnosis("keys", State.NOTE, said, f"chmod 600 {file}")
     place = patient.environment.get("SSH_AUTH_SOCK", "")
     held = (await _held(place) or 0) if place else 0
     if there or held:
         names = [str(Path("~/.ssh") / file.name if file.parent == folder else file) for file in there]
         yield Diagnosis("keys", State.OK, listed([*names, *(["the agent's"] if held else [])], most=6))
-    else:
+    elif not named:
         said = f"there is none in {folder}, and none in an agent"
         yield Diagnosis("keys", State.ERROR, said, f"{MAKE_A_KEY}; or name another file: identity_file")
 
