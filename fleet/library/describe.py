@@ -35,8 +35,8 @@ def describe(
     if plan.amends:
         lines.append(f"amends:  {plan.amends}")
     if plan.source.reference:
-        lines.append(f"source:  {_source(plan.source)}")
-    lines += [f"         {_source(other.source)}, for {listed(other.hosts)}" for other in plan.other_sources]
+        lines.append(f"source:  {told_source(plan.source)}")
+    lines += [f"         {told_source(other.source)}, for {listed(other.hosts)}" for other in plan.other_sources]
     if plan.nix_options:
         lines.append(f"nix:     {', '.join(f'{name} = {value}' for name, value in plan.nix_options)}")
     remaining = plan.expires - now
@@ -58,7 +58,8 @@ def describe(
     return lines
 
 
-def _source(source: Source) -> str:
+def told_source(source: Source) -> str:
+    """Return where systems come from, at which commit, and whether that is all."""
     commit = f" at {source.revision}" if source.revision else ""
     state = ", with changes that are in no commit" if commit and not source.is_clean else ""
     return f"{source.reference}{commit}{state}"

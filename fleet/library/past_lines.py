@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.diff import diff_lines
+from fleet.library.describe import told_source
 from fleet.output.facts import outcome_words
 from fleet.output.format import change, counted, failure_lines, human_seconds
 from fleet.output.patch import coloured
@@ -66,7 +67,7 @@ def _head(past: PastRun) -> list[str]:
     lines = [", ".join(parts)]
     if past.plan is not None:
         lines += [f"intent:  {past.plan.intent}"] if past.plan.intent else []
-        source = past.plan.source
-        lines += [f"source:  {source.reference} {source.revision}".rstrip()] if source.reference else []
+        sources = [past.plan.source, *(other.source for other in past.plan.other_sources)]
+        lines += [f"source:  {told_source(source)}" for source in sources if source.reference]
         lines.append(f"plan:    fleet show {past.plan.digest}")
     return [plain_text(line) for line in lines]
