@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fleet.errors import ConfigError
 from fleet.inventory.matching import matching, named_parts
 from fleet.inventory.rollouts import in_order
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +56,6 @@ def waves(inventory: Inventory, hosts: Iterable[Host]) -> tuple[Wave, ...]:
 
 
 def _hint(inventory: Inventory) -> str:
-    names = list(inventory.hosts)
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"hosts: {', '.join(names[:8])}{more}"
+    tags = sorted({f"@{tag}" for host in inventory.hosts.values() for tag in host.tags})
+    told = f"hosts: {listed(list(inventory.hosts), most=8)}"
+    return f"{told}; tags: {listed(tags, most=8)}" if tags else told

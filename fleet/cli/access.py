@@ -66,9 +66,14 @@ def _show(keys: Sequence[ShownKey]) -> None:
     """Print the keys as a table, each on one line: a fingerprint that is broken in two is hard to compare."""
     from fleet.output.table import table
 
-    rows = [(shown.host.name, ", ".join(shown.host.address), shown.fingerprint, shown.remarks) for shown in keys]
+    rows = [(shown.host.name, _places(shown.host), shown.fingerprint, shown.remarks) for shown in keys]
     if rows:
         click.echo(table(("host", "address", "fingerprint", "remarks"), rows), err=True)
+
+
+def _places(host: Host) -> str:
+    port = "" if host.port is None else f" port {host.port}"
+    return f"{', '.join(host.address)}{port}"
 
 
 def _question(asked: Sequence[ShownKey]) -> str:

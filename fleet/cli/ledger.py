@@ -53,6 +53,8 @@ def show(file: Path | None, *, as_json: bool, lines: int) -> int:
         click.echo(json.dumps(ledger_documents.shown(entries, most=lines)))
     elif entries:
         click.echo(entry_lines(entries[-lines:], is_terminal=sys.stdout.isatty()))
+        if len(entries) > lines:
+            click.echo(f"and {len(entries) - lines} before these: --lines {len(entries)} shows all", err=True)
     else:
         click.echo("there is no ledger yet: the first deployment from here opens it", err=True)
     return 0

@@ -34,7 +34,11 @@ def open_inventory(file: Path | None) -> Inventory:
     """
     from fleet import inventory
 
-    found = inventory.load(file if file is not None else nearest())
+    file = file if file is not None else nearest()
+    if file == Path("fleet.toml"):
+        hint = "fleet init writes one; --file names one that is elsewhere"
+        raise ConfigError(f"there is no fleet.toml in {Path.cwd()}, nor in a folder above it", hint=hint)
+    found = inventory.load(file)
     if any(secret.env for host in found.hosts.values() for secret in host.secrets.values()):
         from fleet.steps.secret_values import take_environment
 
@@ -43,7 +47,7 @@ def open_inventory(file: Path | None) -> Inventory:
 
 
 def nearest() -> Path:
-    """Return the fleet.toml here or in the nearest folder above; one that is not there if there is none."""
+    """Return the fleet.toml here or in the nearest folder above; `fleet.toml` alone if there is none."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "fleet.toml").is_file():
             return folder / "fleet.toml"

@@ -48,7 +48,12 @@ def _more(body: Mapping[str, Any]) -> str:
     """Return what an entry tells beside what has a column."""
     match body.get("kind"):
         case Kind.PLAN:
-            words = [_short(body.get("plan")), body.get("verb"), f"{body.get('count')} hosts", body.get("intent")]
+            words = [
+                _short(body.get("plan")),
+                body.get("verb"),
+                f"{body.get('count')} host{'s' * (body.get('count') != 1)}",
+                body.get("intent"),
+            ]
         case Kind.BEGIN:
             hosts = body.get("hosts")
             words = [listed([str(name) for name in hosts] if isinstance(hosts, list) else []), body.get("intent")]

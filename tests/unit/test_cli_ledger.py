@@ -244,7 +244,10 @@ def test_ledger_is_shown_verified_and_exported(tmp_path: Path, command_line: Com
     assert "exit code 0" in rows[0]
     assert "a, b; update nginx" in rows[3]
     assert "\x1b" not in shown.out
-    assert len(command_line(world, "ledger", "show", "-n", "2").out.splitlines()) == 3
+    two = command_line(world, "ledger", "show", "-n", "2")
+    assert len(two.out.splitlines()) == 3
+    assert two.err == "and 4 before these: --lines 6 shows all\n"
+    assert shown.err == ""
     verified = command_line(world, "ledger", "verify")
     head = world.state.ledger.noted()
     assert head is not None

@@ -154,7 +154,9 @@ def test_no_file_anywhere_says_how_to_get_one(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         session.open_inventory(None)
+    assert caught.value.message == f"there is no fleet.toml in {tmp_path}, nor in a folder above it"
     assert "fleet init" in caught.value.hint
+    assert "--file" in caught.value.hint
 
 
 def test_changing_needs_names_and_looking_does_not(inventory: Inventory) -> None:

@@ -172,6 +172,7 @@ def test_hosts_tags_and_kinds_are_known_and_nothing_that_a_shell_might_run(there
 def test_part_that_bash_replaces_is_what_is_answered(there: Path) -> None:
     assert possibilities("fleet deploy kind:l", part="l") == ["laptop"]
     assert possibilities("fleet deploy @prod,!gpu-0", part="@prod,!gpu-0") == ["@prod,!gpu-01", "@prod,!gpu-02"]
+    assert possibilities("fleet deploy gpu-01,gpu-0", part="gpu-01,gpu-0") == ["gpu-01,gpu-02"]
     assert possibilities("fleet -", part="-")[0].startswith("--")
 
 

@@ -87,6 +87,7 @@ def test_a_selector_that_means_nothing_names_the_nearest_right_one(selector: str
     with pytest.raises(ConfigError) as caught:
         names(selector)
     assert caught.value.message.startswith(f"/etc/home/fleet.toml: {problem}")
+    assert "; tags: " in caught.value.hint
 
 
 def test_no_selector_at_all_is_not_the_whole_fleet() -> None:

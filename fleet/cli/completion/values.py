@@ -46,7 +46,7 @@ def _selectors(fleet: dict[str, Any], incomplete: str) -> Iterator[CompletionIte
     known |= {f"@{tag}": _count(tags[tag]) for tag in sorted(tags)}
     known |= {f"kind:{kind}": _count(kinds[kind]) for kind in sorted(kinds) if _SAFE.fullmatch(kind)}
     for word, what in known.items():
-        if word.startswith(last.removeprefix("!")):
+        if word.startswith(last.removeprefix("!")) and word not in head.split(","):
             yield CompletionItem(f"{head}{comma}{bang}{word}", help=what)
 
 
