@@ -1,8 +1,29 @@
 # --- the boot loader ---
+#
+# The lab switches all the time, and its hosts have many generations: what stays as it is runs no other program.
+
+compared=' '
+newline='
+'
+
+# FILE: its first line is $text; nothing if it is not there.
+read_text() {
+    text=''
+    { IFS= read -r text <"$1"; } 2>/dev/null
+    return 0
+}
+
+# FILE TEXT: whether the file has the text, and no more.
+has_text() {
+    [ -f "$1" ] || return 1
+    text=''
+    while IFS= read -r line; do text="$text$line$newline"; done <"$1"
+    [ -z "$line" ] && [ "$text" = "$2$newline" ]
+}
 
 # FILE TEXT: the file has the text, also after a power cut, and was never half written.
 write_synced() {
-    printf '%s\n' "$2" | cmp -s - "$1" && return 0
+    has_text "$1" "$2" && return 0
     printf '%s\n' "$2" >"$1.tmp" && sync "$1.tmp" && mv -f "$1.tmp" "$1"
 }
 
@@ -14,15 +35,21 @@ generations() {
     done | sort -n
 }
 
-# FILE FOLDER SUFFIX: its copy on the boot partition, named after its store path as NixOS names it; where it stands there.
+# FILE FOLDER SUFFIX: $copied is where its copy on the boot partition stands there, named after its store path as NixOS names
+# it. A system made by hand may have none. Each is compared once: it is the same in most generations.
 boot_file() {
-    source=$(readlink -e "$1") || return 0 # a system made by hand may have none
-    name=$2/$(echo "${source#/nix/store/}" | tr / -)$3
-    if ! cmp -s "$source" "/boot/$name"; then
+    copied=''
+    [ -e "$1" ] || return 0
+    rest=${1#/nix/store/} name=''
+    while [ "$rest" != "${rest#*/}" ]; do name=$name${rest%%/*}- rest=${rest#*/}; done
+    name=$2/$name$rest$3
+    copied=/$name
+    case $compared in *" $name "*) return 0 ;; esac
+    if ! cmp -s "$1" "/boot/$name"; then
         mkdir -p "/boot/$2"
-        cp "$source" "/boot/$name.tmp" && sync "/boot/$name.tmp" && mv -f "/boot/$name.tmp" "/boot/$name" || return 1
+        cp "$1" "/boot/$name.tmp" && sync "/boot/$name.tmp" && mv -f "/boot/$name.tmp" "/boot/$name" || return 1
     fi
-    echo "/$name"
+    compared="$compared$name "
 }
 
 install_boot_loader() {
@@ -50,15 +77,23 @@ install_systemd_boot() {
     for file in /boot/EFI/nixos/*; do
         grep -qF "${file#/boot}" "$boot"/entries/*.conf 2>/dev/null || rm -f "$file"
     done
-    mine=
-    for number in $(generations); do
-        closure=$(readlink -f "$profiles/system-$number-link")
-        linux=$(boot_file "$closure/kernel" EFI/nixos .efi) && initrd=$(boot_file "$closure/initrd" EFI/nixos .efi) || return 1
-        write_synced "$boot/entries/nixos-generation-$number.conf" "title NixOS
-version Generation $number $(cat "$closure/nixos-version" 2>/dev/null)
+    mine='' numbers=$(generations) links='' files=''
+    for number in $numbers; do links="$links $profiles/system-$number-link"; done
+    closures=$([ -z "$links" ] || readlink -m $links)
+    for closure in $closures; do files="$files $closure/kernel $closure/initrd"; done
+    set -- $([ -z "$files" ] || readlink -m $files)
+    for number in $numbers; do
+        closure=${closures%%"$newline"*} closures=${closures#*"$newline"}
+        boot_file "$1" EFI/nixos .efi && linux=$copied && boot_file "$2" EFI/nixos .efi && initrd=$copied || return 1
+        shift 2
+        read_text "$closure/nixos-version"
+        entry="title NixOS
+version Generation $number $text
 linux $linux
-initrd $initrd
-options init=$closure/init $(cat "$closure/kernel-params" 2>/dev/null)" || return 1
+initrd $initrd"
+        read_text "$closure/kernel-params"
+        write_synced "$boot/entries/nixos-generation-$number.conf" "$entry
+options init=$closure/init $text" || return 1
         [ "$closure" != "$toplevel" ] || mine=$number
     done
     [ -z "$mine" ] || write_loader_conf "timeout 0

@@ -43,7 +43,8 @@ MENU
 
 # TITLE CLOSURE OPTIONS
 grub_entry() {
-    linux=$(boot_file "$2/kernel" kernels '') && initrd=$(boot_file "$2/initrd" kernels '') || return 1
+    boot_file "$(readlink -m "$2/kernel")" kernels '' && linux=$copied || return 1
+    boot_file "$(readlink -m "$2/initrd")" kernels '' && initrd=$copied || return 1
     cat <<ENTRY
 menuentry "$1" --class nixos ${3-} {
 search --set=drive1 --fs-uuid $uuid

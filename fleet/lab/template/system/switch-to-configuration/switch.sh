@@ -35,9 +35,10 @@ failed_units() {
 }
 
 report() {
+    known=" $(echo $active_before $to_start $to_restart) "
     fresh=$(for unit in $(listed --state=active); do
-        case " $(echo $active_before $to_start $to_restart) " in *" $unit "*) continue ;; esac
-        [ -z "$(defining "$new_units" "$unit")" ] || echo "$unit"
+        case $known in *" $unit "*) continue ;; esac
+        ! defines "$new_units" "$unit" || echo "$unit"
     done)
     tell "the following new units were started" "$fresh"
     failing=$(failed_units | sort -u)
@@ -91,7 +92,7 @@ switch() {
     }
     [ "$(bus)" = "$bus" ] || die "Failed to reset failed units"
     pid1_again
-    to_start=$(for unit in $to_start; do [ -z "$(defining "$new_units" "$unit")" ] || echo "$unit"; done)
+    to_start=$(for unit in $to_start; do ! defines "$new_units" "$unit" || echo "$unit"; done)
     tell "reloading the following units" "$to_reload"
     each reload $to_reload
     tell "restarting the following units" "$to_restart"

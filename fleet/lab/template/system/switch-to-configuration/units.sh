@@ -5,13 +5,12 @@ commas() { sort -f | tr '\n' ' ' | sed 's/ $//; s/ /, /g'; }
 tell() { [ -z "$2" ] || say "$1: $(printf '%s\n' $2 | commas)"; }
 says() { grep -Eqi "^$2=$3" "$1"; }
 
-# The file in a tree that defines the unit: its own, or its template's.
-defining() {
-    if [ -e "$1/$2" ]; then
-        echo "$1/$2"
-    else
-        case $2 in *@*.*) [ ! -e "$1/${2%%@*}@.${2##*.}" ] || echo "$1/${2%%@*}@.${2##*.}" ;; esac
-    fi
+# $defined is the file in a tree that defines the unit: its own, or its template's. There are many units: nothing forks.
+defines() {
+    defined=$1/$2
+    [ ! -e "$defined" ] || return 0
+    case $2 in *@*.*) defined=$1/${2%%@*}@.${2##*.} ;; esac
+    [ -e "$defined" ] || { defined='' && false; }
 }
 
 same() {
@@ -23,8 +22,10 @@ same() {
 compare_units() {
     to_stop='' to_skip='' to_reload='' to_restart='' to_start=''
     for unit in $active_before; do
-        was=$(defining "$old_units" "$unit")
-        new=$(defining "$new_units" "$unit")
+        defines "$old_units" "$unit"
+        was=$defined
+        defines "$new_units" "$unit"
+        new=$defined
         [ -n "$was$new" ] || continue
         if [ -z "$new" ]; then
             says "$was" X-StopOnRemoval '(false|no|0)' || to_stop="$to_stop $unit"
@@ -54,9 +55,10 @@ changed_unit() {
 
 # Starting a target that is active starts what it newly wants.
 targets() {
+    active=" $(echo $active_before) "
     for target in multi-user.target timers.target sockets.target "$new_units"/*.target.wants; do
         target=${target##*/}
         target=${target%.wants}
-        case " $(echo $active_before) " in *" $target "*) echo "$target" ;; esac
+        case $active in *" $target "*) echo "$target" ;; esac
     done | sort -u
 }
