@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-LONGEST, OF_LAST = 24, 16
-"""Columns that a word has at most where room is short: ids of runs are whole, paths are not. The last has sentences."""
+LONGEST, SHORTER, OF_LAST = 24, 14, 16
+"""Columns that a word has at most where room is short, and where it is shorter still. The last column has sentences."""
+WHOLE = ("host", "run")
+"""Columns of what people copy: their words are not broken for want of room."""
 GAP = 3
 """Columns between two columns."""
 
@@ -57,7 +59,7 @@ def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None, sty
 
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=width)
-    widths = _widths(headers, rows, console.width)
+    widths = _widths(headers, rows, console.width, LONGEST) or _widths(headers, rows, console.width, SHORTER)
     if widths is None:
         _write_paragraphs(console, headers, rows, styles)
     else:
@@ -70,16 +72,16 @@ def _drawn(headers: Sequence[str], rows: list[list[str]], width: int | None, sty
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").splitlines())
 
 
-def _widths(headers: Sequence[str], rows: list[list[str]], width: int) -> list[int] | None:
-    """Return the columns that each column takes of so many; None if the longest words do not fit.
+def _widths(headers: Sequence[str], rows: list[list[str]], width: int, longest: int) -> list[int] | None:
+    """Return the columns that each column takes of so many; None if the words do not fit.
 
-    Words of more than `LONGEST` columns are broken.
+    Words of more than `longest` columns are broken.
     """
     from rich.cells import cell_len
 
     columns = list(zip(headers, *rows, strict=True))
     whole = [max(map(cell_len, column)) for column in columns]
-    most = [LONGEST] * (len(columns) - 1) + [OF_LAST]
+    most = [LONGEST if header in WHOLE else longest for header in headers[:-1]] + [min(longest, OF_LAST)]
     widths = [
         max(cell_len(header), *(min(cell_len(word), limit) for cell in cells for word in cell.split()), 1)
         for limit, (header, *cells) in zip(most, columns, strict=True)
