@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from fleet.state import RunRecord
 from tests.unit.world import World
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fleet.inventory import Inventory
     from tests.unit.conftest import CommandLine
 
@@ -148,6 +147,8 @@ def test_nearest_file_is_found_from_below(home: Path, monkeypatch: pytest.Monkey
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
     assert session.open_inventory(None).path == home / "fleet.toml"
+    monkeypatch.chdir(home)
+    assert session.open_inventory(Path("fleet.toml")).path == home / "fleet.toml"
 
 
 def test_no_file_anywhere_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
