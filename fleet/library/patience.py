@@ -28,12 +28,17 @@ class Asking(Generic[T]):
         self._asked: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
-        """Return the answer. Raise `StateError` if there is none, or none within `PATIENCE`."""
-        if self._asked is None:
-            self._asked = asyncio.ensure_future(in_state(self._ask))
-            self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may come for it
-        done, _ = await asyncio.wait([self._asked], timeout=PATIENCE)
+        """Return the answer. Raise `StateError` if there is none, or none within `PATIENCE`.
+
+        Whoever asks meanwhile gets the same answer.
+        """
+        asked = self._asked
+        if asked is None:
+            asked = self._asked = asyncio.ensure_future(in_state(self._ask))
+            asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may come for it
+        done, _ = await asyncio.wait([asked], timeout=PATIENCE)
         if not done:
             raise StateError(f"what this machine has recorded cannot be read within {PATIENCE:g} seconds")
-        answer, self._asked = self._asked, None
-        return answer.result()
+        if self._asked is asked:  # others who waited for it may have asked anew
+            self._asked = None
+        return asked.result()
