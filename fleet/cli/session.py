@@ -34,11 +34,12 @@ def open_inventory(file: Path | None) -> Inventory:
     """
     from fleet import inventory
 
-    there = file if file is not None else nearest()
-    if file is None and not there.exists():
-        hint = "fleet init writes one; --file names one that is elsewhere"
-        raise ConfigError(f"there is no fleet.toml in {Path.cwd()}, nor in a folder above it", hint=hint)
-    found = inventory.load(there)
+    if file is None:
+        file = nearest()
+        if not file.exists():
+            hint = "fleet init writes one; --file names one that is elsewhere"
+            raise ConfigError(f"there is no fleet.toml in {Path.cwd()}, nor in a folder above it", hint=hint)
+    found = inventory.load(file)
     if any(secret.env for host in found.hosts.values() for secret in host.secrets.values()):
         from fleet.steps.secret_values import take_environment
 

@@ -19,7 +19,7 @@ from fleet.library.terms import own_terms, remarks_on
 from fleet.library.tools import LocalNix
 from fleet.machine.local import LocalMachine
 from fleet.source.remote import Copies
-from fleet.source.tree import folder_of, work_tree
+from fleet.source.tree import in_work_tree
 from fleet.steps.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -123,11 +123,11 @@ async def _own_place(here: Machine, fleet: Inventory, reference: str) -> tuple[P
             f"{reference}: evaluation of a file reads whatever it likes, and cannot be repeated",
             hint="a flake that imports it is evaluated purely",
         )
-    folder = folder_of(reference)
-    root = await work_tree(here, reference, folder) if folder is not None and folder.is_dir() else None
-    if folder is None or root is None:
+    place = await in_work_tree(here, reference)
+    if place is None:
         hint = "clone the repository, and use the fleet.toml in there"
         raise PolicyError(f"{fleet.path}: the flake {reference} is in no git work tree of this machine", hint=hint)
+    folder, root = place
     inside = folder.resolve().relative_to(root.resolve())
     return root, "" if inside == Path() else inside.as_posix()
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fleet.ledger.chain import parse
 from fleet.ledger.entries import OURS, Kind
 from fleet.model import Closure, HostName
-from fleet.output.format import change
+from fleet.output.format import change, counted
 from fleet.output.table import table
-from fleet.text import listed, local_time, plain_text
+from fleet.text import listed, local_time, plain_text, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,12 +48,8 @@ def _more(body: Mapping[str, Any]) -> str:
     """Return what an entry tells beside what has a column."""
     match body.get("kind"):
         case Kind.PLAN:
-            words = [
-                _short(body.get("plan")),
-                body.get("verb"),
-                f"{body.get('count')} host{'s' * (body.get('count') != 1)}",
-                body.get("intent"),
-            ]
+            count = counted(whole_number(str(body.get("count"))), "host")
+            words = [_short(body.get("plan")), body.get("verb"), count, body.get("intent")]
         case Kind.BEGIN:
             hosts = body.get("hosts")
             words = [listed([str(name) for name in hosts] if isinstance(hosts, list) else []), body.get("intent")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST, SHORTER, OF_LAST = 24, 14, 16
 """Columns that a word has at most where room is short, and where it is shorter still. The last column has sentences."""
 WHOLE = ("host", "run")
-"""Columns of what people copy: their words are not broken for want of room."""
+"""Columns of what people copy. Their words are never broken, nor are those of the first column, which are names."""
 GAP = 3
 """Columns between two columns."""
 
@@ -81,7 +81,8 @@ def _widths(headers: Sequence[str], rows: list[list[str]], width: int, longest: 
 
     columns = list(zip(headers, *rows, strict=True))
     whole = [max(map(cell_len, column)) for column in columns]
-    most = [LONGEST if header in WHOLE else longest for header in headers[:-1]] + [min(longest, OF_LAST)]
+    most = [*(longest for _ in headers[:-1]), min(longest, OF_LAST)]
+    most = [width if number == 0 or header in WHOLE else most[number] for number, header in enumerate(headers)]
     widths = [
         max(cell_len(header), *(min(cell_len(word), limit) for cell in cells for word in cell.split()), 1)
         for limit, (header, *cells) in zip(most, columns, strict=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fleet.model import Finding
 
 _NOT_OURS = re.compile(r"detected dubious ownership in repository at '([^']+)'|repository path '([^']+)' is not owned")
-_MISSING = re.compile(r"attribute '([^']+)' (?:in selection path .*)?(?:missing|not found)")
+_MISSING = re.compile(r"attribute '([^']+)' missing")
 _NOT_TRUSTED = re.compile(r"ignoring untrusted flake configuration setting '([^']+)'")
 MOST = 5
 """The most files that a hint names."""

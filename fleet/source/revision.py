@@ -11,7 +11,7 @@ from fleet.errors import ConfigError
 from fleet.inventory.origins import FILE, is_expression
 from fleet.plans import Source
 from fleet.source import git
-from fleet.source.tree import folder_of, said, work_tree
+from fleet.source.tree import folder_of, in_work_tree, said, work_tree
 
 if TYPE_CHECKING:
     from fleet.machine import Machine
@@ -50,11 +50,11 @@ async def at_commit(here: Machine, flake: str, revision: str) -> Commit:
 
     Raise `ConfigError` if it is in none, or if there is no such commit.
     """
-    folder = None if is_expression(flake) else folder_of(flake)
-    root = await work_tree(here, flake, folder) if folder is not None and folder.is_dir() else None
-    if folder is None or root is None:
+    place = await in_work_tree(here, flake)
+    if place is None:
         hint = "it is for flakes in a git work tree of this machine"
         raise ConfigError(f"--revision {revision}: {flake.removeprefix(FILE)} has no commits here", hint=hint)
+    folder, root = place
     found = await said(here, git.commit(root, revision))
     if found is None:
         hint = f"git -C {root} fetch --all brings what others have pushed"
@@ -73,8 +73,5 @@ async def strays(here: Machine, flake: str, source: Source) -> bool:
 
     Nothing else strays: not files that are in no commit, nor a flake that is in no work tree of this machine.
     """
-    folder = None if is_expression(flake) else folder_of(flake)
-    if not (source.is_clean and source.revision) or folder is None or not folder.is_dir():
-        return False
-    root = await work_tree(here, flake, folder)
-    return root is not None and await said(here, git.leads_to(root, source.revision)) is None
+    place = await in_work_tree(here, flake) if source.is_clean and source.revision else None
+    return place is not None and await said(here, git.leads_to(place[1], source.revision)) is None

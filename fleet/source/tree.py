@@ -65,6 +65,13 @@ async def work_tree(here: Machine, flake: str, folder: Path) -> Path | None:
     return Path(root.rstrip("\n")) if root else None
 
 
+async def in_work_tree(here: Machine, flake: str) -> tuple[Path, Path] | None:
+    """Return the folder of a flake on this machine and the top of its git work tree; None for any other reference."""
+    folder = folder_of(flake)
+    root = await work_tree(here, flake, folder) if folder is not None and folder.is_dir() else None
+    return (folder, root) if folder is not None and root is not None else None
+
+
 async def said(here: Machine, command: Command) -> str | None:
     """Return what the command printed; None if it failed or does not exist."""
     try:
