@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.waiting import free_port
+from tests.waiting import free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,8 +115,13 @@ class Server:
         self._call("pg_ctl", "start", "-w", "-l", str(self.home / "log"))
 
     def stop(self) -> None:
-        """Everybody is cut off, as by a power cut."""
+        """Everybody is cut off, as by a power cut, and nobody listens: dying children keep the port a moment longer."""
         self._call("pg_ctl", "stop", "-w", "-m", "immediate")
+        until(self._is_gone, what="a port that nobody listens on")
+
+    def _is_gone(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
