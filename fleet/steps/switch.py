@@ -246,5 +246,7 @@ class Follower:
             closure = self.job.closure
             self.emit(HostSwitched(host=name, closure=closure, status=view.status, seconds=self._activation))
         if view.state in PHASES and view.state != self._told:
+            if view.state is State.SWITCHED and self.job.part.by_reboot and self._told is State.SWITCHING:
+                self.emit(PhaseStarted(host=name, phase=Phase.REBOOT))  # it was over before anybody looked
             self._told = view.state
             self.emit(PhaseStarted(host=name, phase=PHASES[view.state]))

@@ -14,6 +14,7 @@ from fleet.host import answers, history
 from fleet.host.program import FORMAT, source
 from tests.containers import orders
 from tests.containers.orders import run_id as run_id
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from fleet.host.answers import Lines, View
@@ -181,6 +182,8 @@ class Subject:
             view = self.show(run)
             if view.state in states or not view.is_open:
                 assert view.state in states, view
+                if not view.is_open:  # it has ended, and may not be on record yet: `show` does not wait for a slow disk
+                    until(lambda: self.read("run") != run, what="the transaction is closed")
                 return view
             assert time.monotonic() < deadline, view
             time.sleep(0.02)

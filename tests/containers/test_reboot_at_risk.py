@@ -79,14 +79,15 @@ def lab(make_lab: MakeLab) -> Lab:
 
 
 @contextmanager
-def powered(host: LabHost) -> Iterator[list[str]]:
-    """Whenever the host goes off it is switched on again; gives what it has booted, each time."""
+def powered(host: LabHost, when_off: Callable[[], object] = lambda: None) -> Iterator[list[str]]:
+    """Whenever the host goes off it is switched on again, after `when_off`; gives what it has booted, each time."""
     ended = threading.Event()
     boots: list[str] = []
 
     def watch() -> None:
         while not ended.wait(0.1):
             if not host.is_on:
+                when_off()
                 host.power_on()
                 boots.append(real(host, "/run/booted-system"))
 
@@ -117,14 +118,15 @@ def nothing_left(host: LabHost) -> bool:
 def boots_with_nobody_there(
     stage: Stage, old: str, name: str = "risky", flags: Sequence[str] = RISK, stands_on: StandsOn = stands_on
 ) -> list[str]:
-    """What the host has booted, the new system first, after its controller died: it stands on the old one again."""
+    """What the host has booted, the new system first: its controller died while it was off. It is on the old one."""
     host = stage.host(name)
-    with powered(host) as boots:
-        run = stage.start("deploy", name, "--json", "--yes", *flags)
-        run.wait_for("phase_started", phase="reboot")
-        run.process.kill()
-        run.process.wait()
-        wait_until(lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host), "the old system")
+    run = stage.start("deploy", name, "--json", "--yes", *flags)
+    with powered(host, run.process.kill) as boots:
+        wait_until(
+            lambda: len(boots) == 2 and stands_on(host, old) and nothing_left(host),
+            lambda: f"the old system; it has booted {boots}, and fleet is {run}",
+        )
+    run.process.wait()
     return boots
 
 

@@ -370,3 +370,12 @@ def test_blame_is_taken_back_from_the_last_run_alone(
         assert (tmp_path / "record/last/blame").read_text() == (tmp_path / "run/last/blame").read_text() == "silent\n"
     else:
         assert said == ""
+
+
+def test_blame_is_taken_back_from_a_run_that_is_just_being_written_down(tmp_path: Path) -> None:
+    """Its disk is slow: when it is asked, what it ended with is not on record yet."""
+    put(tmp_path / "run/open", run="r1", state="reverted", blame="found", new="/nix/store/x-new")
+    put(tmp_path / "record/quarantine", **{"x-new": "check web: 503 (run r1)"})
+    asked = "lock_opening() { :; }; (sleep 0.5; mv $open $closed) & acquit r1 web; wait"
+    assert call(tmp_path, asked) == "acquitted=yes\n"
+    assert not (tmp_path / "record/quarantine/x-new").exists()

@@ -152,6 +152,13 @@ async def test_a_host_that_reboots_is_silent_for_as_long_as_two_boots_take() -> 
 
 
 @in_no_time
+async def test_a_reboot_that_is_over_before_anybody_looks_is_told_too() -> None:
+    follow, _, events = follower([LOST, said(state="switched", running=NEW, closes_in=600)], Goal.BOOT)
+    assert (await follow.follow_activation()).view.state == "switched"
+    assert [event.phase for event in events.of(PhaseStarted)] == [Phase.REBOOT, Phase.PROVE]
+
+
+@in_no_time
 async def test_end_is_awaited_and_each_phase_told_once() -> None:
     follow, _, events = follower(
         [

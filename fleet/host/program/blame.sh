@@ -68,6 +68,7 @@ failed_snippets() {
 # Take the blame from run $1, which was the last: what has spoken against NEW, $2, speaks against OLD too.
 # sets: text folder
 acquit() {
+    wait_for 30 not_closing             # a slow disk: the blame is not on record yet
     lock_opening
     enter_last && [ "$run" = "$1" ] && [ "$(get blame)" = found ] || return 0
     text=$(get new)
