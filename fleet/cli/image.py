@@ -64,7 +64,7 @@ def _made_of(command: Command) -> Command:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.output_file,
     metavar="FILE",
     help="Where to write it.  [default: NAME.tar here]",
 )

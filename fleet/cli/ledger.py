@@ -108,7 +108,7 @@ def verify(
 @ledger.command()
 @options.file
 @options.as_json
-@click.option("--output", "-o", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it here.")
+@click.option("--output", "-o", "target", type=options.output_file, metavar="FILE", help="Write it here.")
 def export(file: Path | None, target: Path | None, *, as_json: bool) -> int:  # noqa: ARG001 - lines of JSON anyway
     """Write all entries, each as a line of JSON. sha256sum and jq can verify them: docs/ledger.md.
 

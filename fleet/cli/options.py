@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,26 @@ def completes(what: str) -> Callable[[click.Context, click.Parameter, str], list
     return complete
 
 
+class OutputFile(click.Path):
+    """A file that a command will write. What cannot become one is refused before anything is done for it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path. Raise `BadParameter` if it is a folder or a device, or if its folder takes no files."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder = path.parent
+        if path.exists() and not path.is_file():  # to replace /dev/stdout would harm everybody
+            self.fail(f"{path} is no file that could be replaced: name one", param, ctx)
+        if not folder.is_dir():
+            self.fail(f"{path} cannot be written: there is no folder {folder}", param, ctx)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{path} cannot be written: you may not write to {folder}", param, ctx)
+        return path
+
+
+output_file = OutputFile()
 selectors = click.argument("selectors", metavar="[SELECTOR]...", nargs=-1, shell_complete=completes("selectors"))
 everything = click.option("--all", "everything", is_flag=True, help="All hosts of the file.")
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for scripts.")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.all_or_nothing
 @options.expires
 @options.verbose
-@click.option("--output", "-o", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan here.")
+@click.option("--output", "-o", "target", type=options.output_file, metavar="FILE", help="Write the plan here.")
 @click.option("--sign", "signs", is_flag=True, help="Sign the plan, too, as its author. Needs -o.")
 @options.key
 @click.option(

@@ -67,6 +67,26 @@ def call(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     return call
 
 
+@pytest.mark.parametrize("command", [["plan", "a"], ["ledger", "export"], ["image", "build", "a"]])
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("gone/x", "there is no folder gone"), (".", "no file"), ("/dev/full", "no file"), ("fleet.toml/x", "no folder")],
+)
+def test_a_place_that_takes_no_file_is_refused_before_anything_is_made_for_it(
+    call: Call, monkeypatch: pytest.MonkeyPatch, command: list[str], place: str, why: str
+) -> None:
+    monkeypatch.setattr(session, "open_inventory", None)  # nothing is read for it
+    said = call(*command, "-o", place)
+    assert (said.code, said.out) == (2, "")
+    assert why in said.err
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_that_one_may_not_write_to_is_told_before_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # tests run as root, who may
+    assert "you may not write to" in call("plan", "a", "-o", "x.plan").err
+
+
 @pytest.fixture
 def inventory(home: Path) -> Inventory:
     (home / "fleet.toml").write_text(TOML)
