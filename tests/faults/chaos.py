@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fleet.lab import Lab, faults
 from tests.containers import nixos_switch
-from tests.containers.driver import Stage
+from tests.containers.driver import Stage, wait_until
 from tests.faults.controller import ROOTS_OF_THE_DEAD, interrupt_once, kill_keeper_again_and_again
 from tests.faults.disks import full, own_disk, read_only
 from tests.faults.logins import HIDE_KEYS, restore_keys
@@ -151,7 +151,7 @@ def play(drawn: Round, scene: Scene) -> str:
     assert (failure or {}).get("kind") not in ("replaced", "bug"), run
     scene.stage.document("status", code=None)
     scene.is_settled()
-    status_now = scene.stage.document("status", code=None)["hosts"][0]
+    status_now = status_of(scene)
     stands = scene.stands_on()
     promise(drawn, scene, outcome, stands)
     said = (status_now["running"], status_now["profile"], status_now["boot_default"])
@@ -161,6 +161,18 @@ def play(drawn: Round, scene: Scene) -> str:
     left = [what for what in scene.left_behind() if what.startswith(mine) or not re.fullmatch(ROOTS_OF_THE_DEAD, what)]
     assert not left, f"left behind: {left}"
     return f"{outcome}, {stands[0]}"
+
+
+def status_of(scene: Scene) -> dict[str, Any]:
+    """What `fleet status` says of the host once it reaches it: an sshd that has refused keys may let nobody in."""
+    said: list[dict[str, Any]] = []
+
+    def reaches() -> bool:
+        said[:] = scene.stage.document("status", code=None)["hosts"]
+        return bool(said[0]["reachable"])
+
+    wait_until(reaches, lambda: f"a host that answers, and not {said}")
+    return said[0]
 
 
 def promise(drawn: Round, scene: Scene, outcome: str, stands: tuple[str, str, str]) -> None:
