@@ -60,7 +60,8 @@ in
         ssl_cert_file = "${toString cfg.certificate}/fullchain.pem";
         ssl_key_file = "${toString cfg.certificate}/key.pem";
       };
-      enableTCPIP = cfg.clients != [ ];
+      # Other databases of this host may have clients of their own.
+      enableTCPIP = lib.mkIf (cfg.clients != [ ]) true;
       authentication = lib.concatMapStrings (
         network: "hostssl ${cfg.name} ${cfg.name} ${network} scram-sha-256\n"
       ) cfg.clients;

@@ -1,5 +1,5 @@
 # Brings hosts what they have missed while they were away, from the machine that deployments come from.
-{ config, lib, ... }:
+{ config, lib, pkgs, ... }:
 let
   cfg = config.services.fleet.deliver;
   inherit (lib) mkOption types;
@@ -49,7 +49,12 @@ in
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
-      path = [ config.programs.ssh.package ];
+      # A service of NixOS has no shell and no Nix by itself.
+      path = [
+        config.nix.package
+        config.programs.ssh.package
+        pkgs.bash
+      ];
       serviceConfig = {
         User = toString cfg.user;
         ExecStart = "${toString cfg.package}/bin/fleet deliver --watch --file ${lib.escapeShellArg (toString cfg.file)}";

@@ -85,6 +85,7 @@ let
   path = [
     config.nix.package
     config.programs.ssh.package
+    pkgs.bash
     pkgs.git
   ];
   source = lib.optional follows "fleet-serve-source.service";

@@ -1,5 +1,5 @@
 # Carries out deployments for others, together with other workers: `fleet worker`.
-{ config, lib, ... }:
+{ config, lib, pkgs, ... }:
 let
   cfg = config.services.fleet.worker;
   inherit (lib) mkOption types;
@@ -83,6 +83,7 @@ in
       path = [
         config.nix.package
         config.programs.ssh.package
+        pkgs.bash
       ];
       serviceConfig = {
         User = "fleet-worker";

@@ -48,7 +48,9 @@ def run_inside(container: Any, argv: Sequence[str]) -> Output | None:
             return None
         output = _run((*entering, *argv), _environment(container.attrs["Config"]))
         # The end of PID 1 kills all others first, and is known a moment later.
-        has_power = not select.select([power], (), (), PATIENCE if output.status == KILLED else 0)[0]
+        ended = select.poll()
+        ended.register(power, select.POLLIN)
+        has_power = not ended.poll(1000 * PATIENCE if output.status == KILLED else 0)
     if not has_power:
         raise ProcessLookupError(f"PID 1 of {container.name} has ended")
     return output

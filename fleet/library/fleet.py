@@ -22,7 +22,7 @@ from fleet.library.drafts import Drafts
 from fleet.library.entering import planned
 from fleet.library.factory import RunFactory
 from fleet.library.governed import NOTHING
-from fleet.library.plans import keep_plan, note_made_here, require_applicable
+from fleet.library.plans import keep_plan, note_made_here, require_applicable, require_known
 from fleet.library.reading import ignore
 from fleet.library.secrets import SecretsFleet
 from fleet.library.served import local_nix
@@ -191,7 +191,7 @@ class Fleet(SecretsFleet):
         Without `hosts` it is about all. Hosts that keep their system are not in it. Where it cannot be told within a
         minute, the reason is there instead.
         """
-        parts = [plan.parts[name] for name in hosts or plan.hosts]
+        parts = [plan.parts[name] for name in require_known(self.inventory, hosts or plan.hosts)]
         if draft := self._drafts.find(plan):
             return await differences(parts, draft.context.links, self._tools.here)
         async with self._tools.links([self.inventory.hosts[part.host] for part in parts]) as links:

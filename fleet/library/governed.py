@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import ConfigError, PolicyError
 from fleet.library.authority import authority_of
 from fleet.library.judging import REMEDIES, Judge, Plea
-from fleet.library.plans import signatures_file
+from fleet.library.plans import require_known, signatures_file
 from fleet.library.reader import FleetReader
 from fleet.model import Goal, Verb
 from fleet.state.threads import in_state
@@ -45,9 +45,10 @@ NOTHING = Plea()
 def require_signed(plan: Plan, fleet: Inventory, hosts: Sequence[HostName], plea: Plea) -> None:
     """Raise `PolicyError` if hosts with a gate are among these, and nobody has signed the plan.
 
-    To go back needs no signature, and neither does what changes nothing that runs.
+    To go back needs no signature, and neither does what changes nothing that runs. Raise `ConfigError` for a host that
+    fleet.toml does not have any more.
     """
-    gated = [name for name in hosts if fleet.hosts[name].gate]
+    gated = [name for name in require_known(fleet, hosts) if fleet.hosts[name].gate]
     needs = plan.verb is Verb.DEPLOY and (plan.goal.switches or plan.goal is Goal.DRY_ACTIVATE)
     if gated and needs and not plea.signatures:
         message = f"{listed(gated, most=6)}: has a gate, which takes signed plans only"
@@ -79,16 +80,20 @@ class GovernedFleet(FleetReader):
     async def judge(self, plan: Plan, *hosts: HostName, plea: Plea = NOTHING) -> Verdict | None:
         """Return what policy.toml says about applying the plan to these hosts, or to all; None if there is no policy.
 
-        Raise `PolicyError` for a signature that is not a good one of this plan.
+        Raise `PolicyError` for a signature that is not a good one of this plan, and `ConfigError` for hosts that
+        fleet.toml does not have any more: nobody can say what it says about them.
         """
         is_own = self._drafts.find(plan) is not None
-        return await self._judge.judge_plan(plan, hosts or plan.hosts, plea, is_own=is_own)
+        return await self._judge.judge_plan(
+            plan, require_known(self.inventory, hosts or plan.hosts), plea, is_own=is_own
+        )
 
     async def strays(self, plan: Plan, hosts: Sequence[HostName]) -> bool:
         """Return whether the plan brings one of these hosts a commit that is not on what is checked out here now."""
         from fleet.source.revision import strays
 
-        groups = self.inventory.by_reference([self.inventory.hosts[name] for name in hosts])
+        known = require_known(self.inventory, hosts)
+        groups = self.inventory.by_reference([self.inventory.hosts[name] for name in known])
         pairs = dict.fromkeys((flake, plan.source_of(host.name)) for flake, group in groups.items() for host in group)
         return any([await strays(self._tools.here, *pair) for pair in pairs])
 
@@ -202,6 +207,7 @@ class GovernedFleet(FleetReader):
         from fleet.library import approving  # few approve
 
         approving.require_approver(self._tools, plan)
+        require_known(self.inventory, plan.hosts)
         protected = self._judge.protected
         remote = protected.remote if protected is not None else None
         return await approving.examine(self._tools, plan, remote=remote, rebuild=rebuild)
@@ -221,4 +227,4 @@ class GovernedFleet(FleetReader):
         """
         from fleet.library.withdrawing import withdraw
 
-        return await withdraw(self._tools, plan, hosts or plan.hosts, on_wait=on_wait)
+        return await withdraw(self._tools, plan, require_known(self.inventory, hosts or plan.hosts), on_wait=on_wait)

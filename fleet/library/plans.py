@@ -13,7 +13,7 @@ from fleet.files import replace_file
 from fleet.inventory import BuildOn
 from fleet.plans import Plan, TextError
 from fleet.state.threads import in_state
-from fleet.text import local_time, parsed_json
+from fleet.text import listed, local_time, parsed_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LARGEST = 1 << 28
 """The most bytes of a plan that are read. A plan for 100,000 hosts is smaller."""
 AGAIN = "fleet plan -o makes a new one"
+AHEAD = 3600.0
+"""Seconds by which clocks of machines may differ."""
 
 
 MADE_HERE = "made-here"
@@ -68,7 +70,8 @@ def parse_plan(data: bytes, place: str) -> Plan:
 def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *, now: float) -> tuple[HostName, ...]:
     """Return the hosts that the plan would be applied to.
 
-    Raise `ConfigError` if the plan is of another fleet, has expired, or is for hosts that are not in fleet.toml.
+    Raise `ConfigError` if the plan is of another fleet, has expired or is of a time to come, or is for hosts that are
+    not in fleet.toml.
     """
     if plan.fleet != fleet.name:
         raise ConfigError(f"the plan is for the fleet {plan.fleet}, and {fleet.path} is of {fleet.name}")
@@ -78,16 +81,25 @@ def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *
     if plan.expires <= now:
         when = local_time(plan.expires)
         raise ConfigError(f"the plan expired at {when}", hint=AGAIN)
-    unknown = [host for host in plan.hosts if host not in fleet.hosts]
-    if unknown:
-        hint = "fleet.toml says how its hosts are reached; apply the plan with the one that has them"
-        raise ConfigError(f"{fleet.path}: has no host {', '.join(unknown)}, which the plan is for", hint=hint)
+    if 0 < now < plan.made - AHEAD:  # a gate would call each plan expired that is made before that time
+        when = local_time(plan.made)
+        raise ConfigError(f"the plan was made at {when}, which is to come: a clock is wrong, there or here", hint=AGAIN)
+    require_known(fleet, plan.hosts)
     if not selectors:
         return plan.hosts
     chosen = {host.name for host in selector.select(fleet, selectors)}
     if not chosen & set(plan.hosts):
         raise ConfigError(f"{', '.join(selectors)}: no host of the plan", hint=f"it is for {', '.join(plan.hosts)}")
     return tuple(host for host in plan.hosts if host in chosen)
+
+
+def require_known(fleet: Inventory, hosts: Sequence[HostName]) -> Sequence[HostName]:
+    """Return these hosts of a plan. Raise `ConfigError` if fleet.toml has not all of them: it may be a later one."""
+    unknown = [host for host in hosts if host not in fleet.hosts]
+    if unknown:
+        hint = "fleet.toml says how its hosts are reached; apply the plan with the one that has them"
+        raise ConfigError(f"{fleet.path}: has no host {listed(unknown, most=6)}, which the plan is for", hint=hint)
+    return hosts
 
 
 async def keep_plan(plan: Plan, state: State, here: Machine, entry: Entry) -> None:

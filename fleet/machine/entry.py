@@ -208,16 +208,22 @@ class Entries:
 
     def _known_hosts(self, host: Host, settings: Settings) -> Any:
         """Return the keys to trust. Never None, which would trust every key, and never asyncssh's own defaults."""
+        try:
+            revoked = self.files.revoked(settings.revoked_host_keys)
+        except (OSError, asyncssh.KeyImportError) as error:
+            message = f"RevokedHostKeys of the SSH configuration cannot be read: {error}"
+            hint = "fleet reads a file of public keys there, and no KRL"
+            raise HostKeyError(host.name, message, hint=hint) from error
         if host.host_key is not None:
             try:
-                return [asyncssh.import_public_key(host.host_key)], [], []
+                return [asyncssh.import_public_key(host.host_key)], [], list(revoked)
             except asyncssh.KeyImportError as error:
                 raise HostKeyError(host.name, f"host_key in fleet.toml is not a key: {error}") from error
         user, system = settings.known_hosts, settings.system_known_hosts
         return self.files.known_hosts([
             *([USER_KNOWN_HOSTS, Path(f"{USER_KNOWN_HOSTS}2")] if user is None else user),
             *([self.system_known_hosts, Path(f"{self.system_known_hosts}2")] if system is None else system),
-        ])  # fmt: skip
+        ], settings.revoked_host_keys)  # fmt: skip
 
 
 async def _by_asyncssh(question: Question) -> Settings:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 MAGIC = b"openssh-key-v1\0"
+REVOKED = "revoked"
+"""Stands before the files of revoked keys, in a list that has others too."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,23 @@ class LoginFiles:
     def __init__(self) -> None:
         self._read: dict[tuple[Path, ...], tuple[object, Any]] = {}
 
-    def known_hosts(self, names: Iterable[str | Path]) -> asyncssh.SSHKnownHosts:
-        """Return the keys in these files. Lines that cannot be read are skipped, as OpenSSH does."""
-        return self._once(tuple(Path(name).expanduser() for name in names), _known_hosts)
+    def known_hosts(self, names: Iterable[str | Path], revoked: Sequence[str] = ()) -> asyncssh.SSHKnownHosts:
+        """Return the keys in these files, and those `revoked` in others as that.
+
+        Lines that cannot be read are skipped, as OpenSSH does. Raises what `revoked` raises.
+        """
+        places = tuple(Path(name).expanduser() for name in names)
+        if not revoked:
+            return self._once(places, _known_hosts)
+        return self._once((*places, Path(REVOKED), *map(Path, revoked)), _known_and_revoked)
+
+    def revoked(self, names: Iterable[str]) -> tuple[asyncssh.SSHKey, ...]:
+        """Return the keys in these files of RevokedHostKeys, a line for each.
+
+        Raise `OSError` or `asyncssh.KeyImportError` where one cannot be read, as a KRL of ssh-keygen: ssh trusts no
+        host then.
+        """
+        return self._once((Path(REVOKED), *map(Path, names)), _revoked)
 
     def key(self, file: Path) -> KeyFile:
         """Return what the key file holds.
@@ -81,6 +97,19 @@ def _known_hosts(files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
                 with contextlib.suppress(ValueError):
                     known.load(line)
     return known
+
+
+def _known_and_revoked(files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
+    at = files.index(Path(REVOKED))
+    known = _known_hosts(files[:at])
+    for key in _revoked(files[at:]):
+        known.load(f"@revoked * {key.export_public_key().decode()}")
+    return known
+
+
+def _revoked(files: Sequence[Path]) -> tuple[asyncssh.SSHKey, ...]:
+    lines = [line.strip() for file in files[1:] for line in file.read_bytes().splitlines()]
+    return tuple(asyncssh.import_public_key(line) for line in lines if line and not line.startswith(b"#"))
 
 
 def _key(files: Sequence[Path]) -> KeyFile:

@@ -269,7 +269,10 @@ class Logins:
                 machine = await way.enter_async_context(self._connect(jump, passed))
         except HostError as error:
             message = f"jump host {jump.name}: {error.message}"
-            raise type(error)(host.name, message, said=error.said, hint=error.hint) from error
+            raised = type(error)(host.name, message, said=error.said, hint=error.hint)
+            if isinstance(error, UnreachableError) and isinstance(raised, UnreachableError):
+                raised.turns_away = error.turns_away
+            raise raised from error
         return machine.connection
 
     def _jump(self, host: Host, configured: str) -> Host | None:

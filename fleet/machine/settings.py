@@ -33,6 +33,8 @@ class Settings:
     known_hosts: tuple[str, ...] | None = None
     """The user's files of known keys. None for the usual ones."""
     system_known_hosts: tuple[str, ...] | None = None
+    revoked_host_keys: tuple[str, ...] = ()
+    """Files of keys that no host may show."""
     host_key_alias: str | None = None
     proxy_jump: str = ""
     proxy_command: str = ""
@@ -74,6 +76,7 @@ def read(answers: Answers, usual: Answers, address: str) -> Settings:
         return answers.get(key) != usual.get(key)
 
     tokens = _tokens(answers, address)
+    revoked = [word for word in answers.get("revokedhostkeys", []) if word.lower() != "none"]
     agent = one("identityagent") if "identityagent" in answers else "SSH_AUTH_SOCK"
     agent = os.environ.get("SSH_AUTH_SOCK", "") if agent == "SSH_AUTH_SOCK" else agent
     agent = os.environ.get(agent[1:], "") if agent.startswith("$") and not HERE.match(agent) else agent
@@ -87,6 +90,7 @@ def read(answers: Answers, usual: Answers, address: str) -> Settings:
         agent=_at_home(_expanded(agent, tokens)) if agent else "",
         known_hosts=_paths(one("userknownhostsfile")) if chosen("userknownhostsfile") else None,
         system_known_hosts=_paths(one("globalknownhostsfile")) if chosen("globalknownhostsfile") else None,
+        revoked_host_keys=_paths(" ".join(revoked)),
         host_key_alias=_expanded(one("hostkeyalias"), tokens) or None,
         proxy_jump=_expanded(one("proxyjump"), tokens),
         proxy_command=_expanded(one("proxycommand"), tokens),

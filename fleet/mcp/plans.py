@@ -18,6 +18,7 @@ from fleet.mcp.answers import Document, foreign, page, rows_from
 from fleet.mcp.arguments import After, Digest, HostName  # noqa: TC001 - the SDK reads these
 from fleet.model import Outcome, Verb
 from fleet.plans.announce import announced
+from fleet.text import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -172,6 +173,9 @@ async def standing(fleet: Fleet, plan: Plan, hosts: Sequence[Name], file: Path |
     """
     if plan.expires <= time.time():
         return {"state": "expired", "then": "call plan again"}
+    if gone := [name for name in plan.hosts if name not in fleet.inventory.hosts]:
+        why = f"fleet.toml does not have {listed(gone, most=6)} any more, which it is for"
+        return {"state": DENIED, "why": why, "then": "call plan again, for the hosts that inventory lists"}
     if forced := forces(plan, hosts, fleet.inventory):
         return {"state": DENIED, "why": f"it {forced}", "human": human.applies(fleet.inventory, plan, hosts)}
     if not hosts:

@@ -219,7 +219,8 @@ class FolderState(State):
             remove = (lambda _: True) if dry_run else remove
             return remove_old(those, self._folders, keep=keep, is_needed=is_needed, remove=remove)
 
-        old_runs = old(runs, still_needed(self.run, self._lives, keep=keep), self._remove)
+        waiting = {delivery.run for delivery in self.deliveries()}
+        old_runs = old(runs, still_needed(self.run, self._lives, keep=keep, waiting=waiting), self._remove)
         old_builds = old(builds, self._folders.has_events, self._folders.remove)
         if archive is None:
             return Tidied(runs=old_runs, builds=old_builds)

@@ -42,11 +42,16 @@ def remove_root(root: Path) -> None:
 
 
 def still_needed(
-    record_of: Callable[[RunId], RunRecord | None], lives: Callable[[RunId], bool], *, keep: int
+    record_of: Callable[[RunId], RunRecord | None],
+    lives: Callable[[RunId], bool],
+    *,
+    keep: int,
+    waiting: Collection[RunId] = (),
 ) -> Callable[[RunId], bool]:
     """Return what tells whether a run must stay: it is open, or lives, or is one of the newest `keep` that went wrong.
 
-    Ask it about the newest run first.
+    So must those of which something is `waiting` for a host that is away: they name the plan that it is a part of. Ask
+    it about the newest run first.
     """
     wrong = iter(range(keep))
 
@@ -54,7 +59,7 @@ def still_needed(
         record = record_of(run)
         if record is None:
             return False
-        return record.is_open or (record.went_wrong and next(wrong, None) is not None) or lives(run)
+        return record.is_open or run in waiting or (record.went_wrong and next(wrong, None) is not None) or lives(run)
 
     return is_needed
 

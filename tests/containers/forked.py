@@ -43,11 +43,15 @@ class Forked:
             os.close(writer)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
+        self._code: int | None = None
 
     @property
     def returncode(self) -> int | None:
         """The exit code, or minus the signal's number; None while it runs."""
-        return self._process.exitcode
+        try:
+            return self._process.exitcode if self._code is None else self._code
+        except ValueError:  # `wait` has just closed it
+            return self._code
 
     def poll(self) -> int | None:
         """See `returncode`."""
@@ -55,11 +59,15 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """It has ended. Raises `subprocess.TimeoutExpired` after `timeout` seconds."""
-        self._process.join(timeout)
-        if self.returncode is None:
-            assert timeout is not None
-            raise subprocess.TimeoutExpired(self.args, timeout)
-        return self.returncode
+        if self._code is None:
+            self._process.join(timeout)
+            if self.returncode is None:
+                assert timeout is not None
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self._code = self.returncode
+            self._process.close()  # it holds two files, and a stage remembers all that it has started
+        assert self._code is not None
+        return self._code
 
     def send_signal(self, number: int) -> None:
         """Send the signal, if it still runs."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleet.scripts import script
 from tests.containers.driver import Stage, new_version, running, web
 from tests.containers.files import shell
 
@@ -278,3 +279,27 @@ def test_baseline_outlives_a_power_cut_of_the_host(stage: Stage) -> None:
     host.power_on()
     after = classes(found(stage, "nixos"))
     assert set(after) - set(before) <= {"/run/booted-system"}
+
+
+def test_nobody_is_told_to_have_become_root_who_has_not(stage: Stage) -> None:
+    """Programs of users may be called sudo or sshd, and write to the journal what these write."""
+    host = stage.host("debian")
+    says = "runuser -u operator -- /tmp/lab/{} -t {} -- '{}'"
+    forged = [
+        says.format("sudo", "sudo", "ann : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/true"),
+        says.format("sshd", "sshd[7]", "Accepted publickey for root from 10.9.8.7 port 1 ssh2"),
+        "runuser -u operator -- sudo -n true || :",  # refused
+    ]
+    shell(
+        host,
+        "mkdir -p /tmp/lab; cp /usr/bin/logger /tmp/lab/sudo; cp /usr/bin/logger /tmp/lab/sshd; chmod -R a+rX /tmp/lab",
+    )
+    functions = script("fleet.drift", "look").replace("\nmain </dev/null", "")
+    ask = f"journalctl --sync; {functions}\nset -fu; LC_ALL=C; actors | grep ^actor | cut -f 3-"
+    shell(host, "; ".join(forged))
+    assert not {"sudo\tann", "sudo\toperator", "ssh\t10.9.8.7"} & set(shell(host, ask).splitlines())
+    shell(
+        host, "echo 'operator ALL=(ALL) NOPASSWD: /usr/bin/id' >/etc/sudoers.d/operator; runuser -u operator -- sudo id"
+    )
+    shell(host, "rm -r /etc/sudoers.d/operator /tmp/lab")
+    assert shell(host, ask).splitlines().count("sudo\toperator") == 1

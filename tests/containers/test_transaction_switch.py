@@ -86,6 +86,16 @@ def test_switch_that_is_killed_is_reverted_and_not_held_against_the_closure(subj
     assert not subject.quarantined(hanging)
 
 
+def test_switch_that_a_check_of_the_host_refuses_is_not_held_against_the_closure(subject: Subject) -> None:
+    """It would refuse the old system as well, and may not refuse this one an hour later."""
+    subject.sh("touch /run/backup-runs")
+    refused = subject.closure(NEW + 'preSwitchChecks.backup = "! test -e /run/backup-runs";')
+    view = subject.follow(subject.begin(refused), "reverted")
+    subject.sh("rm /run/backup-runs")
+    assert (view.blame, view.reason) == ("silent", "a pre-switch check refuses: backup (exit status 1)")
+    assert not subject.quarantined(refused)
+
+
 def test_switch_that_hangs_is_killed_at_its_deadline_and_reverted(subject: Subject) -> None:
     config = NEW + 'activationScript = "trap : TERM; while :; do /usr/bin/sleep 1; done";'
     hanging = subject.closure(config)

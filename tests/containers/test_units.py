@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.containers.files import put
 from tests.containers.hostprogram import NEW, OLD, Subject
 from tests.waiting import until
 
@@ -158,3 +159,36 @@ def test_verdict_takes_little_time(subject: Subject) -> None:
     print(f"judged in {seconds / 1e9:.3f} s")
     assert seconds / 1e9 < 1.5
     subject.abandon(run)
+
+
+GENERATOR = """#!/bin/sh
+printf '[Service]\\nExecStart=/bin/false\\n' >$1/generated.service
+"""
+"""As cryptsetup and quadlet have one."""
+
+
+def test_unit_that_a_generator_has_made_of_the_new_system_is_bad_when_it_fails(subject: Subject) -> None:
+    put(subject.host, "/etc/systemd/system-generators/lab", GENERATOR, mode="755")
+    try:
+        view = verdict(subject, NEW, "systemctl daemon-reload; systemctl start generated")
+    finally:
+        subject.sh("rm -r /etc/systemd/system-generators; systemctl reset-failed; systemctl daemon-reload")
+    assert view.bad == ("generated.service has failed",)
+
+
+BY_PATH = """
+units."job.path" = { text = "[Path]\\nPathExists=/run/now\\n"; wantedBy = [ "multi-user.target" ]; };
+services.job.exec = "/bin/sh -c 'PATH=/usr/bin; cd /run; rm now; echo >>ran; while test -e busy; do sleep 0.1; done'";
+services.job.wantedBy = [ ];
+"""
+
+
+def test_job_of_a_path_that_has_ended_is_not_started_again_on_the_way_back(subject: Subject) -> None:
+    subject.confirm(subject.switched(subject.closure(OLD + BY_PATH)))
+    subject.sh("rm -f /run/ran; touch /run/busy /run/now")
+    until(lambda: subject.is_active("job"), what="the job runs")
+    run = subject.switched(subject.closure(NEW + BY_PATH))
+    subject.sh("rm /run/busy")
+    until(lambda: not subject.is_active("job"), what="the job has ended")
+    subject.abandon(run)
+    assert subject.sh("wc -l </run/ran; systemctl is-failed job", check=False).split() == ["1", "inactive"]

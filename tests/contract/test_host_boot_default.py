@@ -265,3 +265,22 @@ def test_other_boot_loaders_take_what_their_files_name(tmp_path: Path, shell: st
     found = BootMachine(tmp_path, tree).default(shell)
     assert found[:2] == (loader, default)
     assert bool(found[2]) is not bool(default), found
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {**DEFAULT_2, **variable("LoaderEntryDefault", "auto-windows")},
+        {CONF: "default auto-windows\n"},
+        {CONF: "default @saved\n", **variable("LoaderEntryLastBooted", "auto-windows")},
+    ],
+    ids=["chosen in the firmware", "configured", "saved"],
+)
+def test_another_operating_system_that_boots_next_is_not_taken_for_the_newest_entry(
+    tmp_path: Path, shell: str, tree: dict[str, str]
+) -> None:
+    """systemd-boot makes its entry by itself, and no file has it."""
+    _, default, doubt, *_ = BootMachine(tmp_path, {**TWO, **tree, **SYSTEMD_BOOT}).default(shell)
+    assert default == ""
+    assert "auto-windows" in doubt

@@ -86,6 +86,14 @@ def test_no_generation_goes_where_writing_the_menu_would_change_what_boots(
     assert found == {3: "newest,running,profile", 2: "boots_next", 1: "held"}
 
 
+def test_what_somebody_has_made_the_boot_default_stays_though_another_one_was_it_before(
+    tmp_path: Path, shell: str
+) -> None:
+    root(tmp_path, "boots", "c")  # of a run that ended stuck
+    found = sorted_as(tmp_path, shell, "abc", 1, running="c", boots="b")
+    assert found == {3: "newest,running,profile", 2: "boots_next", 1: "held"}
+
+
 def test_no_generation_goes_while_a_person_has_to_look(tmp_path: Path, shell: str) -> None:
     put(tmp_path / "run" / "last", run=RUN, state="stuck")
     assert set(sorted_as(tmp_path, shell, "abc", 1, running="c").values()) == {"newest,running,profile", "held"}
@@ -112,6 +120,9 @@ def test_a_push_is_seen_by_the_mark_that_it_holds_or_by_what_it_is_about_to_brin
     old = time.time() - 660
     os.utime(tmp_path / "roots" / f"{RUN}-new", (old, old), follow_symlinks=False)
     assert pusher(tmp_path, shell) == ""
+    (tmp_path / "roots" / "profile-alice").mkdir()
+    root(tmp_path, f"profile-alice/{RUN}-new", "y")  # so is what comes for a profile on this host
+    assert pusher(tmp_path, shell) == RUN
 
 
 NIX = ("nix-store", "nix-env")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -210,3 +211,21 @@ def test_scripts_of_the_closure_are_those_that_the_host_program_runs() -> None:
 def test_gate_looks_for_drift_in_the_places_of_fleet(name: str, places: tuple[Place, ...]) -> None:
     text = (ROOT / "fleet" / "host" / "gate" / f"{name}-places.txt").read_text()
     assert text.splitlines() == [place.path for place in places]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("place", ["pipe", "zero", "sparse"])
+def test_what_a_user_has_in_the_place_of_keys_is_neither_waited_for_nor_held_in_memory(
+    tmp_path: Path, place: str, shell: str
+) -> None:
+    """Root reads it, for `fleet check` and before each transaction."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / "good").write_text("ssh-ed25519 AAAA me\n")
+    script = f"""ulimit -v 600000; keys_of() {{ echo $PWD/$1; }}; login='' accounts=root:x:0:0::/root:
+      has_keys {place} && echo has; has_keys good && echo good
+      keys='{tmp_path}/{place} {tmp_path}/good'; people | grep ^key"""
+    told = call(tmp_path, script, shell=f"timeout 20 {shell}").splitlines()
+    assert told == ["good", f"key {tmp_path}/good:ssh-ed25519 AAAA me"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,10 @@ def test_processes_that_compute_on_a_gpu_are_told_once_each(tmp_path: Path, shel
         ("exit 9", [], True),
         ("echo '[Not Supported], [Not Supported]'", [], True),
         ("echo '[N/A], [N/A]'", [], True),
+        ("echo 'WARNING: infoROM is corrupted at gpu 0000:01:00.0'", [], True),  # it says so on stdout, and ends well
+        ("echo '42, python3'; echo 'WARNING: infoROM is corrupted'", [], True),
+        ("echo 42, python3; head -c 200000 /dev/zero | tr '\\0' x", [], True),
+        ("head -c 200000 /dev/urandom", [], True),
     ],
 )
 def test_jobs_are_those_of_nvidia_smi_or_those_with_open_devices(
@@ -127,3 +132,19 @@ def test_history_says_that_a_reboot_was_forced(tmp_path: Path, shell: str, force
     if force:
         put(tmp_path / "t" / "force", "yes\n")
     assert answers(tmp_path, shell, 'cd t; read_reason; echo "$text"') == [told]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("smi", ["setsid sleep 15 &", "trap '' TERM; setsid sleep 15 & wait", "yes '42, python3'"])
+def test_tool_that_never_ends_keeps_nobody_waiting_and_holds_no_lock(
+    tmp_path: Path, shell: str, job: str, smi: str
+) -> None:
+    """As where a card has fallen off its bus: a process that waits for it does not even end when it is killed."""
+    program(tmp_path, SMI, smi)
+    program(tmp_path, "vcgencmd", smi)
+    script = f"""exec 9>{tmp_path}/lock; flock -n 9; with_timeout() {{ shift; timeout -k 0.2 0.3 "$@"; }}
+      timeout() {{ case $1 in -k) command timeout "$@" ;; *) shift; command timeout 1 "$@" ;; esac; }}
+      gpu_jobs; answer_hardware >/dev/null; exec 9>&-; flock -n {tmp_path}/lock echo free"""
+    began = time.monotonic()
+    assert answers(tmp_path, shell, script) == [job, "free"]
+    assert time.monotonic() - began < 10

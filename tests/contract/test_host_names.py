@@ -121,3 +121,9 @@ def test_of_a_switch_that_floods_its_journal_the_end_is_told(tmp_path: Path) -> 
     lines = parse(said := call(tmp_path, script))
     assert len(said) < 2 << 20
     assert (len(lines["line"]), one(lines, "cursor"), one(lines, "state")) == (499, "s=1", "switching")
+
+
+@pytest.mark.parametrize(("who", "login"), [("Ann", "Ann"), ("ann.b-c_1", "ann.b-c_1"), ("ann|root", ""), ("a\nb", "")])
+def test_person_whose_ways_in_are_looked_at_is_the_one_who_came_by_sudo(tmp_path: Path, who: str, login: str) -> None:
+    script = f"SUDO_USER='{who}'; ways_in() {{ :; }}; find_systems() {{ echo \"$login\"; exit; }}; snapshot"
+    assert call(tmp_path, script) == f"{login}\n"

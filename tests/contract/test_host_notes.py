@@ -16,11 +16,12 @@ old=$PWD/OLD new=$PWD/NEW run=r1
 with_timeout() { :; }
 said_by() { get said; }
 failed_snippets() { get failed_snippets; }
+journalctl() { get journal; }
 failing_units() { trouble=$(get failing_now); }
 systemctl() {
     case $* in
         *UnitsLoadTimestampMonotonic*) get loaded ;;
-        *' web.service'*) get shown ;;
+        *" $(get asked)"*) get shown ;;
     esac
 }
 """
@@ -35,7 +36,8 @@ def switched(folder: Path, *, changes: str = "web.service", shell: str = "sh", *
             (units / unit).parent.mkdir(parents=True, exist_ok=True)
             (units / unit).write_text(f"[Service]\n# {system}\n" if unit == changes else "[Service]\n")
     shown = "MainPID=7\nExecMainStartTimestampMonotonic=100\nId=web.service"
-    put(folder, **{"status": "0", "said": RESTARTED, "loaded": "200", "shown": shown, "failing_now": "", **files})
+    usual = {"status": "0", "said": RESTARTED, "loaded": "200", "asked": "web.service", "shown": shown}
+    put(folder, **{**usual, "journal": "", "failing_now": "", **files})
     return call(folder, f"{SWITCH}take_notes; cat notes 2>/dev/null || :", shell=shell)
 
 
@@ -46,6 +48,35 @@ def test_changed_service_that_was_started_before_it_was_read_anew_is_noted(
 ) -> None:
     told = switched(tmp_path, changes=changes, shell=shell)
     assert told == "web.service was changed, and still runs as before: systemctl restart web.service there, or reboot\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(("began", "noted"), [(100, True), (300, False)])
+def test_units_that_are_read_once_more_after_the_switch_make_no_service_old(
+    tmp_path: Path,
+    began: int,
+    noted: bool,  # noqa: FBT001
+    shell: str,
+) -> None:
+    """Somebody else has asked for it at 500, and units were started at 250."""
+    lines = ["stopping the following units: web.service", "starting the following units: web.service"]
+    journal = "\n".join(f"[    0.000{at}] host stc[7]: {line}" for at, line in zip((50, 250), lines, strict=True))
+    shown = f"MainPID=7\nExecMainStartTimestampMonotonic={began}\nId=web.service"
+    assert bool(switched(tmp_path, journal=journal, loaded="500", shown=shown, shell=shell)) is noted
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_instance_of_a_changed_template_that_runs_on_is_noted(tmp_path: Path, shell: str) -> None:
+    said = "stopping the following units: job@1.service, job@2.service"
+    shown = "\n\n".join(
+        f"MainPID={number}\nExecMainStartTimestampMonotonic={began}\nId=job@{number}.service"
+        for number, began in ((1, 100), (2, 300))
+    )
+    told = switched(tmp_path, changes="job@.service", asked="job@*.service", said=said, shown=shown, shell=shell)
+    assert (
+        told
+        == "job@1.service was changed, and still runs as before: systemctl restart job@1.service there, or reboot\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,12 +116,17 @@ def test_other_services_are_not(tmp_path: Path, files: dict[str, str]) -> None:
             {"said": "Failed to reload web.service\nFailed to reload web.service"},
             "exit status 4 of switch-to-configuration: Failed to reload web.service\n",
         ),
-        ({"said": "", "failing_now": "x.service failed"}, ""),
+        (
+            {"said": "", "failing_now": "x.service failed"},
+            "exit status 4 of switch-to-configuration, and these have failed, which do not count: x.service\n",
+        ),
         (
             {"status": "2", "failed_snippets": "specialfs"},
             "activation script 'specialfs' failed, which ignore_snippets allows\n",
         ),
         ({"said": ""}, "exit status 4 of switch-to-configuration, and no unit has failed\n"),
+        ({"said": "", "failing_now": "web.service failed", "changes": "web.service", "shown": "TriggeredBy="}, ""),
+        ({"said": "", "failing_now": "x.service failed", "failing": "x.service", "shown": "TriggeredBy="}, ""),
     ],
 )
 def test_job_that_failed_though_no_unit_has_is_noted(tmp_path: Path, files: dict[str, str], told: str) -> None:

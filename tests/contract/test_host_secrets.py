@@ -75,3 +75,52 @@ def test_only_who_proves_a_boot_on_trial_fills_in_it(
     said = fill(tmp_path, shell, number=number)
     assert said.get("refused", []) == refused
     assert (tmp_path / "place/token").exists() is not bool(refused)
+
+
+def gone_back(folder: Path, shell: str, meanwhile: str, *, had: bool = True) -> list[str]:
+    """What is said of the way back where the activation has done something to the place of a secret."""
+    put(folder / "run/open", run=RUN, secret=f"token {folder}/place/token root root 600 disk before web.service")
+    put(folder / f"staged/{RUN}/values", token="new")
+    put(folder / "place", **{"token": "old"} if had else {"other": "any"})
+    script = (
+        FAKES.format(folder=folder, then=":")
+        + f"""
+      sync() {{ :; }}; put_durably() {{ put "$1" "${{2:-yes}}"; }}; mkdir {folder}/elsewhere; set +f
+      enter $open && write_secrets before && get {folder}/place/token; set +f; {meanwhile}; cd $open
+      restore_secrets; lost_secret"""
+    )
+    said = call(folder, f"{script}; true", shell=shell).splitlines()
+    assert said[0] == "new"
+    return said[1:]
+
+
+@pytest.mark.parametrize("had", [True, False])
+@pytest.mark.parametrize(
+    "meanwhile", [":", "rm place/token", "rm place/token; ln -s ../elsewhere place/token", "ln -sf none place/token"]
+)
+def test_what_was_in_the_place_of_a_secret_is_there_again(
+    tmp_path: Path, shell: str, meanwhile: str, *, had: bool
+) -> None:
+    assert gone_back(tmp_path, shell, f"cd {tmp_path}; {meanwhile}", had=had) == []
+    place = tmp_path / "place/token"
+    assert not place.is_symlink()
+    assert (place.read_text() if had else place.exists()) == ("old\n" if had else False)
+    assert {path.name for path in place.parent.iterdir()} == {"token" if had else "other"}
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "rm -r place",
+        "rm -r place; mkdir place",
+        "rm -r place; ln -s elsewhere place",
+        "rm place/.token.fleet-old place/token",
+        "rm place/token; mkdir place/token",
+    ],
+)
+def test_old_secret_that_cannot_be_put_back_is_named(tmp_path: Path, shell: str, meanwhile: str) -> None:
+    said = gone_back(tmp_path, shell, f"cd {tmp_path}; {meanwhile}")
+    assert said == ["the secret token is not what it was at begin"]
+    if (tmp_path / "place/token").is_dir():  # it is not moved in there, where nobody would find it
+        assert (tmp_path / "place/.token.fleet-old").read_text() == "old\n"

@@ -602,3 +602,21 @@ def test_database_that_cannot_prove_which_it_is_is_for_this_machine_alone() -> N
     assert any("services.fleet.database.certificate" in each for each in said)
     found = configured(("database",), of("database", "enable = true;"), "config.services.postgresql")
     assert (found["enableTCPIP"], found["authentication"]) == (False, "")
+
+
+def test_database_for_this_machine_alone_leaves_its_neighbours_their_clients() -> None:
+    settings = both(of("database", "enable = true;"), "{ services.postgresql.enableTCPIP = true; }")
+    assert configured(("database",), settings, "config.services.postgresql.enableTCPIP") is True
+
+
+@pytest.mark.parametrize(
+    ("module", "settings"),
+    [
+        ("deliver", of("deliver", 'enable = true; user = "ann"; file = "/f"; package = "/nix/store/x-fleet";')),
+        ("worker", worker(WORKER)),
+    ],
+)
+def test_service_that_deploys_finds_nix_a_shell_and_ssh(module: str, settings: str) -> None:
+    """NixOS gives a service no more than coreutils, findutils, gnugrep, gnused and systemd, and no `sh`."""
+    path = configured((module,), settings, f"map (p: p.name) config.systemd.services.fleet-{module}.path")
+    assert {"nix", "bash", "openssh"} <= set(path)

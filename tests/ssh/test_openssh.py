@@ -18,6 +18,7 @@ from fleet.machine import Command
 from fleet.machine.keys import Offers
 from fleet.machine.login import Logins
 from fleet.machine.witness import Patience
+from fleet.model import HostName
 from fleet.text import how_it_ended
 from tests.sshd import KEY, public
 from tests.sshd_real import ME, Sshd, agent, keygen, sshd
@@ -180,6 +181,41 @@ async def test_refusal_before_the_handshake_is_quoted(logins: Logins, home: Path
             await log_in(logins, host(server))
         assert caught.value.turns_away
         writer.close()
+
+
+async def test_jump_host_that_turns_away_for_now_is_told_as_one(logins: Logins, home: Path, tmp_path: Path) -> None:
+    """A proof waits for it then: a jump host is where whole fleets come from one address."""
+    async with sshd(tmp_path / "sshd", "MaxStartups 1") as server:
+        server.allow(keygen(home / ".ssh/id_ed25519"))
+        jump = host(server).model_copy(update={"name": "jump"})
+        behind = host(server).model_copy(update={"jump": "jump"})
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await reader.readline()  # one that never logs in
+        with pytest.raises(UnreachableError, match=r"jump host jump: .*takes no login now: .*MaxStartups") as caught:
+            await log_in(dataclasses.replace(logins, hosts={HostName("jump"): jump}), behind)
+        assert caught.value.turns_away
+        writer.close()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize(
+    ("revoked", "why"),
+    [("{key}\n", "XX"), ("SSHKRL\n\0", "cannot be read"), (None, "cannot be read"), ("# none\n", None)],
+)
+async def test_host_key_that_the_configuration_revokes_is_not_trusted(
+    logins: Logins, server: Sshd, home: Path, tmp_path: Path, revoked: str | None, why: str | None, *, pinned: bool
+) -> None:
+    server.allow(keygen(home / ".ssh/id_ed25519"))
+    if revoked is not None:
+        (tmp_path / "revoked").write_text(revoked.format(key=server.host_key))
+    (home / ".ssh/config").write_text(f"RevokedHostKeys {tmp_path}/revoked\n")
+    (home / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{server.port} {server.host_key}\n")
+    known = host(server) if pinned else host(server, host_key=None)
+    if why is None:
+        await log_in(logins, known)
+        return
+    with pytest.raises(HostKeyError, match=why):
+        await log_in(logins, known)
 
 
 async def test_what_a_proxy_command_says_is_told_as_its_words(logins: Logins, server: Sshd, home: Path) -> None:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.errors import HostError
+from fleet.host.program import HostProgram, ask
 from fleet.machine import Command, words
 from tests.ssh.conftest import BOTH_WAYS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fleet.inventory import Host
     from fleet.machine.login import Logins
     from tests.sshd import Server
@@ -76,3 +80,17 @@ def test_word_that_a_shell_may_expand_is_not_plain(word: str) -> None:
         "/nix/store/a-b.c/bin/x -s -- 2 a:b,c@d+e",
         b"",
     )
+
+
+@pytest.mark.parametrize("greeting", ["hello", "PATH=/bin", "absent=yes"])
+async def test_host_program_is_sent_to_a_shell_that_greets(
+    logins: Logins, host: Host, server: Server, tmp_path: Path, greeting: str
+) -> None:
+    """As a ~/.bashrc with an echo does, of which a line may look like an answer."""
+    shell = tmp_path / "shell"
+    shell.write_text(f'#!/bin/sh\necho "{greeting}"\nexec sh "$@"\n')
+    shell.chmod(0o755)
+    server.shell = str(shell)
+    async with logins.connect(host) as machine:
+        with pytest.raises(HostError, match="no command bogus"):
+            await ask(machine, host, HostProgram().call("bogus"))

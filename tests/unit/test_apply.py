@@ -10,6 +10,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.events import Envelopes, FindingReported, HostPlanned, PhaseStarted, RunStarted, WaveStarted
 from fleet.inventory import BuildOn, Check
+from fleet.library.reading import ignore
 from fleet.machine import Output
 from fleet.model import Derivation, Goal, HostName, Outcome, Phase, RunId, Serial, Verb
 from fleet.plans import Plan
@@ -141,6 +142,10 @@ async def test_plan_is_recorded_with_the_run(tmp_path: Path) -> None:
     [
         ({"fleet": "work"}, "the plan is for the fleet work, and .* is of home"),
         ({"expires": int(time.time()) - 1}, "the plan expired at "),
+        (
+            {"made": int(time.time()) + 90_000, "expires": int(time.time()) + 180_000},
+            "the plan was made at .*, which is to come: a clock is wrong",
+        ),
         ({"hosts": ("a", "x", "y")}, "has no host x, y, which the plan is for"),
     ],
 )
@@ -153,6 +158,25 @@ async def test_plan_that_does_not_belong_here_is_refused_and_nothing_asked(
         with pytest.raises(ConfigError, match=told):
             fleet.apply(plan)
     assert (world.links[A].ran, world.here.ran, world.state.runs()) == ([], [], [])
+
+
+async def test_whatever_is_asked_of_a_plan_for_a_host_that_is_gone_has_the_same_clear_answer(tmp_path: Path) -> None:
+    """A host was taken out of fleet.toml since the plan was made."""
+    world = Applying(tmp_path, "a")
+    plan = world.plan(("a", "x"))
+    async with world.fleet() as fleet:
+        for asking in (
+            fleet.judge(plan),
+            fleet.strays(plan, plan.hosts),
+            fleet.require_allowed(plan),
+            fleet.examine(plan),
+            fleet.compare(plan),
+            fleet.withdraw(plan, on_wait=ignore),
+        ):
+            with pytest.raises(ConfigError, match=r"fleet\.toml: has no host x, which the plan is for"):
+                await asking
+        assert await fleet.judge(plan, A) is None  # it is there, and so is what the plan brings it
+    assert world.links[A].ran == []
 
 
 async def test_closure_that_is_not_here_and_cannot_be_had_is_told_and_nothing_asked(tmp_path: Path) -> None:

@@ -255,6 +255,24 @@ async def test_agent_that_has_to_ask_gets_the_command_for_a_person_and_nothing_i
     assert not (tmp_path / "requests").exists()
 
 
+@pytest.mark.parametrize("policy", ["", ASK])
+async def test_plan_for_a_host_that_fleet_toml_has_no_more_is_told_and_is_for_nobody(
+    tmp_path: Path, policy: str
+) -> None:
+    """No person is asked to approve it either: their `fleet approve` would refuse it."""
+    world = governed(tmp_path, policy) if policy else Applying(tmp_path, "a", "b")
+    plan = kept(world, world.plan(("a", "gone"), source=CLEAN))
+    async with agent(world) as someone:
+        told = await someone.call("show_plan", plan=plan.digest)
+        assert (told["state"], [row["name"] for row in told["hosts"]]) == ("denied", ["a", "gone"])
+        assert told["why"] == "fleet.toml does not have gone any more, which it is for"
+        assert (await someone.read(f"fleet://plans/{plan.digest}"))["state"] == "denied"
+        for tool in ("deploy", "withdraw"):
+            error = await someone.fails(tool, plan=plan.digest)
+            assert "has no host gone" in error["foreign"]["message"]
+    assert world.began() == []
+
+
 async def test_after_the_approval_the_same_call_goes_on(tmp_path: Path) -> None:
     world = governed(tmp_path)
     plan = kept(world, world.plan(("a",), by="agent-3", source=CLEAN))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fleet.model import Outcome, RunId
-from fleet.state import KEEP, Tidied
+from fleet.model import HostName, Outcome, RunId
+from fleet.state import KEEP, Delivery, Tidied
 from fleet.state.folders import Folders
+from tests.unit.builders import NEW
 from tests.unit.state_builders import (
     RUN,
     SWITCH,
@@ -64,6 +65,22 @@ def test_oldest_runs_go_with_their_folders_and_events_and_the_newest_stay(tmp_pa
     assert state.events(run_id(2)) == []
     assert len(state.events(run_id(3))) == 2
     assert state.tidy() == Tidied()
+
+
+def test_run_stays_while_something_of_it_waits_for_a_host_that_is_away(tmp_path: Path) -> None:
+    """A host with a gate takes its part of the run's plan, and no other: without the run nobody would know which."""
+    state = open_state(tmp_path)
+    runs_that_ended(state, *range(KEEP + 3))
+    host = HostName("laptop")
+    delivery = Delivery(
+        host=host, closure=NEW, derivation=None, run=run_id(1), by="ann", intent="", made=0.0,
+        expires=time.time() + 60, first=0.0, missed=1,
+    )  # fmt: skip
+    state.want([delivery])
+    assert state.tidy(dry_run=True).runs == state.tidy().runs == (run_id(2), run_id(0))
+    assert state.run(run_id(1)) is not None
+    state.no_longer_want([host], before=run_id(KEEP))
+    assert state.tidy().runs == (run_id(1),)
 
 
 def test_creating_a_run_removes_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 # shellcheck disable=SC2154  # what stands before it
 most_lines=10000
 most_bytes=1200000
+tab='	'
 newline='
 '
 format='%f\t%u\t%s\t%Y\t%d\t%N\n'
@@ -154,7 +155,7 @@ listeners() {
 holder() {
     group='' comm='' began=''
     while IFS= read -r line; do
-        case $line in 0::* | *:name=systemd:*) group=${line##*:} ;; esac
+        case $line in 0::* | *:name=systemd:*) group=${line#*:*:} ;; esac
     done 2>/dev/null <"$2/cgroup"
     IFS= read -r comm 2>/dev/null <"$2/comm"
     IFS= read -r line 2>/dev/null <"$2/stat" && began=$(printf '%s\n' "${line##*) }" | cut -d ' ' -f 20)
@@ -205,13 +206,21 @@ home() {
     echo
 }
 
-# Tell who has become root lately: by sudo, or by a login as root from elsewhere.
+# Tell who has become root lately: by sudo, or by a login as root from elsewhere. Any program may be called sudo or sshd, and say
+# what it likes, so that only root is believed of a login, and of sudo only what somebody says of himself: sudo writes as the one who
+# has called it. No text of theirs has the quotes of a field.
 actors() {
     from=${SSH_CONNECTION-}
     printf 'from\t%s\n' "${from%% *}"
-    timeout 5 journalctl --quiet --no-pager --output=short-unix --lines=400 _COMM=sudo + _COMM=sshd + _COMM=sshd-session 2>/dev/null |
-        sed -nE 's/^([0-9]+)[.0-9]* [^ ]+ sudo(\[[0-9]+\])?: +([A-Za-z0-9._-]{1,32}) : .*USER=root.*/actor\t\1\tsudo\t\3/p
-            s/^([0-9]+)[.0-9]* [^ ]+ sshd(-session)?\[[0-9]+\]: Accepted [^ ]+ for root from ([0-9a-fA-F.:]+) .*/actor\t\1\tssh\t\3/p'
+    timeout 5 journalctl --quiet --no-pager --output=json --output-fields=_UID,MESSAGE --lines=400 _COMM=sudo + _COMM=sshd + _COMM=sshd-session 2>/dev/null |
+        sed -nE 's/^.*"_UID":"([0-9]+)".*$/\1\t&/p' |
+        sed -nE 's/^([0-9]+\t).*"__REALTIME_TIMESTAMP":"([0-9]+)[0-9]{6}".*$/\1\2\t&/p' |
+        sed -nE 's/^([0-9]+)\t([0-9]+)\t.*"MESSAGE":" *([A-Za-z0-9_][A-Za-z0-9._-]{0,31}) : ([A-Z]+=[^;"]* ; )*USER=root ;.*/sudo\t\2\t\1\t\3/p
+            s/^0\t([0-9]+)\t.*"MESSAGE":"Accepted [^ "]+ for root from ([0-9a-fA-F.:]+) .*/ssh\t\1\t0\t\2/p' |
+        while IFS="$tab" read -r how at uid who; do
+            [ "$how" = ssh ] || [ "$(id -u "$who" 2>/dev/null)" = "$uid" ] || continue
+            printf 'actor\t%s\t%s\t%s\n' "$at" "$how" "$who"
+        done
     printf 'done\tactors\n'
 }
 

@@ -235,12 +235,11 @@ $found
 EOF
 }
 
-# Tell what is rooted, and which runs have pushed before a power cut.
-# sets: mark
+# Tell what is rooted, and which runs have pushed before a power cut, some of them where there are very many.
 answer_roots() {
     find $roots -maxdepth 1 '(' -name live -o -name previous -o -name staged ')' -printf '%f=%l\n' 2>/dev/null
     find_earlier_marks
-    for mark in $earlier; do answer doubtful "${mark##*/}"; done
+    for mark in $earlier; do answer doubtful "${mark##*/}"; done | head -n 200
 }
 
 # Tell what a person needs to know of the open transaction, ours or the one in folder $1.

@@ -24,6 +24,19 @@ blame_overrun() {
     blame found "$1"
 }
 
+# Say that switch-to-configuration has ended with 1: that is how it refuses too, by a check of the host's own that looks at what
+# is around it now. Nothing has been switched then, and OLD's way back asks no checks.
+# sets: checks
+blame_refusal() {
+    with_timeout 10 journalctl --sync
+    checks=$(said_by "fleet-switch-$run$site" | sed -n "s/^Pre-switch check '\(.*\)' failed.*/\1/p" | head -n 3 | paste -sd ' ')
+    if said_by "fleet-switch-$run$site" | grep -qxF 'Pre-switch checks failed'; then
+        blame silent "a pre-switch check refuses${checks:+: $checks} (exit status 1)"
+    else
+        blame found "activation failed with exit status 1"
+    fi
+}
+
 # Take the blame from NEW where something else explains what happened.
 # sets: why
 weigh_blame() {
@@ -42,15 +55,23 @@ excuse() {
             find_boot_folders
             for place in $profiles $folders; do
                 case ,$(findmnt -n -o OPTIONS --target "$place" | tail -n 1), in
-                    *,ro,*) echo "$place is read-only"; return ;;
+                    *,ro,* | *,emergency_ro,*) echo "$place is read-only"; return ;;     # the latter is ext4's, after an error
                 esac
             done
             case $(get old_boot_status) in '' | 0 | 11) ;; *) echo "the old system's boot loader fails too" ;; esac
             ;;
         'activation failed'*)
+            if were_snippets_killed; then echo "what it ran was killed"; return; fi
             [ -e old_status ] && [ "$(get old_status)" = "$(get status)" ] && old_snippets_fail_too && echo "the old system's activation fails too"
             ;;
     esac
+}
+
+# Succeed if each snippet that has failed in NEW's activation was killed from outside, as where no memory is left.
+# sets: statuses
+were_snippets_killed() {
+    statuses=$(said_by "fleet-switch-$run$site" | sed -n "s/^Activation script snippet '.*' failed (\([0-9]*\)).*/\1/p")
+    [ -n "$statuses" ] && ! printf '%s\n' "$statuses" | grep -qvxE '137|143'
 }
 
 # Succeed if each snippet that has failed in NEW's activation has failed in OLD's too.

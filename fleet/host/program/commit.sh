@@ -54,6 +54,8 @@ blame_boot_loader() {
     read_boot
     if [ -n "$unmounted" ] && [ -z "$default" ]; then
         blame silent "commit: boot loader failed: $doubt"
+    elif ! has_room_left; then
+        blame silent "commit: boot loader failed: $why"
     else
         blame found "commit: boot loader failed"
     fi
@@ -135,12 +137,30 @@ ensure_boot_space() {
     has_boot_space
 }
 
-# sets: why folder needed part size free
 has_boot_space() {
     read_boot
     [ "$loader" = systemd_boot ] || return 0    # others read the store, or say what they lack
     case $menu_entry in */loader/entries/*) ;; *) return 0 ;; esac
-    folder=${menu_entry%/loader/entries/*} needed=0
+    fits_into "${menu_entry%/loader/entries/*}"
+}
+
+# Succeed unless a boot loader has failed where it has no room for what it copies: that is no fault of NEW.
+# sets: files file
+has_room_left() {
+    case $loader in
+        systemd_boot) find_boot_files loader/loader.conf ;;
+        extlinux) find_boot_files extlinux/extlinux.conf ;;
+        grub) find_boot_files grub/grub.cfg ;;
+        raspberry_pi) files=$firmware/nixos/cmdline.txt ;;
+        *) files= ;;
+    esac
+    for file in $files; do fits_into "${file%/*/*}" || return; done
+}
+
+# Succeed if folder $1 has the kernel and the initrd of NEW, or room for them; else $why says what it lacks.
+# sets: why folder needed part size free
+fits_into() {
+    folder=$1 needed=0
     for part in kernel initrd; do
         size=$(stat -L -c %s "$new/$part" 2>/dev/null) || continue
         [ -n "$(find "$folder" -type f -size "${size}c" -exec cmp -s '{}' "$new/$part" ';' -print -quit)" ] ||

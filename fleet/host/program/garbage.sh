@@ -36,11 +36,11 @@ require_undisturbed() {
     [ -z "$pusher" ] || refuse locked "run $pusher is pushing to this host"
 }
 
-# Let $pusher be a run that brings store paths: one that holds its mark, or has just said what it is about to bring, which is
-# not there yet; empty where there is none.
+# Let $pusher be a run that brings store paths, for the host or for a profile on it: one that holds its mark, or has just said
+# what it is about to bring, which is not there yet; empty where there is none.
 # sets: pusher mark
 find_pusher() {
-    pusher=$(find $roots -maxdepth 1 -name '*T*-new' -mmin -10 -xtype l -printf '%f\n' 2>/dev/null | head -n 1)
+    pusher=$(find $roots -maxdepth 2 -name '*T*-new' -mmin -10 -xtype l -printf '%f\n' 2>/dev/null | head -n 1)
     pusher=${pusher%-new}
     find_marks
     # shellcheck disable=SC2094  # it is only locked
@@ -53,7 +53,8 @@ find_pusher() {
 sort_generations() {
     find_systems
     read_boot
-    [ ! -L $roots/boots ] || default=$(readlink $roots/boots)
+    # Where the boot loader names another system than the profile, that counts: somebody may have chosen it since.
+    if [ -L $roots/boots ] && [ "${default:-$profiled}" = "$profiled" ]; then default=$(readlink $roots/boots); fi
     stay='' go='' place=0
     find_held
     set -- "$1" "$(needed_systems)"

@@ -30,6 +30,8 @@ open_gate() {
     sed '/^fleet-plan /,$d; /^end$/d' all >./order
     sed -n '/^fleet-part /,$p' order >./part
     echo end >>./order
+    # Nobody has signed who asks and what for, and each look at the host tells it: an answer has limits.
+    [ "$(sed '/^fleet-part /,$d' order | wc -L)" -le $most_line ] || refuse gate "the order has a line of more than $most_line characters before its part"
     [ "$(wc -l <order)" -le 2000 ] || refuse gate "the order has more than 2000 lines before its plan"
     sed '1,/^fleet-signatures /d; /^fleet-manifest /,$d; /^end$/d' all >./signatures
     sed '1,/^fleet-manifest /d; /^end$/d' all >./manifest

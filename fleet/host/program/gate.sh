@@ -101,14 +101,14 @@ obey() {
         dry-activate) open_gate && dry_activate ;;
         gate) report_gate ;;
         true) ;;
-        missing) store_paths | as_login xargs -r nix-store --check-validity --print-invalid ;;
+        missing) sent_paths | as_login xargs -r nix-store --check-validity --print-invalid ;;
         substitutable)
-            store_paths | as_login xargs -r nix-store --realise --dry-run --option download-attempts 1 --option connect-timeout 5
+            sent_paths | as_login xargs -r nix-store --realise --dry-run --option download-attempts 1 --option connect-timeout 5
             ;;
         contents) compare_contents ;;
         requisites) as_login nix-store --query --requisites "$1" ;;
         nix-configuration) as_login sh -c "$(script nix-configuration)" ;;
-        fetch) store_paths | bringing "$1" xargs -r nix-store --realise --keep-going ;;
+        fetch) sent_paths | bringing "$1" xargs -r nix-store --realise --keep-going ;;
         daemon) bringing "$1" nix-daemon --stdio ;;
         serve) bringing "$1" nix-store --serve --write ;;
         receive) bringing "$1" sh -c "$(script receive)" sh $lair ;;
@@ -116,7 +116,7 @@ obey() {
         end-idle) sh -c "$(script end-idle)" sh "FLEET_PUSH=$1" "$login_id" ;;
         system | specialisation | gpu | gates | boot-state) sh -c "$(script "$verb")" sh "$@" ;;
         diff) as_login sh -c "$(script diff)" sh "$@" ;;
-        texts) grep -vE '(^|/)\.\.(/|$)|^[/-]' | as_login sh -c "$(script texts)" sh "$@" ;;
+        texts) head -c $most_input | grep -vE '(^|/)\.\.(/|$)|^[/-]' | as_login sh -c "$(script texts)" sh "$@" ;;
         check) ask_own_check "$gate" "$1" ;;
         mesh-key) as_login head -c 200 /var/lib/fleet-mesh/public ;;         # whoever it is may read that one
         unit) systemctl show --property=LoadState,ActiveState,SubState -- "$1" ;;
@@ -138,6 +138,9 @@ obey() {
 }
 
 script() { cat "$gate/scripts/$1"; }
+
+# Pass on the store paths that are sent. A line without an end would otherwise be held in memory, by root.
+sent_paths() { head -c $most_input | store_paths; }
 
 # Run a command as the user of the gate, who may read what everybody may.
 as_login() (

@@ -18,8 +18,8 @@ answer_hardware() {
     esac
     for file in $files; do [ -w "$file" ] || [ ! -e "$file" ] || answer boot_read_only "$file"; done
     read_line $firmware_node/get_throttled
-    [ -n "$text" ] || ! command -v vcgencmd >/dev/null || text=$(with_timeout 5 vcgencmd get_throttled 2>/dev/null)
-    [ -z "$text" ] || answer throttled "${text#*=}"
+    if [ -z "$text" ] && command -v vcgencmd >/dev/null && ask_tool 5 vcgencmd get_throttled; then text=$said; fi
+    [ -z "$text" ] || answer throttled "$(printf %.100s "${text#*=}")"
     set +f
     for sensor in "$sensors"/hwmon*; do
         read_line "$sensor/name"
@@ -31,15 +31,27 @@ answer_hardware() {
     [ ! -e "$device" ] || holders_of $gpus | while read -r job; do answer gpu_job "$job"; done
 }
 
-# Print the jobs that compute on a GPU, `PID, NAME`. What nvidia-smi cannot say of some cards, their open files do.
-# sets: said
+# Print the jobs that compute on a GPU, `PID, NAME`. What nvidia-smi cannot say of some cards, their open files do, and so do
+# they where it says anything else, such as a warning.
 gpu_jobs() {
     # shellcheck disable=SC2086  # a list
     set -- $gpus
-    if said=$(with_timeout 20 nvidia-smi --query-compute-apps=pid,process_name --format=csv,noheader 2>/dev/null); then
-        case $said in *'[N'*) ;; *) shift; [ -z "$said" ] || printf '%s\n' "$said" ;; esac
+    if ask_tool 20 nvidia-smi --query-compute-apps=pid,process_name --format=csv,noheader &&
+        ! printf '%s\n' "$said" | grep -qvE '^([0-9]+, [^[].*)?$'; then
+        shift
+        [ -z "$said" ] || printf '%s\n' "$said"
     fi
     holders_of "$@"
+}
+
+# Let $said be what a tool says, which is given $1 seconds. Fail where it fails, or says more than any should. One that waits
+# for a card which is lost may not end for any signal: nobody waits for it, and it has no lock of ours.
+# sets: said
+ask_tool() {
+    said=$({ { with_timeout "$@" 2>/dev/null; printf '\nended %s\n' $?; } 9>&- & } | timeout $(($1 + 6)) head -c 65536)
+    case $said in *"${newline}ended 0") ;; *) return 1 ;; esac
+    said=${said%"${newline}ended 0"}
+    said=${said%"$newline"}
 }
 
 # Print the processes that have one of these devices open, `PID, NAME`, but not those that only watch over it.

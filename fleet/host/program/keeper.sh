@@ -103,6 +103,7 @@ switching() {
         0 | 4) ;;                       # 4: some unit failed. The proof decides whether it counts
         2) if ! may_fail; then blame found "activation failed with exit status 2"; return; fi ;;
         11) blame silent "another switch holds the lock (exit status 11)"; return ;;
+        1) blame_refusal; return ;;
         100) blame silent "needs a reboot: the init interface differs (exit status 100)"; return ;;
         129 | 1[3-9]? | 2??) blame silent "activation was killed (exit status $text)"; return ;;
         *) blame found "activation failed with exit status $text"; return ;;

@@ -15,6 +15,8 @@ root() {
 unroot() {
     mkdir -p "${given_up%/*}" && printf '%s\n' "$1" >>"$given_up"
     lock_opening
+    [ "$(wc -l <"$given_up")" -le 2000 ] || { tail -n 1000 "$given_up" >"$given_up.new" && mv -f "$given_up.new" "$given_up"; }
+    is_given_up "$1" || printf '%s\n' "$1" >>"$given_up"            # somebody else has just shortened it
     ! enter $open "$1" || refuse locked "run $1 is open"
     rm -f "$roots/$1-new" "$roots/$1-program" "$queue/$1"
     forget_staged "$1"
@@ -131,7 +133,7 @@ require_idle() {
 # Write down all that going back needs, before anything changes.
 # sets: login unit
 snapshot() {
-    case ${SUDO_USER-} in *[!0-9a-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
+    case ${SUDO_USER-} in *[!0-9A-Za-z_.-]*) login= ;; *) login=${SUDO_USER-} ;; esac
     ways_in >ways &          # PID 1 is asked meanwhile
     find_systems
     read_boot

@@ -7,15 +7,18 @@
 # nobody waits.
 
 patience=30
+most_tickets=200
 
 # Let run $1 wait for its turn for $2 more seconds at most, asked for by $3 on machine $4, for purpose $5. Answer when it is its
 # turn, or after some seconds: the controller asks again.
-# sets: tries
+# sets: tries turn
 queue() {
     is_count "$2" || refuse usage "'$2' is no number of seconds"
     lock_opening
     ! is_given_up "$1" || refuse closed "run $1 was given up"
     tend_queue
+    [ -e "$queue/$1" ] || [ "$(find $queue -type f ! -name '.*' 2>/dev/null | wc -l)" -lt $most_tickets ] ||
+        refuse locked "$most_tickets runs wait for their turn already"
     renew_ticket "$@" || refuse full "cannot write $queue"
     exec 9>&-                           # others may come and go meanwhile
     tries=10
@@ -26,7 +29,9 @@ queue() {
     done
     lock_opening
     tend_queue
-    if [ "$first" = "$1" ] && ! find_open; then answer turn yes; else answer turn no; fi
+    if [ "$first" = "$1" ] && ! find_open; then turn=yes; else turn=no; fi
+    exec 9>&-                           # whoever does not read the answer holds nobody up
+    answer turn $turn
     ! find_open || answer_open "$folder"
     answer_queue
 }
@@ -100,6 +105,7 @@ require_turn() {
     tend_queue
     if [ -z "$first" ] || [ "$first" = "$run" ]; then return; fi
     ( decline locked "others wait for their turn, the oldest ticket is that of run $first" )
+    exec 9>&-
     answer_queue
     exit 0
 }

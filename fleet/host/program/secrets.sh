@@ -79,8 +79,17 @@ write_secrets() {
         compare_secret || return
         [ -n "$differs" ] || continue
         why="cannot write $record"
-        [ -e changed ] || put_durably changed || return
+        [ -e changed ] || put_durably changed "$(secrets_there)" || return
         [ "$1:$storage" = boot:tmpfs ] || write_secret || return
+    done <secret
+}
+
+# Print a line for each secret that is in its place: an activation may remove it, and the old file beside it.
+# sets: line
+secrets_there() {
+    while IFS= read -r line; do
+        read_secret "$line"
+        [ ! -f "$path" ] || echo "had $name"
     done <secret
 }
 
@@ -95,14 +104,16 @@ write_secret() {
     fi
     note_units >>due                    # a keeper may die after the rename, and somebody may start a unit before it
     rm -f "$aside-new"
-    cp -p "$value" "$aside-new" && sync_secret && mv -f "$aside-new" "$path" && note_units >>due && sync_secret
+    cp -p "$value" "$aside-new" && sync_secret && mv -fT "$aside-new" "$path" && note_units >>due && sync_secret
 }
 
 sync_secret() { [ "$storage" = tmpfs ] || sync -f "$folder"; }
 is_aside() { [ -e "$aside-old" ] || [ -e "$aside-none" ]; }
 # Succeed if what is in the place of the secret is not what was there. One file by two names is not renamed, and no reader saw another.
 # shellcheck disable=SC3013  # POSIX since 2024
-is_exchanged() { if [ -e "$aside-old" ]; then ! [ "$aside-old" -ef "$path" ]; else [ -e "$path" ]; fi; }
+is_exchanged() { if [ -e "$aside-old" ]; then ! [ "$aside-old" -ef "$path" ]; else [ -e "$path" ] || [ -L "$path" ]; fi; }
+# Succeed if the secret was there at begin and nothing is now, as where its folder was removed. What is in memory goes with a reboot.
+is_gone() { [ ! -f "$path" ] && { [ "$storage" = disk ] || [ ! -e rebooted ]; } && has_line changed "had $name"; }
 
 # Put back what was in the places of the secrets. Where nothing was changed this does nothing.
 # sets: line
@@ -114,7 +125,7 @@ restore_secrets() {
         rm -f "$aside-new"
         if ! is_exchanged; then sync_secret; rm -f "$aside-old" "$aside-none"; continue; fi
         note_units >>returned
-        if [ -e "$aside-old" ]; then mv -f "$aside-old" "$path"; else rm -f "$path" && sync_secret && rm -f "$aside-none"; fi
+        if [ -e "$aside-old" ]; then mv -fT "$aside-old" "$path"; else rm -f "$path" && sync_secret && rm -f "$aside-none"; fi
         # shellcheck disable=SC2086  # a list
         note_units >>returned || [ -z "$readers" ] || with_timeout 90 systemctl try-restart -- $readers     # a full /run
         sync_secret
@@ -137,7 +148,7 @@ lost_secret() {
     [ -e secret ] || return 0
     while IFS= read -r line; do
         read_secret "$line"
-        if is_aside; then echo "the secret $name is not what it was at begin"; return; fi
+        if is_aside || is_gone; then echo "the secret $name is not what it was at begin"; return; fi
     done <secret
 }
 

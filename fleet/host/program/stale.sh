@@ -13,6 +13,7 @@ require_current() {
     [ -n "$why" ] || return 0
     ! may_begin_again || return 0
     ( decline stale "$why" )
+    exec 9>&-                           # whoever does not read the answer holds nobody up
     history "$planned_serial"
     exit 0
 }

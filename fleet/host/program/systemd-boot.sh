@@ -45,6 +45,8 @@ default_entry() {
         # shellcheck disable=SC2086  # a list
         set -- $matching
         [ $# -eq 0 ] || break
+        doubt="$chosen_by names '$pattern', an entry that systemd-boot makes by itself: whether there is one, no file tells"
+        case $pattern in auto-*) return 1 ;; esac
     done
     doubt="systemd-boot has no entry"
     [ $# -gt 0 ] || return

@@ -72,7 +72,7 @@ restarts_before() {
 # Print the units of OLD that are active, and can be expected to be so again; and sshd, whosever it is.
 # sets: key value timed unit
 active_units() {
-    ask_systemd show --all --property=Triggers '*.timer' || return      # of few units: each takes PID 1 a millisecond
+    ask_systemd show --all --property=Triggers '*.timer' '*.path' || return      # of few units: each takes PID 1 a millisecond
     timed=' '
     while IFS='=' read -r key value; do [ "$key" != Triggers ] || timed="$timed$value "; done <<EOF
 $found
@@ -111,10 +111,10 @@ is_unit_of() {
     "${driver}_units" "$2"
     [ ! -e "$units/$1" ] || return 0
     case $1 in
-        *@*.*) [ -e "$units/${1%%@*}@.${1##*.}" ] ;;
-        *.mount) [ -e "/run/systemd/generator/$1" ] ;;      # of OLD's or NEW's fstab
-        *) return 1 ;;
+        *@*.*) [ ! -e "$units/${1%%@*}@.${1##*.}" ] || return 0 ;;
     esac
+    # Of OLD's or NEW's fstab, or of what else of theirs a generator reads.
+    case $driver:$1 in nixos:* | *.mount) [ -e "/run/systemd/generator/$1" ] ;; *) return 1 ;; esac
 }
 
 # Succeed if unit $1 of system $2 comes and goes with a connection or a session.

@@ -71,13 +71,16 @@ people() {
     [ -e /etc/nologin ] || echo "open /etc/nologin"
     sed -nE "s/^(root${login:+|$login}):[^:]*:([^:]*):[^:]*:[^:]*:/user \1:\2:/p" /etc/passwd
     sed -nE "s/^(root${login:+|$login}):([^:]*:){6}([^:]*):.*/until \1:\3/p" /etc/shadow 2>/dev/null
-    # shellcheck disable=SC2086  # paths have no spaces
-    grep -aHsvE '^[[:space:]]*(#|$)' $keys /dev/null | head -c 1000000 | sed 's/^/key /'
+    # shellcheck disable=SC2046,SC2086  # paths have no spaces
+    grep -aHsvE -D skip '^[[:space:]]*(#|$)' $(plain_files $keys) /dev/null | head -c 1000000 | sed 's/^/key /'
     printf '%s\n' "$accounts" | while IFS=: read -r _ _ number _ _ home _; do
         # shellcheck disable=SC2086
         find -L "$home" "$home/.ssh" $keys -maxdepth 0 ! -perm /022 '(' -uid 0 -o -uid "$number" ')' -printf 'trusted %p\n'
     done 2>/dev/null
 }
+
+# Print those of these that are files, and no larger than keys are: where users may write, there may be a pipe, or a file without end.
+plain_files() { [ $# -eq 0 ] || find -L "$@" -maxdepth 0 -type f -size -1024k 2>/dev/null; }
 
 # Print the files that have the keys of these people.
 key_files() {

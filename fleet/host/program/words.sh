@@ -8,7 +8,7 @@ answer() {
 refuse() { answer refused "$1"; answer message "$2"; exit 0; }
 
 # What callers name becomes part of paths, as root. So a run is a word, a name hides and ends nothing, and a store path has nothing above or below it.
-is_word() { case $1 in '' | *[!0-9A-Za-z-]*) return 1 ;; esac }
+is_word() { case $1 in '' | *[!0-9A-Za-z-]*) return 1 ;; *) [ ${#1} -le 128 ] ;; esac }
 is_name() { case $1 in '' | [.-]* | *[!0-9A-Za-z._-]*) return 1 ;; esac; }
 # A number, as every shell calculates with it: 08 ends a shell, and whoever sent it had a keeper that starts anew for ever.
 is_count() { case $1 in '' | *[!0-9]* | 0?* | ???????????*) return 1 ;; esac; }

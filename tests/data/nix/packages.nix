@@ -18,6 +18,7 @@ in
   writeShellScriptBin = name: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
   socat = package "socat" "1.8.0.3";
   git = package "git" "2.51.0";
+  bash = package "bash" "5.3";
   runCommand = name: _: text: { type = "derivation"; inherit name text; outPath = "/opt/${name}"; };
   closureInfo = { rootPaths }: { type = "derivation"; name = "closure-info"; inherit rootPaths; outPath = "/opt/closure-info"; };
   busybox = package "busybox" "1.37.0";

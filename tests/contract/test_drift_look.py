@@ -1,0 +1,23 @@
+"""What the script of `fleet drift` tells of processes, which their users name as they like."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from fleet.scripts import script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_no_name_of_a_cgroup_makes_a_listener_one_of_a_system_unit(tmp_path: Path) -> None:
+    """A user may make cgroups below their own, with names of all kinds."""
+    group = "/user.slice/user-1000.slice/user@1000.service/a:/system.slice/nginx.service"
+    (tmp_path / "cgroup").write_text(f"0::{group}\n")
+    (tmp_path / "comm").write_text("backdoor\n")
+    (tmp_path / "stat").write_text("7 (backdoor) S " + " ".join(map(str, range(40))) + "\n")
+    functions = script("fleet.drift", "look").replace("\nmain </dev/null", "")
+    argv = ["sh", "-c", f"{functions}\nholder 'socket:[5]' {tmp_path}"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    assert told.split("\t")[4] == group
