@@ -64,6 +64,8 @@ in
         KillMode = "mixed";
         TimeoutStopSec = "15min";
       };
+      # A delivery to this very machine would wait for itself otherwise.
+      restartIfChanged = false;
     };
   };
 }

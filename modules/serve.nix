@@ -275,6 +275,8 @@ in
         KillMode = "mixed";
         TimeoutStopSec = "15min";
       };
+      # A delivery to this very machine would wait for itself otherwise.
+      restartIfChanged = false;
     });
 
     systemd.sockets.fleet-evaluate = {

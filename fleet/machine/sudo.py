@@ -31,6 +31,8 @@ LONGEST_LINE = 500
 NO_OPTION = re.compile(
     r"(unrecognized|invalid|illegal|unknown|unexpected|unsupported)[^\n]*(option|argument|flag|switch)", re.I
 )
+WANTS_PASSWORD = re.compile("password|authentication is required", re.I)
+"""What sudo and sudo-rs say where a password would help. In another language the hint is the one for everything else."""
 
 
 class Secret:
@@ -114,6 +116,6 @@ def sudo_refusal(name: HostName, user: str, sudo: Sudo, status: int, said: bytes
     elif NO_OPTION.search(text):
         message = "sudo there does not know the options that a password needs: -k, -S and -p"
         hint = "let it be sudo, or sudo-rs 0.2.5 or later, or allow the user passwordless sudo and set sudo = true"
-    elif sudo is not Sudo.PASSWORD:
+    elif sudo is not Sudo.PASSWORD and WANTS_PASSWORD.search(text):
         hint = 'set sudo = "password" for this host, or allow the user passwordless sudo'
     return AuthenticationError(name, message, said=lines[-3:], hint=hint)

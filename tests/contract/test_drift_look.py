@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from typing import TYPE_CHECKING
+
+import pytest
 
 from fleet.scripts import script
 
@@ -21,3 +24,15 @@ def test_no_name_of_a_cgroup_makes_a_listener_one_of_a_system_unit(tmp_path: Pat
     argv = ["sh", "-c", f"{functions}\nholder 'socket:[5]' {tmp_path}"]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     assert told.split("\t")[4] == group
+
+
+@pytest.mark.parametrize(("most", "done"), [(2000, True), (1, False)])
+def test_listeners_beyond_what_is_looked_at_are_not_told_as_none(most: int, *, done: bool) -> None:
+    """Any user may open thousands, and one more."""
+    functions = script("fleet.drift", "look").replace("\nmain </dev/null", "")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        asked = f"{functions}\nmost_sockets={most}; listeners"
+        told = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert f"\ttcp\t0100007F\t{port:04X}\t" in told or not done
+    assert ("done\tlisteners" in told.splitlines()) is done

@@ -618,5 +618,9 @@ def test_database_for_this_machine_alone_leaves_its_neighbours_their_clients() -
 )
 def test_service_that_deploys_finds_nix_a_shell_and_ssh(module: str, settings: str) -> None:
     """NixOS gives a service no more than coreutils, findutils, gnugrep, gnused and systemd, and no `sh`."""
-    path = configured((module,), settings, f"map (p: p.name) config.systemd.services.fleet-{module}.path")
-    assert {"nix", "bash", "openssh"} <= set(path)
+    wanted = (
+        f"with config.systemd.services.fleet-{module}; {{ path = map (p: p.name) path; inherit restartIfChanged; }}"
+    )
+    found = configured((module,), settings, wanted)
+    assert {"nix", "bash", "openssh"} <= set(found["path"])
+    assert not found["restartIfChanged"]  # a switch of this very machine would wait for what carries it out

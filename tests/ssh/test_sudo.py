@@ -109,16 +109,28 @@ async def test_password_that_nobody_has_is_refused(logins: Logins, make_host: Ma
             await machine.run(WHO)
 
 
-@pytest.mark.parametrize(("text", "told"), [(NOT_ALLOWED, "may not run sudo"), (STRICT, "a password is required")])
+RS = "echo 'sudo: interactive authentication is required' >&2; exit 1"
+NO_TTY = "echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "remedy"),
+    [
+        (NOT_ALLOWED, "may not run sudo", "sudo -l"),  # a password would not help
+        (NO_TTY, "you must have a tty", "sudo -l"),
+        (STRICT, "a password is required", 'sudo = "password"'),
+        (RS, "interactive authentication is required", 'sudo = "password"'),
+    ],
+)
 async def test_sudo_that_refuses_is_told_with_the_remedy(
-    logins: Logins, make_host: MakeHost, sudo: Server, text: str, told: str
+    logins: Logins, make_host: MakeHost, sudo: Server, text: str, told: str, remedy: str
 ) -> None:
     install(sudo, text)
     async with logins.connect(make_host(sudo=True)) as machine:
         with pytest.raises(AuthenticationError, match="sudo refused") as caught:
             await machine.run(WHO)
     assert told in caught.value.said[-1]
-    assert 'sudo = "password"' in caught.value.hint
+    assert remedy in caught.value.hint
 
 
 async def test_sudo_that_is_not_there_is_refused(logins: Logins, make_host: MakeHost, sudo: Server) -> None:

@@ -7,6 +7,7 @@
 # shellcheck disable=SC2154  # what stands before it
 most_lines=10000
 most_bytes=1200000
+most_sockets=2000
 tab='	'
 newline='
 '
@@ -140,15 +141,17 @@ listeners() {
         case $table in tcp*) state=0A ;; *) state=07 ;; esac
         sed -nE "s/^ *[0-9]+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]+ $state ([^ ]+ +){3}([0-9]+) +[0-9]+ ([0-9]+) .*/\5 $table \1 \2 \4/p" \
             "/proc/net/$table"
-    done 2>/dev/null | tr ' ' '\t' | head -n 2000)
+    done 2>/dev/null | tr ' ' '\t' | head -n $most_sockets)
     printf '%s\n' "$sockets" | sed '/./s/^/listener\t/'
     wanted=$(printf '%s\n' "$sockets" | cut -f 1 | sed 's/.*/socket:[&]/')
     set +f
-    held=$(timeout 10 find /proc/[0-9]*/fd -lname 'socket:*' -printf '%l %h\n' 2>/dev/null | grep -F "$wanted" | sort -u | head -n 4000)
+    held=$(timeout 10 find /proc/[0-9]*/fd -lname 'socket:*' -printf '%l %h\n' 2>/dev/null | grep -F "$wanted" | sort -u | head -n $((2 * most_sockets)))
     set -f
     [ -z "$held" ] || printf '%s\n' "$held" | while IFS=' ' read -r socket folder; do holder "$socket" "${folder%/fd}"; done
     case $newline$held in *" /proc/1/fd"*) socket_units ;; esac
-    printf 'done\tlisteners\n'
+    # Somebody may open very many, so that one of them is not seen: then nobody says that all were looked at.
+    [ "$(printf '%s\n' "$sockets" | wc -l)" -ge $most_sockets ] || [ "$(printf '%s\n' "$held" | wc -l)" -ge $((2 * most_sockets)) ] ||
+        printf 'done\tlisteners\n'
 }
 
 # Tell of the process in folder $2 of /proc, which holds socket $1: its cgroup, its name, and when it began, in ticks.
