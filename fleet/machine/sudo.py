@@ -32,7 +32,7 @@ NO_OPTION = re.compile(
     r"(unrecognized|invalid|illegal|unknown|unexpected|unsupported)[^\n]*(option|argument|flag|switch)", re.I
 )
 WANTS_PASSWORD = re.compile("password|authentication is required", re.I)
-"""What sudo and sudo-rs say where a password would help. In another language the hint is the one for everything else."""
+"""What sudo and sudo-rs say where a password would help. In another language the hint is the general one."""
 
 
 class Secret:
