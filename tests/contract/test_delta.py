@@ -25,6 +25,7 @@ from fleet.steps.slow_link import MOST_DOUBTS, SlowLinks
 from fleet.store.deltas.cache import Cache
 from fleet.store.send import Progress
 from fleet.store.supply import Supply
+from tests.contract.host_functions import SHELLS
 from tests.contract.links import Linked, over_ssh
 from tests.fakes import Events
 from tests.waiting import becomes
@@ -315,3 +316,32 @@ async def test_a_program_that_ends_in_the_middle_leaves_nothing(target: Target) 
     async with target.stream(Command(argv=("sh", "-c", receiver()))) as stream:
         await stream.write(b"take 5\n")
     await becomes(lambda: not left_behind())  # other tests may be receiving just now
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("orders", "told"),
+    [
+        ("drop a[$(touch ran)]\n", "cannot drop so much"),
+        ("skip a[$(touch ran)]\n", "cannot skip so much"),
+        ("take -1\n", "cannot take so much"),
+        ("take 08\n", "cannot take so much"),
+        ("take 16000000\ntake 1000000\n", "cannot take"),
+    ],
+)
+def test_orders_run_nothing_and_fill_no_memory(tmp_path: Path, shell: str, orders: str, told: str) -> None:
+    """Behind a gate whoever sends them has no shell there, and /run is everybody's."""
+    from fleet.store.deltas.send import receiver
+
+    tool = tmp_path / "nix-store"
+    tool.write_text('#!/bin/sh\ncase "$*" in *--write*) exec cat ;; *) exec cat /dev/zero ;; esac\n')
+    tool.chmod(0o755)
+    (tmp_path / "place").mkdir()
+    argv = [*shell.split(), "-c", receiver(), "sh", str(tmp_path / "place")]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        argv, input=orders, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert f"fleet-delta: {told}\n" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert not list((tmp_path / "place").iterdir())

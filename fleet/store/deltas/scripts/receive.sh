@@ -31,12 +31,18 @@ answered() {                            # N bytes; where a NAR is shorter than i
     timeout $((20 + $1 / 1000000)) head -c "$1" <&4
 }
 
+# Bash calculates with whatever a variable names, and runs the commands in it: behind a gate there are no others than its own.
+is_count() { case $1 in '' | *[!0-9]* | 0?* | ?????????????*) return 1 ;; esac; }
+
+has_room() { [ $(($(wc -c <$base) + $1)) -le 16777216 ]; }
+
 obey() {                                # one order after another, until there are no more
     while read -r word count; do
+        is_count "$count" || fail "cannot $word so much"
         case $word in
             ask) head -c "$count" | zstd -dcq >&3 ;;
             skip) answered "$count" >/dev/null ;;
-            take) answered "$count" >>$base ;;
+            take) has_room "$count" && answered "$count" >>$base ;;
             drop) tail -c "+$((count + 1))" $base >$rest && cat $rest >$base ;;
             zstd) head -c "$count" | zstd -dcq ;;
             delta) head -c "$count" | zstd -dcq --patch-from=$base ;;
