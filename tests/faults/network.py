@@ -100,7 +100,8 @@ def lose_the_first_address(scene: Scene) -> None:
 
 REBOOTED = Row(outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent", says="rebooted during the switch")
 
-WOKEN = Row(outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent")
+WOKEN = Row(outcome="rolled_back", code=1, on=OLD, blamed=False, kind="silent", or_else=KEPT)
+"""Its keeper wakes up and goes back, if no look of the controller comes before it has: that proves the host anew."""
 
 GIVEN_UP = dataclasses.replace(FAILED, leaves=".*-unsynced")
 """The mark of a push that a reboot has interrupted is there until somebody looks for damage."""
