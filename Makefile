@@ -14,10 +14,10 @@ demo: setup      ## the main job on three lab hosts, start to finish
 demo-agents: setup  ## three agents and a person change one fleet, on two lab hosts
 	@.ci/demo-agents
 
-# Files go to four workers, the longest first (tests/conftest.py): most of the time is waiting for hosts, and the hosts of
+# Files go to three workers, the longest first (tests/conftest.py): most of the time is waiting for hosts, and the hosts of
 # a file are its own.
 test: lint       ## everything: types, style, unit tests, and the tests on real hosts
-	FLEET_LAB_NAMESPACES=1 .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	FLEET_LAB_NAMESPACES=1 .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: setup      ## the tests without lab hosts
 	.venv/bin/python -m pytest tests/unit tests/ssh tests/contract

@@ -178,15 +178,15 @@ class Subject:
     def follow(self, run: str, *states: str, within: float = 30.0) -> View:
         """The first view in one of these states, or else in any that is an end."""
         deadline = time.monotonic() + within
+        view = self.show(run)
         while True:
-            view = self.show(run)
             if view.state in states or not view.is_open:
                 assert view.state in states, view
                 if not view.is_open:  # it has ended, and may not be on record yet: `show` does not wait for a slow disk
                     until(lambda: self.read("run") != run, what="the transaction is closed")
                 return view
             assert time.monotonic() < deadline, view
-            time.sleep(0.02)
+            view = answers.view(self.call("watch", run, view.state, ""))  # it answers when the state is another one
 
     def look(self, run: str) -> View:
         return answers.view(self.call("look", run))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet.scripts import script
-from tests.containers.driver import Stage, new_version, running, web
+from tests.containers.driver import Stage, new_version, running, wait_until, web
 from tests.containers.files import shell
 
 if TYPE_CHECKING:
@@ -302,4 +302,4 @@ def test_nobody_is_told_to_have_become_root_who_has_not(stage: Stage) -> None:
         host, "echo 'operator ALL=(ALL) NOPASSWD: /usr/bin/id' >/etc/sudoers.d/operator; runuser -u operator -- sudo id"
     )
     shell(host, "rm -r /etc/sudoers.d/operator /tmp/lab")
-    assert shell(host, ask).splitlines().count("sudo\toperator") == 1
+    wait_until(lambda: shell(host, ask).splitlines().count("sudo\toperator") == 1, "what was so is told")

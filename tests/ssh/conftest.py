@@ -59,7 +59,7 @@ def host(make_host: MakeHost) -> Host:
 @pytest.fixture
 def logins(home: Path) -> Logins:
     """Logins that lose patience soon, and know no system-wide known_hosts."""
-    patience = Patience(connect=0.3, login=0.5, keepalive=0.05)
+    patience = Patience(connect=0.3, login=3.0, keepalive=0.05)
     return Logins({}, patience=patience, system_known_hosts=home / "ssh_known_hosts")
 
 

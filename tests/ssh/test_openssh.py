@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -200,7 +201,12 @@ async def test_jump_host_that_turns_away_for_now_is_told_as_one(logins: Logins, 
 @pytest.mark.parametrize("pinned", [True, False])
 @pytest.mark.parametrize(
     ("revoked", "why"),
-    [("{key}\n", "XX"), ("SSHKRL\n\0", "cannot be read"), (None, "cannot be read"), ("# none\n", None)],
+    [
+        ("{key}\n", "Host key is revoked"),
+        ("SSHKRL\n\0", "cannot be read"),
+        (None, "cannot be read"),
+        ("# none\n", None),
+    ],
 )
 async def test_host_key_that_the_configuration_revokes_is_not_trusted(
     logins: Logins, server: Sshd, home: Path, tmp_path: Path, revoked: str | None, why: str | None, *, pinned: bool
@@ -323,8 +329,15 @@ async def test_algorithms_are_those_that_the_configuration_allows(logins: Logins
         async with logins.connect(host(server)) as machine:
             assert machine.connection.get_extra_info("send_cipher") == "aes256-ctr"
         (home / ".ssh/config").write_text("Ciphers aes128-gcm@openssh.com\n")
+
+        async def refused() -> None:
+            for _ in range(5):  # where sshd resets the connection first, what it offers is lost on its way
+                with contextlib.suppress(UnreachableError):
+                    await log_in(logins, host(server))
+                    return
+
         with pytest.raises(AuthenticationError, match="no login is possible"):
-            await log_in(logins, host(server))
+            await refused()
 
 
 async def test_one_question_a_host_and_again_when_a_file_has_changed(

@@ -215,7 +215,7 @@ home() {
 actors() {
     from=${SSH_CONNECTION-}
     printf 'from\t%s\n' "${from%% *}"
-    timeout 5 journalctl --quiet --no-pager --output=json --output-fields=_UID,MESSAGE --lines=400 _COMM=sudo + _COMM=sshd + _COMM=sshd-session 2>/dev/null |
+    timeout 5 journalctl --quiet --no-pager --output=json --output-fields=_UID,MESSAGE --lines=400 SYSLOG_IDENTIFIER=sudo + SYSLOG_IDENTIFIER=sshd _UID=0 + SYSLOG_IDENTIFIER=sshd-session _UID=0 2>/dev/null |
         sed -nE 's/^.*"_UID":"([0-9]+)".*$/\1\t&/p' |
         sed -nE 's/^([0-9]+\t).*"__REALTIME_TIMESTAMP":"([0-9]+)[0-9]{6}".*$/\1\2\t&/p' |
         sed -nE 's/^([0-9]+)\t([0-9]+)\t.*"MESSAGE":" *([A-Za-z0-9_][A-Za-z0-9._-]{0,31}) : ([A-Z]+=[^;"]* ; )*USER=root ;.*/sudo\t\2\t\1\t\3/p
