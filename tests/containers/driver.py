@@ -20,6 +20,7 @@ import pytest
 import tomli_w
 
 from fleet.machine.patched import PLAIN
+from tests.containers.files import SSHD_ANEW
 from tests.containers.forked import Forked
 from tests.waiting import until
 
@@ -337,7 +338,7 @@ def logins(host: LabHost) -> int:
 
 def tell_commands(host: LabHost) -> None:
     """From now on sshd tells the journal of every command that it runs."""
-    verbose = "echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/verbose.conf && systemctl reload ssh"
+    verbose = f"echo LogLevel VERBOSE >/etc/ssh/sshd_config.d/verbose.conf && {SSHD_ANEW}"
     host.exec("sh", "-c", verbose)
 
 

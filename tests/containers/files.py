@@ -18,3 +18,7 @@ def put(host: LabHost | VmHost, path: str, text: str, mode: str = "644") -> None
 def shell(host: LabHost | VmHost, script: str) -> str:
     """What the script printed; it succeeded."""
     return host.exec("sh", "-ec", script).stdout.strip()
+
+
+SSHD_ANEW = "systemctl reset-failed ssh && systemctl restart ssh"
+"""sshd has read its configuration, and listens, when this has ended; for a moment after a reload it does not."""

@@ -37,7 +37,7 @@ mkdir -p /var/empty
 id -u fleet >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/empty --shell /bin/sh fleet
 visudo -cqf /etc/sudoers.d/gate
 sshd -t
-systemctl reload ssh
+systemctl reset-failed ssh && systemctl restart ssh
 """
 
 

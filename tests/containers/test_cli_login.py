@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers.driver import WEB, Stage, answer, new_version, running, stands_on, wait_until, web
+from tests.containers.files import SSHD_ANEW
 from tests.sshd_real import agent, keygen
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def test_changed_host_key_is_called_that(stage: Stage) -> None:
 def busy_sshd(stage: Stage) -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
     """sshd on the host takes one login at a time; inside of what is given, none that is new."""
     host, config = stage.host("door"), "/etc/ssh/sshd_config.d/zz-busy.conf"  # of MaxStartups the last one counts
-    host.exec("sh", "-c", f"echo MaxStartups 1 >{config}; systemctl reload ssh")
+    host.exec("sh", "-c", f"echo MaxStartups 1 >{config}; {SSHD_ANEW}")
     port = int(tomllib.loads(stage.lab.folder.inventory.read_text())["hosts"]["door"]["port"])
 
     @contextlib.contextmanager
@@ -208,7 +209,7 @@ def busy_sshd(stage: Stage) -> Iterator[Callable[[], contextlib.AbstractContextM
             yield
 
     yield busy
-    host.exec("sh", "-c", f"rm {config}; systemctl reload ssh")
+    host.exec("sh", "-c", f"rm {config}; {SSHD_ANEW}")
 
 
 def test_busy_sshd_does_not_make_a_healthy_host_go_back(

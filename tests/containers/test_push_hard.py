@@ -10,6 +10,7 @@ import pytest
 from fleet.lab import faults
 from tests.containers.closures import has, many, requisites
 from tests.containers.driver import Stage, running, wait_until
+from tests.containers.files import SSHD_ANEW
 from tests.containers.test_push_engines import ENGINES
 from tests.pushes import relay
 
@@ -34,11 +35,11 @@ def engine(request: pytest.FixtureRequest) -> str:
 def sshd_says(host: LabHost, line: str) -> Iterator[None]:
     """sshd keeps to this line as well."""
     file = "/etc/ssh/sshd_config.d/00-hard.conf"
-    host.exec("sh", "-c", f"echo '{line}' >{file} && systemctl reload ssh")
+    host.exec("sh", "-c", f"echo '{line}' >{file} && {SSHD_ANEW}")
     try:
         yield
     finally:
-        host.exec("sh", "-c", f"rm {file}; systemctl reload ssh")
+        host.exec("sh", "-c", f"rm {file}; {SSHD_ANEW}")
 
 
 def test_a_host_with_one_session_at_a_time_gets_everything(stage: Stage, engine: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 from tests.containers.closures import has, many, requisites
-from tests.containers.files import put, shell
+from tests.containers.files import SSHD_ANEW, put, shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def signed(lab: Lab, stage: Stage, tmp_path: Path) -> Iterator[Signed]:
     signed = Signed(stage, host, secret.read_text(), public.read_text().strip(), shell(host, "cat /etc/nix/nix.conf"))
     yield signed
     signed.configure()
-    shell(host, "sed -i '/^SetEnv NIX_REMOTE/d' /etc/ssh/sshd_config; systemctl reload ssh")
+    shell(host, f"sed -i '/^SetEnv NIX_REMOTE/d' /etc/ssh/sshd_config; {SSHD_ANEW}")
 
 
 def signatures(host: LabHost, path: str) -> str:
@@ -99,7 +99,7 @@ def test_signatures_arrive_and_the_line_that_is_missing_is_told(stage: Stage, si
 @pytest.mark.parametrize("engine", ["serve", "nix"])
 def test_host_whose_daemon_trusts_not_even_root_takes_what_is_signed(stage: Stage, signed: Signed, engine: str) -> None:
     closure = many(stage, count=2, kib=4)
-    shell(signed.host, "echo 'SetEnv NIX_REMOTE=daemon' >>/etc/ssh/sshd_config; systemctl reload ssh")
+    shell(signed.host, f"echo 'SetEnv NIX_REMOTE=daemon' >>/etc/ssh/sshd_config; {SSHD_ANEW}")
     signed.configure("trusted-users = operator")
     push = ("push", "one", "--closure", closure, "--json", "--copy-with", engine)
 
