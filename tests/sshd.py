@@ -144,6 +144,9 @@ class Server:
             _kill(child)
         await asyncio.gather(*(connection.wait_closed() for connection in self.connections))
         await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 5)
+        # With its connection a task may have been given up, and asyncio lets go of a child when all was read.
+        ends = [end for child in self._children for end in _ends(child)]
+        await asyncio.wait_for(asyncio.gather(*ends, return_exceptions=True), 5)
 
 
 class _Handler(asyncssh.SSHServer):
@@ -190,6 +193,13 @@ class _Handler(asyncssh.SSHServer):
 def _kill(child: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def _ends(child: asyncio.subprocess.Process) -> list[Awaitable[object]]:
+    """What there is to wait for of a child that was killed."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    return [child.stdout.read(), child.stderr.read(), child.wait()]
 
 
 async def _feed(read: Callable[[int], Awaitable[bytes]], stdin: asyncio.StreamWriter) -> None:
