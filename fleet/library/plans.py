@@ -93,10 +93,14 @@ def require_applicable(plan: Plan, fleet: Inventory, selectors: Sequence[str], *
     return tuple(host for host in plan.hosts if host in chosen)
 
 
+def unknown_hosts(fleet: Inventory, hosts: Sequence[HostName]) -> list[HostName]:
+    """Return those of these hosts of a plan that fleet.toml does not have: it may be a later one."""
+    return [host for host in hosts if host not in fleet.hosts]
+
+
 def require_known(fleet: Inventory, hosts: Sequence[HostName]) -> Sequence[HostName]:
-    """Return these hosts of a plan. Raise `ConfigError` if fleet.toml has not all of them: it may be a later one."""
-    unknown = [host for host in hosts if host not in fleet.hosts]
-    if unknown:
+    """Return these hosts of a plan. Raise `ConfigError` if fleet.toml does not have all of them."""
+    if unknown := unknown_hosts(fleet, hosts):
         hint = "fleet.toml says how its hosts are reached; apply the plan with the one that has them"
         raise ConfigError(f"{fleet.path}: has no host {listed(unknown, most=6)}, which the plan is for", hint=hint)
     return hosts

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 MAGIC = b"openssh-key-v1\0"
-REVOKED = "revoked"
-"""Stands before the files of revoked keys, in a list that has others too."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class LoginFiles:
     """
 
     def __init__(self) -> None:
-        self._read: dict[tuple[Path, ...], tuple[object, Any]] = {}
+        self._read: dict[tuple[object, tuple[Path, ...]], tuple[object, Any]] = {}
 
     def known_hosts(self, names: Iterable[str | Path], revoked: Sequence[str] = ()) -> asyncssh.SSHKnownHosts:
         """Return the keys in these files, and those `revoked` in others as that.
@@ -48,9 +46,9 @@ class LoginFiles:
         Lines that cannot be read are skipped, as OpenSSH does. Raises what `revoked` raises.
         """
         places = tuple(Path(name).expanduser() for name in names)
-        if not revoked:
-            return self._once(places, _known_hosts)
-        return self._once((*places, Path(REVOKED), *map(Path, revoked)), _known_and_revoked)
+        keys = self.revoked(revoked)
+        files = (*places, *map(Path, revoked))
+        return self._once(files, lambda _: _known_hosts(places, keys), apart=len(places))
 
     def revoked(self, names: Iterable[str]) -> tuple[asyncssh.SSHKey, ...]:
         """Return the keys in these files of RevokedHostKeys, a line for each.
@@ -58,7 +56,7 @@ class LoginFiles:
         Raise `OSError` or `asyncssh.KeyImportError` where one cannot be read, as a KRL of ssh-keygen: ssh trusts no
         host then.
         """
-        return self._once((Path(REVOKED), *map(Path, names)), _revoked)
+        return self._once(tuple(map(Path, names)), _revoked, apart=_revoked)
 
     def key(self, file: Path) -> KeyFile:
         """Return what the key file holds.
@@ -71,11 +69,12 @@ class LoginFiles:
         """Return the certificates in the file; none if it cannot be read."""
         return self._once((file,), _certificates)
 
-    def _once(self, files: tuple[Path, ...], read: Callable[[Sequence[Path]], Read]) -> Read:
+    def _once(self, files: tuple[Path, ...], read: Callable[[Sequence[Path]], Read], *, apart: object = None) -> Read:
+        """Return what `read` found in these files; `apart` tells it from other readings of the same files."""
         state = [_state(file) for file in files]
-        known = self._read.get(files)
+        known = self._read.get((apart, files))
         if known is None or known[0] != state:
-            known = self._read[files] = (state, read(files))
+            known = self._read[apart, files] = (state, read(files))
         found: Read = known[1]
         return found
 
@@ -89,26 +88,20 @@ def _state(file: Path) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _known_hosts(files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
+def _known_hosts(files: Sequence[Path], revoked: Sequence[asyncssh.SSHKey]) -> asyncssh.SSHKnownHosts:
     known = asyncssh.SSHKnownHosts()
     for file in files:
         if file.is_file():
             for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     known.load(line)
-    return known
-
-
-def _known_and_revoked(files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
-    at = files.index(Path(REVOKED))
-    known = _known_hosts(files[:at])
-    for key in _revoked(files[at:]):
+    for key in revoked:
         known.load(f"@revoked * {key.export_public_key().decode()}")
     return known
 
 
 def _revoked(files: Sequence[Path]) -> tuple[asyncssh.SSHKey, ...]:
-    lines = [line.strip() for file in files[1:] for line in file.read_bytes().splitlines()]
+    lines = [line.strip() for file in files for line in file.read_bytes().splitlines()]
     return tuple(asyncssh.import_public_key(line) for line in lines if line and not line.startswith(b"#"))
 
 

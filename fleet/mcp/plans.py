@@ -12,6 +12,7 @@ from fleet.errors import ConfigError, FleetError, PolicyError
 from fleet.events import FindingReported, HostPlanned
 from fleet.library.governed import require_signed
 from fleet.library.judging import Plea
+from fleet.library.plans import unknown_hosts
 from fleet.library.signatures import beside, read_signatures
 from fleet.mcp import human
 from fleet.mcp.answers import Document, foreign, page, rows_from
@@ -173,7 +174,7 @@ async def standing(fleet: Fleet, plan: Plan, hosts: Sequence[Name], file: Path |
     """
     if plan.expires <= time.time():
         return {"state": "expired", "then": "call plan again"}
-    if gone := [name for name in plan.hosts if name not in fleet.inventory.hosts]:
+    if gone := unknown_hosts(fleet.inventory, plan.hosts):
         why = f"fleet.toml does not have {listed(gone, most=6)} any more, which it is for"
         return {"state": DENIED, "why": why, "then": "call plan again, for the hosts that inventory lists"}
     if forced := forces(plan, hosts, fleet.inventory):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fleet.host.program import source
-from tests.containers.files import put, shell
+from tests.containers.files import SSHD_ANEW, put, shell
 from tests.containers.gate_client import APPROVAL, PLAN, Client, FidoKey, FileKey, Key, Offer, run_id
 from tests.containers.hostprogram import PROFILE, Subject
 from tests.containers.orders import AS_PLANNED
@@ -32,12 +32,12 @@ WANTED = """{
 }"""
 SCRIPTS = f"scripts = import {ROOT}/fleet/host/gate/scripts.nix;"
 
-INSTALL = """
+INSTALL = f"""
 mkdir -p /var/empty
 id -u fleet >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/empty --shell /bin/sh fleet
 visudo -cqf /etc/sudoers.d/gate
 sshd -t
-systemctl reset-failed ssh && systemctl restart ssh
+{SSHD_ANEW}
 """
 
 

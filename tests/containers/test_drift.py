@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.scripts import script
 from tests.containers.driver import Stage, new_version, running, wait_until, web
 from tests.containers.files import shell
+from tests.contract.test_drift_look import FUNCTIONS
 
 if TYPE_CHECKING:
     from fleet.lab import Lab, LabHost
@@ -294,8 +294,7 @@ def test_nobody_is_told_to_have_become_root_who_has_not(stage: Stage) -> None:
         host,
         "mkdir -p /tmp/lab; cp /usr/bin/logger /tmp/lab/sudo; cp /usr/bin/logger /tmp/lab/sshd; chmod -R a+rX /tmp/lab",
     )
-    functions = script("fleet.drift", "look").replace("\nmain </dev/null", "")
-    ask = f"journalctl --sync; {functions}\nset -fu; LC_ALL=C; actors | grep ^actor | cut -f 3-"
+    ask = f"journalctl --sync; {FUNCTIONS}\nset -fu; LC_ALL=C; actors | grep ^actor | cut -f 3-"
     shell(host, "; ".join(forged))
     assert not {"sudo\tann", "sudo\toperator", "ssh\t10.9.8.7"} & set(shell(host, ask).splitlines())
     shell(

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("shell", SHELLS)
 MENUS: dict[str, Tree] = {
+    "the firmware of a Pi": {
+        "boot/firmware/config.txt": "[all]\nos_prefix=nixos/default/\n",
+        "boot/firmware/nixos/default/cmdline.txt": f"init={A}/init\n",
+        "sys/devicetree/base/model": "Raspberry Pi",
+    },
     "GRUB": {"boot/grub/grub.cfg": grub_menu(A)},
     "extlinux": {"boot/extlinux/extlinux.conf": extlinux(A)},
     "unified images": {"boot/EFI/Linux/nixos-1.efi": uki(A, 1), CONF: "default nixos-*\n", **SYSTEMD_BOOT},

@@ -118,3 +118,8 @@ def test_what_was_given_up_is_remembered_and_does_not_fill_the_memory(tmp_path: 
       is_word {"r" * 129} || echo long"""
     assert call(tmp_path, script, shell=shell).split() == ["r9999", "r2499", "long"]
     assert len((tmp_path / "given-up").read_text().split()) == 1000
+
+
+def test_pushes_that_were_cut_off_are_told_up_to_a_limit(tmp_path: Path, shell: str) -> None:
+    script = "find_earlier_marks() { earlier=$(seq 300); }; answer_roots | grep -c ^doubtful="
+    assert call(tmp_path, script, shell=shell) == "200\n"

@@ -65,7 +65,11 @@ def test_late_delivery_and_certificates_are_there_if_they_are_asked_for() -> Non
     names = "builtins.attrNames config.systemd.services"
     assert "fleet-serve-deliver" not in configured(MODULE, served(), names)
     settings = f'{USUAL} deliver = true; listen = "[::]:443"; certificate = "/etc/tls/c.pem"; key = "/etc/tls/k.pem";'
-    deliver = unit("fleet-serve-deliver", settings)["serviceConfig"]["ExecStart"]
+    delivers = unit("fleet-serve-deliver", settings)
+    assert not delivers["restartIfChanged"]  # a switch of this very machine would wait for what carries it out
+    path = configured(MODULE, served(settings), "map (p: p.name) config.systemd.services.fleet-serve-deliver.path")
+    assert {"nix", "bash", "openssh"} <= set(path)
+    deliver = delivers["serviceConfig"]["ExecStart"]
     assert complaint(deliver.removeprefix("/usr/bin/")) is None
     service = unit("fleet-serve", settings)["serviceConfig"]
     assert "--certificate %d/certificate --key %d/key" in service["ExecStart"]
